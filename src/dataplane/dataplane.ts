@@ -1,0 +1,130 @@
+/**
+ * The native engine as the control plane sees it: opened with plain options, fed with routes,
+ * observed through counters and events. No packet ever passes through here.
+ */
+import { EventEmitter } from 'node:events';
+import { Socket } from 'node:net';
+import { errnoOf, messageOf, systemError } from '../errors.js';
+import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
+import {
+  native,
+  type NativeEngine,
+  type NativeEngineOptions,
+  type NativeFeature,
+  type NativeInterface,
+  type NativeThreadCounters,
+} from './native.js';
+
+export type { DataPlaneEvent } from './events.js';
+export type DataPlaneOptions = NativeEngineOptions;
+export type KernelFeature = NativeFeature;
+export type HostInterface = NativeInterface;
+export type ThreadCounters = NativeThreadCounters;
+
+export interface DataPlaneSnapshot {
+  readonly mode: DataPlaneOptions['mode'];
+  readonly threads: readonly ThreadCounters[];
+}
+
+/** Emits `event` with a DataPlaneEvent. Closing is idempotent and ends the events. */
+export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
+  readonly device: string;
+  readonly #mode: DataPlaneOptions['mode'];
+  readonly #engine: NativeEngine;
+  readonly #events: Socket;
+  #last: readonly ThreadCounters[] = [];
+  #closed = false;
+
+  /** Opens device and socket; throws a system error naming what the kernel refused. */
+  constructor(options: DataPlaneOptions) {
+    super();
+    this.#mode = options.mode;
+    try {
+      this.#engine = new (native().Engine)(options);
+    } catch (error) {
+      throw explain(error, options);
+    }
+    this.device = this.#engine.tunName;
+    this.#events = new Socket({ fd: this.#engine.eventFd, readable: true, writable: false });
+    this.#events.unref();
+    this.#readEvents();
+  }
+
+  start(): void {
+    this.#engine.start();
+  }
+
+  setRoutes(routes: Uint32Array): void {
+    this.#engine.setRoutes(routes);
+  }
+
+  lookup(address: number): number | undefined {
+    return this.#engine.lookup(address);
+  }
+
+  /** Counters as of now, or as of the close. */
+  snapshot(): DataPlaneSnapshot {
+    if (!this.#closed) this.#last = this.#engine.counters();
+    return { mode: this.#mode, threads: this.#last };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#last = this.#engine.counters();
+    this.#closed = true;
+    this.#engine.close();
+    this.#events.destroy();
+  }
+
+  #readEvents(): void {
+    let pending = Buffer.alloc(0);
+    this.#events.on('data', (chunk: Buffer) => {
+      pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
+      let offset = 0;
+      for (; offset + EVENT_BYTES <= pending.length; offset += EVENT_BYTES) {
+        const event = decodeEvent(pending.subarray(offset, offset + EVENT_BYTES));
+        if (event !== undefined) this.emit('event', event);
+      }
+      pending = pending.subarray(offset);
+    });
+    this.#events.on('error', () => {
+      this.#events.destroy();
+    });
+  }
+}
+
+/** What this kernel offers, each feature tried for real in a namespace of its own. */
+export function probeKernel(): readonly KernelFeature[] {
+  return native().probe();
+}
+
+/** The network interfaces of this process's network namespace. */
+export function hostInterfaces(): readonly HostInterface[] {
+  return native().interfaces();
+}
+
+function explain(error: unknown, options: DataPlaneOptions): Error {
+  const code = errnoOf(error);
+  const syscall = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';
+  const detail = { cause: error, ...(code === undefined ? {} : { code }), field: syscall };
+  if (syscall === 'open /dev/net/tun') {
+    const advice =
+      code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO'
+        ? 'the kernel has no TUN driver here: load the tun module, or create the device node (mknod /dev/net/tun c 10 200)'
+        : 'access to the TUN device is needed: run as root or give access to /dev/net/tun';
+    return systemError(`cannot open /dev/net/tun (${code ?? 'unknown'}): ${advice}`, detail);
+  }
+  if (syscall === 'bind' && code === 'EADDRINUSE') {
+    return systemError(
+      `UDP port ${options.port} is taken (EADDRINUSE): another flanneld or flannelette runs on this address; expected a free port`,
+      detail,
+    );
+  }
+  if (code === 'EPERM' || code === 'EACCES') {
+    return systemError(
+      `${syscall}: not permitted (${code}): CAP_NET_ADMIN and CAP_NET_RAW are needed; run as root`,
+      detail,
+    );
+  }
+  return systemError(messageOf(error), detail);
+}

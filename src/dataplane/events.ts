@@ -1,0 +1,35 @@
+/**
+ * Fixed-size records the native threads write to the event pipe (native/engine/events.h).
+ * Little-endian: u32 type, u32 detail, u32 address, u32 repeated.
+ */
+export const EVENT_BYTES = 16;
+
+export type DataPlaneEvent =
+  /** No route for an inner destination; `repeated` more were not reported (rate limit). */
+  | { readonly type: 'miss'; readonly destination: number; readonly repeated: number }
+  /** A datagram was refused by the source check; `source` is the outer source. */
+  | { readonly type: 'refused'; readonly source: number; readonly repeated: number }
+  /** A thread ended: the TUN is gone or the kernel refused for good. The engine must be replaced. */
+  | { readonly type: 'fault'; readonly errno: number; readonly operation: 'tun' | 'udp' };
+
+const TYPE_MISS = 1;
+const TYPE_REFUSED = 2;
+const TYPE_FAULT = 3;
+const OPERATION_TUN = 1;
+
+/** Decodes one record; undefined for a type this version does not know. */
+export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
+  const detail = record.readUInt32LE(4);
+  const address = record.readUInt32LE(8);
+  const repeated = record.readUInt32LE(12);
+  switch (record.readUInt32LE(0)) {
+    case TYPE_MISS:
+      return { type: 'miss', destination: address, repeated };
+    case TYPE_REFUSED:
+      return { type: 'refused', source: address, repeated };
+    case TYPE_FAULT:
+      return { type: 'fault', errno: detail, operation: address === OPERATION_TUN ? 'tun' : 'udp' };
+    default:
+      return undefined;
+  }
+}

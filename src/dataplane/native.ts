@@ -1,0 +1,131 @@
+/**
+ * The addon's whole surface. This file alone loads it; nothing else declares what it can do.
+ *
+ * Addresses cross as unsigned 32-bit numbers in host order (10.168.0.2 is 0x0aa80002); counters as
+ * numbers, exact up to 2^53. Errors thrown by the addon are Error objects with `code` (errno name),
+ * `errno` (positive number) and `syscall` (the operation).
+ */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { systemError, messageOf } from '../errors.js';
+
+export type NativeMode = 'basic' | 'batch';
+
+export interface NativeEngineOptions {
+  /** TUN name pattern; `%d` is the first free number (TUNSETIFF). At most 15 bytes. */
+  readonly tunName: string;
+  /** Address of the TUN device, set with prefix length 32. */
+  readonly tunAddress: number;
+  /** The overlay network, routed into the TUN. */
+  readonly network: number;
+  readonly networkPrefix: number;
+  /** This host's own subnet: the only inner destinations it accepts. */
+  readonly subnet: number;
+  readonly subnetPrefix: number;
+  /** TUN MTU in bytes, 68 (RFC 791) to 65507. */
+  readonly mtu: number;
+  /** Local address and port of the UDP socket. */
+  readonly bindAddress: number;
+  readonly port: number;
+  readonly mode: NativeMode;
+  /** Refuse datagrams whose outer source holds no lease or whose inner source is not in it. */
+  readonly sourceCheck: boolean;
+  /** SO_RCVBUF and SO_SNDBUF in bytes, forced past rmem_max where privileged; 0 keeps defaults. */
+  readonly socketBufferBytes: number;
+}
+
+export interface NativeThreadCounters {
+  /** `encapsulate` (TUN to UDP) or `decapsulate` (UDP to TUN). */
+  readonly direction: 'encapsulate' | 'decapsulate';
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  /** Packets dropped, by reason; every reason is present. */
+  readonly drops: Readonly<Record<string, number>>;
+  /** ICMP errors sent, by type. */
+  readonly icmpTimeExceeded: number;
+  readonly icmpUnreachable: number;
+  readonly icmpSuppressed: number;
+  /** System calls made, by kind: `read`, `write`, `poll`. */
+  readonly readCalls: number;
+  readonly writeCalls: number;
+  readonly pollCalls: number;
+  /** Batches drained by size: bucket i counts sizes in (2^(i-1), 2^i], the first size 1. */
+  readonly batchSizes: readonly number[];
+  readonly ringBytes: number;
+  readonly ringCapacityBytes: number;
+  readonly ringHighWaterBytes: number;
+  readonly eventsLost: number;
+}
+
+export interface NativeEngine {
+  /** Name the kernel gave the device, e.g. `flannel0`. */
+  readonly tunName: string;
+  /** Read end of the event pipe; the caller owns and closes it. */
+  readonly eventFd: number;
+  /** Starts the two threads. Throws when already started or closed. */
+  start(): void;
+  /** Publishes a new forwarding table: triples of network, prefix length, next hop. */
+  setRoutes(routes: Uint32Array): void;
+  /** Next hop the data plane would use for an address; undefined when there is none. */
+  lookup(address: number): number | undefined;
+  counters(): readonly NativeThreadCounters[];
+  /** Stops the threads, removes the device, closes the socket. Idempotent. */
+  close(): void;
+}
+
+export interface NativeFeature {
+  /** e.g. `tun`, `tun-vnet-hdr`, `tun-tso`, `tun-uso`, `multiqueue`, `mmsg`, `udp-gso`, `udp-gro`. */
+  readonly name: string;
+  readonly available: boolean;
+  /** Kernel that brought it, for people, e.g. `4.18`. */
+  readonly since: string;
+  /** Why not, or how it was found out. */
+  readonly detail: string;
+}
+
+export interface NativeInterface {
+  readonly name: string;
+  readonly index: number;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly loopback: boolean;
+  /** IPv4 addresses with their prefix lengths. */
+  readonly addresses: readonly { readonly address: number; readonly prefix: number }[];
+}
+
+export interface NativeAddon {
+  readonly Engine: new (options: NativeEngineOptions) => NativeEngine;
+  /** Probes in a network namespace of its own; the host's interfaces are not touched. */
+  probe(): readonly NativeFeature[];
+  interfaces(): readonly NativeInterface[];
+}
+
+let loaded: NativeAddon | undefined;
+
+/** Loads the addon once. Throws a system error that says how to build it. */
+export function native(): NativeAddon {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): NativeAddon {
+  const require = createRequire(import.meta.url);
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'binding.gyp'))) {
+    const parent = dirname(directory);
+    if (parent === directory) throw systemError('the native addon is missing: binding.gyp not found');
+    directory = parent;
+  }
+  const path = join(directory, 'build', 'Release', 'flannelette.node');
+  try {
+    return require(path) as NativeAddon;
+  } catch (error) {
+    throw systemError(`cannot load the native addon ${path}: ${messageOf(error)}; run npm rebuild`, {
+      cause: error,
+    });
+  }
+}

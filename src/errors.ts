@@ -1,0 +1,86 @@
+/**
+ * What went wrong, in a form a person can act on and a program can test.
+ *
+ * Every error that bad input or the machine can cause is a FlannelletteError: one line that names
+ * the field, the value and what was expected. Anything else that reaches the top is a bug.
+ */
+
+/** How the process ends; documented in docs/operations.md. */
+export const ExitCode = {
+  /** Asked to stop (SIGINT, SIGTERM), or the command did its work. */
+  ok: 0,
+  /** The machine refused: no privilege, no device, port taken, store unreadable, a check failed. */
+  failure: 1,
+  /** The caller's input is wrong: unknown flag, bad value, bad network configuration. */
+  usage: 2,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+export type ErrorKind = 'input' | 'system';
+
+export interface ErrorDetail {
+  /** The flag, JSON field or system call the error is about, e.g. `--mode`, `SubnetLen`, `bind`. */
+  readonly field?: string;
+  /** The offending value as the user wrote it. */
+  readonly value?: unknown;
+  /** errno name (`EADDRINUSE`) when the kernel refused. */
+  readonly code?: string;
+  readonly cause?: unknown;
+}
+
+export class FlannelletteError extends Error {
+  override readonly name = 'FlannelletteError';
+  readonly kind: ErrorKind;
+  readonly field: string | undefined;
+  readonly value: unknown;
+  readonly code: string | undefined;
+
+  constructor(kind: ErrorKind, message: string, detail: ErrorDetail = {}) {
+    super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
+    this.kind = kind;
+    this.field = detail.field;
+    this.value = detail.value;
+    this.code = detail.code;
+  }
+
+  get exitCode(): ExitCode {
+    return this.kind === 'input' ? ExitCode.usage : ExitCode.failure;
+  }
+}
+
+/** `FIELD: VALUE is not valid: expected EXPECTED` as one line. */
+export function inputError(field: string, value: unknown, expected: string): FlannelletteError {
+  return new FlannelletteError(
+    'input',
+    `${field}: ${show(value)} is not valid: expected ${expected}`,
+    { field, value },
+  );
+}
+
+/** The machine or the store refused; `message` says what, why and what to do about it. */
+export function systemError(message: string, detail: ErrorDetail = {}): FlannelletteError {
+  return new FlannelletteError('system', message, detail);
+}
+
+/** The message of anything thrown, as one line. */
+export function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, '; ');
+}
+
+/** The errno name of a Node or addon error (`ENOENT`), if it has one. */
+export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    return error.code;
+  }
+  return undefined;
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (value === undefined) return '(missing)';
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return String(value);
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The store of leases, as every backend and the daemon see it.
+ *
+ * A store maps subnets to hosts and hands out this host's own subnet. It knows nothing of devices
+ * or routes. Implementations: `LeaseFileStore` (a JSON file shared by the daemons of one machine);
+ * etcd and Kubernetes follow behind the same interface.
+ */
+import type { Cidr, Ipv4 } from '../config/ipv4.js';
+import type { NetworkConfig } from '../config/network.js';
+
+/** What a lease says of its holder; serialised to the store exactly as flanneld does. */
+export interface LeaseAttributes {
+  readonly publicIp: Ipv4;
+  /** `undefined` for udp, whose leases carry no BackendType (flannel `pkg/subnet/etcd`). */
+  readonly backendType?: string;
+  readonly backendData?: unknown;
+}
+
+export interface Lease {
+  readonly subnet: Cidr;
+  readonly attributes: LeaseAttributes;
+  /** Milliseconds since the epoch; `undefined` for a reservation, which never ends. */
+  readonly expiresAt: number | undefined;
+}
+
+export interface LeaseRequest {
+  readonly config: NetworkConfig;
+  readonly attributes: LeaseAttributes;
+  /** The subnet of an earlier run (subnet.env): taken again if compatible and free. */
+  readonly previousSubnet: Cidr | undefined;
+}
+
+/** A key or value in the store that is not a lease; skipped and counted, never fatal. */
+export interface RejectedEntry {
+  readonly key: string;
+  readonly reason: string;
+}
+
+export type LeaseEvent =
+  /** The whole truth; always the first event, and again after any resynchronisation. */
+  | {
+      readonly type: 'snapshot';
+      readonly leases: readonly Lease[];
+      readonly rejected: readonly RejectedEntry[];
+    }
+  | { readonly type: 'put'; readonly lease: Lease }
+  | { readonly type: 'delete'; readonly subnet: Cidr }
+  /** The store cannot be read or makes no sense; the last good state stays in force. */
+  | { readonly type: 'degraded'; readonly error: Error }
+  /** The store is readable again; a snapshot follows. */
+  | { readonly type: 'recovered' };
+
+/**
+ * Cancellation: every method that waits takes an AbortSignal and rejects with the signal's reason.
+ * Errors: `FlannelletteError` with kind `system`, or `input` where the stored configuration is bad.
+ */
+export interface LeaseStore {
+  /** `file`, `etcd`, `kube`: a label for logs and metrics. */
+  readonly kind: string;
+  /** Where it is, for people: a path or a URL, without secrets. */
+  readonly location: string;
+  /** The network's configuration as JSON text; `undefined` while nobody has written one. */
+  readNetworkConfig(signal: AbortSignal): Promise<string | undefined>;
+  /** This host's lease: its own taken again, else the previous subnet, else a free one. */
+  acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease>;
+  /** The same subnet with a new expiry. Rejects with code `ELEASELOST` when it is not ours now. */
+  renewLease(lease: Lease, signal: AbortSignal): Promise<Lease>;
+  /** All leases (this host's own included), then every change, until the signal aborts. */
+  watchLeases(signal: AbortSignal): AsyncIterable<LeaseEvent>;
+  close(): Promise<void>;
+}
