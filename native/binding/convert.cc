@@ -1,0 +1,173 @@
+#include "binding/convert.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace flannelette {
+
+namespace {
+
+void throw_range(Napi::Env env, const std::string& field, const std::string& expected) {
+  Napi::RangeError::New(env, field + ": expected " + expected).ThrowAsJavaScriptException();
+}
+
+bool read_integer(const Napi::Object& from, const char* field, double low, double high,
+                  double& out) {
+  const Napi::Value value = from.Get(field);
+  out = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  if (out >= low && out <= high && out == std::floor(out)) return true;
+  throw_range(from.Env(), field,
+              "an integer from " + std::to_string(static_cast<int64_t>(low)) + " to " +
+                  std::to_string(static_cast<int64_t>(high)));
+  return false;
+}
+
+template <typename T>
+bool read_number(const Napi::Object& from, const char* field, double low, double high, T& out) {
+  double number = 0;
+  if (!read_integer(from, field, low, high, number)) return false;
+  out = static_cast<T>(number);
+  return true;
+}
+
+bool read_address(const Napi::Object& from, const char* field, uint32_t& out) {
+  return read_number(from, field, 0, 4294967295.0, out);
+}
+
+bool read_subnet(const Napi::Object& from, const char* network, const char* prefix, Subnet& out) {
+  if (!read_address(from, network, out.network) || !read_number(from, prefix, 0, 32, out.prefix))
+    return false;
+  if ((out.network & ~prefix_mask(out.prefix)) == 0) return true;
+  throw_range(from.Env(), network, "no bits set outside its prefix");
+  return false;
+}
+
+bool read_string(const Napi::Object& from, const char* field, std::string& out) {
+  const Napi::Value value = from.Get(field);
+  if (value.IsString()) {
+    out = value.As<Napi::String>().Utf8Value();
+    return true;
+  }
+  Napi::TypeError::New(from.Env(), std::string(field) + ": expected a string")
+      .ThrowAsJavaScriptException();
+  return false;
+}
+
+bool read_mode(const Napi::Object& from, Mode& out) {
+  std::string text;
+  if (!read_string(from, "mode", text)) return false;
+  if (text == "basic") {
+    out = Mode::kBasic;
+  } else if (text == "batch") {
+    out = Mode::kBatch;
+  } else {
+    throw_range(from.Env(), "mode", "basic or batch");
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Napi::Error to_js_error(Napi::Env env, const Error& error) {
+  const char* name = ::strerrorname_np(error.number);
+  const std::string code = name == nullptr ? std::to_string(error.number) : name;
+  std::string message = std::string(error.operation) + ": " + code;
+  if (!error.detail.empty()) message += " (" + error.detail + ")";
+  Napi::Error out = Napi::Error::New(env, message);
+  out.Set("code", Napi::String::New(env, code));
+  out.Set("errno", Napi::Number::New(env, error.number));
+  out.Set("syscall", Napi::String::New(env, error.operation));
+  return out;
+}
+
+bool read_options(const Napi::Value& value, EngineOptions& out) {
+  if (!value.IsObject()) {
+    Napi::TypeError::New(value.Env(), "options: expected an object").ThrowAsJavaScriptException();
+    return false;
+  }
+  const auto from = value.As<Napi::Object>();
+  if (!read_string(from, "tunName", out.tun_name)) return false;
+  if (out.tun_name.empty() || out.tun_name.size() > 15) {
+    throw_range(from.Env(), "tunName", "1 to 15 bytes");
+    return false;
+  }
+  if (!read_address(from, "tunAddress", out.tun_address) ||
+      !read_subnet(from, "network", "networkPrefix", out.overlay) ||
+      !read_subnet(from, "subnet", "subnetPrefix", out.own) ||
+      !read_number(from, "mtu", 68, 65507, out.mtu) ||
+      !read_address(from, "bindAddress", out.bind_address) ||
+      !read_number(from, "port", 1, 65535, out.port) ||
+      !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
+      !read_mode(from, out.mode))
+    return false;
+  const Napi::Value check = from.Get("sourceCheck");
+  if (!check.IsBoolean()) {
+    Napi::TypeError::New(from.Env(), "sourceCheck: expected a boolean")
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  out.source_check = check.As<Napi::Boolean>().Value();
+  return true;
+}
+
+bool read_routes(const Napi::Value& value, std::vector<Route>& out) {
+  if (!value.IsTypedArray() ||
+      value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
+      value.As<Napi::TypedArray>().ElementLength() % 3 != 0) {
+    Napi::TypeError::New(value.Env(),
+                         "routes: expected a Uint32Array of network, prefix length, next hop")
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  const auto triples = value.As<Napi::Uint32Array>();
+  out.reserve(triples.ElementLength() / 3);
+  for (size_t i = 0; i < triples.ElementLength(); i += 3) {
+    const Route route{{triples[i], triples[i + 1]}, triples[i + 2]};
+    if (route.subnet.prefix > 32 || route.next_hop == 0 ||
+        (route.subnet.network & ~prefix_mask(route.subnet.prefix)) != 0) {
+      throw_range(value.Env(), "routes[" + std::to_string(i / 3) + "]",
+                  "a prefix length of 0 to 32, no bits outside it, and a next hop");
+      return false;
+    }
+    out.push_back(route);
+  }
+  return true;
+}
+
+Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction) {
+  const ThreadCounters& counters = direction.counters();
+  Napi::Object out = Napi::Object::New(env);
+  const auto put = [&](const char* field, uint64_t value) {
+    out.Set(field, Napi::Number::New(env, static_cast<double>(value)));
+  };
+  out.Set("direction", Napi::String::New(env, name));
+  put("receivedPackets", counters.received_packets.get());
+  put("receivedBytes", counters.received_bytes.get());
+  put("sentPackets", counters.sent_packets.get());
+  put("sentBytes", counters.sent_bytes.get());
+  put("icmpTimeExceeded", counters.icmp_time_exceeded.get());
+  put("icmpUnreachable", counters.icmp_unreachable.get());
+  put("icmpSuppressed", counters.icmp_suppressed.get());
+  put("readCalls", counters.read_calls.get());
+  put("writeCalls", counters.write_calls.get());
+  put("pollCalls", counters.poll_calls.get());
+  put("ringBytes", counters.ring_bytes.get());
+  put("ringCapacityBytes", direction.ring_capacity());
+  put("ringHighWaterBytes", counters.ring_high_water.get());
+  put("eventsLost", counters.events_lost.get());
+
+  Napi::Object drops = Napi::Object::New(env);
+  for (size_t i = 0; i < kDropReasons; ++i)
+    drops.Set(drop_reason_name(static_cast<DropReason>(i)),
+              Napi::Number::New(env, static_cast<double>(counters.drops[i].get())));
+  out.Set("drops", drops);
+
+  Napi::Array sizes = Napi::Array::New(env, kBatchBuckets);
+  for (uint32_t i = 0; i < kBatchBuckets; ++i)
+    sizes.Set(i, Napi::Number::New(env, static_cast<double>(counters.batch_sizes[i].get())));
+  out.Set("batchSizes", sizes);
+  return out;
+}
+
+}  // namespace flannelette

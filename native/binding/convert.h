@@ -1,0 +1,26 @@
+// Between JavaScript values and the engine's types. Every check of an argument is here; what passes
+// is within range, so the layers below need no second look.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/forwarding_table.h"
+#include "core/result.h"
+#include "engine/engine.h"
+
+namespace flannelette {
+
+// A JavaScript Error with `code` (errno name), `errno` (positive) and `syscall`.
+Napi::Error to_js_error(Napi::Env env, const Error& error);
+
+// Throws a TypeError or RangeError that names the field and returns false when it does not fit.
+bool read_options(const Napi::Value& value, EngineOptions& out);
+bool read_routes(const Napi::Value& value, std::vector<Route>& out);
+
+Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction);
+
+}  // namespace flannelette

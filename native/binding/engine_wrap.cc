@@ -1,0 +1,76 @@
+#include "binding/engine_wrap.h"
+
+#include <cerrno>
+#include <vector>
+
+#include "binding/convert.h"
+
+namespace flannelette {
+
+Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
+  return DefineClass(env, "Engine",
+                     {
+                         InstanceMethod("start", &EngineWrap::start),
+                         InstanceMethod("setRoutes", &EngineWrap::set_routes),
+                         InstanceMethod("lookup", &EngineWrap::lookup),
+                         InstanceMethod("counters", &EngineWrap::counters),
+                         InstanceMethod("close", &EngineWrap::close),
+                     },
+                     open);
+}
+
+EngineWrap::EngineWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<EngineWrap>(info), open_(static_cast<OpenEngines*>(info.Data())) {
+  EngineOptions options;
+  if (!read_options(info[0], options)) return;
+  auto opened = Engine::open(options);
+  if (!opened.ok()) {
+    to_js_error(info.Env(), opened.error()).ThrowAsJavaScriptException();
+    return;
+  }
+  engine_ = std::move(opened.value());
+  open_->insert(this);
+  Napi::Object self = info.This().As<Napi::Object>();
+  self.Set("tunName", Napi::String::New(info.Env(), engine_->tun_name()));
+  self.Set("eventFd", Napi::Number::New(info.Env(), engine_->take_event_fd()));
+}
+
+EngineWrap::~EngineWrap() { end(); }
+
+void EngineWrap::end() {
+  // Not registered: never opened, or ended already. After the environment's hook has ended every
+  // engine the set is gone, and a late finalizer must not touch it.
+  if (engine_ == nullptr || open_ == nullptr) return;
+  engine_->close();
+  open_->erase(this);
+  open_ = nullptr;
+}
+
+void EngineWrap::start(const Napi::CallbackInfo& info) {
+  if (auto error = engine_->start()) to_js_error(info.Env(), *error).ThrowAsJavaScriptException();
+}
+
+void EngineWrap::set_routes(const Napi::CallbackInfo& info) {
+  std::vector<Route> routes;
+  if (read_routes(info[0], routes)) engine_->set_routes(routes);
+}
+
+Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
+  if (!info[0].IsNumber()) {
+    Napi::TypeError::New(info.Env(), "address: expected a number").ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  const uint32_t next_hop = engine_->lookup(info[0].As<Napi::Number>().Uint32Value());
+  return next_hop == 0 ? info.Env().Undefined() : Napi::Number::New(info.Env(), next_hop);
+}
+
+Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
+  Napi::Array out = Napi::Array::New(info.Env(), 2);
+  out.Set(0U, to_js_counters(info.Env(), "encapsulate", engine_->encapsulation()));
+  out.Set(1U, to_js_counters(info.Env(), "decapsulate", engine_->decapsulation()));
+  return out;
+}
+
+void EngineWrap::close(const Napi::CallbackInfo&) { end(); }
+
+}  // namespace flannelette

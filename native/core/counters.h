@@ -1,0 +1,88 @@
+// What each data-plane thread counts. One thread writes a block, any thread may read it: relaxed
+// atomics without read-modify-write instructions, each block in cache lines of its own.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace flannelette {
+
+// Why a packet went no further. Names in drop_reason_name().
+enum class DropReason : uint8_t {
+  kShort,
+  kBadVersion,
+  kBadHeader,
+  kBadLength,
+  kBadChecksum,
+  kOversize,            // longer than the receive buffer: dropped whole
+  kTtlExceeded,
+  kNoRoute,
+  kUnknownSource,       // outer source holds no lease
+  kSourceMismatch,      // inner source is not in the outer source's subnet
+  kForeignDestination,  // inner destination is not in our subnet
+  kSendBufferFull,      // ENOBUFS, ENOMEM
+  kSendRefused,         // EPERM: a firewall
+  kSendUnreachable,     // ENETUNREACH, EHOSTUNREACH, ENETDOWN
+  kSendTooBig,          // EMSGSIZE
+  kSendFailed,          // any other errno
+  kDeviceDown,          // EIO: the TUN is not up
+  kWriteFailed,         // any other errno of a TUN write
+  kCount,
+};
+
+inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
+
+constexpr const char* drop_reason_name(DropReason reason) {
+  constexpr std::array<const char*, kDropReasons> names = {
+      "short",           "bad_version",      "bad_header",     "bad_length",
+      "bad_checksum",    "oversize",         "ttl_exceeded",   "no_route",
+      "unknown_source",  "source_mismatch",  "foreign_destination",
+      "send_buffer_full", "send_refused",    "send_unreachable", "send_too_big",
+      "send_failed",     "device_down",      "write_failed"};
+  return names[static_cast<size_t>(reason)];
+}
+
+class Counter {
+ public:
+  void add(uint64_t n) {
+    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
+  void set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
+  uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// Batch sizes 1, 2, 4, ... 128: bucket i counts sizes above 2^(i-1) and up to 2^i.
+inline constexpr size_t kBatchBuckets = 8;
+
+constexpr size_t batch_bucket(size_t size) {
+  size_t bucket = 0;
+  while (bucket + 1 < kBatchBuckets && (size_t{1} << bucket) < size) ++bucket;
+  return bucket;
+}
+
+struct alignas(64) ThreadCounters {
+  Counter received_packets;
+  Counter received_bytes;
+  Counter sent_packets;
+  Counter sent_bytes;
+  std::array<Counter, kDropReasons> drops;
+  Counter icmp_time_exceeded;
+  Counter icmp_unreachable;
+  Counter icmp_suppressed;  // not allowed by RFC 1122, over the rate, or refused by the kernel
+  Counter read_calls;
+  Counter write_calls;
+  Counter poll_calls;
+  std::array<Counter, kBatchBuckets> batch_sizes;
+  Counter ring_bytes;
+  Counter ring_high_water;
+  Counter events_lost;
+
+  void drop(DropReason reason, uint64_t n = 1) { drops[static_cast<size_t>(reason)].add(n); }
+};
+
+}  // namespace flannelette

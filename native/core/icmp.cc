@@ -1,0 +1,62 @@
+#include "core/icmp.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/bytes.h"
+#include "core/checksum.h"
+
+namespace flannelette {
+
+namespace {
+
+constexpr size_t kIcmpHeader = 8;
+constexpr uint8_t kDefaultTtl = 64;
+constexpr uint8_t kTypeUnreachable = 3;
+constexpr uint8_t kTypeTimeExceeded = 11;
+
+// Queries of RFC 792 and RFC 950; every other type is an error, or unknown and treated as one.
+bool is_icmp_query(uint8_t type) { return type == 0 || type == 8 || (type >= 13 && type <= 18); }
+
+}  // namespace
+
+bool may_answer(const Ipv4Packet& offender, Subnet network) {
+  if (offender.fragment_offset() != 0) return false;
+  const uint32_t destination = offender.destination();
+  if (is_multicast(destination) || destination == 0xffffffffU || destination == network.broadcast())
+    return false;
+  const uint32_t source = offender.source();
+  if (source == 0 || source == 0xffffffffU || is_multicast(source) || is_loopback(source))
+    return false;
+  if (offender.protocol() == kProtocolIcmp) {
+    const auto payload = offender.payload();
+    return !payload.empty() && is_icmp_query(payload[0]);
+  }
+  return true;
+}
+
+size_t build_icmp_error(IcmpError error, const Ipv4Packet& offender, uint32_t source,
+                        IcmpBuffer& out) {
+  const auto original = offender.bytes();
+  const size_t quoted = std::min(original.size(), kIcmpErrorMax - kIpv4HeaderMin - kIcmpHeader);
+  const size_t total = kIpv4HeaderMin + kIcmpHeader + quoted;
+
+  uint8_t* ip = out.data();
+  std::memset(ip, 0, kIpv4HeaderMin + kIcmpHeader);
+  ip[0] = 0x45;
+  ip[1] = 0xc0;  // precedence 6, internetwork control (RFC 1812 section 4.3.2.5)
+  store_be16(ip + 2, static_cast<uint16_t>(total));
+  ip[8] = kDefaultTtl;
+  ip[9] = kProtocolIcmp;
+  store_be32(ip + 12, source);
+  store_be32(ip + 16, offender.source());
+  store_be16(ip + 10, internet_checksum({ip, kIpv4HeaderMin}));
+
+  uint8_t* icmp = ip + kIpv4HeaderMin;
+  icmp[0] = error == IcmpError::kTimeExceeded ? kTypeTimeExceeded : kTypeUnreachable;
+  std::memcpy(icmp + kIcmpHeader, original.data(), quoted);
+  store_be16(icmp + 2, internet_checksum({icmp, kIcmpHeader + quoted}));
+  return total;
+}
+
+}  // namespace flannelette

@@ -1,0 +1,116 @@
+#include "engine/engine.h"
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "sys/udp_socket.h"
+
+namespace flannelette {
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
+  // The socket first: a taken port must not make a device come and go.
+  auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
+  if (!udp.ok()) return std::move(udp.error());
+  auto raw = open_raw_socket();
+  if (!raw.ok()) return std::move(raw.error());
+  auto events = EventPipe::open();
+  if (!events.ok()) return std::move(events.error());
+  OwnedFd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop_event.valid()) return Error{errno, "eventfd", ""};
+
+  TunOptions tun_options;
+  tun_options.name = options.tun_name;
+  auto tun = Tun::open(tun_options);
+  if (!tun.ok()) return std::move(tun.error());
+  if (auto error = tun.value().configure(options.tun_address, options.mtu, options.overlay))
+    return std::move(*error);
+
+  return std::unique_ptr<Engine>(new Engine(options, io, std::move(tun.value()),
+                                            std::move(udp.value()), std::move(raw.value()),
+                                            std::move(stop_event), std::move(events.value())));
+}
+
+Engine::Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw,
+               OwnedFd stop_event, EventPipe events)
+    : tun_name_(tun.name()),
+      table_(std::make_unique<const ForwardingTable>()),
+      events_(std::move(events)),
+      stop_event_(std::move(stop_event)),
+      raw_(std::move(raw)),
+      udp_(std::move(udp)),
+      tun_(std::make_unique<Tun>(std::move(tun))),
+      encapsulation_(std::make_unique<Encapsulation>(context(options, io))),
+      decapsulation_(std::make_unique<Decapsulation>(context(options, io))) {}
+
+DirectionContext Engine::context(const EngineOptions& options, Io& io) {
+  return {
+      .io = io,
+      .tun_fd = tun_->fd(),
+      .udp_fd = udp_.get(),
+      .raw_fd = raw_.get(),
+      .stop_fd = stop_event_.get(),
+      .stop = stop_,
+      .table = table_,
+      .events = events_,
+      .mode = options.mode,
+      .tun_address = options.tun_address,
+      .overlay = options.overlay,
+      .own = options.own,
+      .port = options.port,
+      .source_check = options.source_check,
+  };
+}
+
+Status Engine::start() {
+  if (closed_) return Error{EBADF, "start", "closed"};
+  if (started_ != 0) return Error{EALREADY, "start", ""};
+  // Signals belong to the process's main thread.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const std::array<Direction*, 2> directions = {encapsulation_.get(), decapsulation_.get()};
+  constexpr std::array<const char*, 2> names = {"fl-encap", "fl-decap"};
+  int number = 0;
+  for (size_t i = 0; i < directions.size() && number == 0; ++i) {
+    number = ::pthread_create(&threads_[i], nullptr, &Engine::run_direction, directions[i]);
+    if (number != 0) break;
+    ++started_;
+    ::pthread_setname_np(threads_[i], names[i]);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (number == 0) return std::nullopt;
+  close();
+  return Error{number, "pthread_create", ""};
+}
+
+void* Engine::run_direction(void* direction) {
+  static_cast<Direction*>(direction)->carry();
+  return nullptr;
+}
+
+void Engine::close() {
+  if (closed_) return;
+  closed_ = true;
+  stop_.store(true, std::memory_order_relaxed);
+  // Never read, so that it stays readable for every waiter.
+  ::eventfd_write(stop_event_.get(), 1);
+  for (size_t i = 0; i < started_; ++i) ::pthread_join(threads_[i], nullptr);
+  udp_.reset();
+  raw_.reset();
+  tun_.reset();
+}
+
+void Engine::set_routes(std::span<const Route> routes) {
+  table_.publish(std::make_unique<const ForwardingTable>(routes));
+}
+
+uint32_t Engine::lookup(uint32_t address) {
+  const uint32_t next_hop = table_.enter(kControlReader).lookup(address);
+  table_.leave(kControlReader);
+  return next_hop;
+}
+
+}  // namespace flannelette

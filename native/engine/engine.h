@@ -1,0 +1,79 @@
+// The data plane of one host: a TUN device, a UDP socket, and a thread per direction between them.
+//
+// Owned and called by one control thread; the two data-plane threads touch nothing of it but what
+// DirectionContext names. An engine is opened, started once and closed; a restart is a new engine.
+#pragma once
+
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/decapsulation.h"
+#include "engine/encapsulation.h"
+#include "sys/tun.h"
+
+namespace flannelette {
+
+struct EngineOptions {
+  std::string tun_name = "flannel%d";
+  uint32_t tun_address = 0;  // set with prefix length 32
+  Subnet overlay;
+  Subnet own;
+  uint32_t mtu = 1472;        // of the TUN, bytes
+  uint32_t bind_address = 0;  // of the UDP socket
+  uint16_t port = 8285;
+  Mode mode = Mode::kBatch;
+  bool source_check = true;
+  int socket_buffer_bytes = 0;  // 0: the kernel's default
+};
+
+class Engine {
+ public:
+  // Binds the socket and sets the device up; on failure nothing is left behind.
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, Io& io = kernel_io());
+  ~Engine() { close(); }
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno.
+  Status start();
+  // Stops and joins the threads (well under 1 s), removes the device, closes the socket. Idempotent.
+  void close();
+
+  void set_routes(std::span<const Route> routes);
+  // The next hop the data plane would use now; 0 for none.
+  uint32_t lookup(uint32_t address);
+
+  const std::string& tun_name() const { return tun_name_; }
+  int take_event_fd() { return events_.take_read_end(); }
+  const Direction& encapsulation() const { return *encapsulation_; }
+  const Direction& decapsulation() const { return *decapsulation_; }
+
+ private:
+  Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw, OwnedFd stop_event,
+         EventPipe events);
+  DirectionContext context(const EngineOptions& options, Io& io);
+  static void* run_direction(void* direction);
+
+  // In the order of use: the directions, made last, go first.
+  std::string tun_name_;
+  std::atomic<bool> stop_{false};
+  PublishedTable table_;
+  EventPipe events_;
+  OwnedFd stop_event_;
+  OwnedFd raw_;
+  OwnedFd udp_;
+  std::unique_ptr<Tun> tun_;
+  std::unique_ptr<Encapsulation> encapsulation_;
+  std::unique_ptr<Decapsulation> decapsulation_;
+  std::array<pthread_t, 2> threads_{};
+  size_t started_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace flannelette

@@ -1,0 +1,32 @@
+#include "engine/events.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace flannelette {
+
+Result<EventPipe> EventPipe::open() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) return Error{errno, "pipe2", ""};
+  return EventPipe(OwnedFd(ends[0]), OwnedFd(ends[1]));
+}
+
+bool EventPipe::write(const EventRecord& record) const {
+  return ::write(write_end_.get(), &record, sizeof(record)) == sizeof(record);
+}
+
+void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& counters) {
+  if (!limit_.take(now_ns)) {
+    ++held_back_;
+    return;
+  }
+  if (pipe_.write({type_, 0, address, held_back_})) {
+    held_back_ = 0;
+  } else {
+    counters.events_lost.add(1);
+  }
+}
+
+}  // namespace flannelette

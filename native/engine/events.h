@@ -1,0 +1,66 @@
+// What the data-plane threads tell the control plane: fixed-size records over a pipe.
+//
+// A record is 16 bytes, below PIPE_BUF, so writes of several threads never mix. Writing never
+// waits: a full pipe drops the record and the thread counts it. Records are rate-limited per kind;
+// what was held back is in the next record's `repeated`. src/dataplane/events.ts decodes them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/counters.h"
+#include "core/rate_limit.h"
+#include "core/result.h"
+#include "sys/owned_fd.h"
+
+namespace flannelette {
+
+enum class EventType : uint32_t {
+  kMiss = 1,     // address: the inner destination without a route
+  kRefused = 2,  // address: the outer source of a datagram the source check refused
+  kFault = 3,    // detail: errno; address: the operation (FaultSource). The thread has ended.
+};
+
+enum class FaultSource : uint32_t { kTun = 1, kUdp = 2 };
+
+// Little-endian like every machine this builds on; the layout is the wire format of the pipe.
+struct EventRecord {
+  EventType type;
+  uint32_t detail;
+  uint32_t address;
+  uint32_t repeated;
+};
+static_assert(sizeof(EventRecord) == 16);
+
+class EventPipe {
+ public:
+  static Result<EventPipe> open();
+
+  // False when the pipe was full or closed at the other end.
+  bool write(const EventRecord& record) const;
+
+  // The read end; the caller closes it.
+  int take_read_end() { return read_end_.release(); }
+
+ private:
+  EventPipe(OwnedFd read_end, OwnedFd write_end)
+      : read_end_(std::move(read_end)), write_end_(std::move(write_end)) {}
+
+  OwnedFd read_end_;
+  OwnedFd write_end_;
+};
+
+// One kind of event of one thread: at most 10 a second, the rest counted into `repeated`.
+class EventSource {
+ public:
+  EventSource(const EventPipe& pipe, EventType type) : pipe_(pipe), type_(type) {}
+
+  void report(uint32_t address, uint64_t now_ns, ThreadCounters& counters);
+
+ private:
+  const EventPipe& pipe_;
+  EventType type_;
+  RateLimit limit_{10, 10};
+  uint32_t held_back_ = 0;
+};
+
+}  // namespace flannelette

@@ -1,0 +1,48 @@
+#include "sys/io.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace flannelette {
+
+namespace {
+
+template <typename T>
+T checked(T result) {
+  return result < 0 ? static_cast<T>(-errno) : result;
+}
+
+class KernelIo final : public Io {
+ public:
+  ssize_t read(int fd, void* buffer, size_t bytes) override {
+    return checked(::read(fd, buffer, bytes));
+  }
+  ssize_t write(int fd, const void* buffer, size_t bytes) override {
+    return checked(::write(fd, buffer, bytes));
+  }
+  ssize_t recvmsg(int fd, msghdr* message) override {
+    return checked(::recvmsg(fd, message, MSG_DONTWAIT));
+  }
+  ssize_t sendmsg(int fd, const msghdr* message) override {
+    return checked(::sendmsg(fd, message, MSG_DONTWAIT));
+  }
+  int recvmmsg(int fd, mmsghdr* messages, unsigned count) override {
+    return checked(::recvmmsg(fd, messages, count, MSG_DONTWAIT, nullptr));
+  }
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) override {
+    return checked(::sendmmsg(fd, messages, count, MSG_DONTWAIT));
+  }
+  int poll(pollfd* fds, nfds_t count, int timeout_ms) override {
+    return checked(::poll(fds, count, timeout_ms));
+  }
+};
+
+}  // namespace
+
+Io& kernel_io() {
+  static KernelIo io;
+  return io;
+}
+
+}  // namespace flannelette

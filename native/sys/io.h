@@ -1,0 +1,36 @@
+// The seam between the loops and the kernel: every system call a loop makes per batch goes through
+// here, so that tests script partial sends, refusals and full queues.
+//
+// Each method is the system call of its name: the result, or a negative errno.
+#pragma once
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <cstddef>
+
+namespace flannelette {
+
+class Io {
+ public:
+  Io() = default;
+  Io(const Io&) = delete;
+  Io& operator=(const Io&) = delete;
+  virtual ~Io() = default;
+
+  virtual ssize_t read(int fd, void* buffer, size_t bytes) = 0;
+  virtual ssize_t write(int fd, const void* buffer, size_t bytes) = 0;
+  virtual ssize_t recvmsg(int fd, msghdr* message) = 0;
+  virtual ssize_t sendmsg(int fd, const msghdr* message) = 0;
+  // recvmmsg since Linux 2.6.33, sendmmsg since 3.0; both without waiting.
+  virtual int recvmmsg(int fd, mmsghdr* messages, unsigned count) = 0;
+  virtual int sendmmsg(int fd, mmsghdr* messages, unsigned count) = 0;
+  // Waits without a time-out, or at most `timeout_ms`.
+  virtual int poll(pollfd* fds, nfds_t count, int timeout_ms) = 0;
+};
+
+// The kernel itself. Stateless.
+Io& kernel_io();
+
+}  // namespace flannelette

@@ -1,0 +1,136 @@
+#include "sys/probe.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/udp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "sys/address.h"
+#include "sys/tun.h"
+
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+namespace flannelette {
+
+namespace {
+
+std::string refused(const char* operation, int number) {
+  return std::string(operation) + ": " + std::strerror(number);
+}
+
+Feature feature(const char* name, const char* since, const char* operation, int error) {
+  Feature out{name, since};
+  out.available = error == 0;
+  out.detail = error == 0 ? std::string(operation) + " accepted" : refused(operation, error);
+  return out;
+}
+
+// Major and minor of the running kernel, as major * 1000 + minor.
+int kernel_version() {
+  utsname name{};
+  int major = 0;
+  int minor = 0;
+  if (::uname(&name) < 0 || std::sscanf(name.release, "%d.%d", &major, &minor) != 2) return 0;
+  return major * 1000 + minor;
+}
+
+void probe_tun(std::vector<Feature>& out, int namespace_error) {
+  const auto all_missing = [&out](const std::string& why) {
+    for (const auto& [name, since] :
+         {std::pair{"tun", "2.4"}, std::pair{"tun-vnet-hdr", "2.6.27"}, std::pair{"tun-tso", "2.6.27"},
+          std::pair{"tun-uso", "6.2"}, std::pair{"multiqueue", "3.8"}})
+      out.push_back({name, since, false, why});
+  };
+  if (namespace_error != 0)
+    return all_missing(refused("unshare CLONE_NEWNET", namespace_error) +
+                       " (CAP_SYS_ADMIN is needed to probe)");
+  auto plain = Tun::open({});
+  if (!plain.ok()) return all_missing(refused(plain.error().operation, plain.error().number));
+  out.push_back({"tun", "2.4", true, "TUNSETIFF accepted"});
+
+  TunOptions with_header;
+  with_header.vnet_header = true;
+  auto header = Tun::open(with_header);
+  out.push_back(feature("tun-vnet-hdr", "2.6.27", "TUNSETIFF IFF_VNET_HDR",
+                        header.ok() ? 0 : header.error().number));
+  const auto offload = [&header](unsigned flags) {
+    if (!header.ok()) return header.error().number;
+    return ::ioctl(header.value().fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
+  };
+  out.push_back(feature("tun-tso", "2.6.27", "TUNSETOFFLOAD TUN_F_TSO4",
+                        offload(TUN_F_CSUM | TUN_F_TSO4)));
+  // The kernel takes both USO flags together or none.
+  out.push_back(feature("tun-uso", "6.2", "TUNSETOFFLOAD TUN_F_USO4",
+                        offload(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_USO4 | TUN_F_USO6)));
+
+  TunOptions with_queues;
+  with_queues.multi_queue = true;
+  auto queues = Tun::open(with_queues);
+  out.push_back(feature("multiqueue", "3.8", "TUNSETIFF IFF_MULTI_QUEUE",
+                        queues.ok() ? 0 : queues.error().number));
+}
+
+void probe_udp(std::vector<Feature>& out) {
+  const OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto with_socket = [&fd](auto call) {
+    if (!fd.valid()) return errno == 0 ? EBADF : errno;
+    return call() < 0 ? errno : 0;
+  };
+  // An unbound socket has nothing to receive and the call no message to send: only a kernel
+  // without the call answers ENOSYS.
+  mmsghdr message{};
+  const auto known = [](int error) { return error == EAGAIN || error == EINVAL ? 0 : error; };
+  const int receive = known(
+      with_socket([&] { return ::recvmmsg(fd.get(), &message, 1, MSG_DONTWAIT, nullptr); }));
+  const int send =
+      known(with_socket([&] { return ::sendmmsg(fd.get(), &message, 0, MSG_DONTWAIT); }));
+  out.push_back(feature("mmsg", "3.0", "recvmmsg, sendmmsg", receive != 0 ? receive : send));
+
+  const int segment = 1400;
+  out.push_back(feature("udp-gso", "4.18", "setsockopt UDP_SEGMENT", with_socket([&] {
+                          return ::setsockopt(fd.get(), IPPROTO_UDP, UDP_SEGMENT, &segment,
+                                              sizeof(segment));
+                        })));
+  const int on = 1;
+  Feature gro = feature("udp-gro", "5.12", "setsockopt UDP_GRO", with_socket([&] {
+                          return ::setsockopt(fd.get(), IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
+                        }));
+  if (gro.available && kernel_version() < 5012) {
+    gro.available = false;
+    gro.detail = "accepted, but kernels before 5.12 lose packets with it";
+  }
+  out.push_back(gro);
+}
+
+}  // namespace
+
+std::vector<Feature> probe_features() {
+  std::vector<Feature> out;
+  // unshare(2) of the network namespace acts on the calling thread alone.
+  std::thread([&out] {
+    const int error = ::unshare(CLONE_NEWNET) < 0 ? errno : 0;
+    probe_tun(out, error);
+    probe_udp(out);
+  }).join();
+  return out;
+}
+
+}  // namespace flannelette

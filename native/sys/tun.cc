@@ -1,0 +1,43 @@
+#include "sys/tun.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "sys/netlink.h"
+
+namespace flannelette {
+
+Result<Tun> Tun::open(const TunOptions& options) {
+  OwnedFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return Error{errno, "open /dev/net/tun", ""};
+
+  ifreq request{};
+  if (options.name.size() >= sizeof(request.ifr_name))
+    return Error{ENAMETOOLONG, "TUNSETIFF", options.name};
+  std::memcpy(request.ifr_name, options.name.data(), options.name.size());
+  int flags = IFF_TUN | IFF_NO_PI;
+  if (options.vnet_header) flags |= IFF_VNET_HDR;
+  if (options.multi_queue) flags |= IFF_MULTI_QUEUE;
+  request.ifr_flags = static_cast<short>(flags);
+  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return Error{errno, "TUNSETIFF", options.name};
+
+  std::string name(request.ifr_name);
+  const int ifindex = static_cast<int>(::if_nametoindex(name.c_str()));
+  if (ifindex == 0) return Error{errno, "if_nametoindex", name};
+  return Tun(std::move(fd), std::move(name), ifindex);
+}
+
+Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return netlink.error();
+  if (auto error = netlink.value().add_address(ifindex_, address)) return error;
+  if (auto error = netlink.value().set_up(ifindex_, mtu)) return error;
+  return netlink.value().put_route(ifindex_, overlay, address);
+}
+
+}  // namespace flannelette

@@ -1,0 +1,41 @@
+#include "sys/udp_socket.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+
+#include "sys/address.h"
+
+namespace flannelette {
+
+namespace {
+
+// The privileged option first; what the kernel grants below it is good enough.
+void set_buffer(int fd, int forced, int plain, int bytes) {
+  if (::setsockopt(fd, SOL_SOCKET, forced, &bytes, sizeof(bytes)) < 0)
+    (void)::setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
+}
+
+}  // namespace
+
+Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
+  OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return Error{errno, "socket UDP", ""};
+  if (buffer_bytes > 0) {
+    set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
+    set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
+  }
+  const sockaddr_in local = socket_address(address, port);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) < 0)
+    return Error{errno, "bind", format_address(address) + ":" + std::to_string(port)};
+  return fd;
+}
+
+Result<OwnedFd> open_raw_socket() {
+  OwnedFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+  if (!fd.valid()) return Error{errno, "socket RAW", ""};
+  return fd;
+}
+
+}  // namespace flannelette
