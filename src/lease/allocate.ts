@@ -1,0 +1,142 @@
+/**
+ * Which subnet a host takes, given everything the store holds. Pure: no clock, no store.
+ *
+ * The order is flanneld's (`pkg/subnet/etcd/local_manager.go`): the subnet this host already holds
+ * (by PublicIP), else the one of its last run (subnet.env), else a random one of the first 100 free
+ * ones; random, so that hosts starting together rarely want the same. Two differences: a lease of
+ * any length blocks every subnet it overlaps, and a reservation of ours outside the range is left
+ * to the person who wrote it.
+ */
+import {
+  broadcast,
+  cidrOf,
+  compareCidr,
+  formatCidr,
+  formatIpv4,
+  overlaps,
+  sameCidr,
+  subnetSize,
+  type Cidr,
+  type Ipv4,
+} from '../config/ipv4.js';
+import { isSubnetInRange, type NetworkConfig } from '../config/network.js';
+import { systemError } from '../errors.js';
+import type { Lease } from './store.js';
+
+/** How many free subnets the random pick is among. */
+export const FREE_CANDIDATES = 100;
+
+export interface AllocationInput {
+  readonly config: NetworkConfig;
+  readonly publicIp: Ipv4;
+  readonly leases: readonly Lease[];
+  /** Subnets that are not ours to take though no lease can be read for them. */
+  readonly blocked: readonly Cidr[];
+  readonly previousSubnet: Cidr | undefined;
+  /** Milliseconds since the epoch: leases that ended before are free for others. */
+  readonly now: number;
+  /** 0 <= x < 1, as Math.random. */
+  readonly random: () => number;
+}
+
+export interface Allocation {
+  readonly subnet: Cidr;
+  readonly origin: 'own' | 'reservation' | 'previous' | 'free';
+  /** Subnets to delete: ours out of range, and ended ones the chosen subnet overlaps. */
+  readonly obsolete: readonly Cidr[];
+}
+
+export function isExpired(lease: Lease, now: number): boolean {
+  return lease.expiresAt !== undefined && lease.expiresAt <= now;
+}
+
+/** Throws a system error when every subnet between SubnetMin and SubnetMax is taken. */
+export function allocateSubnet(input: AllocationInput): Allocation {
+  const { config, leases, previousSubnet: previous } = input;
+  const isOwn = (lease: Lease): boolean => lease.attributes.publicIp === input.publicIp;
+
+  // Leases of ours that have ended are still ours as long as nobody else took them.
+  const own = leases.filter((lease) => isOwn(lease) && isSubnetInRange(config, lease.subnet));
+  const obsolete = leases
+    .filter((lease) => isOwn(lease) && lease.expiresAt !== undefined)
+    .filter((lease) => !isSubnetInRange(config, lease.subnet))
+    .map((lease) => lease.subnet);
+
+  const kept = preferred(own, previous);
+  if (kept !== undefined) {
+    const origin = kept.expiresAt === undefined ? 'reservation' : 'own';
+    return { subnet: kept.subnet, origin, obsolete };
+  }
+
+  const taken = [...input.blocked];
+  const ended: Cidr[] = [];
+  for (const lease of leases) {
+    (isExpired(lease, input.now) ? ended : taken).push(lease.subnet);
+  }
+  const finish = (subnet: Cidr, origin: Allocation['origin']): Allocation => ({
+    subnet,
+    origin,
+    obsolete: [
+      ...obsolete,
+      ...ended.filter((other) => overlaps(other, subnet) && !contained(obsolete, other)),
+    ],
+  });
+
+  if (
+    previous !== undefined &&
+    isSubnetInRange(config, previous) &&
+    !taken.some((other) => overlaps(other, previous))
+  ) {
+    return finish(previous, 'previous');
+  }
+
+  const free = freeSubnets(config, taken, FREE_CANDIDATES);
+  const subnet = free[Math.floor(input.random() * free.length)];
+  if (subnet === undefined) throw exhausted(config);
+  return finish(subnet, 'free');
+}
+
+/** The first `limit` subnets in range that overlap none of `taken`; O(n log n) in `taken`. */
+export function freeSubnets(config: NetworkConfig, taken: readonly Cidr[], limit: number): Cidr[] {
+  const size = subnetSize(config.subnetLen);
+  const free: Cidr[] = [];
+  let next = config.subnetMin;
+  const fillUpTo = (end: number): void => {
+    for (; next + size <= end && next <= config.subnetMax && free.length < limit; next += size) {
+      free.push({ network: next, prefix: config.subnetLen });
+    }
+  };
+  for (const other of taken.toSorted(compareCidr)) {
+    if (free.length >= limit) return free;
+    const end = broadcast(other) + 1;
+    if (end <= next) continue;
+    fillUpTo(other.network);
+    next = Math.max(next, Math.ceil(end / size) * size);
+  }
+  fillUpTo(Number.POSITIVE_INFINITY);
+  return free;
+}
+
+/** Of several own leases: the one of the last run, else a reservation, else the first. */
+function preferred(own: readonly Lease[], previous: Cidr | undefined): Lease | undefined {
+  return (
+    own.find((lease) => previous !== undefined && sameCidr(lease.subnet, previous)) ??
+    own.find((lease) => lease.expiresAt === undefined) ??
+    own[0]
+  );
+}
+
+function contained(list: readonly Cidr[], subnet: Cidr): boolean {
+  return list.some((other) => sameCidr(other, subnet));
+}
+
+function exhausted(config: NetworkConfig): Error {
+  const first = formatCidr(cidrOf(config.subnetMin, config.subnetLen));
+  const count = (config.subnetMax - config.subnetMin) / subnetSize(config.subnetLen) + 1;
+  return systemError(
+    `no free subnet in Network ${formatCidr(config.network)}: all ${count} subnets from ${first} to ` +
+      `${formatIpv4(config.subnetMax)}/${config.subnetLen} are leased; ` +
+      'delete unused leases or give the network a wider range',
+    { field: 'Network', value: formatCidr(config.network) },
+  );
+}

@@ -1,0 +1,166 @@
+/**
+ * The lease file's text: what a person may write, what a daemon writes back.
+ *
+ *   {"version":1,
+ *    "config":{"Network":"100.96.0.0/16","Backend":{"Type":"udp"}},
+ *    "leases":{"100.96.1.0-24":{"PublicIP":"10.168.0.2","PublicIPv6":null,
+ *                               "expiresAt":"2026-11-21T12:00:00.000Z"}}}
+ *
+ * Keys and values under `leases` are those flanneld keeps in etcd, plus `expiresAt`; without it an
+ * entry is a reservation and never ends. The text as a whole either makes sense or is refused; a
+ * bad entry inside a good text is set aside in `rejected` and stays in the file untouched. Fields
+ * this version does not know are kept, at the top and in every entry.
+ */
+import { formatIpv4, parseSubnetKey, subnetKey, tryParseIpv4, type Cidr } from '../config/ipv4.js';
+import { inputError, messageOf, systemError } from '../errors.js';
+import type { Lease, LeaseAttributes, RejectedEntry } from './store.js';
+
+export const FILE_VERSION = 1;
+
+type JsonObject = Record<string, unknown>;
+
+/** A file that made sense. `raw` is the parsed JSON itself and is what `serialize` writes. */
+export interface LeaseDocument {
+  /** The network configuration as JSON text; undefined when there is none. */
+  readonly config: string | undefined;
+  /** By subnet key; ended leases are included. */
+  readonly leases: ReadonlyMap<string, Lease>;
+  readonly rejected: readonly RejectedEntry[];
+  /** Subnets of rejected entries whose key can be read: never given to anybody else. */
+  readonly blocked: readonly Cidr[];
+  readonly raw: JsonObject;
+}
+
+/** Throws a system error saying what about the text makes no sense. */
+export function parseLeaseDocument(text: string): LeaseDocument {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(text);
+  } catch (error) {
+    throw systemError(`not JSON: ${messageOf(error)}`, { cause: error });
+  }
+  if (!isObject(raw)) throw systemError('not a JSON object');
+  if (raw['version'] !== FILE_VERSION) {
+    const { message } = inputError('version', raw['version'], `${FILE_VERSION}`);
+    throw systemError(message, { field: 'version', value: raw['version'] });
+  }
+  const entries = raw['leases'] ?? {};
+  if (!isObject(entries)) throw systemError('leases: not a JSON object', { field: 'leases' });
+
+  const leases = new Map<string, Lease>();
+  const rejected: RejectedEntry[] = [];
+  const blocked: Cidr[] = [];
+  for (const [key, entry] of Object.entries(entries)) {
+    const subnet = parseSubnetKey(key);
+    const lease = subnet === undefined ? badKey(key) : parseEntry(subnet, entry);
+    if (typeof lease === 'string') {
+      rejected.push({ key, reason: lease });
+      if (subnet !== undefined) blocked.push(subnet);
+    } else {
+      leases.set(key, lease);
+    }
+  }
+  const config = raw['config'] ?? undefined;
+  return {
+    config: config === undefined ? undefined : JSON.stringify(config),
+    leases,
+    rejected,
+    blocked,
+    raw,
+  };
+}
+
+/** The text with one lease put in; the rest, and the entry's unknown fields, stay as they were. */
+export function withLease(document: LeaseDocument, lease: Lease): JsonObject {
+  const key = subnetKey(lease.subnet);
+  const entries = entriesOf(document);
+  const before = entries[key];
+  const entry: JsonObject = { PublicIP: '', PublicIPv6: null, ...(isObject(before) ? before : {}) };
+  entry['PublicIP'] = formatIpv4(lease.attributes.publicIp);
+  setOrRemove(entry, 'BackendType', lease.attributes.backendType);
+  setOrRemove(entry, 'BackendData', lease.attributes.backendData);
+  setOrRemove(
+    entry,
+    'expiresAt',
+    lease.expiresAt === undefined ? undefined : new Date(lease.expiresAt).toISOString(),
+  );
+  return { ...document.raw, leases: { ...entries, [key]: entry } };
+}
+
+export function withoutLeases(document: LeaseDocument, subnets: readonly Cidr[]): LeaseDocument {
+  if (subnets.length === 0) return document;
+  const gone = new Set(subnets.map(subnetKey));
+  const entries = Object.entries(entriesOf(document)).filter(([key]) => !gone.has(key));
+  return { ...document, raw: { ...document.raw, leases: Object.fromEntries(entries) } };
+}
+
+export function serializeDocument(raw: JsonObject): string {
+  return `${JSON.stringify(raw, null, 2)}\n`;
+}
+
+/** BackendData is JSON, so its text decides. */
+export function sameLease(a: Lease, b: Lease): boolean {
+  return a.expiresAt === b.expiresAt && sameAttributes(a.attributes, b.attributes);
+}
+
+export function sameAttributes(a: LeaseAttributes, b: LeaseAttributes): boolean {
+  return (
+    a.publicIp === b.publicIp &&
+    a.backendType === b.backendType &&
+    (a.backendData === b.backendData ||
+      JSON.stringify(a.backendData) === JSON.stringify(b.backendData))
+  );
+}
+
+function badKey(key: string): string {
+  const shown = key.length <= 60 ? key : `${key.slice(0, 57)}...`;
+  return `${JSON.stringify(shown)} is not a subnet key: expected the form 100.96.1.0-24`;
+}
+
+/** The lease, or why the entry is not one. */
+function parseEntry(subnet: Cidr, entry: unknown): Lease | string {
+  if (!isObject(entry)) return 'the entry is not a JSON object';
+  const publicIpText = entry['PublicIP'];
+  const publicIp = typeof publicIpText === 'string' ? tryParseIpv4(publicIpText) : undefined;
+  if (publicIp === undefined) {
+    return inputError('PublicIP', publicIpText, 'an IPv4 address such as 10.168.0.2').message;
+  }
+  const backendType = entry['BackendType'] ?? undefined;
+  if (backendType !== undefined && typeof backendType !== 'string') {
+    return inputError('BackendType', backendType, 'a string').message;
+  }
+  const backendData = entry['BackendData'] ?? undefined;
+  const expiresAt = parseTime(entry['expiresAt'] ?? undefined);
+  if (typeof expiresAt === 'string') return expiresAt;
+  const attributes: LeaseAttributes = {
+    publicIp,
+    ...(backendType === undefined ? {} : { backendType }),
+    ...(backendData === undefined ? {} : { backendData }),
+  };
+  return { subnet, attributes, expiresAt };
+}
+
+function parseTime(value: unknown): number | undefined | string {
+  if (value === undefined) return undefined;
+  // Date.parse alone would take "1" for a date.
+  const isDate = typeof value === 'string' && /^\d{4}-\d{2}-\d{2}/.test(value);
+  const time = isDate ? Date.parse(value) : Number.NaN;
+  if (Number.isNaN(time)) {
+    return inputError('expiresAt', value, 'a time such as 2026-11-21T12:00:00Z').message;
+  }
+  return time;
+}
+
+function entriesOf(document: LeaseDocument): JsonObject {
+  const entries = document.raw['leases'];
+  return isObject(entries) ? entries : {};
+}
+
+function setOrRemove(entry: JsonObject, name: string, value: unknown): void {
+  if (value !== undefined) entry[name] = value;
+  else Reflect.deleteProperty(entry, name);
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,81 @@
+/**
+ * Reading the lease file: one look at it, recognisable later, and the errors that name it.
+ *
+ * A signature (inode, size, times) tells cheaply whether the file is still the one that was read:
+ * every replacement is a new inode, every edit in place moves the change time.
+ */
+import { open, stat } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { errnoOf, messageOf, systemError, type FlannelletteError } from '../errors.js';
+import { parseLeaseDocument, type LeaseDocument } from './file-format.js';
+
+/** Together a second: as long as an edit in place may plausibly take. */
+const RETRY_BAD_FILE_MS = 100;
+const RETRY_BAD_FILE_TIMES = 10;
+
+export interface GoodFile {
+  readonly document: LeaseDocument;
+  readonly signature: string;
+}
+
+/** `onSignature` hears of the file before it is parsed, so also of one that makes no sense. */
+export async function readLeaseFile(
+  path: string,
+  onSignature?: (signature: string) => void,
+): Promise<GoodFile> {
+  const handle = await open(path, 'r');
+  try {
+    const signature = describe(await handle.stat({ bigint: true }));
+    const text = await handle.readFile('utf8');
+    onSignature?.(signature);
+    return { signature, document: parseLeaseDocument(text) };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Gives an edit under way a second to become whole. */
+export async function readPatiently(path: string, signal?: AbortSignal): Promise<GoodFile> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await readLeaseFile(path);
+    } catch (error) {
+      if (attempt >= RETRY_BAD_FILE_TIMES || !isPassing(error)) throw error;
+    }
+    await delay(RETRY_BAD_FILE_MS);
+    signal?.throwIfAborted();
+  }
+}
+
+/** Text that makes no sense, or no file for a moment; not a refusal of the kernel. */
+function isPassing(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === undefined || code === 'ENOENT';
+}
+
+export async function signatureOf(path: string): Promise<string> {
+  return describe(await stat(path, { bigint: true }));
+}
+
+function describe(status: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): string {
+  return `${status.ino}:${status.size}:${status.mtimeNs}:${status.ctimeNs}`;
+}
+
+export function unreadable(location: string, error: unknown): FlannelletteError {
+  return fileError(
+    `--lease-file: ${JSON.stringify(location)} cannot be used: expected a readable file such as ` +
+      `{"version":1,"config":{"Network":"100.96.0.0/16"},"leases":{}}`,
+    location,
+    error,
+  );
+}
+
+export function fileError(what: string, location: string, error: unknown): FlannelletteError {
+  const code = errnoOf(error);
+  return systemError(`${what} (${messageOf(error)})`, {
+    ...(code === undefined ? {} : { code }),
+    field: '--lease-file',
+    value: location,
+    cause: error,
+  });
+}
