@@ -1,0 +1,202 @@
+/**
+ * Keeps one data plane in service: opens it, replaces it when it fails, and gives its user one
+ * device, one set of routes and one set of counters all the while.
+ *
+ * A data plane fails for good when its TUN is deleted or the kernel refuses the socket (interface
+ * down, address removed). It is then closed and opened again, at first after 0.1 s, doubling to
+ * 4 s, so that forwarding is back within 5 s of the cause's end. The delay starts over only once a
+ * data plane has lived through STABLE_MS: one that fails at once is not retried ten times a second.
+ */
+import type {
+  DataPlane,
+  DataPlaneEvent,
+  DataPlaneOptions,
+  DataPlaneSnapshot,
+  ThreadCounters,
+} from '../dataplane/dataplane.js';
+import { messageOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import { addCounters, retire } from './totals.js';
+import { RateLimitedLog } from './rate-limited-log.js';
+import { errnoName } from './errno.js';
+import { formatIpv4 } from '../config/ipv4.js';
+
+/** The part of DataPlane that is used here; tests put their own in its place. */
+export interface DataPlaneHandle extends Pick<
+  DataPlane,
+  'device' | 'start' | 'setRoutes' | 'snapshot' | 'close'
+> {
+  on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
+}
+
+/** Opens device and socket; throws a system error that names what the kernel refused. */
+export type OpenDataPlane = (options: DataPlaneOptions) => DataPlaneHandle;
+
+const FIRST_DELAY_MS = 100;
+const MAX_DELAY_MS = 4_000;
+const STABLE_MS = 10_000;
+
+export class DataPlaneSupervisor {
+  readonly #options: DataPlaneOptions;
+  readonly #open: OpenDataPlane;
+  readonly #log: Logger;
+  readonly #misses: RateLimitedLog;
+  readonly #refusals: RateLimitedLog;
+  #device: string;
+  #live: DataPlaneHandle | undefined;
+  #retired: readonly ThreadCounters[] = [];
+  #routes: Uint32Array | undefined;
+  #started = false;
+  #closed = false;
+  #error: string | undefined;
+  #restarts = 0;
+  #attempts = 0;
+  #openedAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Opens the first data plane; what it throws is the caller's to handle. */
+  constructor(options: DataPlaneOptions, open: OpenDataPlane, log: Logger) {
+    this.#options = options;
+    this.#open = open;
+    this.#log = log;
+    this.#misses = new RateLimitedLog((fields) => {
+      log.debug(fields, 'no route to the destination');
+    });
+    this.#refusals = new RateLimitedLog((fields) => {
+      log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
+    });
+    this.#live = this.#adopt(open(options));
+    this.#device = this.#live.device;
+  }
+
+  /** Name of the device in service, or of the last one. */
+  get device(): string {
+    return this.#device;
+  }
+
+  /** Why there is no data plane in service; `undefined` while there is. */
+  get error(): string | undefined {
+    return this.#error;
+  }
+
+  /** How often a failed data plane has been replaced. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Begins to forward; a replacement is started by itself. */
+  start(): void {
+    if (this.#started || this.#closed) return;
+    this.#started = true;
+    this.#use((plane) => {
+      plane.start();
+    });
+  }
+
+  /** Publishes a compiled forwarding table, also to every replacement. */
+  setRoutes(routes: Uint32Array): void {
+    this.#routes = routes;
+    this.#use((plane) => {
+      plane.setRoutes(routes);
+    });
+  }
+
+  /** Totals over every data plane there has been. */
+  snapshot(): DataPlaneSnapshot {
+    const live = this.#live?.snapshot();
+    return {
+      mode: live?.mode ?? this.#options.mode,
+      threads: addCounters(this.#retired, live?.threads ?? []),
+    };
+  }
+
+  /** Removes the device, closes the socket, gives up any replacement under way. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#retireLive();
+  }
+
+  #adopt(plane: DataPlaneHandle): DataPlaneHandle {
+    this.#openedAt = performance.now();
+    plane.on('event', (event) => {
+      if (plane === this.#live) this.#handle(event);
+    });
+    return plane;
+  }
+
+  #handle(event: DataPlaneEvent): void {
+    switch (event.type) {
+      case 'miss':
+        this.#misses.report({ destination: formatIpv4(event.destination) }, event.repeated);
+        break;
+      case 'refused':
+        this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
+        break;
+      case 'fault':
+        this.#fail(
+          `${event.operation === 'tun' ? `device ${this.#device}` : 'UDP socket'} failed: ${errnoName(event.errno)}`,
+        );
+        break;
+    }
+  }
+
+  #use(action: (plane: DataPlaneHandle) => void): void {
+    if (this.#live === undefined || this.#closed) return;
+    try {
+      action(this.#live);
+    } catch (error) {
+      this.#fail(messageOf(error));
+    }
+  }
+
+  #fail(reason: string): void {
+    if (this.#closed) return;
+    const lived = performance.now() - this.#openedAt;
+    if (lived >= STABLE_MS) this.#attempts = 0;
+    this.#retireLive();
+    this.#error = reason;
+    this.#log.warn({ reason }, 'the data plane stopped; a new one is opened');
+    this.#scheduleReplacement();
+  }
+
+  #scheduleReplacement(): void {
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** this.#attempts, MAX_DELAY_MS);
+    this.#attempts += 1;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#replace();
+    }, delay);
+  }
+
+  #replace(): void {
+    let plane: DataPlaneHandle | undefined;
+    try {
+      // The old name keeps firewall rules and captures valid; if it was taken, any name will do.
+      const tunName = this.#attempts % 2 === 1 ? this.#device : this.#options.tunName;
+      plane = this.#open({ ...this.#options, tunName });
+      if (this.#routes !== undefined) plane.setRoutes(this.#routes);
+      if (this.#started) plane.start();
+    } catch (error) {
+      plane?.close();
+      this.#error = messageOf(error);
+      this.#log.debug({ error: this.#error, attempt: this.#attempts }, 'no new data plane yet');
+      this.#scheduleReplacement();
+      return;
+    }
+    this.#live = this.#adopt(plane);
+    this.#device = plane.device;
+    this.#error = undefined;
+    this.#restarts += 1;
+    this.#log.info({ device: this.#device }, 'the data plane is back');
+  }
+
+  #retireLive(): void {
+    const plane = this.#live;
+    if (plane === undefined) return;
+    this.#live = undefined;
+    plane.close();
+    // Taken after the close: the threads are joined, nothing they counted is missed.
+    this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
+  }
+}

@@ -1,0 +1,284 @@
+/**
+ * The udp backend: IPv4 packets of the overlay inside UDP datagrams, one each, to the host that
+ * holds the lease of their destination.
+ *
+ *   store --watch--> route table --compile, once a burst--> forwarding table of the data plane
+ *                        |                                       | events: miss, refused, fault
+ *                        +-- lookup, status, metrics             v
+ *                                                  supervisor: replaces a data plane that failed
+ *
+ * Store events change the route table at once; the forwarding table follows at the end of the
+ * event loop's turn, so a burst of changes costs one compile. Forwarding starts with the first
+ * publication: until then packets wait in the kernel's queue instead of being answered with
+ * net-unreachable for want of routes.
+ */
+import type { NetworkConfig } from '../config/network.js';
+import { formatCidr, formatIpv4, sameCidr, subnetKey, type Cidr } from '../config/ipv4.js';
+import { DataPlane, type DataPlaneOptions } from '../dataplane/dataplane.js';
+import { inputError, messageOf, systemError } from '../errors.js';
+import type { Lease, LeaseEvent, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { Logger } from '../log.js';
+import { RouteTable } from '../route/table.js';
+import type { Backend, BackendContext, Network, NetworkStatus } from './backend.js';
+import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
+
+/** Outer IPv4 header (20 bytes, no options) and UDP header (8 bytes). */
+export const UDP_OVERHEAD_BYTES = 28;
+
+/** Smallest MTU of an IPv4 link (RFC 791). */
+const MIN_MTU = 68;
+
+/** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
+const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+
+export interface UdpOptions {
+  /** How packets cross into and out of the kernel: one by one, or many a system call. */
+  readonly mode: 'basic' | 'batch';
+  /** Refuse datagrams whose outer source holds no lease for the inner source. */
+  readonly sourceCheck: boolean;
+  /** TUN name pattern, `%d` is the first free number; `flannel%d` when not given. */
+  readonly tunName?: string;
+}
+
+export class UdpBackend implements Backend {
+  readonly type = 'udp';
+  readonly #context: BackendContext;
+  readonly #options: UdpOptions;
+  readonly #open: OpenDataPlane;
+
+  /** `open` is for tests and for embedders that bring their own data plane. */
+  constructor(
+    context: BackendContext,
+    options: UdpOptions,
+    open: OpenDataPlane = (dataPlane) => new DataPlane(dataPlane),
+  ) {
+    this.#context = context;
+    this.#options = options;
+    this.#open = open;
+  }
+
+  async registerNetwork(config: NetworkConfig, signal: AbortSignal): Promise<Network> {
+    const { store, external, previousSubnet, log } = this.#context;
+    const mtu = external.mtu - UDP_OVERHEAD_BYTES;
+    if (mtu < MIN_MTU) {
+      throw inputError(
+        `MTU of ${external.name}`,
+        external.mtu,
+        `at least ${MIN_MTU + UDP_OVERHEAD_BYTES} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
+      );
+    }
+    const attributes = { publicIp: external.publicIp };
+    const lease = await store.acquireLease({ config, attributes, previousSubnet }, signal);
+    signal.throwIfAborted();
+    const options: DataPlaneOptions = {
+      tunName: this.#options.tunName ?? 'flannel%d',
+      tunAddress: lease.subnet.network,
+      network: config.network.network,
+      networkPrefix: config.network.prefix,
+      subnet: lease.subnet.network,
+      subnetPrefix: lease.subnet.prefix,
+      mtu,
+      bindAddress: external.address,
+      port: config.backend.port,
+      mode: this.#options.mode,
+      sourceCheck: this.#options.sourceCheck,
+      socketBufferBytes: SOCKET_BUFFER_BYTES,
+    };
+    // The last step that can fail: until here there is nothing to undo but the lease, which stays
+    // in the store for this host's next start, as flanneld's does.
+    const plane = new DataPlaneSupervisor(options, this.#open, log);
+    const routes = new RouteTable({
+      network: config.network,
+      subnetLen: config.subnetLen,
+      own: lease.subnet,
+      ownPublicIp: external.publicIp,
+    });
+    log.info(
+      { subnet: formatCidr(lease.subnet), device: plane.device, mtu, port: options.port },
+      'network registered',
+    );
+    return new UdpNetwork(store, plane, routes, lease, mtu, log);
+  }
+}
+
+class UdpNetwork implements Network {
+  readonly mtu: number;
+  readonly routes: RouteTable;
+  readonly synced: Promise<void>;
+  readonly #store: LeaseStore;
+  readonly #plane: DataPlaneSupervisor;
+  readonly #log: Logger;
+  readonly #listeners = new Set<() => void>();
+  #lease: Lease;
+  #lost: string | undefined;
+  #storeError: string | undefined;
+  #storeRejected: readonly RejectedEntry[] = [];
+  #publication: NodeJS.Immediate | undefined;
+  #resolveSynced!: () => void;
+  #rejectSynced!: (reason: Error) => void;
+  #closed = false;
+
+  constructor(
+    store: LeaseStore,
+    plane: DataPlaneSupervisor,
+    routes: RouteTable,
+    lease: Lease,
+    mtu: number,
+    log: Logger,
+  ) {
+    this.#store = store;
+    this.#plane = plane;
+    this.routes = routes;
+    this.#lease = lease;
+    this.mtu = mtu;
+    this.#log = log;
+    this.synced = new Promise((resolve, reject) => {
+      this.#resolveSynced = resolve;
+      this.#rejectSynced = reject;
+    });
+    // Nobody has to wait for it; a rejection without a listener is not an error.
+    this.synced.catch(() => undefined);
+  }
+
+  get lease(): Lease {
+    return this.#lease;
+  }
+
+  get leaseLost(): string | undefined {
+    return this.#lost;
+  }
+
+  onLeaseChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  adoptLease(lease: Lease): void {
+    if (!sameCidr(lease.subnet, this.#lease.subnet)) {
+      throw new RangeError('a network keeps its subnet; register it again for another one');
+    }
+    this.#setOwn(lease, undefined);
+  }
+
+  status(): NetworkStatus {
+    return {
+      device: this.#plane.device,
+      storeError: this.#storeError,
+      rejected: [...this.#storeRejected, ...this.routes.rejected],
+      dataPlaneError: this.#plane.error,
+      dataPlaneRestarts: this.#plane.restarts,
+      dataPlane: this.#plane.snapshot(),
+    };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const close = (): void => {
+      this.close();
+    };
+    signal.addEventListener('abort', close, { once: true });
+    try {
+      signal.throwIfAborted();
+      for await (const event of this.#store.watchLeases(signal)) {
+        if (signal.aborted) break;
+        this.#apply(event);
+      }
+      if (!signal.aborted) {
+        throw systemError(`the lease store ${this.#store.location} ended its watch`);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      signal.removeEventListener('abort', close);
+      this.close();
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearImmediate(this.#publication);
+    this.#plane.close();
+    this.#rejectSynced(systemError('the network was closed before its leases were known'));
+  }
+
+  #apply(event: LeaseEvent): void {
+    switch (event.type) {
+      case 'snapshot':
+        this.#applySnapshot(event.leases, event.rejected);
+        break;
+      case 'put':
+        this.routes.put(event.lease);
+        this.#logRejection(event.lease.subnet);
+        if (this.#isOwnSubnet(event.lease.subnet)) this.#checkOwn(event.lease);
+        this.#publishSoon();
+        break;
+      case 'delete':
+        this.routes.delete(event.subnet);
+        if (this.#isOwnSubnet(event.subnet)) this.#checkOwn(undefined);
+        this.#publishSoon();
+        break;
+      case 'degraded':
+        this.#storeError = messageOf(event.error);
+        this.#log.warn(
+          { store: this.#store.location, error: this.#storeError },
+          'the lease store cannot be followed; the last good routes stay in force',
+        );
+        break;
+      case 'recovered':
+        this.#storeError = undefined;
+        this.#log.info({ store: this.#store.location }, 'the lease store is followed again');
+        break;
+    }
+  }
+
+  #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
+    this.#storeRejected = rejected;
+    this.routes.replaceAll(leases);
+    this.#checkOwn(leases.find((lease) => this.#isOwnSubnet(lease.subnet)));
+    for (const { key, reason } of [...rejected, ...this.routes.rejected]) {
+      this.#log.warn({ lease: key, reason }, 'lease rejected');
+    }
+    this.#publishSoon();
+  }
+
+  #logRejection(subnet: Cidr): void {
+    const key = subnetKey(subnet);
+    const entry = this.routes.rejected.find((rejected) => rejected.key === key);
+    if (entry !== undefined) this.#log.warn({ lease: key, reason: entry.reason }, 'lease rejected');
+  }
+
+  /** What the store now holds for our subnet: ours, another host's, or nothing. */
+  #checkOwn(stored: Lease | undefined): void {
+    const subnet = formatCidr(this.#lease.subnet);
+    if (stored === undefined) {
+      this.#setOwn(this.#lease, `the lease of ${subnet} is gone from the store`);
+    } else if (stored.attributes.publicIp === this.#lease.attributes.publicIp) {
+      this.#setOwn(stored, undefined);
+    } else {
+      const holder = formatIpv4(stored.attributes.publicIp);
+      this.#setOwn(this.#lease, `the lease of ${subnet} was taken over by ${holder}`);
+    }
+  }
+
+  #setOwn(lease: Lease, lost: string | undefined): void {
+    if (lost === this.#lost && lease.expiresAt === this.#lease.expiresAt) return;
+    this.#lease = lease;
+    this.#lost = lost;
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #isOwnSubnet(subnet: Cidr): boolean {
+    return sameCidr(subnet, this.#lease.subnet);
+  }
+
+  #publishSoon(): void {
+    if (this.#closed) return;
+    this.#publication ??= setImmediate(() => {
+      this.#publication = undefined;
+      this.#plane.setRoutes(this.routes.compile());
+      this.#plane.start();
+      this.#log.debug({ routes: this.routes.size }, 'routes published');
+      this.#resolveSynced();
+    });
+  }
+}

@@ -1,0 +1,14 @@
+/** What a command is to the program: its flags, its help, its work. */
+import type { ExitCode } from '../errors.js';
+import type { GivenFlags, Grammar } from './flags.js';
+import type { CliIo } from './io.js';
+
+export interface Command extends Grammar {
+  /** One line for the list of commands. */
+  readonly summary: string;
+  readonly description: string;
+  /** Examples, environment, exit codes: printed after the flags. */
+  readonly footer: string;
+  /** `argv` is what stood after the command's name. */
+  readonly run: (given: GivenFlags, io: CliIo, argv: readonly string[]) => Promise<ExitCode>;
+}

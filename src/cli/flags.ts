@@ -1,0 +1,255 @@
+/**
+ * Flags as flanneld takes them, which are Go's: one dash or two, `--flag=value` or `--flag value`,
+ * booleans alone or as `--flag=false`. Each flag of `run` is also read from FLANNELD_NAME; the
+ * command line wins over the environment, that over the default.
+ *
+ * commander renders the help and does the dispatch. Here a command line is first brought into its
+ * one form (`--flag=value`), which is where unknown flags are found; the values are parsed after.
+ */
+import { FlannelletteError, inputError } from '../errors.js';
+import { nearest } from './nearest.js';
+
+export interface Flag<T> {
+  readonly name: string;
+  /** `<path>`; for a boolean, which needs no value, undefined. */
+  readonly placeholder: string | undefined;
+  readonly help: string;
+  /** What holds when the flag is not given. */
+  readonly fallback: T;
+  /** The default as the help shows it; undefined shows none. */
+  readonly shownDefault: string | undefined;
+  /** One letter, for `-v 3`. */
+  readonly short?: string;
+  /** Not listed in the help: between processes of ours only. */
+  readonly hidden?: boolean;
+  /** Not read from the environment. */
+  readonly argumentOnly?: boolean;
+  /** `values` has at least one element, in the order of the command line. */
+  readonly parse: (field: string, values: readonly [string, ...string[]]) => T;
+}
+
+export type Flags = Readonly<Record<string, Flag<unknown>>>;
+export type FlagValues<F extends Flags> = {
+  readonly [K in keyof F]: F[K] extends Flag<infer T> ? T : never;
+};
+
+/** Raw values by flag name, as they stood on the command line. */
+export type GivenFlags = ReadonlyMap<string, readonly [string, ...string[]]>;
+
+interface Common {
+  readonly placeholder?: string;
+  readonly hidden?: boolean;
+  readonly argumentOnly?: boolean;
+  readonly short?: string;
+}
+
+export function textFlag(name: string, help: string, more?: Common): Flag<string | undefined>;
+export function textFlag(
+  name: string,
+  help: string,
+  more: Common & { fallback: string },
+): Flag<string>;
+export function textFlag(
+  name: string,
+  help: string,
+  more: Common & { fallback?: string } = {},
+): Flag<string | undefined> {
+  return {
+    ...more,
+    name,
+    help,
+    placeholder: more.placeholder ?? 'text',
+    fallback: more.fallback,
+    shownDefault: more.fallback,
+    parse: (field, values) => {
+      const value = last(values);
+      if (value === '') throw inputError(field, value, 'a value that is not empty');
+      return value;
+    },
+  };
+}
+
+export function listFlag(name: string, help: string, more: Common = {}): Flag<readonly string[]> {
+  return {
+    ...more,
+    name,
+    help,
+    placeholder: more.placeholder ?? 'text',
+    fallback: [],
+    shownDefault: undefined,
+    parse: (field, values) => {
+      if (values.includes('')) throw inputError(field, '', 'a value that is not empty');
+      return values;
+    },
+  };
+}
+
+export function choiceFlag<const T extends string>(
+  name: string,
+  help: string,
+  choices: readonly T[],
+  fallback: T,
+): Flag<T> {
+  return {
+    name,
+    help,
+    placeholder: choices.join('|'),
+    fallback,
+    shownDefault: fallback,
+    parse: (field, values) => {
+      const found = choices.find((choice) => choice === last(values));
+      if (found === undefined) throw inputError(field, last(values), choices.join(' or '));
+      return found;
+    },
+  };
+}
+
+export function integerFlag(
+  name: string,
+  help: string,
+  range: { readonly min: number; readonly max: number; readonly fallback: number },
+  more: Common = {},
+): Flag<number> {
+  const { min, max, fallback } = range;
+  return {
+    ...more,
+    name,
+    help,
+    placeholder: more.placeholder ?? 'number',
+    fallback,
+    shownDefault: String(fallback),
+    parse: (field, values) => {
+      const text = last(values);
+      const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+      if (!(value >= min && value <= max)) {
+        throw inputError(field, text, `a whole number from ${min} to ${max}`);
+      }
+      return value;
+    },
+  };
+}
+
+export function booleanFlag(
+  name: string,
+  help: string,
+  fallback = false,
+  more: Common = {},
+): Flag<boolean> {
+  return {
+    ...more,
+    name,
+    help,
+    placeholder: undefined,
+    fallback,
+    shownDefault: String(fallback),
+    parse: (field, values) => {
+      const text = last(values);
+      // What Go's strconv.ParseBool takes.
+      if (/^(1|t|T|true|TRUE|True)$/.test(text)) return true;
+      if (/^(0|f|F|false|FALSE|False)$/.test(text)) return false;
+      throw inputError(field, text, 'true or false');
+    },
+  };
+}
+
+/** `FLANNELD_SUBNET_FILE` for `subnet-file`. */
+export function environmentName(flag: string): string {
+  return `FLANNELD_${flag.replaceAll('-', '_').toUpperCase()}`;
+}
+
+export interface Grammar {
+  /** The command's name, e.g. `run`. */
+  readonly name: string;
+  readonly flags: Flags;
+  /** Flags of flanneld that are known by name only; they are refused as not supported yet. */
+  readonly unsupported?: readonly string[];
+}
+
+/** Reads a command's arguments. Throws an input error that names the flag. */
+export function readArguments(argv: readonly string[], grammar: Grammar): GivenFlags {
+  const given = new Map<string, [string, ...string[]]>();
+  const byName = new Map(Object.values(grammar.flags).map((flag) => [flag.name, flag]));
+  for (let index = 0; index < argv.length; index += 1) {
+    const argument = argv[index] ?? '';
+    const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(argument);
+    if (match?.[1] === undefined) {
+      throw usageError(
+        `unexpected argument ${JSON.stringify(argument)}: flannelette ${grammar.name} takes flags only; see flannelette ${grammar.name} --help`,
+        argument,
+      );
+    }
+    const flag = byName.get(match[1]);
+    if (flag === undefined) throw unknownFlag(match[1], grammar);
+    let value = match[2];
+    if (value === undefined && flag.placeholder === undefined) value = 'true';
+    if (value === undefined) {
+      index += 1;
+      value = argv[index];
+      if (value === undefined || value.startsWith('--')) {
+        throw inputError(
+          `--${flag.name}`,
+          undefined,
+          `a value: --${flag.name}=<${flag.placeholder}>`,
+        );
+      }
+    }
+    const values = given.get(flag.name);
+    if (values === undefined) given.set(flag.name, [value]);
+    else values.push(value);
+  }
+  return given;
+}
+
+/** Values of every flag: command line, else environment, else default. */
+export function resolveFlags<F extends Flags>(
+  flags: F,
+  given: GivenFlags,
+  env: Readonly<Record<string, string | undefined>>,
+): FlagValues<F> {
+  const entries = Object.entries(flags).map(([key, flag]): [string, unknown] => {
+    const values = given.get(flag.name);
+    if (values !== undefined) return [key, flag.parse(`--${flag.name}`, values)];
+    const name = environmentName(flag.name);
+    const text = flag.argumentOnly === true ? undefined : env[name];
+    // flanneld takes an empty variable for one that is not set.
+    if (text === undefined || text === '') return [key, flag.fallback];
+    return [key, flag.parse(`${name} (--${flag.name})`, [text])];
+  });
+  return Object.fromEntries(entries) as FlagValues<F>;
+}
+
+/** Throws when the environment sets a flag of flanneld that is not there yet. */
+export function rejectUnsupportedEnvironment(
+  grammar: Grammar,
+  env: Readonly<Record<string, string | undefined>>,
+): void {
+  for (const flag of grammar.unsupported ?? []) {
+    const name = environmentName(flag);
+    if ((env[name] ?? '') !== '') {
+      throw usageError(`${name}: --${flag} is a flag of flanneld that is not supported yet`, name);
+    }
+  }
+}
+
+function unknownFlag(name: string, grammar: Grammar): FlannelletteError {
+  const { flags, unsupported = [] } = grammar;
+  const see = `see flannelette ${grammar.name} --help`;
+  if (unsupported.includes(name)) {
+    return usageError(`--${name} is a flag of flanneld that is not supported yet; ${see}`, name);
+  }
+  const names = Object.values(flags)
+    .filter((flag) => flag.hidden !== true)
+    .map((flag) => flag.name);
+  const near = nearest(name, names);
+  const hint = near === undefined ? '' : ` (did you mean --${near}?)`;
+  const expected = [...names, 'help'].map((known) => `--${known}`).join(', ');
+  return usageError(`unknown flag --${name}${hint}: expected one of ${expected}; ${see}`, name);
+}
+
+export function usageError(message: string, value: unknown): FlannelletteError {
+  return new FlannelletteError('input', message, { value });
+}
+
+function last(values: readonly [string, ...string[]]): string {
+  return values[values.length - 1] ?? values[0];
+}

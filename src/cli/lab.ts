@@ -1,0 +1,48 @@
+/** `flannelette lab`: the documents' two hosts on this machine; the work is in src/lab. */
+import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
+import type { Command } from './command.js';
+import { booleanFlag, choiceFlag, integerFlag, resolveFlags } from './flags.js';
+
+const flags = {
+  mode: choiceFlag('mode', 'mode both daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  seconds: integerFlag(
+    'seconds',
+    'length of each throughput measurement',
+    { min: 1, max: 3_600, fallback: 3 },
+    { placeholder: 'seconds' },
+  ),
+  json: booleanFlag('json', 'print one JSON object as the last line'),
+  keep: booleanFlag('keep', 'leave the network up until Ctrl-C and say how to enter it'),
+  inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
+};
+
+export const labCommand: Command = {
+  name: 'lab',
+  summary: 'build the example network on this machine and send real traffic through it',
+  description:
+    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285. Takes about 20 s. Everything is removed at the end, also when killed;\nthe interfaces, routes and firewall of this machine are not touched.',
+  flags,
+  footer: `
+The network:
+  host 1  eth0 10.168.0.2  docker0 100.96.1.1/24  container-1 100.96.1.2
+  host 2  eth0 10.168.0.3  docker0 100.96.2.1/24  container-2 100.96.2.3
+
+Examples:
+  flannelette lab
+  flannelette lab --mode=basic --seconds=10
+  flannelette lab --keep            # then follow the printed commands into container-1
+  flannelette lab --json | tail -1
+
+Exit codes:
+  0  every check passed
+  1  a check failed, or the machine cannot run the lab
+  2  the input is wrong
+`,
+  run: async (given, _io, argv) => {
+    // The measurement's length and the rest have no meaning outside one command line.
+    const { mode, seconds, json, keep, inside } = resolveFlags(flags, given, {});
+    // Loaded when wanted: a daemon has no use for it.
+    const lab = await import('../lab/index.js');
+    return lab.labCommand({ mode, seconds, json, keep, inside }, argv);
+  },
+};

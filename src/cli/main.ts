@@ -1,0 +1,11 @@
+#!/usr/bin/env node
+/** The executable: the process's own streams, arguments and exit code around `main`. */
+import { processIo } from './io.js';
+import { main } from './program.js';
+
+// `flannelette status | head` closes the pipe early: not an error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
+process.exitCode = await main(process.argv.slice(2), processIo());

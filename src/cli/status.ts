@@ -1,0 +1,186 @@
+/** `flannelette status`: asks a running daemon over its unix socket and prints what it says. */
+import { requestJson } from '../daemon/client.js';
+import { checkSubnetFile, DAEMON_DEFAULTS, statusSocketPath } from '../daemon/options.js';
+import type { DaemonStatus } from '../daemon/status.js';
+import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
+import type { Command } from './command.js';
+import { booleanFlag, resolveFlags, textFlag } from './flags.js';
+import { formatBytes, formatCount, formatDuration, formatTable, type Column } from './output.js';
+
+const flags = {
+  subnetFile: textFlag('subnet-file', 'subnet file of the daemon to ask', {
+    placeholder: 'path',
+    fallback: DAEMON_DEFAULTS.subnetFile,
+  }),
+  json: booleanFlag('json', 'print one JSON object', false, { argumentOnly: true }),
+};
+
+const TIMEOUT_MS = 5_000;
+
+export const statusCommand: Command = {
+  name: 'status',
+  summary: "show a running daemon's lease, routes and counters",
+  description:
+    'Asks the daemon of this host over the unix socket beside its subnet file. The socket is open to\nthe user the daemon runs as, and to root.',
+  flags,
+  footer: `
+Environment:
+  FLANNELD_SUBNET_FILE, as for run; the flag wins.
+
+Examples:
+  flannelette status
+  flannelette status --json | jq .routes      # 100.96.2.0/24 by 10.168.0.3
+
+Exit codes:
+  0  a daemon answered
+  1  no daemon answers there
+  2  the input is wrong
+`,
+  run: async (given, io) => {
+    const { subnetFile, json } = resolveFlags(flags, given, io.env);
+    checkSubnetFile(subnetFile);
+    const status = await ask(statusSocketPath(subnetFile));
+    io.out(json ? `${JSON.stringify(status)}\n` : formatStatus(status, Date.now()));
+    return ExitCode.ok;
+  },
+};
+
+async function ask(path: string): Promise<DaemonStatus> {
+  try {
+    // Written by the same package's daemon; a foreign answer fails as bad JSON or not 200.
+    return (await requestJson(path, '/status', TIMEOUT_MS)) as DaemonStatus;
+  } catch (error) {
+    const code = errnoOf(error);
+    const detail = { cause: error, field: '--subnet-file', value: path };
+    if (code === 'ENOENT' || code === 'ECONNREFUSED') {
+      throw systemError(
+        `no daemon answers on ${path} (${code}): start one with flannelette run, or name its --subnet-file`,
+        { ...detail, code },
+      );
+    }
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw systemError(`${path} is open to the daemon's user and to root only (${code})`, {
+        ...detail,
+        code,
+      });
+    }
+    throw systemError(`no status from ${path}: ${messageOf(error)}`, detail);
+  }
+}
+
+/** `now` in milliseconds since the epoch. */
+export function formatStatus(status: DaemonStatus, now: number): string {
+  const sections = [
+    formatFacts(status, now),
+    section('Routes', routeTable(status)),
+    section('Counters', counterTable(status)),
+    section('Drops', dropTable(status)),
+  ];
+  if (status.rejected.length > 0) {
+    const rows = status.rejected.map(({ key, reason }) => [key, reason]);
+    sections.push(
+      section('Rejected', formatTable([{ title: 'entry' }, { title: 'reason' }], rows)),
+    );
+  }
+  return sections.join('\n');
+}
+
+function formatFacts(status: DaemonStatus, now: number): string {
+  const { store, lease, external, dataPlane } = status;
+  const facts: [string, string][] = [
+    [
+      'daemon',
+      `flannelette ${status.version}, pid ${status.pid}, up ${formatDuration(status.uptimeSeconds)}, ${status.ready ? 'ready' : `not ready: ${status.phase}`}`,
+    ],
+    ['network', status.network ?? 'not known yet'],
+    ['lease', lease === null ? 'none yet' : `${lease.subnet}, ${leaseEnd(lease, now)}`],
+    [
+      'device',
+      status.device === null
+        ? 'none yet'
+        : `${status.device}, MTU ${status.mtu ?? '?'}, mode ${status.mode}`,
+    ],
+    [
+      'external',
+      external === null
+        ? 'not chosen yet'
+        : `${external.name} ${external.address}, MTU ${external.mtu}${external.publicIp === external.address ? '' : `, public ${external.publicIp}`}`,
+    ],
+    [
+      'store',
+      store === null
+        ? 'not open yet'
+        : `${store.kind} ${store.location}${store.error === null ? '' : `, DEGRADED: ${store.error}`}`,
+    ],
+  ];
+  if (dataPlane !== null && dataPlane.error !== null) {
+    facts.push(['data plane', `DOWN: ${dataPlane.error}`]);
+  }
+  if (dataPlane !== null && dataPlane.restarts > 0) {
+    facts.push(['restarts', `${dataPlane.restarts} of the data plane`]);
+  }
+  return facts.map(([name, value]) => `${name.padEnd(11)}${value}\n`).join('');
+}
+
+function leaseEnd(lease: NonNullable<DaemonStatus['lease']>, now: number): string {
+  if (lease.lost !== null) return `LOST: ${lease.lost}`;
+  if (lease.expiresAt === null) return 'reserved';
+  const seconds = (Date.parse(lease.expiresAt) - now) / 1000;
+  return seconds > 0
+    ? `expires ${lease.expiresAt} (in ${formatDuration(seconds)})`
+    : `EXPIRED ${lease.expiresAt}`;
+}
+
+function section(title: string, body: string): string {
+  return `${title}\n${body}`;
+}
+
+function routeTable({ routes }: DaemonStatus): string {
+  if (routes.length === 0) return '  no other host holds a lease\n';
+  return formatTable(
+    [{ title: 'subnet' }, { title: 'host' }],
+    routes.map(({ subnet, nextHop }) => [subnet, nextHop]),
+  );
+}
+
+const RIGHT = (title: string): Column => ({ title, align: 'right' });
+
+function counterTable({ dataPlane }: DaemonStatus): string {
+  if (dataPlane === null) return '  no data plane yet\n';
+  return formatTable(
+    [
+      { title: 'direction' },
+      RIGHT('received'),
+      RIGHT('bytes'),
+      RIGHT('sent'),
+      RIGHT('bytes'),
+      RIGHT('dropped'),
+      RIGHT('ICMP errors'),
+      RIGHT('system calls'),
+    ],
+    dataPlane.threads.map((thread) => [
+      thread.direction,
+      formatCount(thread.receivedPackets),
+      formatBytes(thread.receivedBytes),
+      formatCount(thread.sentPackets),
+      formatBytes(thread.sentBytes),
+      formatCount(Object.values(thread.drops).reduce((sum, count) => sum + count, 0)),
+      formatCount(thread.icmpTimeExceeded + thread.icmpUnreachable),
+      formatCount(thread.readCalls + thread.writeCalls + thread.pollCalls),
+    ]),
+  );
+}
+
+/** What was dropped comes first, most first; reasons that never happened follow by name. */
+function dropTable({ dataPlane }: DaemonStatus): string {
+  const rows = (dataPlane?.threads ?? [])
+    .flatMap(({ direction, drops }) =>
+      Object.entries(drops).map(([reason, count]) => ({ direction, reason, count })),
+    )
+    .sort((a, b) => b.count - a.count || a.reason.localeCompare(b.reason));
+  if (rows.length === 0) return '  none counted\n';
+  return formatTable(
+    [{ title: 'reason' }, { title: 'direction' }, RIGHT('packets')],
+    rows.map(({ reason, direction, count }) => [reason, direction, formatCount(count)]),
+  );
+}

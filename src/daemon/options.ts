@@ -1,0 +1,109 @@
+/**
+ * What a daemon can be told. The names in errors are those of the flags, because that is where
+ * the values come from; an embedder recognises them as easily.
+ */
+import { isIP } from 'node:net';
+import { parseIpv4 } from '../config/ipv4.js';
+import { inputError } from '../errors.js';
+
+export type DaemonMode = 'basic' | 'batch';
+export const DAEMON_MODES: readonly DaemonMode[] = ['basic', 'batch'];
+
+export interface DaemonOptions {
+  /** Path of the lease file, the store this daemon uses. */
+  readonly leaseFile: string;
+  readonly mode: DaemonMode;
+  /** Names or addresses of interfaces, tried in order; empty for the default route's. */
+  readonly iface: readonly string[];
+  /** Address other hosts reach this one by, when NAT hides the interface's. */
+  readonly publicIp?: string;
+  /** Where subnet.env is written; the status socket is this path and `.sock`. */
+  readonly subnetFile: string;
+  readonly healthzIp: string;
+  /** TCP port of /healthz, /readyz, /metrics and /status; 0 serves the unix socket only. */
+  readonly healthzPort: number;
+  /** Masquerading is not there yet: must be false. */
+  readonly ipMasq: boolean;
+  /** Accept datagrams only from the holder of the lease their inner source lies in. */
+  readonly sourceCheck: boolean;
+  /** flanneld's `-v`: 0 info, 1 debug, 2 and more trace. */
+  readonly verbosity: number;
+  /** A lease is renewed this many minutes before it expires, 1 to 1439. */
+  readonly leaseRenewMarginMinutes: number;
+}
+
+export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile'> = {
+  mode: 'batch',
+  iface: [],
+  subnetFile: '/run/flannel/subnet.env',
+  healthzIp: '0.0.0.0',
+  healthzPort: 0,
+  ipMasq: false,
+  sourceCheck: true,
+  verbosity: 0,
+  leaseRenewMarginMinutes: 60,
+};
+
+/** A lease lives 24 h: a margin of a whole day would renew without end. */
+export const MAX_RENEW_MARGIN_MINUTES = 1439;
+
+/** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The unix socket on which the daemon with this subnet file answers `flannelette status`. */
+export function statusSocketPath(subnetFile: string): string {
+  return `${subnetFile}.sock`;
+}
+
+/** Throws an input error for the first option that cannot be. */
+export function validateDaemonOptions(options: DaemonOptions): void {
+  if (options.leaseFile === '') {
+    throw inputError('--lease-file', options.leaseFile, 'the path of the lease file');
+  }
+  if (!DAEMON_MODES.includes(options.mode)) {
+    throw inputError('--mode', options.mode, DAEMON_MODES.join(' or '));
+  }
+  if (options.iface.includes('')) {
+    throw inputError('--iface', '', 'the name or IPv4 address of an interface');
+  }
+  if (options.publicIp !== undefined) parseIpv4('--public-ip', options.publicIp);
+  checkSubnetFile(options.subnetFile);
+  if (isIP(options.healthzIp) === 0) {
+    throw inputError('--healthz-ip', options.healthzIp, 'an IP address, e.g. 127.0.0.1');
+  }
+  checkRange('--healthz-port', options.healthzPort, 0, 65_535, 'a TCP port, 0 to turn it off');
+  if (options.ipMasq) {
+    throw inputError(
+      '--ip-masq',
+      options.ipMasq,
+      'false: masquerading is not supported yet by flannelette',
+    );
+  }
+  checkRange(
+    '--subnet-lease-renew-margin',
+    options.leaseRenewMarginMinutes,
+    1,
+    MAX_RENEW_MARGIN_MINUTES,
+    'minutes',
+  );
+}
+
+/** Throws an input error when no status socket can lie beside this file. */
+export function checkSubnetFile(path: string): void {
+  if (path === '' || path.endsWith('/')) {
+    throw inputError('--subnet-file', path, 'the path of a file');
+  }
+  if (Buffer.byteLength(statusSocketPath(path)) > MAX_SOCKET_PATH_BYTES) {
+    throw inputError(
+      '--subnet-file',
+      path,
+      `a path of at most ${MAX_SOCKET_PATH_BYTES - '.sock'.length} bytes: the status socket beside it, PATH.sock, cannot be longer than ${MAX_SOCKET_PATH_BYTES}`,
+    );
+  }
+}
+
+function checkRange(field: string, value: number, min: number, max: number, what: string): void {
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw inputError(field, value, `${min} to ${max} (${what})`);
+  }
+}

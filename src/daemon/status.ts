@@ -1,0 +1,118 @@
+/** What a daemon says of itself at /status: plain JSON with addresses as text. */
+import type { Network } from '../backend/backend.js';
+import { formatCidr, formatIpv4 } from '../config/ipv4.js';
+import type { NetworkConfig } from '../config/network.js';
+import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
+import type { ExternalInterface } from '../host/interface.js';
+import type { LeaseStore, RejectedEntry } from '../lease/store.js';
+
+export interface DaemonStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly mode: string;
+  readonly ready: boolean;
+  /** What the daemon waits for or does, e.g. `waiting for the network configuration`. */
+  readonly phase: string;
+  readonly uptimeSeconds: number;
+  readonly store: {
+    readonly kind: string;
+    readonly location: string;
+    readonly error: string | null;
+  } | null;
+  readonly network: string | null;
+  readonly lease: {
+    readonly subnet: string;
+    /** ISO 8601, null for a reservation. */
+    readonly expiresAt: string | null;
+    /** Why the lease is not ours now, null while it is. */
+    readonly lost: string | null;
+  } | null;
+  readonly external: {
+    readonly name: string;
+    readonly address: string;
+    readonly publicIp: string;
+    readonly mtu: number;
+  } | null;
+  readonly device: string | null;
+  /** Of the device, in bytes. */
+  readonly mtu: number | null;
+  readonly routes: readonly { readonly subnet: string; readonly nextHop: string }[];
+  readonly rejected: readonly RejectedEntry[];
+  readonly dataPlane: (DataPlaneSnapshot & DataPlaneHealth) | null;
+  readonly features: readonly KernelFeature[];
+}
+
+interface DataPlaneHealth {
+  /** Why it does not forward now, null while it does. */
+  readonly error: string | null;
+  readonly restarts: number;
+}
+
+export interface StatusParts {
+  readonly version: string;
+  readonly mode: string;
+  readonly ready: boolean;
+  readonly phase: string;
+  readonly uptimeSeconds: number;
+  readonly store: LeaseStore | undefined;
+  readonly config: NetworkConfig | undefined;
+  readonly network: Network | undefined;
+  readonly external: ExternalInterface | undefined;
+  readonly features: readonly KernelFeature[];
+  /** Totals since the daemon's start, over every network it has registered. */
+  readonly dataPlane: DataPlaneSnapshot | undefined;
+  readonly dataPlaneRestarts: number;
+}
+
+export function describeStatus(parts: StatusParts): DaemonStatus {
+  const { store, config, network, external } = parts;
+  const state = network?.status();
+  return {
+    version: parts.version,
+    pid: process.pid,
+    mode: parts.mode,
+    ready: parts.ready,
+    phase: parts.phase,
+    uptimeSeconds: parts.uptimeSeconds,
+    store:
+      store === undefined
+        ? null
+        : { kind: store.kind, location: store.location, error: state?.storeError ?? null },
+    network: config === undefined ? null : formatCidr(config.network),
+    lease: network === undefined ? null : describeLease(network),
+    external:
+      external === undefined
+        ? null
+        : {
+            name: external.name,
+            address: formatIpv4(external.address),
+            publicIp: formatIpv4(external.publicIp),
+            mtu: external.mtu,
+          },
+    device: state?.device ?? null,
+    mtu: network?.mtu ?? null,
+    routes: (network?.routes.routes() ?? []).map(({ subnet, nextHop }) => ({
+      subnet: formatCidr(subnet),
+      nextHop: formatIpv4(nextHop),
+    })),
+    rejected: state?.rejected ?? [],
+    dataPlane:
+      parts.dataPlane === undefined
+        ? null
+        : {
+            ...parts.dataPlane,
+            error: state?.dataPlaneError ?? null,
+            restarts: parts.dataPlaneRestarts,
+          },
+    features: parts.features,
+  };
+}
+
+function describeLease(network: Network): DaemonStatus['lease'] {
+  const { subnet, expiresAt } = network.lease;
+  return {
+    subnet: formatCidr(subnet),
+    expiresAt: expiresAt === undefined ? null : new Date(expiresAt).toISOString(),
+    lost: network.leaseLost ?? null,
+  };
+}

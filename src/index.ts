@@ -1,0 +1,105 @@
+/**
+ * flannelette as a library: what the command line is made of, for programs that embed it.
+ *
+ * ```ts
+ * import { createLogger, Daemon, DAEMON_DEFAULTS } from 'flannelette';
+ *
+ * const stop = new AbortController();
+ * const options = { ...DAEMON_DEFAULTS, leaseFile: '/srv/leases.json', iface: ['eth0'] };
+ * await new Daemon(options, createLogger()).run(stop.signal);
+ * ```
+ *
+ * Addresses are unsigned 32-bit numbers in host order, times are milliseconds since the epoch, sizes
+ * are bytes. Everything that bad input or the machine can cause is a FlannelletteError.
+ */
+
+// Errors and logs.
+export {
+  ExitCode,
+  FlannelletteError,
+  errnoOf,
+  inputError,
+  messageOf,
+  systemError,
+  type ErrorDetail,
+  type ErrorKind,
+} from './errors.js';
+export { createLogger, silentLogger, type Logger, type LogOptions } from './log.js';
+
+// Addresses and the network configuration.
+export {
+  broadcast,
+  contains,
+  containsCidr,
+  firstHost,
+  formatCidr,
+  formatIpv4,
+  overlaps,
+  parseCidr,
+  parseIpv4,
+  parseSubnetKey,
+  subnetKey,
+  type Cidr,
+  type Ipv4,
+} from './config/ipv4.js';
+export { parseNetworkConfig, type NetworkConfig } from './config/network.js';
+
+// The host: its interface and what other programs read of us.
+export {
+  readDefaultInterface,
+  selectExternalInterface,
+  type ExternalInterface,
+  type HostInterfaceInfo,
+} from './host/interface.js';
+export { readSubnetEnv, writeSubnetEnv, type SubnetEnv } from './host/subnet-env.js';
+
+// Leases: the store's interface, to implement another, and the store in a file.
+export type {
+  Lease,
+  LeaseAttributes,
+  LeaseEvent,
+  LeaseRequest,
+  LeaseStore,
+  RejectedEntry,
+} from './lease/store.js';
+export { LeaseFileStore, type LeaseFileOptions } from './lease/file-store.js';
+
+// Routes: from leases to next hops.
+export { RouteTable, type Route, type RouteChange, type RouteTableOptions } from './route/table.js';
+
+// The data plane and the kernel under it.
+export {
+  DataPlane,
+  hostInterfaces,
+  probeKernel,
+  type DataPlaneEvent,
+  type DataPlaneOptions,
+  type DataPlaneSnapshot,
+  type HostInterface,
+  type KernelFeature,
+  type ThreadCounters,
+} from './dataplane/dataplane.js';
+
+// Backends.
+export type { Backend, BackendContext, Network, NetworkStatus } from './backend/backend.js';
+export { createBackend } from './backend/registry.js';
+export { UDP_OVERHEAD_BYTES, UdpBackend, type UdpOptions } from './backend/udp.js';
+export type { DataPlaneHandle, OpenDataPlane } from './backend/supervisor.js';
+
+// The daemon and what it shows.
+export { Daemon, type DaemonDependencies, type Readiness } from './daemon/daemon.js';
+export {
+  DAEMON_DEFAULTS,
+  DAEMON_MODES,
+  statusSocketPath,
+  validateDaemonOptions,
+  type DaemonMode,
+  type DaemonOptions,
+} from './daemon/options.js';
+export type { DaemonStatus } from './daemon/status.js';
+export {
+  createMetrics,
+  type Metrics,
+  type MetricsOptions,
+  type MetricsSample,
+} from './metrics/metrics.js';

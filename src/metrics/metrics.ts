@@ -1,0 +1,197 @@
+/**
+ * Prometheus metrics of one daemon, in a registry of its own: several daemons in one process (tests,
+ * an embedder) do not mix.
+ *
+ * The data plane counts; nothing is counted here. At each scrape one sample is taken and written
+ * into the metrics, so all values of a scrape belong to one moment. The registry asks its metrics
+ * in the order of their registration and the first one's `collect` takes the sample: this holds
+ * for `registry.metrics()` called by an embedder as well.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
+import { BucketHistogram } from './bucket-histogram.js';
+
+/** What a scrape sees. */
+export interface MetricsSample {
+  /** Totals that never fall, also when the engine is replaced; `undefined` before there is one. */
+  readonly dataPlane: DataPlaneSnapshot | undefined;
+  readonly dataPlaneUp: boolean;
+  readonly dataPlaneRestarts: number;
+  readonly ready: boolean;
+  readonly routes: number;
+  readonly rejectedLeases: number;
+  /** Milliseconds since the epoch; `undefined` for a reservation. */
+  readonly leaseExpiresAt: number | undefined;
+  readonly storeUp: boolean;
+  readonly features: readonly KernelFeature[];
+}
+
+export interface MetricsOptions {
+  readonly version: string;
+  readonly mode: string;
+  /** Cheap and synchronous: called once a scrape. */
+  readonly sample: () => MetricsSample;
+}
+
+export interface Metrics {
+  readonly registry: Registry;
+  /** The text of one scrape. */
+  scrape(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** Forgets every metric. */
+  close(): void;
+}
+
+export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry();
+  const state = stateMetrics(registry, options);
+  const dataPlane = dataPlaneMetrics(registry);
+  state.onCollect((sample) => {
+    dataPlane.write(sample.dataPlane);
+  });
+  collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    scrape: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    close: () => {
+      registry.clear();
+    },
+  };
+}
+
+/** Gauges of the control plane; registered first, because theirs is the collect that samples. */
+function stateMetrics(registry: Registry, options: MetricsOptions) {
+  const registers = [registry];
+  let observer: (sample: MetricsSample) => void = () => undefined;
+  const buildInfo = new Gauge({
+    name: 'flannelette_build_info',
+    help: 'Always 1; the labels say what runs.',
+    labelNames: ['version', 'mode', 'node_version'] as const,
+    registers,
+    collect: () => {
+      write(options.sample());
+    },
+  });
+  buildInfo.set({ version: options.version, mode: options.mode, node_version: process.version }, 1);
+  const gauge = (name: string, help: string): Gauge =>
+    new Gauge({ name: `flannelette_${name}`, help, registers });
+  const ready = gauge('ready', '1 when routes are published and subnet.env is written.');
+  const storeUp = gauge('store_up', '1 while the lease store can be followed.');
+  const dataPlaneUp = gauge('data_plane_up', '1 while a data plane is in service.');
+  const restarts = new Counter({
+    name: 'flannelette_data_plane_restarts_total',
+    help: 'Data planes opened to replace one that failed.',
+    registers,
+  });
+  const routes = gauge('routes', 'Subnets of other hosts in the route table.');
+  const rejected = gauge('rejected_leases', 'Entries of the store that must not become routes.');
+  const expiry = new Gauge({
+    name: 'flannelette_lease_expiry_timestamp_seconds',
+    help: 'When the lease of this host ends, in Unix time; absent for a reservation.',
+    registers,
+  });
+  const features = new Gauge({
+    name: 'flannelette_kernel_feature',
+    help: '1 for a kernel feature that is there, 0 for one that is not.',
+    labelNames: ['feature'] as const,
+    registers,
+  });
+
+  const write = (sample: MetricsSample): void => {
+    ready.set(Number(sample.ready));
+    storeUp.set(Number(sample.storeUp));
+    dataPlaneUp.set(Number(sample.dataPlaneUp));
+    restarts.reset();
+    restarts.inc(sample.dataPlaneRestarts);
+    routes.set(sample.routes);
+    rejected.set(sample.rejectedLeases);
+    if (sample.leaseExpiresAt === undefined) expiry.remove();
+    else expiry.set(sample.leaseExpiresAt / 1000);
+    features.reset();
+    for (const { name, available } of sample.features) {
+      features.set({ feature: name }, Number(available));
+    }
+    observer(sample);
+  };
+  return {
+    onCollect: (listener: (sample: MetricsSample) => void) => {
+      observer = listener;
+    },
+  };
+}
+
+/**
+ * Counters and gauges of the data plane, by direction. prom-client's counters only count up, so each
+ * is set back and raised to the data plane's total within one turn of the event loop.
+ */
+function dataPlaneMetrics(registry: Registry) {
+  const registers = [registry];
+  const counter = <T extends string>(name: string, help: string, ...labels: T[]) =>
+    new Counter({
+      name: `flannelette_${name}_total`,
+      help,
+      labelNames: ['direction', ...labels],
+      registers,
+    });
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `flannelette_${name}`, help, labelNames: ['direction'] as const, registers });
+  const receivedPackets = counter('received_packets', 'Packets read from the TUN or the socket.');
+  const receivedBytes = counter('received_bytes', 'Bytes of inner packets read.');
+  const sentPackets = counter('sent_packets', 'Packets given to the socket or the TUN.');
+  const sentBytes = counter('sent_bytes', 'Bytes of inner packets given on.');
+  const dropped = counter('dropped_packets', 'Packets dropped, by reason.', 'reason');
+  const icmp = counter('icmp_errors', 'ICMP errors sent about packets, by type.', 'type');
+  const suppressed = counter('icmp_suppressed', 'ICMP errors withheld by rule or rate limit.');
+  const syscalls = counter('syscalls', 'System calls of the packet loops, by kind.', 'call');
+  const lost = counter('events_lost', 'Events of the data plane that nobody could take in time.');
+  const batches = new BucketHistogram(
+    'flannelette_batch_packets',
+    'Packets passed on together; the sum is that of packets sent.',
+    registry,
+  );
+  const ring = gauge('ring_bytes', 'Bytes in the ring between reader and writer.');
+  const capacity = gauge('ring_capacity_bytes', 'Size of the ring.');
+  const highWater = gauge('ring_high_water_bytes', 'Most bytes the ring ever held.');
+  const series = [
+    receivedPackets,
+    receivedBytes,
+    sentPackets,
+    sentBytes,
+    dropped,
+    icmp,
+    suppressed,
+    syscalls,
+    lost,
+    ring,
+    capacity,
+    highWater,
+  ];
+
+  return {
+    write: (snapshot: DataPlaneSnapshot | undefined): void => {
+      for (const metric of series) metric.reset();
+      batches.clear();
+      for (const thread of snapshot?.threads ?? []) {
+        const { direction } = thread;
+        const labels = { direction };
+        receivedPackets.inc(labels, thread.receivedPackets);
+        receivedBytes.inc(labels, thread.receivedBytes);
+        sentPackets.inc(labels, thread.sentPackets);
+        sentBytes.inc(labels, thread.sentBytes);
+        for (const [reason, count] of Object.entries(thread.drops)) {
+          dropped.inc({ direction, reason }, count);
+        }
+        icmp.inc({ direction, type: 'time_exceeded' }, thread.icmpTimeExceeded);
+        icmp.inc({ direction, type: 'unreachable' }, thread.icmpUnreachable);
+        suppressed.inc(labels, thread.icmpSuppressed);
+        syscalls.inc({ direction, call: 'read' }, thread.readCalls);
+        syscalls.inc({ direction, call: 'write' }, thread.writeCalls);
+        syscalls.inc({ direction, call: 'poll' }, thread.pollCalls);
+        lost.inc(labels, thread.eventsLost);
+        batches.add(labels, thread.batchSizes, thread.sentPackets);
+        ring.inc(labels, thread.ringBytes);
+        capacity.inc(labels, thread.ringCapacityBytes);
+        highWater.inc(labels, thread.ringHighWaterBytes);
+      }
+    },
+  };
+}
