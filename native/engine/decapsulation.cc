@@ -36,7 +36,8 @@ void Decapsulation::run() {
   while (running()) {
     if (fill()) {
       drain();
-    } else if (running()) {
+      made_progress();
+    } else if (running() && !linger()) {
       wait(0, POLLIN);
     }
   }

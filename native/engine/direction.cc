@@ -27,6 +27,7 @@ Direction::Direction(const DirectionContext& context, TableReader reader, size_t
 
 void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
   context_.table.leave(reader_);
+  yields_ = 0;
   pollfd fds[3] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}};
   // A negative descriptor is not watched, not even for errors.
   if (tun_events != 0) fds[1] = {context_.tun_fd, tun_events, 0};
@@ -37,6 +38,14 @@ void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
   if ((fds[1].revents & (POLLERR | POLLNVAL)) != 0 && (fds[1].revents & POLLIN) == 0)
     fault(FaultSource::kTun, EBADFD);
   if ((fds[2].revents & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
+}
+
+bool Direction::linger() {
+  constexpr int kYieldsMax = 3;
+  if (context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
+  ++yields_;
+  context_.io.yield();
+  return true;
 }
 
 void Direction::fault(FaultSource source, int number) {

@@ -37,7 +37,7 @@ void Encapsulation::run() {
     if (drained == Drain::kBlocked) {
       // Read on only while there is room for what comes.
       if (filled != Fill::kMore) wait(filled == Fill::kTunEmpty ? POLLIN : 0, POLLOUT);
-    } else if (filled == Fill::kTunEmpty) {
+    } else if (filled == Fill::kTunEmpty && !linger()) {
       wait(POLLIN, 0);
     }
   }
@@ -96,6 +96,7 @@ void Encapsulation::admit(std::span<uint8_t> reservation, size_t received,
 
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
+  if (!ring_.empty()) made_progress();
   while (!ring_.empty()) {
     const size_t count = std::min(ring_.size(), batch_limit());
     counters_.write_calls.add(1);

@@ -1,5 +1,6 @@
 #include "sys/io.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,6 +37,7 @@ class KernelIo final : public Io {
   int poll(pollfd* fds, nfds_t count, int timeout_ms) override {
     return checked(::poll(fds, count, timeout_ms));
   }
+  void yield() override { ::sched_yield(); }
 };
 
 }  // namespace

@@ -28,6 +28,8 @@ class Io {
   virtual int sendmmsg(int fd, mmsghdr* messages, unsigned count) = 0;
   // Waits without a time-out, or at most `timeout_ms`.
   virtual int poll(pollfd* fds, nfds_t count, int timeout_ms) = 0;
+  // sched_yield: others ready to run on this CPU go first.
+  virtual void yield() {}
 };
 
 // The kernel itself. Stateless.

@@ -76,7 +76,7 @@ Status Netlink::add_address(int ifindex, uint32_t address) {
   return request(message.header(), "RTM_NEWADDR", format_address(address) + "/32", EEXIST);
 }
 
-Status Netlink::set_up(int ifindex, uint32_t mtu) {
+Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
   {
     Message message(RTM_SETLINK, 0);
     auto* body = message.family<ifinfomsg>();
@@ -96,6 +96,7 @@ Status Netlink::set_up(int ifindex, uint32_t mtu) {
   body->ifi_flags = IFF_UP;
   body->ifi_change = IFF_UP;
   message.add_u32(IFLA_MTU, mtu);
+  message.add_u32(IFLA_TXQLEN, queue_length);
   return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
 }
 

@@ -12,6 +12,14 @@
 
 namespace flannelette {
 
+namespace {
+
+// Packets the kernel holds for the reader. The default of 500 is eleven TCP segments of 64 KiB cut
+// to size: one sender's burst overflows it.
+constexpr uint32_t kTunQueueLength = 1000;
+
+}  // namespace
+
 Result<Tun> Tun::open(const TunOptions& options) {
   OwnedFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return Error{errno, "open /dev/net/tun", ""};
@@ -36,7 +44,7 @@ Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {
   auto netlink = Netlink::open();
   if (!netlink.ok()) return netlink.error();
   if (auto error = netlink.value().add_address(ifindex_, address)) return error;
-  if (auto error = netlink.value().set_up(ifindex_, mtu)) return error;
+  if (auto error = netlink.value().set_up(ifindex_, mtu, kTunQueueLength)) return error;
   return netlink.value().put_route(ifindex_, overlay, address);
 }
 
