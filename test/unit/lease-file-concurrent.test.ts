@@ -1,0 +1,109 @@
+/**
+ * Real daemons' worth of processes on one lease file, started at the same moment; they run the
+ * built code, so `npm run build` comes first (`npm test` does it).
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+
+const WORKER = fileURLToPath(new URL('../support/lease-file-worker.mjs', import.meta.url));
+const BUILT = fileURLToPath(new URL('../../dist/src/lease/file-store.js', import.meta.url));
+const WORKERS = 10;
+const RENEWALS = 3;
+
+let directory: string;
+let path: string;
+let children: ChildProcess[];
+
+beforeEach(async () => {
+  if (!existsSync(BUILT)) throw new Error(`${BUILT} is missing: run npm run build first`);
+  directory = await mkdtemp(join(tmpdir(), 'flannelette-'));
+  path = join(directory, 'leases.json');
+  children = [];
+});
+afterEach(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await rm(directory, { recursive: true, force: true });
+});
+
+function message(child: ChildProcess): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    child.once('message', resolve);
+    child.once('exit', (code) => {
+      reject(new Error(`worker ${child.pid} ended with ${code}`));
+    });
+  });
+}
+
+function exitOf(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => {
+    if (child.exitCode === null) child.once('exit', resolve);
+    else resolve(child.exitCode);
+  });
+}
+
+async function startWorkers(count: number): Promise<ChildProcess[]> {
+  const started = Array.from({ length: count }, (_, n) =>
+    fork(WORKER, [path, `10.168.0.${n + 2}`, `${RENEWALS}`], { execArgv: [] }),
+  );
+  children.push(...started);
+  expect(await Promise.all(started.map(message))).toEqual(started.map(() => 'ready'));
+  return started;
+}
+
+/** Reads without a lock as fast as it can; every read must be a whole document. */
+async function readUntil(done: Promise<unknown>): Promise<number> {
+  let finished = false;
+  void done.finally(() => (finished = true)).catch(() => undefined);
+  let reads = 0;
+  while (!finished) {
+    const document = JSON.parse(await readFile(path, 'utf8')) as { version: number };
+    expect(document.version).toBe(1);
+    reads++;
+  }
+  return reads;
+}
+
+async function run(workers: ChildProcess[]): Promise<string[]> {
+  const reports = Promise.all(workers.map(message)) as Promise<{ subnet: string }[]>;
+  const reads = readUntil(reports);
+  for (const worker of workers) worker.send('go');
+  const subnets = (await reports).map((report) => report.subnet);
+  expect(await reads).toBeGreaterThan(0);
+  expect(await Promise.all(workers.map(exitOf))).toEqual(workers.map(() => 0));
+  return subnets;
+}
+
+it('ten daemons acquiring at once get ten subnets, and the file is whole at every moment', async () => {
+  // Room for 14, so that collisions would be likely without the lock.
+  const network = { Network: '100.96.0.0/20', SubnetLen: 24 };
+  await writeFile(path, JSON.stringify({ version: 1, config: network, leases: {}, note: 'kept' }));
+  const subnets = await run(await startWorkers(WORKERS));
+
+  expect(new Set(subnets).size).toBe(WORKERS);
+  const document = JSON.parse(await readFile(path, 'utf8')) as {
+    note: string;
+    leases: Record<string, { PublicIP: string }>;
+  };
+  expect(document.note).toBe('kept');
+  const held = Object.entries(document.leases).map(([key, entry]) => `${key} ${entry.PublicIP}`);
+  const told = subnets.map((subnet, n) => `${subnet.replace('/', '-')} 10.168.0.${n + 2}`);
+  expect(held.sort()).toEqual(told.sort());
+  expect(await readdir(directory)).toEqual(['leases.json']);
+}, 60_000);
+
+it('daemons taking over the lock of a dead process at once do not collide either', async () => {
+  await writeFile(path, '{"version":1,"config":{"Network":"100.96.0.0/20"},"leases":{}}');
+  const workers = await startWorkers(WORKERS);
+  await mkdir(`${path}.lock`);
+  const longAgo = new Date(Date.now() - 60_000);
+  await utimes(`${path}.lock`, longAgo, longAgo);
+  const subnets = await run(workers);
+  expect(new Set(subnets).size).toBe(WORKERS);
+  const { leases } = JSON.parse(await readFile(path, 'utf8')) as { leases: object };
+  expect(Object.keys(leases)).toHaveLength(WORKERS);
+}, 60_000);

@@ -1,0 +1,132 @@
+import { describe, expect, it } from 'vitest';
+import { parseCidr, parseIpv4, subnetKey } from '../../src/config/ipv4.js';
+import {
+  parseLeaseDocument,
+  serializeDocument,
+  withLease,
+  withoutLeases,
+} from '../../src/lease/file-format.js';
+import { changesBetween, isOutdated, keepLastGood, viewAt } from '../../src/lease/lease-view.js';
+
+const cidr = (text: string): ReturnType<typeof parseCidr> => parseCidr('test', text);
+const GOOD = { PublicIP: '10.168.0.2', PublicIPv6: null, expiresAt: '2026-11-21T12:00:00.000Z' };
+const parse = (leases: unknown, rest: object = {}): ReturnType<typeof parseLeaseDocument> =>
+  parseLeaseDocument(JSON.stringify({ version: 1, leases, ...rest }));
+
+describe('a text that makes no sense', () => {
+  it.each([
+    ['', /not JSON/],
+    ['{"version":1,', /not JSON/],
+    ['null', /not a JSON object/],
+    ['[]', /not a JSON object/],
+    ['{}', /^version: \(missing\) .* expected 1/],
+    ['{"version":2}', /^version: 2/],
+    ['{"version":1,"leases":[]}', /^leases: not a JSON object/],
+  ])('%j is refused whole', (text, reason) => {
+    expect(() => parseLeaseDocument(text)).toThrow(reason);
+  });
+});
+
+describe('entries', () => {
+  it('are leases, or reservations without expiresAt', () => {
+    const document = parse({ '100.96.1.0-24': GOOD, '100.96.2.0-24': { PublicIP: '10.168.0.3' } });
+    expect(document.leases.get('100.96.1.0-24')).toEqual({
+      subnet: cidr('100.96.1.0/24'),
+      attributes: { publicIp: parseIpv4('test', '10.168.0.2') },
+      expiresAt: Date.UTC(2026, 10, 21, 12),
+    });
+    expect(document.leases.get('100.96.2.0-24')?.expiresAt).toBeUndefined();
+    expect(document.rejected).toEqual([]);
+  });
+
+  it.each<[string, unknown, RegExp]>([
+    ['100.96.1.5-24', GOOD, /not a subnet key/],
+    ['__proto', GOOD, /not a subnet key/],
+    ['100.96.3.0-24', null, /not a JSON object/],
+    ['100.96.3.0-24', 'x', /not a JSON object/],
+    ['100.96.3.0-24', {}, /^PublicIP: \(missing\)/],
+    ['100.96.3.0-24', { PublicIP: '10.168.0' }, /^PublicIP: "10.168.0"/],
+    ['100.96.3.0-24', { PublicIP: 7 }, /^PublicIP: 7/],
+    ['100.96.3.0-24', { ...GOOD, expiresAt: '1' }, /^expiresAt: "1"/],
+    ['100.96.3.0-24', { ...GOOD, expiresAt: 1e12 }, /^expiresAt: 1000000000000/],
+    ['100.96.3.0-24', { ...GOOD, expiresAt: '2026-13-41' }, /^expiresAt: "2026-13-41"/],
+    ['100.96.3.0-24', { ...GOOD, BackendType: 5 }, /^BackendType: 5/],
+  ])('%s %j is set aside beside a good one', (key, entry, reason) => {
+    const document = parse({ '100.96.1.0-24': GOOD, [key]: entry });
+    expect([...document.leases.keys()]).toEqual(['100.96.1.0-24']);
+    expect(document.rejected).toEqual([{ key, reason: expect.stringMatching(reason) as string }]);
+    expect(document.blocked.map(subnetKey)).toEqual(key === '100.96.3.0-24' ? [key] : []);
+  });
+});
+
+describe('writing', () => {
+  it('puts a lease exactly as flanneld, plus expiresAt', () => {
+    const raw = withLease(parse({}), {
+      subnet: cidr('100.96.1.0/24'),
+      attributes: { publicIp: parseIpv4('test', '10.168.0.2') },
+      expiresAt: Date.UTC(2026, 10, 21, 12),
+    });
+    expect(JSON.stringify(raw)).toBe(
+      `{"version":1,"leases":{"100.96.1.0-24":${JSON.stringify(GOOD)}}}`,
+    );
+    expect(parseLeaseDocument(serializeDocument(raw)).leases.size).toBe(1);
+  });
+
+  it('keeps fields it does not know, everywhere, and bad entries', () => {
+    const document = parse(
+      { '100.96.1.0-24': { ...GOOD, comment: 'rack 7' }, oops: 1 },
+      { owner: ['me'], config: { Network: '100.96.0.0/16' } },
+    );
+    const lease = document.leases.get('100.96.1.0-24');
+    if (lease === undefined) throw new Error('no lease');
+    expect(withLease(document, { ...lease, expiresAt: undefined })).toEqual({
+      version: 1,
+      owner: ['me'],
+      config: { Network: '100.96.0.0/16' },
+      leases: {
+        '100.96.1.0-24': { PublicIP: '10.168.0.2', PublicIPv6: null, comment: 'rack 7' },
+        oops: 1,
+      },
+    });
+    expect(withoutLeases(document, [lease.subnet]).raw['leases']).toEqual({ oops: 1 });
+  });
+});
+
+describe('views', () => {
+  const noon = Date.UTC(2026, 10, 21, 12);
+  const document = parse({ '100.96.1.0-24': GOOD, '100.96.2.0-24': { PublicIP: '10.168.0.3' } });
+
+  it('leave out what has ended and know when the next ends', () => {
+    const before = viewAt(document, noon - 1);
+    expect([before.leases.size, before.nextExpiry]).toEqual([2, noon]);
+    const after = viewAt(document, noon);
+    expect([...after.leases.keys()]).toEqual(['100.96.2.0-24']);
+    expect(after.nextExpiry).toBe(Infinity);
+    expect(changesBetween(before, after)).toEqual([
+      { type: 'delete', subnet: cidr('100.96.1.0/24') },
+    ]);
+    expect(isOutdated(before, noon - 1)).toBe(false);
+    expect(isOutdated(before, noon)).toBe(true);
+    // The clock was set back: what had ended may be in force again.
+    expect(isOutdated(after, noon - 86_400_000)).toBe(true);
+  });
+
+  it('tell many changes as one snapshot', () => {
+    const many = Object.fromEntries(
+      Array.from({ length: 65 }, (_, n) => [`100.96.${n}.0-24`, { PublicIP: '10.168.0.3' }]),
+    );
+    const empty = viewAt(parse({}), noon);
+    expect(changesBetween(empty, viewAt(parse(many), noon))).toMatchObject([{ type: 'snapshot' }]);
+    expect(changesBetween(empty, viewAt(document, noon - 1))).toMatchObject([
+      { type: 'put' },
+      { type: 'put' },
+    ]);
+  });
+
+  it('keep the last good lease of an entry that a bad edit broke', () => {
+    const broken = parse({ '100.96.1.0-24': { PublicIP: 'oops' }, '100.96.9.0-24': null });
+    const kept = keepLastGood(broken, document);
+    expect([...kept.leases.keys()]).toEqual(['100.96.1.0-24']);
+    expect(kept.rejected).toHaveLength(2);
+  });
+});
