@@ -28,6 +28,9 @@ export const UDP_OVERHEAD_BYTES = 28;
 /** Smallest MTU of an IPv4 link (RFC 791). */
 const MIN_MTU = 68;
 
+/** What fits in one datagram; a loopback's MTU of 65,536 would leave more. */
+const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
+
 /** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 
@@ -59,7 +62,7 @@ export class UdpBackend implements Backend {
 
   async registerNetwork(config: NetworkConfig, signal: AbortSignal): Promise<Network> {
     const { store, external, previousSubnet, log } = this.#context;
-    const mtu = external.mtu - UDP_OVERHEAD_BYTES;
+    const mtu = Math.min(external.mtu - UDP_OVERHEAD_BYTES, MAX_MTU);
     if (mtu < MIN_MTU) {
       throw inputError(
         `MTU of ${external.name}`,
@@ -116,6 +119,7 @@ class UdpNetwork implements Network {
   #publication: NodeJS.Immediate | undefined;
   #resolveSynced!: () => void;
   #rejectSynced!: (reason: Error) => void;
+  #published = false;
   #closed = false;
 
   constructor(
@@ -207,15 +211,13 @@ class UdpNetwork implements Network {
         this.#applySnapshot(event.leases, event.rejected);
         break;
       case 'put':
-        this.routes.put(event.lease);
+        if (this.routes.put(event.lease) !== undefined) this.#publishSoon();
         this.#logRejection(event.lease.subnet);
         if (this.#isOwnSubnet(event.lease.subnet)) this.#checkOwn(event.lease);
-        this.#publishSoon();
         break;
       case 'delete':
-        this.routes.delete(event.subnet);
+        if (this.routes.delete(event.subnet) !== undefined) this.#publishSoon();
         if (this.#isOwnSubnet(event.subnet)) this.#checkOwn(undefined);
-        this.#publishSoon();
         break;
       case 'degraded':
         this.#storeError = messageOf(event.error);
@@ -233,12 +235,12 @@ class UdpNetwork implements Network {
 
   #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
     this.#storeRejected = rejected;
-    this.routes.replaceAll(leases);
+    const changes = this.routes.replaceAll(leases);
+    if (changes.length > 0 || !this.#published) this.#publishSoon();
     this.#checkOwn(leases.find((lease) => this.#isOwnSubnet(lease.subnet)));
     for (const { key, reason } of [...rejected, ...this.routes.rejected]) {
       this.#log.warn({ lease: key, reason }, 'lease rejected');
     }
-    this.#publishSoon();
   }
 
   #logRejection(subnet: Cidr): void {
@@ -277,6 +279,7 @@ class UdpNetwork implements Network {
       this.#publication = undefined;
       this.#plane.setRoutes(this.routes.compile());
       this.#plane.start();
+      this.#published = true;
       this.#log.debug({ routes: this.routes.size }, 'routes published');
       this.#resolveSynced();
     });

@@ -18,8 +18,6 @@ export interface Flag<T> {
   readonly fallback: T;
   /** The default as the help shows it; undefined shows none. */
   readonly shownDefault: string | undefined;
-  /** One letter, for `-v 3`. */
-  readonly short?: string;
   /** Not listed in the help: between processes of ours only. */
   readonly hidden?: boolean;
   /** Not read from the environment. */
@@ -40,7 +38,6 @@ interface Common {
   readonly placeholder?: string;
   readonly hidden?: boolean;
   readonly argumentOnly?: boolean;
-  readonly short?: string;
 }
 
 export function textFlag(name: string, help: string, more?: Common): Flag<string | undefined>;
@@ -152,6 +149,11 @@ export function booleanFlag(
   };
 }
 
+/** As people write it: `--iface`, but `-v`. */
+export function flagText(name: string): string {
+  return name.length === 1 ? `-${name}` : `--${name}`;
+}
+
 /** `FLANNELD_SUBNET_FILE` for `subnet-file`. */
 export function environmentName(flag: string): string {
   return `FLANNELD_${flag.replaceAll('-', '_').toUpperCase()}`;
@@ -180,17 +182,14 @@ export function readArguments(argv: readonly string[], grammar: Grammar): GivenF
     }
     const flag = byName.get(match[1]);
     if (flag === undefined) throw unknownFlag(match[1], grammar);
+    const text = flagText(flag.name);
     let value = match[2];
     if (value === undefined && flag.placeholder === undefined) value = 'true';
     if (value === undefined) {
       index += 1;
       value = argv[index];
       if (value === undefined || value.startsWith('--')) {
-        throw inputError(
-          `--${flag.name}`,
-          undefined,
-          `a value: --${flag.name}=<${flag.placeholder}>`,
-        );
+        throw inputError(text, undefined, `a value: ${text}=<${flag.placeholder}>`);
       }
     }
     const values = given.get(flag.name);
@@ -208,12 +207,12 @@ export function resolveFlags<F extends Flags>(
 ): FlagValues<F> {
   const entries = Object.entries(flags).map(([key, flag]): [string, unknown] => {
     const values = given.get(flag.name);
-    if (values !== undefined) return [key, flag.parse(`--${flag.name}`, values)];
+    if (values !== undefined) return [key, flag.parse(flagText(flag.name), values)];
     const name = environmentName(flag.name);
     const text = flag.argumentOnly === true ? undefined : env[name];
     // flanneld takes an empty variable for one that is not set.
     if (text === undefined || text === '') return [key, flag.fallback];
-    return [key, flag.parse(`${name} (--${flag.name})`, [text])];
+    return [key, flag.parse(`${name} (${flagText(flag.name)})`, [text])];
   });
   return Object.fromEntries(entries) as FlagValues<F>;
 }
@@ -241,8 +240,8 @@ function unknownFlag(name: string, grammar: Grammar): FlannelletteError {
     .filter((flag) => flag.hidden !== true)
     .map((flag) => flag.name);
   const near = nearest(name, names);
-  const hint = near === undefined ? '' : ` (did you mean --${near}?)`;
-  const expected = [...names, 'help'].map((known) => `--${known}`).join(', ');
+  const hint = near === undefined ? '' : ` (did you mean ${flagText(near)}?)`;
+  const expected = [...names, 'help'].map(flagText).join(', ');
   return usageError(`unknown flag --${name}${hint}: expected one of ${expected}; ${see}`, name);
 }
 

@@ -6,7 +6,7 @@ import { Command as Program, CommanderError, Option } from 'commander';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import type { Command } from './command.js';
-import { readArguments, usageError, type Flag } from './flags.js';
+import { flagText, readArguments, usageError, type Flag } from './flags.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab.js';
 import { nearest } from './nearest.js';
@@ -32,6 +32,10 @@ export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode
 
 async function dispatch(argv: readonly string[], io: CliIo): Promise<ExitCode> {
   const [name, ...rest] = argv;
+  if (name === 'help' && rest[0] !== undefined && rest[0] !== 'help') {
+    // `help run` is `run --help`, and `help rum` the same mistake as `rum`.
+    return dispatch([rest[0], '--help'], io);
+  }
   const command = COMMANDS.find((candidate) => candidate.name === name);
   if (command === undefined) {
     checkFirst(name);
@@ -124,9 +128,11 @@ function configure(program: Program, io: CliIo): void {
 }
 
 function helpOption(flag: Flag<unknown>): Option {
-  const long = `--${flag.name}${flag.placeholder === undefined ? '' : ` <${flag.placeholder}>`}`;
-  const option = new Option(flag.short === undefined ? long : `-${flag.short}, ${long}`, flag.help);
-  if (flag.shownDefault !== undefined) option.default(flag.fallback, flag.shownDefault);
+  const value = flag.placeholder === undefined ? '' : ` <${flag.placeholder}>`;
+  const option = new Option(`${flagText(flag.name)}${value}`, flag.help);
+  if (flag.shownDefault !== undefined && flag.shownDefault !== 'false') {
+    option.default(flag.fallback, flag.shownDefault);
+  }
   return flag.hidden === true ? option.hideHelp() : option;
 }
 

@@ -26,7 +26,8 @@ import {
   type FlagValues,
 } from './flags.js';
 
-const flags = {
+/** Ours and, of flanneld's, those that exist so far. */
+export const runFlags = {
   leaseFile: textFlag(
     'lease-file',
     'lease file shared by the daemons of this machine; needed, it is the only store so far',
@@ -70,7 +71,7 @@ const flags = {
   ),
   sourceCheck: booleanFlag(
     'source-check',
-    "accept a datagram only from the holder of its inner source's lease",
+    "accept a datagram only from the holder of its inner source's lease; --source-check=false accepts any",
     DAEMON_DEFAULTS.sourceCheck,
   ),
   verbosity: integerFlag(
@@ -113,7 +114,7 @@ export const runCommand: Command = {
   summary: 'run the daemon of one host in the foreground',
   description:
     "Takes a subnet for this host from the lease file, creates the TUN device flannel0, routes the\noverlay network into it and carries the packets in UDP datagrams to the other hosts' daemons.\nFlags are flanneld's: one dash or two, --flag=value or --flag value.",
-  flags,
+  flags: runFlags,
   unsupported: UNSUPPORTED_FLAGS,
   footer: `
 Environment:
@@ -130,7 +131,7 @@ Exit codes:
   2  the input is wrong: flag, value or network configuration
 `,
   run: async (given, io) => {
-    const values = resolveFlags(flags, given, io.env);
+    const values = resolveFlags(runFlags, given, io.env);
     if (values.version) {
       io.out(`${packageVersion()}\n`);
       return ExitCode.ok;
@@ -153,7 +154,7 @@ Exit codes:
 };
 
 /** From flag values to what the daemon takes; the daemon validates the rest. */
-export function daemonOptions(values: FlagValues<typeof flags>): DaemonOptions {
+export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOptions {
   if (values.leaseFile === undefined) {
     throw inputError(
       '--lease-file',

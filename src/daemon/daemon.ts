@@ -96,13 +96,13 @@ export class Daemon {
     try {
       validateDaemonOptions(this.#options);
       this.#external = await this.#chooseInterface();
-      this.#features = this.#probe();
       this.#phase = 'opening the lease store';
       const store = await this.#openStore();
       try {
         this.#store = store;
         const config = await this.#readConfig(store, signal);
         this.#config = config;
+        this.#features = this.#probe();
         await this.#serve(store, config, this.#external, signal);
       } finally {
         await store.close();

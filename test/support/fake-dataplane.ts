@@ -1,0 +1,97 @@
+/** A data plane without a kernel: records what it is told, fails when told to. */
+import { EventEmitter } from 'node:events';
+import type { DataPlaneHandle, OpenDataPlane } from '../../src/backend/supervisor.js';
+import type {
+  DataPlaneEvent,
+  DataPlaneOptions,
+  DataPlaneSnapshot,
+  ThreadCounters,
+} from '../../src/dataplane/dataplane.js';
+
+export function counters(
+  direction: ThreadCounters['direction'],
+  packets = 0,
+  more: Partial<ThreadCounters> = {},
+): ThreadCounters {
+  return {
+    direction,
+    receivedPackets: packets,
+    receivedBytes: packets * 100,
+    sentPackets: packets,
+    sentBytes: packets * 100,
+    drops: { no_route: 0, short: 0 },
+    icmpTimeExceeded: 0,
+    icmpUnreachable: 0,
+    icmpSuppressed: 0,
+    readCalls: packets,
+    writeCalls: packets,
+    pollCalls: 0,
+    batchSizes: [packets, 0, 0],
+    ringBytes: 0,
+    ringCapacityBytes: 4096,
+    ringHighWaterBytes: 0,
+    eventsLost: 0,
+    ...more,
+  };
+}
+
+export class FakeDataPlane
+  extends EventEmitter<{ event: [DataPlaneEvent] }>
+  implements DataPlaneHandle
+{
+  readonly options: DataPlaneOptions;
+  readonly device: string;
+  readonly published: (readonly number[])[] = [];
+  threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
+  started = false;
+  closed = false;
+
+  constructor(options: DataPlaneOptions) {
+    super();
+    this.options = options;
+    this.device = options.tunName.replace('%d', '0');
+  }
+
+  start(): void {
+    this.started = true;
+  }
+
+  setRoutes(routes: Uint32Array): void {
+    this.published.push([...routes]);
+  }
+
+  snapshot(): DataPlaneSnapshot {
+    return { mode: this.options.mode, threads: this.threads };
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+export interface FakeDataPlanes {
+  readonly open: OpenDataPlane;
+  /** Every one that was opened, in order. */
+  readonly opened: FakeDataPlane[];
+  /** The next opens throw these, one each. */
+  readonly failures: Error[];
+  /** How many are open now. */
+  live(): number;
+}
+
+export function fakeDataPlanes(): FakeDataPlanes {
+  const opened: FakeDataPlane[] = [];
+  const failures: Error[] = [];
+  return {
+    opened,
+    failures,
+    live: () => opened.filter((plane) => !plane.closed).length,
+    open: (options) => {
+      const failure = failures.shift();
+      if (failure !== undefined) throw failure;
+      const plane = new FakeDataPlane(options);
+      opened.push(plane);
+      return plane;
+    },
+  };
+}

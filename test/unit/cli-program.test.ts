@@ -1,0 +1,156 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { chooseMode, formatProbe } from '../../src/cli/probe.js';
+import { main } from '../../src/cli/program.js';
+import { StatusServer } from '../../src/daemon/server.js';
+import { packageVersion } from '../../src/daemon/version.js';
+
+async function run(...argv: string[]) {
+  let out = '';
+  let err = '';
+  const code = await main(argv, {
+    env: {},
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+  });
+  return { code, out, err };
+}
+
+describe('help', () => {
+  it.each([['--help'], ['-h'], ['help']])(
+    '%s lists the commands, addresses and exit codes',
+    async (flag) => {
+      const { code, out, err } = await run(flag);
+      expect([code, err]).toEqual([0, '']);
+      for (const text of ['run', 'lab', 'probe', 'status', '100.96.1.0/24', 'Exit codes:']) {
+        expect(out).toContain(text);
+      }
+    },
+  );
+
+  it.each(['run', 'lab', 'probe', 'status'])(
+    'of %s is complete and fits a terminal',
+    async (name) => {
+      const { code, out } = await run(name, '--help');
+      expect(code).toBe(0);
+      expect(out).toContain(`Usage: flannelette ${name} [flags]`);
+      expect(out).toContain('Exit codes:');
+      expect(out).toMatch(/Example/);
+      expect((await run('help', name)).out).toBe(out);
+      const long = out.split('\n').filter((line) => line.length > 120);
+      expect(long).toEqual([]);
+    },
+  );
+
+  it('of run tells of the environment and hides nothing but internals', async () => {
+    const { out } = await run('run', '--help');
+    expect(out).toContain('FLANNELD_LEASE_FILE');
+    expect(out).toContain('--subnet-lease-renew-margin <minutes>');
+    expect((await run('lab', '--help')).out).not.toContain('--inside');
+  });
+});
+
+describe('the version', () => {
+  it.each([[['--version']], [['-version']], [['run', '--version']]])('%j', async (argv) => {
+    const { code, out } = await run(...argv);
+    expect([code, out]).toEqual([0, `${packageVersion()}\n`]);
+    expect(out).toMatch(/^\d+\.\d+\.\d+/);
+  });
+});
+
+describe('mistakes are one line and exit code 2', () => {
+  it.each([
+    [[], 'no command: expected one of run, lab, probe, status'],
+    [['rum'], 'unknown command "rum" (did you mean run?)'],
+    [['--iface=eth0'], '--iface is a flag of a command: flannelette run --iface=eth0'],
+    [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
+    [['--bar'], 'unknown flag --bar: expected a command first'],
+    [['help', 'rum'], 'rum'],
+    [['run'], '--lease-file: (missing)'],
+    [['run', '--foo'], 'unknown flag --foo: expected one of --lease-file'],
+    [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
+    [['probe', 'x'], 'unexpected argument "x"'],
+    [['lab', '--mode=fast'], '--mode: "fast" is not valid'],
+    [['lab', '--seconds=0'], '--seconds: "0" is not valid'],
+  ])('%j', async (argv, message) => {
+    const { code, out, err } = await run(...argv);
+    expect([code, out]).toEqual([2, '']);
+    expect(err).toContain(message);
+    expect(err).toMatch(/^[^\n]+\n$/);
+  });
+});
+
+describe('probe', () => {
+  const feature = (name: string, available: boolean, detail = 'tried') => ({
+    name,
+    available,
+    since: '3.0',
+    detail,
+  });
+
+  it('chooses the mode by what there is', () => {
+    expect(chooseMode([feature('tun', true), feature('mmsg', true)]).mode).toBe('batch');
+    expect(chooseMode([feature('tun', true), feature('mmsg', false, 'ENOSYS')])).toEqual({
+      mode: 'basic',
+      reason: 'no recvmmsg and sendmmsg: ENOSYS',
+    });
+    expect(chooseMode([feature('tun', false, 'EPERM')]).mode).toBeUndefined();
+  });
+
+  it('prints a table and the verdict', () => {
+    const features = [feature('tun', true), feature('mmsg', false, 'ENOSYS')];
+    expect(formatProbe(features, chooseMode(features)).split('\n')).toEqual([
+      '  feature  since  here  detail',
+      '  ----------------------------',
+      '  tun      3.0    yes   tried',
+      '  mmsg     3.0    no    ENOSYS',
+      '',
+      'Mode: basic (no recvmmsg and sendmmsg: ENOSYS)',
+      '',
+    ]);
+  });
+});
+
+describe('status', () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-cli-'));
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  it('says in one line that no daemon answers', async () => {
+    const path = join(directory, 'subnet.env');
+    const { code, out, err } = await run('status', '--subnet-file', path);
+    expect([code, out]).toEqual([1, '']);
+    expect(err).toBe(
+      `no daemon answers on ${path}.sock (ENOENT): start one with flannelette run, or name its --subnet-file\n`,
+    );
+  });
+
+  it('prints what the daemon says', async () => {
+    const path = join(directory, 'subnet.env');
+    const answer = { version: '1.2.3', pid: 7 };
+    const server = new StatusServer({
+      ready: () => ({ ready: true }),
+      status: () => answer,
+      metrics: () => Promise.resolve({ contentType: 'text/plain', text: '' }),
+    });
+    await server.listenUnix(`${path}.sock`);
+    const { code, out } = await run('status', `-subnet-file=${path}`, '--json');
+    await server.close();
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toEqual(answer);
+  });
+
+  it('refuses a path too long for a socket', async () => {
+    const { code, err } = await run('status', `--subnet-file=/${'x'.repeat(110)}`);
+    expect(code).toBe(2);
+    expect(err).toContain('--subnet-file');
+  });
+});

@@ -1,0 +1,297 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { parseIpv4 } from '../../src/config/ipv4.js';
+import { requestJson } from '../../src/daemon/client.js';
+import { Daemon } from '../../src/daemon/daemon.js';
+import {
+  DAEMON_DEFAULTS,
+  validateDaemonOptions,
+  type DaemonOptions,
+} from '../../src/daemon/options.js';
+import type { DaemonStatus } from '../../src/daemon/status.js';
+import { FlannelletteError, systemError } from '../../src/errors.js';
+import { silentLogger } from '../../src/log.js';
+import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
+import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
+
+const OWN = lease(OWN_SUBNET, OWN_IP, Date.now() + 86_400_000);
+const PEER = lease('100.96.2.0/24', '10.168.0.3');
+const EBADFD = 77;
+
+let directory: string;
+let options: DaemonOptions;
+const stops: (() => Promise<void>)[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'flannelette-daemon-'));
+  options = {
+    ...DAEMON_DEFAULTS,
+    leaseFile: 'unused',
+    subnetFile: join(directory, 'subnet.env'),
+    healthzIp: '127.0.0.1',
+  };
+});
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+  await rm(directory, { recursive: true });
+});
+
+function setUp(more: Partial<DaemonOptions> = {}) {
+  const store = new FakeStore();
+  store.next = OWN;
+  const planes = fakeDataPlanes();
+  const daemon = new Daemon({ ...options, ...more }, silentLogger(), {
+    openStore: () => Promise.resolve(store),
+    openDataPlane: planes.open,
+    hostInterfaces: () => [
+      {
+        name: 'eth0',
+        index: 2,
+        mtu: 1500,
+        up: true,
+        loopback: false,
+        addresses: [{ address: parseIpv4('test', OWN_IP), prefix: 24 }],
+      },
+    ],
+    defaultInterface: () => Promise.resolve('eth0'),
+    probeKernel: () => [{ name: 'tun', available: true, since: '2.4', detail: 'tried' }],
+  });
+  const controller = new AbortController();
+  const start = () => {
+    const done = daemon.run(controller.signal);
+    stops.push(async () => {
+      controller.abort();
+      await done.catch(() => undefined);
+    });
+    return done;
+  };
+  return { store, planes, daemon, controller, start };
+}
+
+const subnetEnv = () => readFile(options.subnetFile, 'utf8');
+const askDaemon = async () =>
+  (await requestJson(`${options.subnetFile}.sock`, '/status', 1_000)) as DaemonStatus;
+
+describe('a daemon', () => {
+  it('becomes ready after the first publication, tells of itself, and leaves only subnet.env', async () => {
+    const { store, planes, daemon, controller, start } = setUp();
+    const done = start();
+    await vi.waitFor(async () => expect((await askDaemon()).ready).toBe(false));
+    await expect(subnetEnv()).rejects.toThrow('ENOENT');
+    expect(daemon.readiness()).toMatchObject({ ready: false, phase: 'waiting for the leases' });
+
+    store.snapshot(OWN, PEER);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    expect(await subnetEnv()).toBe(
+      'FLANNEL_NETWORK=100.96.0.0/16\nFLANNEL_SUBNET=100.96.1.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n',
+    );
+    const status = await askDaemon();
+    expect(status).toMatchObject({
+      pid: process.pid,
+      mode: 'batch',
+      ready: true,
+      store: { kind: 'fake', location: 'memory', error: null },
+      network: '100.96.0.0/16',
+      lease: { subnet: '100.96.1.0/24', lost: null },
+      external: { name: 'eth0', address: OWN_IP, publicIp: OWN_IP, mtu: 1500 },
+      device: 'flannel0',
+      mtu: 1472,
+      routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
+      rejected: [],
+      features: [{ name: 'tun', available: true }],
+    });
+    expect(status.dataPlane?.threads).toHaveLength(2);
+
+    controller.abort();
+    await done;
+    expect(await readdir(directory)).toEqual(['subnet.env']);
+    expect(planes.live()).toBe(0);
+    expect(store.closed).toBe(true);
+  });
+
+  it('stays ready with a degraded store or a failed data plane, and says so', async () => {
+    const { store, planes, daemon, start } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    store.send({ type: 'degraded', error: new Error('torn') });
+    planes.opened[0]?.emit('event', { type: 'fault', errno: EBADFD, operation: 'tun' });
+    await vi.waitFor(() =>
+      expect(daemon.readiness()).toMatchObject({
+        ready: true,
+        store: { ok: false, error: 'torn' },
+        dataPlane: { ok: false },
+      }),
+    );
+    await vi.waitFor(() => expect(daemon.readiness().dataPlane.ok).toBe(true));
+    expect(daemon.status().dataPlane?.restarts).toBe(1);
+  });
+
+  it('asks for the configuration until it is there', async () => {
+    const { store, daemon, start } = setUp();
+    store.config = undefined;
+    void start();
+    await vi.waitFor(() => expect(store.configReads).toBeGreaterThanOrEqual(1));
+    expect(daemon.status().phase).toBe('waiting for the network configuration');
+    store.config = CONFIG_TEXT;
+    store.snapshot(OWN);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true), 3_000);
+    expect(store.configReads).toBe(2);
+  });
+
+  it('ends at once while it waits for the configuration', async () => {
+    const { store, controller, start } = setUp();
+    store.config = undefined;
+    const done = start();
+    await vi.waitFor(() => expect(store.configReads).toBe(1));
+    controller.abort();
+    await done;
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  it('asks for the subnet of its earlier run', async () => {
+    await writeFile(options.subnetFile, 'FLANNEL_SUBNET=100.96.7.1/24\n');
+    const { store, start } = setUp();
+    void start();
+    await vi.waitFor(() => expect(store.requests).toHaveLength(1));
+    expect(store.requests[0]?.previousSubnet).toEqual({
+      network: parseIpv4('test', '100.96.7.0'),
+      prefix: 24,
+    });
+  });
+
+  it('goes on untouched when a lost lease comes back with the same subnet', async () => {
+    const { store, planes, daemon, start } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    store.send({ type: 'delete', subnet: OWN.subnet });
+    await vi.waitFor(() => expect(store.requests).toHaveLength(2));
+    await vi.waitFor(() => expect(daemon.status().lease?.lost).toBeNull());
+    expect(planes.opened).toHaveLength(1);
+    expect(daemon.readiness().ready).toBe(true);
+  });
+
+  it('registers again on another subnet; server and counters go on', async () => {
+    const { store, planes, daemon, start } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    const [first] = planes.opened;
+    if (first !== undefined) first.threads = [counters('encapsulate', 5)];
+    const other = lease('100.96.9.0/24', OWN_IP, Date.now() + 86_400_000);
+    store.next = other;
+    store.send({ type: 'put', lease: lease(OWN_SUBNET, '10.168.0.9') });
+    await vi.waitFor(() => expect(planes.opened).toHaveLength(2));
+    store.snapshot(other);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    expect(planes.live()).toBe(1);
+    expect(await subnetEnv()).toContain('FLANNEL_SUBNET=100.96.9.1/24');
+    const status = await askDaemon();
+    expect(status.lease?.subnet).toBe('100.96.9.0/24');
+    expect(status.dataPlane?.threads[0]?.sentPackets).toBe(5);
+  });
+
+  it('fails, closed, when a lost lease cannot be acquired again', async () => {
+    const { store, planes, daemon, start } = setUp();
+    const done = start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    store.acquireError = systemError('no free subnet in 100.96.0.0/16');
+    const outcome = expect(done).rejects.toThrow('no free subnet');
+    store.send({ type: 'delete', subnet: OWN.subnet });
+    await outcome;
+    expect(planes.live()).toBe(0);
+    expect(await readdir(directory)).toEqual(['subnet.env']);
+  });
+});
+
+describe('a failed start leaves nothing behind', () => {
+  it.each([
+    ['no such interface', { iface: ['eth9'] }, '--iface'],
+    ['masquerading', { ipMasq: true }, '--ip-masq'],
+  ] as const)('%s', async (_name, more, field) => {
+    const { start, planes, store } = setUp(more);
+    await expect(start()).rejects.toMatchObject({ kind: 'input', field });
+    expect(planes.opened).toEqual([]);
+    expect(store.requests).toEqual([]);
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  it('bad network configuration', async () => {
+    const { start, store } = setUp();
+    store.config = '{"Network":"100.96.0.0/16","SubnetLen":31,"Backend":{"Type":"udp"}}';
+    const error: unknown = await start().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(FlannelletteError);
+    expect(String(error)).toContain('SubnetLen');
+    expect(store.closed).toBe(true);
+  });
+
+  it('another backend', async () => {
+    const { start, store } = setUp();
+    store.config = '{"Network":"100.96.0.0/16","Backend":{"Type":"vxlan"}}';
+    await expect(start()).rejects.toThrow('Backend.Type: "vxlan" is not valid: expected "udp"');
+  });
+
+  it('port taken', async () => {
+    const { start, planes, store } = setUp();
+    planes.failures.push(systemError('UDP port 8285 is taken (EADDRINUSE)'));
+    await expect(start()).rejects.toThrow('UDP port 8285 is taken');
+    expect(store.closed).toBe(true);
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  it('a live daemon beside the same subnet file', async () => {
+    const first = setUp();
+    void first.start();
+    await vi.waitFor(askDaemon);
+    const second = setUp();
+    await expect(second.start()).rejects.toThrow(`another daemon (pid ${process.pid}) answers on`);
+    expect(second.planes.opened).toHaveLength(1);
+    expect(second.planes.live()).toBe(0);
+    expect((await askDaemon()).pid).toBe(process.pid);
+  });
+
+  it('health port taken', async () => {
+    const first = setUp();
+    void first.start();
+    await vi.waitFor(askDaemon);
+    // Its own status socket is taken away again when the TCP port is refused.
+    const { createServer } = await import('node:net');
+    const blocker = createServer().listen(0, '127.0.0.1');
+    await vi.waitFor(() => expect(blocker.listening).toBe(true));
+    const address = blocker.address();
+    const healthzPort = typeof address === 'object' && address !== null ? address.port : 0;
+    const subnetFile = join(directory, 'second.env');
+    const second = setUp({ subnetFile, healthzPort });
+    await expect(second.start()).rejects.toThrow('--healthz-port');
+    expect(await readdir(directory)).toEqual(['subnet.env.sock']);
+    expect(second.planes.live()).toBe(0);
+    blocker.close();
+  });
+});
+
+describe('validateDaemonOptions', () => {
+  it.each([
+    [{ leaseFile: '' }, '--lease-file'],
+    [{ publicIp: '10.168.0' }, '--public-ip'],
+    [{ subnetFile: `/run/${'x'.repeat(98)}` }, '--subnet-file'],
+    [{ subnetFile: '/run/flannel/' }, '--subnet-file'],
+    [{ healthzIp: 'localhost' }, '--healthz-ip'],
+    [{ healthzPort: 65_536 }, '--healthz-port'],
+    [{ leaseRenewMarginMinutes: 0 }, '--subnet-lease-renew-margin'],
+    [{ leaseRenewMarginMinutes: 1440 }, '--subnet-lease-renew-margin'],
+    [{ ipMasq: true }, '--ip-masq'],
+  ])('refuses %o', (more, field) => {
+    const check = () => validateDaemonOptions({ ...options, ...more });
+    expect(check).toThrow(expect.objectContaining({ kind: 'input', field }) as Error);
+  });
+
+  it('accepts the longest path a socket can have', () => {
+    const subnetFile = `/${'x'.repeat(101)}`;
+    expect(Buffer.byteLength(`${subnetFile}.sock`)).toBe(107);
+    expect(() => validateDaemonOptions({ ...options, subnetFile })).not.toThrow();
+  });
+});
