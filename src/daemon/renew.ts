@@ -38,43 +38,54 @@ export async function keepLease(
   options: LeaseKeeperOptions,
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
-  const { network, store, acquire, log } = options;
+  const { network, log } = options;
   const now = options.now ?? Date.now;
   let retryAt = 0;
   while (!signal.aborted) {
+    let lease: Lease | undefined;
     if (network.leaseLost !== undefined) {
-      log.warn({ reason: network.leaseLost }, 'lease lost; acquiring again');
-      const lease = await acquire(signal);
-      if (!sameCidr(lease.subnet, network.lease.subnet)) return lease;
-      network.adoptLease(lease);
-      log.info({ subnet: formatCidr(lease.subnet) }, 'the same lease was acquired again');
-      continue;
-    }
-    const due = dueAt(network.lease, options.marginMinutes);
-    const wait = due === undefined ? MAX_SLEEP_MS : Math.max(due, retryAt) - now();
-    if (wait > 0) {
-      await sleepOrChange(Math.min(wait, MAX_SLEEP_MS), network, signal);
-      continue;
-    }
-    // Not sooner than a minute from now in any case: a margin longer than the lease must not spin.
-    retryAt = now() + RETRY_MS;
-    try {
-      const lease = await store.renewLease(network.lease, signal);
-      network.adoptLease(lease);
-      log.info({ subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease) }, 'lease renewed');
-    } catch (error) {
-      if (signal.aborted) return undefined;
-      if (errnoOf(error) === 'ELEASELOST') {
-        log.warn({ reason: messageOf(error) }, 'lease lost; acquiring again');
-        const lease = await acquire(signal);
-        if (!sameCidr(lease.subnet, network.lease.subnet)) return lease;
-        network.adoptLease(lease);
-      } else {
-        log.warn({ error: messageOf(error) }, 'lease not renewed; trying again in a minute');
+      lease = await acquireAgain(options, network.leaseLost, signal);
+    } else {
+      const due = dueAt(network.lease, options.marginMinutes);
+      const wait = due === undefined ? MAX_SLEEP_MS : Math.max(due, retryAt) - now();
+      if (wait > 0) {
+        await sleepOrChange(Math.min(wait, MAX_SLEEP_MS), network, signal);
+        continue;
       }
+      // Not sooner than a minute from now in any case: a margin longer than the lease must not spin.
+      retryAt = now() + RETRY_MS;
+      lease = await renew(options, signal);
+      if (lease === undefined) continue;
     }
+    if (!sameCidr(lease.subnet, network.lease.subnet)) return lease;
+    network.adoptLease(lease);
+    log.info({ subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease) }, 'lease renewed');
   }
   return undefined;
+}
+
+/** The renewed lease, or the one acquired when it was lost; `undefined`: to be tried again. */
+async function renew(options: LeaseKeeperOptions, signal: AbortSignal): Promise<Lease | undefined> {
+  try {
+    return await options.store.renewLease(options.network.lease, signal);
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    if (errnoOf(error) === 'ELEASELOST') return acquireAgain(options, messageOf(error), signal);
+    options.log.warn(
+      { error: messageOf(error) },
+      'the lease was not renewed; trying again in a minute',
+    );
+    return undefined;
+  }
+}
+
+function acquireAgain(
+  { acquire, log }: LeaseKeeperOptions,
+  reason: string,
+  signal: AbortSignal,
+): Promise<Lease> {
+  log.warn({ reason }, 'lease lost; acquiring again');
+  return acquire(signal);
 }
 
 /** When a lease is to be renewed; `undefined` for one that never ends. */

@@ -85,7 +85,11 @@ export class StatusServer {
     const servers = this.#servers.splice(0);
     await Promise.all(
       servers.map((server) => {
-        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        const closed = new Promise<void>((resolve) =>
+          server.close(() => {
+            resolve();
+          }),
+        );
         server.closeAllConnections();
         return closed;
       }),

@@ -97,10 +97,12 @@ describe('run flags', () => {
     const message = `--${flag} is a flag of flanneld that is not supported yet`;
     expect(() => readArguments([`--${flag}=x`], runCommand)).toThrow(message);
     const name = environmentName(flag);
-    expect(() => rejectUnsupportedEnvironment(runCommand, { [name]: 'x' })).toThrow(
-      `${name}: ${message}`,
-    );
-    expect(() => rejectUnsupportedEnvironment(runCommand, { [name]: '' })).not.toThrow();
+    expect(() => {
+      rejectUnsupportedEnvironment(runCommand, { [name]: 'x' });
+    }).toThrow(`${name}: ${message}`);
+    expect(() => {
+      rejectUnsupportedEnvironment(runCommand, { [name]: '' });
+    }).not.toThrow();
   });
 
   it('covers every flag of flanneld', () => {

@@ -78,12 +78,16 @@ describe('a daemon', () => {
   it('becomes ready after the first publication, tells of itself, and leaves only subnet.env', async () => {
     const { store, planes, daemon, controller, start } = setUp();
     const done = start();
-    await vi.waitFor(async () => expect((await askDaemon()).ready).toBe(false));
+    await vi.waitFor(async () => {
+      expect((await askDaemon()).ready).toBe(false);
+    });
     await expect(subnetEnv()).rejects.toThrow('ENOENT');
     expect(daemon.readiness()).toMatchObject({ ready: false, phase: 'waiting for the leases' });
 
     store.snapshot(OWN, PEER);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     expect(await subnetEnv()).toBe(
       'FLANNEL_NETWORK=100.96.0.0/16\nFLANNEL_SUBNET=100.96.1.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n',
     );
@@ -115,17 +119,21 @@ describe('a daemon', () => {
     const { store, planes, daemon, start } = setUp();
     void start();
     store.snapshot(OWN);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     store.send({ type: 'degraded', error: new Error('torn') });
     planes.opened[0]?.emit('event', { type: 'fault', errno: EBADFD, operation: 'tun' });
-    await vi.waitFor(() =>
+    await vi.waitFor(() => {
       expect(daemon.readiness()).toMatchObject({
         ready: true,
         store: { ok: false, error: 'torn' },
         dataPlane: { ok: false },
-      }),
-    );
-    await vi.waitFor(() => expect(daemon.readiness().dataPlane.ok).toBe(true));
+      });
+    });
+    await vi.waitFor(() => {
+      expect(daemon.readiness().dataPlane.ok).toBe(true);
+    });
     expect(daemon.status().dataPlane?.restarts).toBe(1);
   });
 
@@ -133,11 +141,15 @@ describe('a daemon', () => {
     const { store, daemon, start } = setUp();
     store.config = undefined;
     void start();
-    await vi.waitFor(() => expect(store.configReads).toBeGreaterThanOrEqual(1));
+    await vi.waitFor(() => {
+      expect(store.configReads).toBeGreaterThanOrEqual(1);
+    });
     expect(daemon.status().phase).toBe('waiting for the network configuration');
     store.config = CONFIG_TEXT;
     store.snapshot(OWN);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true), 3_000);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    }, 3_000);
     expect(store.configReads).toBe(2);
   });
 
@@ -145,7 +157,9 @@ describe('a daemon', () => {
     const { store, controller, start } = setUp();
     store.config = undefined;
     const done = start();
-    await vi.waitFor(() => expect(store.configReads).toBe(1));
+    await vi.waitFor(() => {
+      expect(store.configReads).toBe(1);
+    });
     controller.abort();
     await done;
     expect(await readdir(directory)).toEqual([]);
@@ -155,7 +169,9 @@ describe('a daemon', () => {
     await writeFile(options.subnetFile, 'FLANNEL_SUBNET=100.96.7.1/24\n');
     const { store, start } = setUp();
     void start();
-    await vi.waitFor(() => expect(store.requests).toHaveLength(1));
+    await vi.waitFor(() => {
+      expect(store.requests).toHaveLength(1);
+    });
     expect(store.requests[0]?.previousSubnet).toEqual({
       network: parseIpv4('test', '100.96.7.0'),
       prefix: 24,
@@ -166,10 +182,16 @@ describe('a daemon', () => {
     const { store, planes, daemon, start } = setUp();
     void start();
     store.snapshot(OWN);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     store.send({ type: 'delete', subnet: OWN.subnet });
-    await vi.waitFor(() => expect(store.requests).toHaveLength(2));
-    await vi.waitFor(() => expect(daemon.status().lease?.lost).toBeNull());
+    await vi.waitFor(() => {
+      expect(store.requests).toHaveLength(2);
+    });
+    await vi.waitFor(() => {
+      expect(daemon.status().lease?.lost).toBeNull();
+    });
     expect(planes.opened).toHaveLength(1);
     expect(daemon.readiness().ready).toBe(true);
   });
@@ -178,15 +200,21 @@ describe('a daemon', () => {
     const { store, planes, daemon, start } = setUp();
     void start();
     store.snapshot(OWN);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     const [first] = planes.opened;
     if (first !== undefined) first.threads = [counters('encapsulate', 5)];
     const other = lease('100.96.9.0/24', OWN_IP, Date.now() + 86_400_000);
     store.next = other;
     store.send({ type: 'put', lease: lease(OWN_SUBNET, '10.168.0.9') });
-    await vi.waitFor(() => expect(planes.opened).toHaveLength(2));
+    await vi.waitFor(() => {
+      expect(planes.opened).toHaveLength(2);
+    });
     store.snapshot(other);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     expect(planes.live()).toBe(1);
     expect(await subnetEnv()).toContain('FLANNEL_SUBNET=100.96.9.1/24');
     const status = await askDaemon();
@@ -198,7 +226,9 @@ describe('a daemon', () => {
     const { store, planes, daemon, start } = setUp();
     const done = start();
     store.snapshot(OWN);
-    await vi.waitFor(() => expect(daemon.readiness().ready).toBe(true));
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
     store.acquireError = systemError('no free subnet in 100.96.0.0/16');
     const outcome = expect(done).rejects.toThrow('no free subnet');
     store.send({ type: 'delete', subnet: OWN.subnet });
@@ -261,7 +291,9 @@ describe('a failed start leaves nothing behind', () => {
     // Its own status socket is taken away again when the TCP port is refused.
     const { createServer } = await import('node:net');
     const blocker = createServer().listen(0, '127.0.0.1');
-    await vi.waitFor(() => expect(blocker.listening).toBe(true));
+    await vi.waitFor(() => {
+      expect(blocker.listening).toBe(true);
+    });
     const address = blocker.address();
     const healthzPort = typeof address === 'object' && address !== null ? address.port : 0;
     const subnetFile = join(directory, 'second.env');
@@ -285,13 +317,17 @@ describe('validateDaemonOptions', () => {
     [{ leaseRenewMarginMinutes: 1440 }, '--subnet-lease-renew-margin'],
     [{ ipMasq: true }, '--ip-masq'],
   ])('refuses %o', (more, field) => {
-    const check = () => validateDaemonOptions({ ...options, ...more });
+    const check = () => {
+      validateDaemonOptions({ ...options, ...more });
+    };
     expect(check).toThrow(expect.objectContaining({ kind: 'input', field }) as Error);
   });
 
   it('accepts the longest path a socket can have', () => {
     const subnetFile = `/${'x'.repeat(101)}`;
     expect(Buffer.byteLength(`${subnetFile}.sock`)).toBe(107);
-    expect(() => validateDaemonOptions({ ...options, subnetFile })).not.toThrow();
+    expect(() => {
+      validateDaemonOptions({ ...options, subnetFile });
+    }).not.toThrow();
   });
 });

@@ -118,7 +118,9 @@ describe('routes', () => {
       store.send({ type: 'put', lease: lease(`100.96.${host}.0/24`, `10.168.1.${host}`) });
     }
     store.send({ type: 'delete', subnet: PEER.subnet });
-    await vi.waitFor(() => expect(network.routes.size).toBe(99));
+    await vi.waitFor(() => {
+      expect(network.routes.size).toBe(99);
+    });
     await turn();
     await turn();
     expect(plane.published).toHaveLength(2);
@@ -128,7 +130,9 @@ describe('routes', () => {
   it('does not publish what changes no route, such as a renewal', async () => {
     const { store, plane, network } = await running();
     store.send({ type: 'put', lease: { ...OWN, expiresAt: 2_000 } });
-    await vi.waitFor(() => expect(network.lease.expiresAt).toBe(2_000));
+    await vi.waitFor(() => {
+      expect(network.lease.expiresAt).toBe(2_000);
+    });
     await turn();
     expect(plane.published).toHaveLength(1);
   });
@@ -138,12 +142,16 @@ describe('routes', () => {
     store.send({ type: 'put', lease: PEER });
     store.send({ type: 'put', lease: lease('10.0.0.0/24', '10.168.0.4') });
     store.send({ type: 'degraded', error: new Error('torn') });
-    await vi.waitFor(() => expect(network.status().storeError).toBe('torn'));
+    await vi.waitFor(() => {
+      expect(network.status().storeError).toBe('torn');
+    });
     expect(network.status().rejected.map(({ key }) => key)).toEqual(['10.0.0.0-24']);
     expect(network.routes.size).toBe(1);
     store.send({ type: 'recovered' });
     store.snapshot(OWN, PEER);
-    await vi.waitFor(() => expect(network.status().rejected).toEqual([]));
+    await vi.waitFor(() => {
+      expect(network.status().rejected).toEqual([]);
+    });
     expect(network.status().storeError).toBeUndefined();
   });
 });
@@ -162,7 +170,9 @@ describe('own lease', () => {
     const changed = vi.fn();
     network.onLeaseChange(changed);
     store.send(event);
-    await vi.waitFor(() => expect(network.leaseLost).toContain(reason));
+    await vi.waitFor(() => {
+      expect(network.leaseLost).toContain(reason);
+    });
     expect(changed).toHaveBeenCalledTimes(1);
     network.adoptLease(lease(OWN_SUBNET, OWN_IP, 5_000));
     expect(network.leaseLost).toBeUndefined();
@@ -176,14 +186,18 @@ describe('a data plane that fails', () => {
   it('is replaced with its routes, its name and its counters', async () => {
     const { store, network, plane, planes } = await running();
     store.send({ type: 'put', lease: PEER });
-    await vi.waitFor(() => expect(plane.published).toHaveLength(2));
+    await vi.waitFor(() => {
+      expect(plane.published).toHaveLength(2);
+    });
     plane.threads = [counters('encapsulate', 10, { ringBytes: 50 }), counters('decapsulate', 4)];
     plane.emit('event', { type: 'fault', errno: EBADFD, operation: 'tun' });
     expect(plane.closed).toBe(true);
     expect(network.status().dataPlaneError).toContain('EBADFD');
     expect(totals(network)).toBe(10);
     expect(network.status().dataPlane.threads[0]?.ringBytes).toBe(0);
-    await vi.waitFor(() => expect(planes.opened).toHaveLength(2));
+    await vi.waitFor(() => {
+      expect(planes.opened).toHaveLength(2);
+    });
     const second = planes.opened[1];
     expect(second?.options.tunName).toBe('flannel0');
     expect(second?.started).toBe(true);
