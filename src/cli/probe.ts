@@ -3,7 +3,7 @@ import { probeKernel, type KernelFeature } from '../daemon/probe.js';
 import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags } from './flags.js';
-import { formatTable } from './output.js';
+import { formatTable } from '../text.js';
 
 const flags = {
   json: booleanFlag('json', 'print one JSON object', false, { argumentOnly: true }),
@@ -49,7 +49,7 @@ export function chooseMode(features: readonly KernelFeature[]): ModeChoice {
   const find = (name: string) => features.find((feature) => feature.name === name);
   const tun = find('tun');
   if (tun !== undefined && !tun.available) {
-    return { mode: undefined, reason: `no TUN device can be created: ${tun.detail}` };
+    return { mode: undefined, reason: `tun is not available: ${tun.detail}` };
   }
   const mmsg = find('mmsg');
   if (mmsg !== undefined && !mmsg.available) {
@@ -70,7 +70,7 @@ export function formatProbe(features: readonly KernelFeature[], choice: ModeChoi
   );
   const verdict =
     choice.mode === undefined
-      ? `No daemon can run here: ${choice.reason}`
+      ? `No daemon can run here: ${choice.reason}${process.geteuid?.() === 0 ? '' : '; run as root to be sure'}`
       : `Mode: ${choice.mode} (${choice.reason})`;
   return `${table}\n${verdict}\n`;
 }

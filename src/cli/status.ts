@@ -5,7 +5,7 @@ import type { DaemonStatus } from '../daemon/status.js';
 import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags, textFlag } from './flags.js';
-import { formatBytes, formatCount, formatDuration, formatTable, type Column } from './output.js';
+import { formatBytes, formatCount, formatDuration, formatTable, type Column } from '../text.js';
 
 const flags = {
   subnetFile: textFlag('subnet-file', 'subnet file of the daemon to ask', {

@@ -77,7 +77,7 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   }
 
   #readEvents(): void {
-    let pending = Buffer.alloc(0);
+    let pending: Buffer = Buffer.alloc(0);
     this.#events.on('data', (chunk: Buffer) => {
       pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
       let offset = 0;

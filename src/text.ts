@@ -1,4 +1,4 @@
-/** Tables and numbers as the commands print them: plain text, no colour, so that a pipe is fine. */
+/** Tables and numbers as commands and the lab print them: plain text, no colour, so that a pipe is fine. */
 import Table from 'cli-table3';
 
 export interface Column {

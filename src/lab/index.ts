@@ -1,0 +1,69 @@
+/** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
+import type { DaemonMode } from '../daemon/options.js';
+import { ExitCode } from '../errors.js';
+import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
+import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
+import { checksOf, renderReport, toJson } from './report.js';
+
+export interface LabOptions {
+  readonly mode: DaemonMode;
+  /** Length of each throughput measurement. */
+  readonly seconds: number;
+  /** Print one JSON object as the last line; all else goes to standard error. */
+  readonly json: boolean;
+  /** Leave the lab up until asked to stop. */
+  readonly keep: boolean;
+  /** This process is the isolated one. */
+  readonly inside: boolean;
+}
+
+/** `argv` is what followed `lab` on the command line. */
+export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
+  const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
+  if (options.inside) return inside(options, self);
+  await checkIsolation();
+  return runIsolated([...self, 'lab', ...argv, '--inside'], explainKept);
+}
+
+async function inside(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
+  const print = (text: string): void => {
+    (options.json ? process.stderr : process.stdout).write(text);
+  };
+  const started = Date.now();
+  const signal = stopSignal();
+  const course: LabCourse = {
+    mode: options.mode,
+    seconds: options.seconds,
+    command: self,
+    signal,
+    progress: (line) => {
+      print(`[${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
+    },
+  };
+  const lab = await raiseLab(course);
+  const result = await runCourse(lab, course);
+  print(`\n${renderReport(result)}\n`);
+  if (options.keep && !signal.aborted) {
+    process.send?.({ type: 'kept' });
+    await new Promise((resolve) => {
+      signal.addEventListener('abort', resolve);
+    });
+  }
+  await lowerLab(lab);
+  const ok = checksOf(result).every((check) => check.ok);
+  print(`\n${ok ? 'The lab passed' : 'The lab FAILED'}; nothing of it is left behind.\n`);
+  if (options.json) process.stdout.write(`${JSON.stringify(toJson(result))}\n`);
+  if (process.connected) process.disconnect();
+  return ok ? ExitCode.ok : ExitCode.failure;
+}
+
+/** How to enter a lab that is kept; PIDs are those of the outer namespace. */
+function explainKept(pid: number): void {
+  const enter = (namespace: string): string =>
+    `  nsenter --target ${pid} --net --mount --pid nsenter --net=/run/netns/${namespace} bash\n`;
+  const user =
+    process.getuid?.() === 0 ? '' : '  (add --user --preserve-credentials to the first nsenter)\n';
+  process.stderr.write(
+    `\nThe lab stays up until Ctrl-C. To enter it from another terminal:\n${['host-1', 'container-1', 'host-2', 'container-2'].map(enter).join('')}${user}`,
+  );
+}

@@ -1,0 +1,173 @@
+/**
+ * Isolation: the lab runs itself again in fresh PID, mount and network namespaces, and as root of a
+ * fresh user namespace when it is not root.
+ *
+ *   flannelette lab ─ setpriv --pdeathsig ─ unshare --kill-child ─ flannelette lab --inside (PID 1)
+ *
+ * When any of the three dies, however it dies, the kernel kills PID 1; with PID 1 every process in
+ * the PID namespace goes, and with the processes the namespaces, devices, routes and mounts. There
+ * is nothing to clean up and no way to leave anything behind.
+ */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access, readFile, stat } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { ExitCode, errnoOf, systemError } from '../errors.js';
+
+/** Programs the lab needs, with the Debian package each is in. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  unshare: 'util-linux',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
+  mount: 'mount',
+  ip: 'iproute2',
+  bridge: 'iproute2',
+  sysctl: 'procps',
+  ping: 'iputils-ping',
+  iperf3: 'iperf3',
+  tcpdump: 'tcpdump',
+  ethtool: 'ethtool',
+};
+
+const SBIN = ['/usr/sbin', '/sbin'];
+
+/** The command line that runs `argv` isolated. */
+export function isolationCommand(argv: readonly string[]): string[] {
+  const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+  return [
+    ...['setpriv', '--pdeathsig', 'KILL', '--'],
+    ...['unshare', '--kill-child=KILL', '--fork', '--pid', '--mount-proc', '--net', '--mount'],
+    ...user,
+    '--',
+    ...argv,
+  ];
+}
+
+/** The environment for isolated programs: Debian keeps some in sbin, which users lack. */
+export function isolationEnvironment(): NodeJS.ProcessEnv {
+  const path = (process.env['PATH'] ?? '').split(delimiter);
+  return { ...process.env, PATH: [...new Set([...path, ...SBIN])].join(delimiter) };
+}
+
+/** Throws a system error that says why the lab cannot run on this machine, if it cannot. */
+export async function checkIsolation(): Promise<void> {
+  const missing = new Set<string>();
+  for (const [program, debianPackage] of Object.entries(PROGRAMS)) {
+    if (!(await onPath(program))) missing.add(`${program} (Debian package ${debianPackage})`);
+  }
+  if (missing.size > 0) {
+    throw systemError(`the lab needs programs that are not installed: ${[...missing].join(', ')}`);
+  }
+  await checkTun();
+  const trial = await finish(spawn(...spawnArguments(isolationCommand(['true']), 'pipe')));
+  if (trial.code !== 0) {
+    const why = trial.stderr.trim();
+    throw systemError(
+      process.getuid?.() === 0
+        ? `the lab cannot make its namespaces: ${why}`
+        : `the lab cannot make its namespaces without root: ${why}; allow unprivileged user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone) or run as root`,
+    );
+  }
+}
+
+async function checkTun(): Promise<void> {
+  try {
+    await access('/dev/net/tun', constants.R_OK | constants.W_OK);
+  } catch (error) {
+    const code = errnoOf(error) ?? 'unknown';
+    if (code === 'ENOENT') {
+      throw systemError(
+        'the lab needs /dev/net/tun, which does not exist: load the tun module, or create the device node (mknod /dev/net/tun c 10 200)',
+        { code },
+      );
+    }
+    const { mode, uid } = await stat('/dev/net/tun');
+    throw systemError(
+      `the lab needs to read and write /dev/net/tun: ${code}; its mode is ${(mode & 0o777).toString(8)}, owner ${uid}, and this is user ${process.getuid?.() ?? '?'}: run as root, or make it accessible (chmod 0666)`,
+      { code },
+    );
+  }
+}
+
+async function onPath(program: string): Promise<boolean> {
+  for (const directory of (isolationEnvironment()['PATH'] ?? '').split(delimiter)) {
+    try {
+      await access(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      continue;
+    }
+  }
+  return false;
+}
+
+/** What the isolated process tells the one outside. */
+export interface InsideMessage {
+  readonly type: 'kept';
+}
+
+/**
+ * Runs `argv` isolated with this process's standard streams and returns its exit code. SIGINT and
+ * SIGTERM ask it to stop (its IPC channel is disconnected). `onKept` gets its PID as seen here.
+ */
+export async function runIsolated(
+  argv: readonly string[],
+  onKept: (pid: number) => void,
+): Promise<ExitCode> {
+  const [file, args, options] = spawnArguments(isolationCommand(argv), 'inherit');
+  const child = spawn(file, args, { ...options, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
+  const stop = (): void => {
+    if (child.connected) child.disconnect();
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  child.on('message', () => {
+    void childOf(child.pid ?? 0).then(onKept);
+  });
+  try {
+    const { code } = await finish(child);
+    return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
+  } finally {
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+  }
+}
+
+/** A signal that aborts when the process is asked to stop, or its outside is gone. */
+export function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  const stop = (): void => {
+    controller.abort(systemError('stopped before the end'));
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  process.on('disconnect', stop);
+  return controller.signal;
+}
+
+function spawnArguments(
+  argv: readonly string[],
+  stdio: 'inherit' | 'pipe',
+): [string, string[], { stdio: 'inherit' | 'pipe'; env: NodeJS.ProcessEnv }] {
+  const [file = '', ...args] = argv;
+  return [file, args, { stdio, env: isolationEnvironment() }];
+}
+
+function finish(child: ReturnType<typeof spawn>): Promise<{ code: number; stderr: string }> {
+  let stderr = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => {
+      resolve({ code: code ?? 1, stderr });
+    });
+  });
+}
+
+/** The first child of a process; unshare has exactly one. */
+async function childOf(pid: number): Promise<number> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return Number.parseInt(children, 10);
+}

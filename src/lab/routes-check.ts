@@ -1,0 +1,53 @@
+/** Node 1's routes compared with the documents'. */
+import { inNamespace, run } from './commands.js';
+import { GATEWAY, OVERLAY, type HostPlan } from './topology.js';
+
+interface Route {
+  readonly dst: string;
+  readonly dev: string;
+  readonly gateway?: string;
+  readonly prefsrc?: string;
+}
+
+export interface RoutesCheck {
+  readonly ok: boolean;
+  /** `ip route` of the host, as a person sees it. */
+  readonly text: string;
+  readonly problems: readonly string[];
+}
+
+export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
+  const { stdout } = await run(inNamespace(plan.host, ['ip', '-j', 'route']));
+  const { stdout: text } = await run(inNamespace(plan.host, ['ip', 'route']));
+  const found = JSON.parse(stdout) as Route[];
+  const expected: Route[] = [
+    { dst: 'default', gateway: GATEWAY, dev: 'eth0' },
+    { dst: OVERLAY, dev: 'flannel0', prefsrc: plan.tunAddress },
+    { dst: plan.subnet, dev: 'docker0', prefsrc: plan.bridgeAddress },
+    { dst: '10.168.0.0/24', dev: 'eth0' },
+  ];
+  const problems = expected
+    .filter((route) => !found.some((candidate) => matches(candidate, route)))
+    .map((route) => `missing: ${show(route)}`);
+  for (const route of found) {
+    if (!expected.some((candidate) => matches(route, candidate))) {
+      problems.push(`not in the documents: ${show(route)}`);
+    }
+  }
+  return { ok: problems.length === 0, text: text.trimEnd(), problems };
+}
+
+function matches(found: Route, expected: Route): boolean {
+  return (
+    found.dst === expected.dst &&
+    found.dev === expected.dev &&
+    (expected.gateway === undefined || found.gateway === expected.gateway) &&
+    (expected.prefsrc === undefined || found.prefsrc === expected.prefsrc)
+  );
+}
+
+function show({ dst, gateway, dev, prefsrc }: Route): string {
+  const via = gateway === undefined ? '' : ` via ${gateway}`;
+  const source = prefsrc === undefined ? '' : ` src ${prefsrc}`;
+  return `${dst}${via} dev ${dev}${source}`;
+}

@@ -1,0 +1,144 @@
+/**
+ * The documents' network on one machine.
+ *
+ *     container-1 100.96.1.2                                     container-2 100.96.2.3
+ *         | eth0 (veth)                                              | eth0 (veth)
+ *   host-1: docker0 100.96.1.1/24, flannel0 100.96.1.0         host-2: docker0 100.96.2.1/24, ...
+ *         | eth0 10.168.0.2/24 (veth)                                | eth0 10.168.0.3/24 (veth)
+ *         `---------------- br0 10.168.0.1/24, the switch -----------'
+ *
+ * Each host and each container is a named network namespace; the switch is a bridge in the lab's
+ * own. Runs only in an isolated process (src/lab/isolate.ts): it mounts over /run.
+ */
+import { mkdir } from 'node:fs/promises';
+import { inNamespace, run } from './commands.js';
+
+export interface HostPlan {
+  /** 1 for node 1 of the documents. */
+  readonly number: number;
+  readonly host: string;
+  readonly container: string;
+  readonly address: string;
+  readonly subnet: string;
+  readonly tunAddress: string;
+  readonly bridgeAddress: string;
+  readonly containerAddress: string;
+}
+
+export const OVERLAY = '100.96.0.0/16';
+export const GATEWAY = '10.168.0.1';
+export const LAB_DIRECTORY = '/run/flannelette-lab';
+
+/** Addresses of host n, 1 to 200: those of the documents for 1 and 2, and on in the same way. */
+export function hostPlan(number: number): HostPlan {
+  return {
+    number,
+    host: `host-${number}`,
+    container: `container-${number}`,
+    address: `10.168.0.${number + 1}`,
+    subnet: `100.96.${number}.0/24`,
+    tunAddress: `100.96.${number}.0`,
+    bridgeAddress: `100.96.${number}.1`,
+    containerAddress: `100.96.${number}.${number + 1}`,
+  };
+}
+
+export interface UnderlayOptions {
+  /** MTU of the hosts' eth0 in bytes. */
+  readonly mtu?: number;
+  /** Segmentation and checksum offload of the hosts' eth0; on unless told. */
+  readonly offload?: boolean;
+}
+
+/** Mounts a private /run and sets the switch up. Once per isolated process. */
+export async function buildSwitch(): Promise<void> {
+  await run(['mount', '-t', 'tmpfs', 'lab', '/run']);
+  await mkdir('/run/netns', { recursive: true });
+  await mkdir(LAB_DIRECTORY, { recursive: true });
+  await ipBatch(undefined, [
+    'link set lo up',
+    'link add br0 type bridge',
+    `address add ${GATEWAY}/24 dev br0`,
+    'link set br0 up',
+  ]);
+  await bypassBridgeFilter(undefined);
+}
+
+/** A host with eth0, without docker0 and container: those come with the overlay's parameters. */
+export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): Promise<void> {
+  const uplink = `up${plan.number}`;
+  const mtu = underlay.mtu ?? 1500;
+  await ipBatch(undefined, [
+    `netns add ${plan.host}`,
+    `link add eth0 mtu ${mtu} netns ${plan.host} type veth peer name ${uplink} mtu ${mtu}`,
+    `link set ${uplink} master br0 up`,
+  ]);
+  await ipBatch(plan.host, [
+    'link set lo up',
+    `address add ${plan.address}/24 dev eth0`,
+    'link set eth0 up',
+    `route add default via ${GATEWAY} dev eth0`,
+  ]);
+  await run(inNamespace(plan.host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']));
+  await bypassBridgeFilter(plan.host);
+  if (underlay.offload === false) {
+    const off = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off'];
+    await run(inNamespace(plan.host, ['ethtool', '-K', 'eth0', ...off]));
+    await run(['ethtool', '-K', uplink, ...off]);
+  }
+}
+
+/**
+ * docker0 and the container, as `dockerd --bip=BIP --mtu=MTU` would make them. `bip` is
+ * FLANNEL_SUBNET of the host's subnet.env, e.g. 100.96.1.1/24.
+ */
+export async function addContainer(plan: HostPlan, bip: string, mtu: number): Promise<void> {
+  const port = `veth-${plan.container}`.slice(0, 15);
+  await ipBatch(undefined, [`netns add ${plan.container}`]);
+  await ipBatch(plan.host, [
+    'link add docker0 type bridge',
+    `address add ${bip} dev docker0`,
+    `link add ${port} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${plan.container}`,
+    `link set ${port} master docker0 up`,
+    'link set docker0 up',
+  ]);
+  const prefix = bip.slice(bip.indexOf('/'));
+  await ipBatch(plan.container, [
+    'link set lo up',
+    `address add ${plan.containerAddress}${prefix} dev eth0`,
+    'link set eth0 up',
+    `route add default via ${bip.slice(0, bip.indexOf('/'))} dev eth0`,
+  ]);
+}
+
+/** Undoes addContainer. Deleting a namespace deletes the devices in it, and a veth its peer. */
+export async function removeContainer(plan: HostPlan): Promise<void> {
+  await ipBatch(undefined, [`netns delete ${plan.container}`]);
+  await ipBatch(plan.host, ['link delete docker0']);
+}
+
+/** Undoes addHost. Its processes must have ended. */
+export async function removeHost(plan: HostPlan): Promise<void> {
+  await ipBatch(undefined, [`link delete up${plan.number}`, `netns delete ${plan.host}`]);
+}
+
+/** Runs several ip(8) commands in one process, in a host's or container's namespace or our own. */
+export async function ipBatch(
+  namespace: string | undefined,
+  commands: readonly string[],
+): Promise<void> {
+  const argv = ['ip', '-batch', '-'];
+  await run(namespace === undefined ? argv : inNamespace(namespace, argv), {
+    input: `${commands.join('\n')}\n`,
+  });
+}
+
+/**
+ * Where br_netfilter is loaded, bridged frames pass iptables (net.bridge is per namespace since
+ * Linux 5.3). A switch has no firewall.
+ */
+async function bypassBridgeFilter(namespace: string | undefined): Promise<void> {
+  const keys = ['iptables', 'ip6tables', 'arptables'];
+  const argv = ['sysctl', '-qew', ...keys.map((key) => `net.bridge.bridge-nf-call-${key}=0`)];
+  await run(namespace === undefined ? argv : inNamespace(namespace, argv), { accept: [0, 1, 255] });
+}

@@ -1,0 +1,148 @@
+/**
+ * Real traffic between containers: ping and iperf3, each bounded in time, their output read.
+ */
+import { systemError } from '../errors.js';
+import { inNamespace, Program, run, waitFor } from './commands.js';
+import type { HostPlan } from './topology.js';
+
+export interface PingResult {
+  readonly sent: number;
+  readonly received: number;
+  /** Round-trip times in milliseconds; undefined when nothing came back. */
+  readonly minMs: number | undefined;
+  readonly avgMs: number | undefined;
+  readonly maxMs: number | undefined;
+}
+
+export interface PingOptions {
+  readonly count?: number;
+  readonly intervalSeconds?: number;
+  /** ICMP payload bytes; 56 unless told. */
+  readonly size?: number;
+  /** Set DF and refuse to fragment. */
+  readonly dontFragment?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export async function ping(
+  from: HostPlan,
+  address: string,
+  options: PingOptions = {},
+): Promise<PingResult> {
+  const count = options.count ?? 20;
+  const interval = options.intervalSeconds ?? 0.1;
+  const seconds = Math.ceil(count * interval) + 3;
+  const argv = ['ping', '-n', '-q', '-c', String(count), '-i', String(interval), '-W', '2'];
+  argv.push('-w', String(seconds), '-s', String(options.size ?? 56));
+  if (options.dontFragment === true) argv.push('-M', 'do');
+  const { stdout } = await run(inNamespace(from.container, [...argv, address]), {
+    timeoutMs: (seconds + 5) * 1_000,
+    accept: [0, 1],
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  return parsePing(stdout);
+}
+
+/** Reads the summary of iputils ping. */
+export function parsePing(output: string): PingResult {
+  const counts = /(\d+) packets transmitted, (\d+) received/.exec(output);
+  if (counts === null) throw systemError(`ping printed no summary: ${output.slice(-200)}`);
+  const times = /= ([\d.]+)\/([\d.]+)\/([\d.]+)\//.exec(output);
+  const [minMs, avgMs, maxMs] = (times?.slice(1) ?? []).map(Number);
+  return { sent: Number(counts[1]), received: Number(counts[2]), minMs, avgMs, maxMs };
+}
+
+export interface TcpResult {
+  /** At the receiver, in Gbit/s of TCP payload. */
+  readonly gbps: number;
+  readonly retransmits: number;
+}
+
+export interface UdpResult {
+  readonly sentPackets: number;
+  /** Datagrams the receiver got, and a second. */
+  readonly receivedPackets: number;
+  readonly receivedPps: number;
+  readonly seconds: number;
+}
+
+export interface LoadOptions {
+  readonly seconds: number;
+  readonly signal?: AbortSignal;
+}
+
+/** An iperf3 server in a container, for any number of measurements one after another. */
+export class IperfServer {
+  readonly #at: HostPlan;
+  readonly #program: Program;
+
+  private constructor(at: HostPlan) {
+    this.#at = at;
+    this.#program = new Program(inNamespace(at.container, ['iperf3', '-s', '--forceflush']));
+  }
+
+  static async start(at: HostPlan): Promise<IperfServer> {
+    const server = new IperfServer(at);
+    await waitFor('iperf3 -s', 5_000, () => {
+      if (!server.#program.running) throw systemError(`iperf3 -s: ${server.#program.stderr}`);
+      return server.#program.stdout.includes('Server listening') ? true : undefined;
+    });
+    return server;
+  }
+
+  /** TCP from a container to the server's, or back. */
+  async tcp(from: HostPlan, options: LoadOptions & { reverse?: boolean }): Promise<TcpResult> {
+    const end = await this.#measure(from, options, options.reverse === true ? ['--reverse'] : []);
+    const sent = readSum(end, 'sum_sent');
+    const received = readSum(end, 'sum_received');
+    return {
+      gbps: readNumber(received, 'bits_per_second') / 1e9,
+      retransmits: readNumber(sent, 'retransmits', 0),
+    };
+  }
+
+  /** UDP as fast as one sender can, in datagrams of `bytes` of payload. */
+  async udp(from: HostPlan, options: LoadOptions & { bytes: number }): Promise<UdpResult> {
+    const flags = ['--udp', '--bitrate', '0', '--length', String(options.bytes)];
+    const sum = readSum(await this.#measure(from, options, flags), 'sum');
+    const sentPackets = readNumber(sum, 'packets');
+    const receivedPackets = sentPackets - readNumber(sum, 'lost_packets');
+    const seconds = readNumber(sum, 'seconds');
+    return { sentPackets, receivedPackets, receivedPps: receivedPackets / seconds, seconds };
+  }
+
+  async stop(): Promise<void> {
+    await this.#program.stop();
+  }
+
+  async #measure(
+    from: HostPlan,
+    options: LoadOptions,
+    flags: readonly string[],
+  ): Promise<Record<string, unknown>> {
+    const address = this.#at.containerAddress;
+    const argv = ['iperf3', '-J', '-c', address, '-t', String(options.seconds), ...flags];
+    const { stdout } = await run(inNamespace(from.container, argv), {
+      timeoutMs: (options.seconds + 10) * 1_000,
+      accept: [0, 1],
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    const report = JSON.parse(stdout) as { error?: string; end?: Record<string, unknown> };
+    if (report.error !== undefined || report.end === undefined) {
+      throw systemError(`${argv.join(' ')}: ${report.error ?? 'no result'}`);
+    }
+    return report.end;
+  }
+}
+
+function readSum(end: Record<string, unknown>, name: string): Record<string, unknown> {
+  const sum = end[name];
+  if (typeof sum !== 'object' || sum === null) throw systemError(`iperf3 reported no ${name}`);
+  return sum as Record<string, unknown>;
+}
+
+function readNumber(from: Record<string, unknown>, name: string, missing?: number): number {
+  const value = from[name] ?? missing;
+  if (typeof value !== 'number') throw systemError(`iperf3 reported no ${name}`);
+  return value;
+}
