@@ -18,6 +18,12 @@ constexpr uint8_t kTypeTimeExceeded = 11;
 // Queries of RFC 792 and RFC 950; every other type is an error, or unknown and treated as one.
 bool is_icmp_query(uint8_t type) { return type == 0 || type == 8 || (type >= 13 && type <= 18); }
 
+// A source that names one host, as far as its bits tell (RFC 1122 section 3.2.1.3): not this
+// network (0/8), loopback, multicast or class E, which holds the limited broadcast.
+bool is_single_host(uint32_t address) {
+  return address >> 24 != 0 && !is_loopback(address) && address >> 28 < 0xe;
+}
+
 }  // namespace
 
 bool may_answer(const Ipv4Packet& offender, Subnet network) {
@@ -26,8 +32,7 @@ bool may_answer(const Ipv4Packet& offender, Subnet network) {
   if (is_multicast(destination) || destination == 0xffffffffU || destination == network.broadcast())
     return false;
   const uint32_t source = offender.source();
-  if (source == 0 || source == 0xffffffffU || is_multicast(source) || is_loopback(source))
-    return false;
+  if (!is_single_host(source) || source == network.broadcast()) return false;
   if (offender.protocol() == kProtocolIcmp) {
     const auto payload = offender.payload();
     return !payload.empty() && is_icmp_query(payload[0]);

@@ -108,7 +108,9 @@ void Decapsulation::admit(size_t message, size_t received, const ForwardingTable
 
 bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
                             const ForwardingTable& table) {
-  if (table.lookup(packet.source()) != outer_source) {
+  const uint32_t holder = table.lookup(packet.source());
+  // A sender 0.0.0.0 must not match "no route".
+  if (holder == 0 || holder != outer_source) {
     counters_.drop(table.has_next_hop(outer_source) ? DropReason::kSourceMismatch
                                                     : DropReason::kUnknownSource);
   } else if (!context_.own.contains(packet.destination())) {
