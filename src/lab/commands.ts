@@ -72,6 +72,8 @@ export class Program {
     this.argv = argv;
     const [file = '', ...args] = argv;
     this.#child = spawn(file, args, {
+      // In a session of its own: Ctrl-C is for the lab, which ends its programs in order.
+      detached: true,
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
     this.pid = this.#child.pid;

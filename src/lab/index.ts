@@ -3,7 +3,7 @@ import type { DaemonMode } from '../daemon/options.js';
 import { ExitCode } from '../errors.js';
 import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
 import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
-import { checksOf, renderReport, toJson } from './report.js';
+import { checksOf, renderReport, toJson, type LabResult } from './report.js';
 
 export interface LabOptions {
   readonly mode: DaemonMode;
@@ -26,12 +26,21 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
 }
 
 async function inside(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
+  try {
+    return await course(options, self);
+  } finally {
+    // The channel to the outside would keep this process alive.
+    if (process.connected) process.disconnect();
+  }
+}
+
+async function course(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
   const print = (text: string): void => {
     (options.json ? process.stderr : process.stdout).write(text);
   };
   const started = Date.now();
   const signal = stopSignal();
-  const course: LabCourse = {
+  const plan: LabCourse = {
     mode: options.mode,
     seconds: options.seconds,
     command: self,
@@ -40,21 +49,31 @@ async function inside(options: LabOptions, self: readonly string[]): Promise<Exi
       print(`[${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
     },
   };
-  const lab = await raiseLab(course);
-  const result = await runCourse(lab, course);
-  print(`\n${renderReport(result)}\n`);
-  if (options.keep && !signal.aborted) {
-    process.send?.({ type: 'kept' });
-    await new Promise((resolve) => {
-      signal.addEventListener('abort', resolve);
-    });
+  const lab = await raiseLab(plan);
+  let result: LabResult;
+  try {
+    result = await runCourse(lab, plan);
+    print(`\n${renderReport(result)}\n`);
+    if (options.keep) await keep(signal);
+  } catch (error) {
+    // What failed first is the news; how the daemons end now is not.
+    await lowerLab(lab).catch(() => undefined);
+    throw error;
   }
   await lowerLab(lab);
   const ok = checksOf(result).every((check) => check.ok);
   print(`\n${ok ? 'The lab passed' : 'The lab FAILED'}; nothing of it is left behind.\n`);
   if (options.json) process.stdout.write(`${JSON.stringify(toJson(result))}\n`);
-  if (process.connected) process.disconnect();
   return ok ? ExitCode.ok : ExitCode.failure;
+}
+
+/** Tells the outside that the lab stands, and waits until asked to stop. */
+async function keep(signal: AbortSignal): Promise<void> {
+  process.send?.({ type: 'kept' });
+  if (signal.aborted) return;
+  await new Promise((resolve) => {
+    signal.addEventListener('abort', resolve);
+  });
 }
 
 /** How to enter a lab that is kept; PIDs are those of the outer namespace. */

@@ -125,7 +125,13 @@ export async function runIsolated(
     void childOf(child.pid ?? 0).then(onKept);
   });
   try {
-    const { code } = await finish(child);
+    // Not `close`, which never comes once the channel was disconnected from this side.
+    const code = await new Promise<number>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('exit', (exitCode) => {
+        resolve(exitCode ?? 1);
+      });
+    });
     return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
   } finally {
     process.off('SIGINT', stop);

@@ -8,7 +8,7 @@ import { countHops, since } from './hops.js';
 import type { LabResult } from './report.js';
 import { checkRoutes } from './routes-check.js';
 import { addContainer, addHost, buildSwitch, hostPlan, type HostPlan } from './topology.js';
-import { IperfServer, ping, type PingResult } from './traffic.js';
+import { IperfTarget, ping, type PingResult } from './traffic.js';
 
 export interface LabCourse {
   readonly mode: DaemonMode;
@@ -70,15 +70,14 @@ export async function runCourse(lab: StandingLab, course: LabCourse): Promise<La
   const [pingForward, pingBack] = await bothWays(lab, (from, to) =>
     ping(from, to.containerAddress, { count: PINGS, signal }),
   );
-  const server = await IperfServer.start(far);
+  const target = new IperfTarget(far);
   progress(`iperf3 UDP, ${UDP_PAYLOAD_BYTES}-byte payloads, ${seconds} s`);
-  const udp = await server.udp(near, { ...load, bytes: UDP_PAYLOAD_BYTES });
+  const udp = await target.udp(near, { ...load, bytes: UDP_PAYLOAD_BYTES });
   const counts = since(await countHops(near, far, daemons), before);
   progress(`iperf3 TCP, container-1 to container-2, ${seconds} s`);
-  const tcpForward = await server.tcp(near, load);
+  const tcpForward = await target.tcp(near, load);
   progress(`iperf3 TCP, container-2 to container-1, ${seconds} s`);
-  const tcpReverse = await server.tcp(near, { ...load, reverse: true });
-  await server.stop();
+  const tcpReverse = await target.tcp(near, { ...load, reverse: true });
 
   return {
     ...{ mode: course.mode, kernel: release(), mtu },

@@ -71,23 +71,15 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
-/** An iperf3 server in a container, for any number of measurements one after another. */
-export class IperfServer {
+/**
+ * iperf3 towards a container, one measurement after another. Each has a server of its own: one that
+ * still ends the test before resets the next client's connection.
+ */
+export class IperfTarget {
   readonly #at: HostPlan;
-  readonly #program: Program;
 
-  private constructor(at: HostPlan) {
+  constructor(at: HostPlan) {
     this.#at = at;
-    this.#program = new Program(inNamespace(at.container, ['iperf3', '-s', '--forceflush']));
-  }
-
-  static async start(at: HostPlan): Promise<IperfServer> {
-    const server = new IperfServer(at);
-    await waitFor('iperf3 -s', 5_000, () => {
-      if (!server.#program.running) throw systemError(`iperf3 -s: ${server.#program.stderr}`);
-      return server.#program.stdout.includes('Server listening') ? true : undefined;
-    });
-    return server;
   }
 
   /** TCP from a container to the server's, or back. */
@@ -111,10 +103,6 @@ export class IperfServer {
     return { sentPackets, receivedPackets, receivedPps: receivedPackets / seconds, seconds };
   }
 
-  async stop(): Promise<void> {
-    await this.#program.stop();
-  }
-
   async #measure(
     from: HostPlan,
     options: LoadOptions,
@@ -122,16 +110,27 @@ export class IperfServer {
   ): Promise<Record<string, unknown>> {
     const address = this.#at.containerAddress;
     const argv = ['iperf3', '-J', '-c', address, '-t', String(options.seconds), ...flags];
+    const server = await this.#listen();
     const { stdout } = await run(inNamespace(from.container, argv), {
       timeoutMs: (options.seconds + 10) * 1_000,
       accept: [0, 1],
       ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
+    }).finally(() => server.stop());
     const report = JSON.parse(stdout) as { error?: string; end?: Record<string, unknown> };
     if (report.error !== undefined || report.end === undefined) {
       throw systemError(`${argv.join(' ')}: ${report.error ?? 'no result'}`);
     }
     return report.end;
+  }
+
+  async #listen(): Promise<Program> {
+    const argv = ['iperf3', '-s', '--one-off', '--forceflush'];
+    const server = new Program(inNamespace(this.#at.container, argv));
+    await waitFor('iperf3 -s', 5_000, () => {
+      if (!server.running) throw systemError(`iperf3 -s: ${server.stderr || server.stdout}`);
+      return server.stdout.includes('Server listening') ? true : undefined;
+    });
+    return server;
   }
 }
 
