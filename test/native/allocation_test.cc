@@ -1,0 +1,174 @@
+// The hot path allocates nothing: operator new is counted while packets pass through both loops,
+// good ones and bad ones, with answers and events.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "engine/decapsulation.h"
+#include "engine/encapsulation.h"
+#include "scripted_io.h"
+
+namespace {
+
+std::atomic<size_t> allocations{0};
+
+void* counted(size_t bytes, size_t alignment) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* out = nullptr;
+  if (alignment <= alignof(std::max_align_t)) {
+    out = std::malloc(bytes == 0 ? 1 : bytes);
+  } else if (::posix_memalign(&out, alignment, bytes) != 0) {
+    out = nullptr;
+  }
+  if (out == nullptr) std::abort();
+  return out;
+}
+
+}  // namespace
+
+// Not inlined: the compiler would take free() for the wrong partner of new.
+[[gnu::noinline]] void* operator new(size_t bytes) { return counted(bytes, 1); }
+[[gnu::noinline]] void* operator new[](size_t bytes) { return counted(bytes, 1); }
+[[gnu::noinline]] void* operator new(size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<size_t>(alignment));
+}
+[[gnu::noinline]] void* operator new[](size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<size_t>(alignment));
+}
+[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  return counted(bytes, 1);
+}
+[[gnu::noinline]] void* operator new[](size_t bytes, const std::nothrow_t&) noexcept {
+  return counted(bytes, 1);
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, size_t, std::align_val_t) noexcept {
+  std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
+
+namespace flannelette::test {
+
+namespace {
+
+// A kernel that hands out the same few packets again and again and allocates nothing itself.
+class FloodIo final : public Io {
+ public:
+  FloodIo(std::span<const Bytes> packets, size_t count, std::atomic<bool>& stop)
+      : packets_(packets), left_(count), stop_(stop) {}
+
+  size_t delivered = 0;  // to the UDP socket or the TUN
+  size_t answered = 0;   // ICMP
+
+  ssize_t read(int, void* buffer, size_t) override { return next(buffer); }
+  ssize_t write(int, const void*, size_t bytes) override {
+    ++delivered;
+    return static_cast<ssize_t>(bytes);
+  }
+  ssize_t recvmsg(int, msghdr* message) override { return receive(*message); }
+  int recvmmsg(int, mmsghdr* messages, unsigned count) override {
+    int n = 0;
+    for (; static_cast<unsigned>(n) < count; ++n) {
+      const ssize_t length = receive(messages[n].msg_hdr);
+      if (length < 0) return n == 0 ? static_cast<int>(length) : n;
+      messages[n].msg_len = static_cast<unsigned>(length);
+    }
+    return n;
+  }
+  ssize_t sendmsg(int fd, const msghdr* message) override {
+    ++(fd == kRawFd ? answered : delivered);
+    return static_cast<ssize_t>(message->msg_iov[0].iov_len);
+  }
+  int sendmmsg(int, mmsghdr*, unsigned count) override {
+    // Every second send is a partial one.
+    partial_ = !partial_;
+    const unsigned taken = partial_ && count > 1 ? count / 2 : count;
+    delivered += taken;
+    return static_cast<int>(taken);
+  }
+  int poll(pollfd* fds, nfds_t count, int) override {
+    for (nfds_t i = 0; i < count; ++i) fds[i].revents = fds[i].fd < 0 ? short{0} : fds[i].events;
+    if (left_ == 0) stop_ = true;
+    return 1;
+  }
+
+ private:
+  ssize_t next(void* buffer) {
+    if (left_ == 0) return -EAGAIN;
+    if (--left_ % 100 == 0) return -EAGAIN;
+    const Bytes& packet = packets_[left_ % packets_.size()];
+    std::memcpy(buffer, packet.data(), packet.size());
+    return static_cast<ssize_t>(packet.size());
+  }
+  ssize_t receive(msghdr& message) {
+    const sockaddr_in from = socket_address(kNode2, 8285);
+    std::memcpy(message.msg_name, &from, sizeof(from));
+    message.msg_flags = 0;
+    return next(message.msg_iov[0].iov_base);
+  }
+
+  std::span<const Bytes> packets_;
+  size_t left_;
+  std::atomic<bool>& stop_;
+  bool partial_ = false;
+};
+
+template <typename T>
+void check_no_allocation(Mode mode, std::span<const Bytes> packets) {
+  constexpr size_t kCount = 20000;
+  Rig rig;
+  FloodIo io(packets, kCount, rig.io.stop);
+  T direction(rig.context(mode, true, &io));
+  const size_t before = allocations.load();
+  direction.carry();
+  const size_t made = allocations.load() - before;
+  CHECK(made == 0);
+  CHECK(io.delivered > kCount / 10);
+  CHECK(io.answered > 0);
+  CHECK(io.delivered + all_drops(direction) == direction.counters().received_packets.get());
+}
+
+}  // namespace
+
+TEST_CASE("allocations are counted at all") {
+  const size_t before = allocations.load();
+  const auto made = std::make_unique<Bytes>(10);
+  CHECK(made->size() == 10);
+  CHECK(allocations.load() - before >= 2);
+}
+
+TEST_CASE("encapsulation allocates nothing per packet") {
+  const std::vector<Bytes> packets = {numbered_packet(1, 1472),
+                                      numbered_packet(2, 64),
+                                      numbered_packet(3, 64, {.destination = kContainer3}),
+                                      numbered_packet(4, 64, {.ttl = 1}),
+                                      numbered_packet(5, 64, {.destination = ip(100, 96, 9, 9)}),
+                                      Bytes(40, 0x60)};
+  check_no_allocation<Encapsulation>(Mode::kBasic, packets);
+  check_no_allocation<Encapsulation>(Mode::kBatch, packets);
+}
+
+TEST_CASE("decapsulation allocates nothing per packet") {
+  const PacketSpec good{.source = kContainer2, .destination = kContainer1};
+  const std::vector<Bytes> packets = {
+      numbered_packet(1, 1472, good),
+      numbered_packet(2, 64, good),
+      numbered_packet(3, 64, {.source = kContainer2, .destination = kContainer1, .ttl = 1}),
+      numbered_packet(4, 64, {.source = kContainer3, .destination = kContainer1}),
+      numbered_packet(5, 64, {.source = kContainer2, .destination = kContainer3}),
+      Bytes(19, 0x45)};
+  check_no_allocation<Decapsulation>(Mode::kBasic, packets);
+  check_no_allocation<Decapsulation>(Mode::kBatch, packets);
+}
+
+}  // namespace flannelette::test

@@ -1,0 +1,352 @@
+// A kernel made of queues: what the loops read, what their sends and writes meet, and a record of
+// everything they asked for. No descriptor is real.
+//
+//   tun_reads, datagrams --> loop --> sent (UDP), written (TUN), raw (ICMP)
+//   send_results, write_results, raw_results: what the next calls return, then success
+//
+// A loop that waits with nothing left to do is stopped (the test is over). A loop that makes more
+// than `call_limit` calls is stopped too and `overrun` says so: that is what a spin looks like.
+#pragma once
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/direction.h"
+#include "packets.h"
+#include "sys/address.h"
+#include "sys/io.h"
+
+namespace flannelette::test {
+
+inline constexpr int kTunFd = 1001;
+inline constexpr int kUdpFd = 1002;
+inline constexpr int kRawFd = 1003;
+inline constexpr int kStopFd = 1004;
+
+// One read of the TUN: a packet, or the errno it fails with.
+struct TunRead {
+  Bytes bytes;
+  int error = 0;
+};
+
+struct Datagram {
+  Bytes bytes;
+  uint32_t source = kNode2;
+  int error = 0;  // instead of a datagram
+};
+
+struct SentDatagram {
+  Bytes bytes;
+  uint32_t destination;
+  uint16_t port;
+};
+
+// A packet a send refused, and the errno it gave.
+struct Refusal {
+  Bytes bytes;
+  int error;
+};
+
+struct PollCall {
+  short tun;  // events watched; 0: not watched
+  short udp;
+  int timeout_ms;
+};
+
+class ScriptedIo final : public Io {
+ public:
+  std::deque<TunRead> tun_reads;
+  std::deque<Datagram> datagrams;
+  // Per send call: n > 0 takes at most n packets, n < 0 is -errno. Used up: all are taken.
+  std::deque<int> send_results;
+  std::deque<int> write_results;  // per TUN write: 0 takes it, n < 0 is -errno
+  std::deque<int> raw_results;    // the same of the raw socket
+  // While set, every send would block and no poll says POLLOUT of the UDP socket.
+  bool send_blocked = false;
+  // What the next polls answer about the TUN and the UDP socket, before they look at the queues.
+  struct PollAnswer {
+    short tun;
+    short udp;
+    int result = 1;
+  };
+  std::deque<PollAnswer> poll_answers;
+  // Called first in each poll; true: the answer is in the pollfds already.
+  std::function<bool(pollfd*, int)> on_poll;
+
+  std::vector<SentDatagram> sent;
+  std::vector<Bytes> written;
+  std::vector<SentDatagram> raw;
+  std::vector<Refusal> refused;  // first packet of each send that failed
+  std::vector<size_t> offered;   // packets in each sendmmsg
+  std::vector<PollCall> polls;
+
+  std::atomic<bool> stop{false};
+  size_t calls = 0;
+  size_t call_limit = 1'000'000;
+  bool overrun = false;
+  size_t reads = 0;
+  size_t recvmsg_calls = 0;
+  size_t recvmmsg_calls = 0;
+  size_t sendmsg_calls = 0;
+  size_t sendmmsg_calls = 0;
+  size_t write_calls = 0;
+  size_t yields = 0;
+  size_t most_yields = 0;  // between two polls
+
+  // As new, for loops that outlive a test.
+  void reset() {
+    tun_reads.clear();
+    datagrams.clear();
+    send_results.clear();
+    write_results.clear();
+    raw_results.clear();
+    poll_answers.clear();
+    sent.clear();
+    written.clear();
+    raw.clear();
+    refused.clear();
+    offered.clear();
+    polls.clear();
+    calls = 0;
+    overrun = false;
+    stop = false;
+  }
+
+  ssize_t read(int fd, void* buffer, size_t bytes) override {
+    count_call();
+    ++reads;
+    if (fd != kTunFd) return -EBADF;
+    if (tun_reads.empty()) return -EAGAIN;
+    const TunRead next = take(tun_reads);
+    if (next.error != 0) return -next.error;
+    const size_t length = std::min(bytes, next.bytes.size());
+    copy(buffer, next.bytes, length);
+    return static_cast<ssize_t>(length);
+  }
+
+  ssize_t write(int fd, const void* buffer, size_t bytes) override {
+    count_call();
+    ++write_calls;
+    if (fd != kTunFd) return -EBADF;
+    const int result = write_results.empty() ? 0 : take(write_results);
+    if (result < 0) return result;
+    const auto* first = static_cast<const uint8_t*>(buffer);
+    written.emplace_back(first, first + bytes);
+    return static_cast<ssize_t>(bytes);
+  }
+
+  ssize_t recvmsg(int fd, msghdr* message) override {
+    count_call();
+    ++recvmsg_calls;
+    if (fd != kUdpFd) return -EBADF;
+    if (datagrams.empty()) return -EAGAIN;
+    const Datagram next = take(datagrams);
+    if (next.error != 0) return -next.error;
+    return static_cast<ssize_t>(deliver(next, *message));
+  }
+
+  int recvmmsg(int fd, mmsghdr* messages, unsigned count) override {
+    count_call();
+    ++recvmmsg_calls;
+    if (fd != kUdpFd) return -EBADF;
+    unsigned n = 0;
+    for (; n < count && !datagrams.empty(); ++n) {
+      if (datagrams.front().error != 0) {
+        // The kernel keeps an error that follows datagrams for the next call.
+        if (n != 0) break;
+        return -take(datagrams).error;
+      }
+      messages[n].msg_len = static_cast<unsigned>(deliver(take(datagrams), messages[n].msg_hdr));
+    }
+    return n == 0 ? -EAGAIN : static_cast<int>(n);
+  }
+
+  ssize_t sendmsg(int fd, const msghdr* message) override {
+    count_call();
+    if (fd == kRawFd) {
+      const int result = raw_results.empty() ? 0 : take(raw_results);
+      if (result < 0) return result;
+      raw.push_back(captured(*message));
+      return static_cast<ssize_t>(raw.back().bytes.size());
+    }
+    ++sendmsg_calls;
+    if (fd != kUdpFd) return -EBADF;
+    const int result = next_send();
+    if (result < 0) {
+      refused.push_back({captured(*message).bytes, -result});
+      return result;
+    }
+    sent.push_back(captured(*message));
+    return static_cast<ssize_t>(sent.back().bytes.size());
+  }
+
+  int sendmmsg(int fd, mmsghdr* messages, unsigned count) override {
+    count_call();
+    ++sendmmsg_calls;
+    offered.push_back(count);
+    if (fd != kUdpFd) return -EBADF;
+    const int result = next_send();
+    if (result < 0) {
+      refused.push_back({captured(messages[0].msg_hdr).bytes, -result});
+      return result;
+    }
+    const unsigned taken = std::min(count, static_cast<unsigned>(result));
+    for (unsigned i = 0; i < taken; ++i) {
+      sent.push_back(captured(messages[i].msg_hdr));
+      messages[i].msg_len = static_cast<unsigned>(sent.back().bytes.size());
+    }
+    return static_cast<int>(taken);
+  }
+
+  int poll(pollfd* fds, nfds_t count, int timeout_ms) override {
+    count_call();
+    yields_now_ = 0;
+    pollfd* tun = nullptr;
+    pollfd* udp = nullptr;
+    for (nfds_t i = 0; i < count; ++i) {
+      if (fds[i].fd == kTunFd) tun = &fds[i];
+      if (fds[i].fd == kUdpFd) udp = &fds[i];
+    }
+    polls.push_back({tun == nullptr ? short{0} : tun->events,
+                     udp == nullptr ? short{0} : udp->events, timeout_ms});
+    if (on_poll && on_poll(fds, timeout_ms)) return 1;
+    if (!poll_answers.empty()) {
+      const PollAnswer answer = take(poll_answers);
+      if (tun != nullptr) tun->revents = answer.tun;
+      if (udp != nullptr) udp->revents = answer.udp;
+      return answer.result;
+    }
+    int ready = 0;
+    if (tun != nullptr) ready += answer(*tun, !tun_reads.empty(), true);
+    if (udp != nullptr) ready += answer(*udp, !datagrams.empty(), !send_blocked);
+    if (ready == 0 && timeout_ms < 0) stop = true;
+    return ready;
+  }
+
+  void yield() override {
+    count_call();
+    ++yields;
+    most_yields = std::max(most_yields, ++yields_now_);
+  }
+
+ private:
+  template <typename T>
+  static T take(std::deque<T>& queue) {
+    T value = std::move(queue.front());
+    queue.pop_front();
+    return value;
+  }
+
+  static void copy(void* to, const Bytes& from, size_t length) {
+    if (length != 0) std::memcpy(to, from.data(), length);
+  }
+
+  static int answer(pollfd& fd, bool readable, bool writable) {
+    fd.revents = 0;
+    if (readable) fd.revents = static_cast<short>(fd.revents | (fd.events & POLLIN));
+    if (writable) fd.revents = static_cast<short>(fd.revents | (fd.events & POLLOUT));
+    return fd.revents == 0 ? 0 : 1;
+  }
+
+  static size_t deliver(const Datagram& datagram, msghdr& message) {
+    const size_t length = std::min(datagram.bytes.size(), message.msg_iov[0].iov_len);
+    copy(message.msg_iov[0].iov_base, datagram.bytes, length);
+    message.msg_flags = length < datagram.bytes.size() ? MSG_TRUNC : 0;
+    const sockaddr_in from = socket_address(datagram.source, 8285);
+    const auto room = std::min(static_cast<size_t>(message.msg_namelen), sizeof(from));
+    std::memcpy(message.msg_name, &from, room);
+    message.msg_namelen = sizeof(from);
+    return length;
+  }
+
+  static SentDatagram captured(const msghdr& message) {
+    sockaddr_in to{};
+    std::memcpy(&to, message.msg_name, sizeof(to));
+    SentDatagram out{{}, ntohl(to.sin_addr.s_addr), ntohs(to.sin_port)};
+    for (size_t i = 0; i < message.msg_iovlen; ++i) {
+      const auto* first = static_cast<const uint8_t*>(message.msg_iov[i].iov_base);
+      out.bytes.insert(out.bytes.end(), first, first + message.msg_iov[i].iov_len);
+    }
+    return out;
+  }
+
+  int next_send() {
+    if (send_blocked) return -EAGAIN;
+    return send_results.empty() ? INT32_MAX : take(send_results);
+  }
+
+  void count_call() {
+    if (++calls <= call_limit) return;
+    overrun = true;
+    stop = true;
+  }
+
+  size_t yields_now_ = 0;
+};
+
+// A scripted kernel, a table with the example's routes and an event pipe: what a direction needs.
+class Rig {
+ public:
+  Rig()
+      : pipe_(std::move(EventPipe::open().value())),
+        events_fd_(pipe_.take_read_end()),
+        table_(std::make_unique<const ForwardingTable>(example_routes())) {}
+
+  ScriptedIo io;
+
+  DirectionContext context(Mode mode, bool source_check = true, Io* other = nullptr) {
+    return {.io = other == nullptr ? io : *other,
+            .tun_fd = kTunFd,
+            .udp_fd = kUdpFd,
+            .raw_fd = kRawFd,
+            .stop_fd = kStopFd,
+            .stop = io.stop,
+            .table = table_,
+            .events = pipe_,
+            .mode = mode,
+            .tun_address = kTunAddress,
+            .overlay = kOverlay,
+            .own = kOwn,
+            .port = 8285,
+            .source_check = source_check};
+  }
+
+  PublishedTable& table() { return table_; }
+  const EventPipe& pipe() const { return pipe_; }
+
+  // The records written since the last call.
+  std::vector<EventRecord> events() {
+    std::vector<EventRecord> out;
+    EventRecord record{};
+    while (::read(events_fd_.get(), &record, sizeof(record)) == sizeof(record))
+      out.push_back(record);
+    return out;
+  }
+
+ private:
+  EventPipe pipe_;
+  OwnedFd events_fd_;
+  PublishedTable table_;
+};
+
+inline uint64_t drops(const Direction& direction, DropReason reason) {
+  return direction.counters().drops[static_cast<size_t>(reason)].get();
+}
+
+inline uint64_t all_drops(const Direction& direction) {
+  uint64_t sum = 0;
+  for (const Counter& counter : direction.counters().drops) sum += counter.get();
+  return sum;
+}
+
+}  // namespace flannelette::test
