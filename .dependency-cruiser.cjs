@@ -1,0 +1,66 @@
+/**
+ * Which layer of the TypeScript may use which (docs/architecture.md).
+ *   cli -> {lab, daemon} -> {backend, metrics, lease, config, host, route} -> {errors, log}
+ */
+const forbid = (name, from, to, comment) => ({ name, severity: 'error', comment, from, to });
+
+module.exports = {
+  forbidden: [
+    forbid('no-cycles', {}, { circular: true }, 'layers have one direction'),
+    forbid(
+      'addon-behind-dataplane',
+      { pathNot: '^src/(backend|metrics|daemon|dataplane)/|^src/index\\.ts$|^test/' },
+      { path: '^src/dataplane/' },
+      'only backend, metrics and daemon reach the data plane',
+    ),
+    forbid(
+      'native-declared-once',
+      { path: '^src/', pathNot: '^src/dataplane/' },
+      { path: '^src/dataplane/native' },
+      'src/dataplane/native.ts alone loads the addon, for src/dataplane alone',
+    ),
+    forbid(
+      'cli-on-top',
+      { path: '^src/', pathNot: '^src/cli/' },
+      { path: '^src/cli/' },
+      'nothing in src uses the command line',
+    ),
+    forbid(
+      'lab-beside-daemon',
+      { path: '^src/', pathNot: '^src/(cli|lab)/' },
+      { path: '^src/lab/' },
+      'the lab is a user of the daemon',
+    ),
+    forbid(
+      'daemon-over-layers',
+      { path: '^src/(backend|metrics|lease|config|host|route|dataplane)/' },
+      { path: '^src/daemon/' },
+      'the daemon joins the layers, they do not know it',
+    ),
+    forbid(
+      'leaf-layers',
+      { path: '^src/(lease|route|host|config)/' },
+      { path: '^src/(backend|metrics|dataplane)/' },
+      'store, routes, host and configuration know no device',
+    ),
+    forbid(
+      'config-lowest',
+      { path: '^src/config/' },
+      { path: '^src/', pathNot: '^src/(config/|errors\\.ts$)' },
+      'configuration is used by all and uses none',
+    ),
+    forbid(
+      'base',
+      { path: '^src/(errors|log|text)\\.ts$' },
+      { path: '^src/' },
+      'errors, log and text stand alone',
+    ),
+    forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node'] },
+  },
+};

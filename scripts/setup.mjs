@@ -1,0 +1,146 @@
+/**
+ * Set-up on a fresh clone: `run` is what `npm start` needs, `test` what `npm test` needs on top.
+ * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
+ * it has nothing to do, and prints its log only when it fails.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+const ROOT = resolve(import.meta.dirname, '..');
+
+const RUN_PACKAGES = {
+  'g++': 'g++',
+  make: 'make',
+  python3: 'python3-minimal',
+  ip: 'iproute2',
+  iperf3: 'iperf3',
+  ping: 'iputils-ping',
+  tcpdump: 'tcpdump',
+  ethtool: 'ethtool',
+  sysctl: 'procps',
+  unshare: 'util-linux',
+};
+const TEST_PACKAGES = {
+  'clang++-14': 'clang-14',
+  'clang-format-14': 'clang-format-14',
+  'clang-tidy-14': 'clang-tidy-14',
+  traceroute: 'traceroute',
+};
+/** Packages without a program of their own, by a file they bring. */
+const TEST_FILES = {
+  '/usr/include/doctest/doctest.h': 'doctest-dev',
+  '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a': 'libclang-rt-14-dev',
+};
+
+const mode = process.argv[2] ?? 'run';
+checkPlatform();
+installDebianPackages();
+installNodePackages();
+buildAddon();
+buildTypeScript();
+
+function checkPlatform() {
+  const major = Number(process.versions.node.split('.')[0]);
+  if (process.platform !== 'linux') fail(`Linux is needed, this is ${process.platform}`);
+  if (major < 20) fail(`Node 20 or newer is needed, this is ${process.versions.node}`);
+}
+
+function installDebianPackages() {
+  const programs = mode === 'test' ? { ...RUN_PACKAGES, ...TEST_PACKAGES } : RUN_PACKAGES;
+  const missing = Object.entries(programs)
+    .filter(([program]) => !onPath(program))
+    .map(([, name]) => name);
+  if (mode === 'test') {
+    for (const [file, name] of Object.entries(TEST_FILES)) {
+      // The compiler's version and machine are in the path: any that dpkg knows will do.
+      if (!existsSync(file) && !installed(name)) missing.push(name);
+    }
+  }
+  if (missing.length === 0) return;
+  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...new Set(missing)];
+  if (process.getuid() !== 0 || !onPath('apt-get')) {
+    fail(`packages are missing; install them as root: ${install.join(' ')}`);
+  }
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  step(`Debian packages: ${[...new Set(missing)].join(' ')}`, () => {
+    run(['apt-get', 'update'], { env });
+    run(install, { env });
+  });
+}
+
+function installNodePackages() {
+  const lock = join(ROOT, 'package-lock.json');
+  if (newest([join(ROOT, 'node_modules', '.package-lock.json')]) >= newest([lock])) return;
+  step('npm packages and the addon', () => {
+    run(['npm', 'ci', '--no-audit', '--no-fund']);
+  });
+}
+
+function buildAddon() {
+  const addon = join(ROOT, 'build', 'Release', 'flannelette.node');
+  const sources = [...filesBelow(join(ROOT, 'native')), join(ROOT, 'binding.gyp')];
+  if (newest([addon]) >= newest(sources)) return;
+  step('the native addon', () => {
+    const [verb] = existsSync(join(ROOT, 'build', 'Makefile')) ? ['build'] : ['rebuild'];
+    run(['npx', 'node-gyp', verb]);
+  });
+}
+
+function buildTypeScript() {
+  const output = join(ROOT, 'dist');
+  const sources = [
+    ...filesBelow(join(ROOT, 'src')),
+    ...filesBelow(join(ROOT, 'bench')),
+    join(ROOT, 'tsconfig.json'),
+    join(ROOT, 'tsconfig.build.json'),
+  ];
+  const built = existsSync(output) ? filesBelow(output) : [];
+  // The oldest output: a file that did not change is written again all the same.
+  const oldest = built.length === 0 ? 0 : Math.min(...built.map((file) => statSync(file).mtimeMs));
+  if (oldest >= newest(sources)) return;
+  step('TypeScript', () => {
+    rmSync(output, { recursive: true, force: true });
+    run(['npx', 'tsc', '-p', 'tsconfig.build.json']);
+  });
+}
+
+function step(what, work) {
+  const started = Date.now();
+  process.stderr.write(`setup: ${what} ...`);
+  work();
+  process.stderr.write(` ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+}
+
+function run([file, ...args], options = {}) {
+  const result = spawnSync(file, args, { cwd: ROOT, encoding: 'utf8', ...options });
+  if (result.status === 0) return;
+  const said = `${result.stdout ?? ''}${result.stderr ?? ''}`.slice(-8_000);
+  fail(`${[file, ...args].join(' ')} failed:\n${result.error?.message ?? said}`);
+}
+
+function fail(why) {
+  process.stderr.write(`\nsetup: ${why}\n`);
+  process.exit(1);
+}
+
+function onPath(program) {
+  const path = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
+  return path.some((directory) => existsSync(join(directory, program)));
+}
+
+function installed(name) {
+  const { stdout } = spawnSync('dpkg-query', ['-W', '-f=${Status}', name], { encoding: 'utf8' });
+  return stdout?.includes('install ok installed') ?? false;
+}
+
+/** The latest change of the files that exist; 0 when none does. */
+function newest(files) {
+  return Math.max(0, ...files.filter((file) => existsSync(file)).map((f) => statSync(f).mtimeMs));
+}
+
+function filesBelow(directory) {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+}

@@ -1,0 +1,159 @@
+/**
+ * Every test, stage by stage, and one closing line: `N passed, N failed, N skipped`.
+ *
+ *   node scripts/test.mjs [--stage NAME ...]
+ *
+ * A stage that runs no test has failed. With CI=true a skipped test fails the run.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { isolationCommand, isolationEnvironment } from '../dist/src/lab/isolate.js';
+
+const ROOT = resolve(import.meta.dirname, '..');
+const NATIVE = join(ROOT, 'test', 'native');
+const FUZZ_SECONDS = 8;
+const MINUTE = 60_000;
+
+const STAGES = {
+  native: () => doctest('plain'),
+  'native-asan': () => doctest('asan'),
+  'native-tsan': () => doctest('tsan'),
+  fuzz,
+  unit: () => vitest('unit', []),
+  // The whole stage runs in namespaces of its own: nothing a test does can reach the host.
+  netns: () => vitest('netns', isolationCommand([])),
+};
+
+const CI = process.env.CI === 'true';
+const total = { passed: 0, failed: 0, skipped: 0 };
+for (const name of chosenStages()) {
+  const started = Date.now();
+  console.log(`\n== ${name}`);
+  const counts = await STAGES[name]();
+  if (counts.passed + counts.failed + counts.skipped === 0) {
+    console.log(`stage ${name} ran no test`);
+    counts.failed += 1;
+  }
+  for (const key of Object.keys(total)) total[key] += counts[key];
+  const seconds = ((Date.now() - started) / 1000).toFixed(0);
+  console.log(`== ${name}: ${line(counts)} in ${seconds} s`);
+}
+if (CI && total.skipped > 0) console.log('\nCI=true: a skipped test fails the run');
+process.exitCode = total.failed > 0 || (CI && total.skipped > 0) ? 1 : 0;
+console.log(`\n${line(total)}`);
+
+function line({ passed, failed, skipped }) {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}
+
+function chosenStages() {
+  const wanted = process.argv.slice(2).filter((argument) => argument !== '--stage');
+  const unknown = wanted.find((name) => !(name in STAGES));
+  if (unknown === undefined) return wanted.length === 0 ? Object.keys(STAGES) : wanted;
+  console.error(`--stage: "${unknown}" is not valid: expected ${Object.keys(STAGES).join(', ')}`);
+  process.exit(2);
+}
+
+async function doctest(variant) {
+  const built = await run(make(variant), { timeoutMs: 10 * MINUTE, quiet: true });
+  if (built.code !== 0) return failed(`cannot build the ${variant} tests`, built);
+  // ThreadSanitizer's shadow memory needs the address layout of old: no randomisation.
+  const prefix = variant === 'tsan' ? ['setarch', '--addr-no-randomize'] : [];
+  const result = await run([...prefix, join(NATIVE, 'build', variant, 'tests')], {
+    timeoutMs: 5 * MINUTE,
+    env: { ...process.env, TSAN_OPTIONS: 'halt_on_error=1', ASAN_OPTIONS: 'detect_leaks=1' },
+  });
+  const summary = /test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped/.exec(
+    result.output,
+  );
+  if (summary === null) return failed('the tests ended without a summary', result);
+  const counts = { passed: +summary[1], failed: +summary[2], skipped: +summary[3] };
+  if (result.code !== 0 && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
+async function fuzz() {
+  const built = await run(make('fuzz'), { timeoutMs: 10 * MINUTE, quiet: true });
+  if (built.code !== 0) return failed('cannot build the fuzz targets', built);
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const source of readdirSync(join(ROOT, 'test', 'fuzz')).filter((f) => f.endsWith('.cc'))) {
+    const target = basename(source, '.cc');
+    const artifacts = mkdtempSync(join(tmpdir(), 'flannelette-fuzz-'));
+    const argv = [join(NATIVE, 'build', 'fuzz', target), '-seed=1', '-verbosity=0'];
+    argv.push(`-max_total_time=${FUZZ_SECONDS}`, '-print_final_stats=1', '-max_len=2048');
+    const result = await run([...argv, `-artifact_prefix=${artifacts}/`], {
+      timeoutMs: (FUZZ_SECONDS + 60) * 1_000,
+      quiet: true,
+    });
+    const runs = Number(/number_of_executed_units:\s*(\d+)/.exec(result.output)?.[1] ?? 0);
+    const ok = result.code === 0 && runs > 0;
+    if (!ok) console.log(result.output.slice(-4_000), `\ninput kept in ${artifacts}`);
+    else rmSync(artifacts, { recursive: true });
+    counts[ok ? 'passed' : 'failed'] += 1;
+    console.log(`${ok ? '✓' : '✗'} ${target}: ${runs} inputs`);
+  }
+  return counts;
+}
+
+async function vitest(project, prefix) {
+  const directory = mkdtempSync(join(tmpdir(), 'flannelette-test-'));
+  const report = join(directory, 'report.json');
+  writeFileSync(report, '{}');
+  const argv = [process.execPath, join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run'];
+  argv.push('--project', project, '--reporter=default', '--reporter=json');
+  const result = await run([...prefix, ...argv, `--outputFile.json=${report}`], {
+    timeoutMs: 12 * MINUTE,
+    env: { ...isolationEnvironment(), FORCE_COLOR: '0' },
+  });
+  const found = JSON.parse(readFileSync(report, 'utf8'));
+  rmSync(directory, { recursive: true });
+  const counts = {
+    passed: found.numPassedTests ?? 0,
+    failed: found.numFailedTests ?? 0,
+    skipped: (found.numPendingTests ?? 0) + (found.numTodoTests ?? 0),
+  };
+  // A file that cannot be loaded, or an error outside a test.
+  if (result.code !== 0 && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
+function make(target) {
+  return ['make', '-C', NATIVE, `-j${cpus().length}`, '--no-print-directory', target];
+}
+
+function failed(why, { output }) {
+  console.log(`${output.slice(-8_000)}\n${why}`);
+  return { passed: 0, failed: 1, skipped: 0 };
+}
+
+/** Runs a program to its end or its time; a process group of its own, so that all of it ends. */
+function run([file, ...args], { timeoutMs, quiet = false, env = process.env }) {
+  return new Promise((done) => {
+    const child = spawn(file, args, {
+      cwd: ROOT,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    const collect = (stream) => (chunk) => {
+      output = (output + chunk).slice(-1_000_000);
+      if (!quiet) stream.write(chunk);
+    };
+    child.stdout.on('data', collect(process.stdout));
+    child.stderr.on('data', collect(process.stdout));
+    const timer = setTimeout(() => {
+      output += `\nnot done within ${timeoutMs / 1000} s`;
+      process.kill(-child.pid, 'SIGKILL');
+    }, timeoutMs);
+    child.on('error', (error) => {
+      output += error.message;
+    });
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      done({ code: code ?? 1, output });
+    });
+  });
+}
