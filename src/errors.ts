@@ -78,9 +78,10 @@ export function errnoOf(error: unknown): string | undefined {
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === undefined) return '(missing)';
+  // Whatever JSON can say, and the type of what it cannot (functions, symbols, cycles).
   try {
-    return JSON.stringify(value) ?? String(value);
+    return JSON.stringify(value) ?? typeof value;
   } catch {
-    return String(value);
+    return typeof value;
   }
 }

@@ -112,8 +112,7 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
 }
 
 bool read_routes(const Napi::Value& value, std::vector<Route>& out) {
-  if (!value.IsTypedArray() ||
-      value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
       value.As<Napi::TypedArray>().ElementLength() % 3 != 0) {
     Napi::TypeError::New(value.Env(),
                          "routes: expected a Uint32Array of network, prefix length, next hop")

@@ -16,7 +16,7 @@ enum class DropReason : uint8_t {
   kBadHeader,
   kBadLength,
   kBadChecksum,
-  kOversize,            // longer than the receive buffer: dropped whole
+  kOversize,  // longer than the receive buffer: dropped whole
   kTtlExceeded,
   kNoRoute,
   kUnknownSource,       // outer source holds no lease
@@ -36,11 +36,11 @@ inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
 
 constexpr const char* drop_reason_name(DropReason reason) {
   constexpr std::array<const char*, kDropReasons> names = {
-      "short",           "bad_version",      "bad_header",     "bad_length",
-      "bad_checksum",    "oversize",         "ttl_exceeded",   "no_route",
-      "unknown_source",  "source_mismatch",  "foreign_destination",
-      "send_buffer_full", "send_refused",    "send_unreachable", "send_too_big",
-      "send_failed",     "device_down",      "write_failed"};
+      "short",          "bad_version",      "bad_header",          "bad_length",
+      "bad_checksum",   "oversize",         "ttl_exceeded",        "no_route",
+      "unknown_source", "source_mismatch",  "foreign_destination", "send_buffer_full",
+      "send_refused",   "send_unreachable", "send_too_big",        "send_failed",
+      "device_down",    "write_failed"};
   return names[static_cast<size_t>(reason)];
 }
 

@@ -21,9 +21,7 @@ uint32_t Ipv4Packet::source() const { return load_be32(&bytes_[12]); }
 
 uint32_t Ipv4Packet::destination() const { return load_be32(&bytes_[16]); }
 
-size_t Ipv4Packet::fragment_offset() const {
-  return size_t{load_be16(&bytes_[6]) & 0x1fffU} * 8;
-}
+size_t Ipv4Packet::fragment_offset() const { return size_t{load_be16(&bytes_[6]) & 0x1fffU} * 8; }
 
 void Ipv4Packet::decrement_ttl() {
   const uint16_t before = load_be16(&bytes_[8]);

@@ -1,7 +1,7 @@
 // IPv4 headers (RFC 791) through a bounds-checked view.
 //
-// `Ipv4Packet::parse` is the only way to get a view; a view that exists has a version of 4, a header
-// that fits, and a total length within the bytes received. Everything else is a PacketFault.
+// `Ipv4Packet::parse` is the only way to get a view; a view that exists has a version of 4, a
+// header that fits, and a total length within the bytes received. Everything else is a PacketFault.
 #pragma once
 
 #include <cstddef>

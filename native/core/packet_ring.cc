@@ -4,10 +4,7 @@ namespace flannelette {
 
 PacketRing::PacketRing(size_t capacity, size_t records)
     // Not value-initialised: pages the traffic never reaches are never touched.
-    : capacity_(capacity),
-      arena_(new uint8_t[capacity]),
-      records_(records),
-      mask_(records - 1) {}
+    : capacity_(capacity), arena_(new uint8_t[capacity]), records_(records), mask_(records - 1) {}
 
 std::span<uint8_t> PacketRing::reserve(size_t bytes) {
   if (count_ == 0) {

@@ -1,10 +1,10 @@
 // The ring between a direction's reader stage and its writer stage.
 //
 // Vocabulary: a *packet* is one IPv4 packet; a *run* is neighbouring packets of the ring; a *batch*
-// is what one drain hands to the kernel. The reader stage reserves contiguous bytes, lets the kernel
-// write into them, and commits what arrived; the writer stage takes packets from the front and
-// releases them. Packets committed one after another from exact reservations lie back to back, so
-// that a run of equal packets can later be one UDP_SEGMENT send with one buffer.
+// is what one drain hands to the kernel. The reader stage reserves contiguous bytes, lets the
+// kernel write into them, and commits what arrived; the writer stage takes packets from the front
+// and releases them. Packets committed one after another from exact reservations lie back to back,
+// so that a run of equal packets can later be one UDP_SEGMENT send with one buffer.
 //
 // One thread runs both stages of a direction (a thread hop per packet costs more than the copy), so
 // nothing here is shared or atomic. When bytes or records run out the reader stops and the kernel's

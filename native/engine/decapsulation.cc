@@ -60,8 +60,7 @@ bool Decapsulation::fill() {
     return true;
   }
   const ForwardingTable& routes = table();
-  for (size_t i = 0; i < static_cast<size_t>(received); ++i)
-    admit(i, messages_[i].msg_len, routes);
+  for (size_t i = 0; i < static_cast<size_t>(received); ++i) admit(i, messages_[i].msg_len, routes);
   return true;
 }
 
@@ -94,8 +93,7 @@ void Decapsulation::admit(size_t message, size_t received, const ForwardingTable
     drop_faulty(faulty);
     return;
   }
-  if (context_.source_check &&
-      !trusted(packet, ntohl(sources_[message].sin_addr.s_addr), table))
+  if (context_.source_check && !trusted(packet, ntohl(sources_[message].sin_addr.s_addr), table))
     return;
   if (packet.ttl() <= 1) {
     counters_.drop(DropReason::kTtlExceeded);

@@ -1,9 +1,9 @@
 #include "engine/direction.h"
 
-#include <ctime>
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <ctime>
 
 #include "core/bytes.h"
 #include "sys/address.h"
@@ -50,8 +50,8 @@ bool Direction::linger() {
 
 void Direction::fault(FaultSource source, int number) {
   ended_ = true;
-  if (!context_.events.write({EventType::kFault, static_cast<uint32_t>(number),
-                              static_cast<uint32_t>(source), 0}))
+  if (!context_.events.write(
+          {EventType::kFault, static_cast<uint32_t>(number), static_cast<uint32_t>(source), 0}))
     counters_.events_lost.add(1);
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 // Room for a few batches of full packets behind a blocked socket, and always for one packet of the
 // greatest length; small enough to stay in a core's cache.
-constexpr size_t kRingBytes = 512 * 1024;
+constexpr size_t kRingBytes = size_t{512} * 1024;
 constexpr size_t kRingRecords = 1024;
 
 }  // namespace

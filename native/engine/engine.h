@@ -42,7 +42,8 @@ class Engine {
 
   // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno.
   Status start();
-  // Stops and joins the threads (well under 1 s), removes the device, closes the socket. Idempotent.
+  // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
+  // Idempotent.
   void close();
 
   void set_routes(std::span<const Route> routes);
@@ -55,8 +56,8 @@ class Engine {
   const Direction& decapsulation() const { return *decapsulation_; }
 
  private:
-  Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw, OwnedFd stop_event,
-         EventPipe events);
+  Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw,
+         OwnedFd stop_event, EventPipe events);
   DirectionContext context(const EngineOptions& options, Io& io);
   static void* run_direction(void* direction);
 

@@ -35,8 +35,7 @@ class Message {
   }
 
   rtattr* add(uint16_t type, const void* data, size_t bytes) {
-    auto* attribute =
-        reinterpret_cast<rtattr*>(buffer_.data() + NLMSG_ALIGN(header()->nlmsg_len));
+    auto* attribute = reinterpret_cast<rtattr*>(buffer_.data() + NLMSG_ALIGN(header()->nlmsg_len));
     attribute->rta_type = type;
     attribute->rta_len = static_cast<uint16_t>(RTA_LENGTH(bytes));
     if (bytes != 0) std::memcpy(RTA_DATA(attribute), data, bytes);

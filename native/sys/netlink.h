@@ -15,8 +15,9 @@ class Netlink {
 
   // Adds `address` with prefix length 32. An address that is there already is no error.
   Status add_address(int ifindex, uint32_t address);
-  // Sets the MTU (bytes), the length of the transmit queue (packets), no IPv6 link-local address (so that no router solicitations enter the
-  // tunnel; ignored where IPv6 is off), and the device up.
+  // Sets the MTU (bytes), the length of the transmit queue (packets), no IPv6 link-local address
+  // (so that no router solicitations enter the tunnel; ignored where IPv6 is off), and the device
+  // up.
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
   // Adds or replaces the route of `destination` through the device with a preferred source.
   Status put_route(int ifindex, Subnet destination, uint32_t preferred_source);

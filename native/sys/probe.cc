@@ -54,9 +54,9 @@ int kernel_version() {
 
 void probe_tun(std::vector<Feature>& out, int namespace_error) {
   const auto all_missing = [&out](const std::string& why) {
-    for (const auto& [name, since] :
-         {std::pair{"tun", "2.4"}, std::pair{"tun-vnet-hdr", "2.6.27"}, std::pair{"tun-tso", "2.6.27"},
-          std::pair{"tun-uso", "6.2"}, std::pair{"multiqueue", "3.8"}})
+    for (const auto& [name, since] : {std::pair{"tun", "2.4"}, std::pair{"tun-vnet-hdr", "2.6.27"},
+                                      std::pair{"tun-tso", "2.6.27"}, std::pair{"tun-uso", "6.2"},
+                                      std::pair{"multiqueue", "3.8"}})
       out.push_back({name, since, false, why});
   };
   if (namespace_error != 0)
@@ -75,8 +75,8 @@ void probe_tun(std::vector<Feature>& out, int namespace_error) {
     if (!header.ok()) return header.error().number;
     return ::ioctl(header.value().fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
   };
-  out.push_back(feature("tun-tso", "2.6.27", "TUNSETOFFLOAD TUN_F_TSO4",
-                        offload(TUN_F_CSUM | TUN_F_TSO4)));
+  out.push_back(
+      feature("tun-tso", "2.6.27", "TUNSETOFFLOAD TUN_F_TSO4", offload(TUN_F_CSUM | TUN_F_TSO4)));
   // The kernel takes both USO flags together or none.
   out.push_back(feature("tun-uso", "6.2", "TUNSETOFFLOAD TUN_F_USO4",
                         offload(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_USO4 | TUN_F_USO6)));
@@ -98,8 +98,8 @@ void probe_udp(std::vector<Feature>& out) {
   // without the call answers ENOSYS.
   mmsghdr message{};
   const auto known = [](int error) { return error == EAGAIN || error == EINVAL ? 0 : error; };
-  const int receive = known(
-      with_socket([&] { return ::recvmmsg(fd.get(), &message, 1, MSG_DONTWAIT, nullptr); }));
+  const int receive =
+      known(with_socket([&] { return ::recvmmsg(fd.get(), &message, 1, MSG_DONTWAIT, nullptr); }));
   const int send =
       known(with_socket([&] { return ::sendmmsg(fd.get(), &message, 0, MSG_DONTWAIT); }));
   out.push_back(feature("mmsg", "3.0", "recvmmsg, sendmmsg", receive != 0 ? receive : send));

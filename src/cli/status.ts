@@ -171,14 +171,15 @@ function counterTable({ dataPlane }: DaemonStatus): string {
   );
 }
 
-/** What was dropped comes first, most first; reasons that never happened follow by name. */
+/** What was dropped, most first; reasons that never happened are not listed. */
 function dropTable({ dataPlane }: DaemonStatus): string {
   const rows = (dataPlane?.threads ?? [])
     .flatMap(({ direction, drops }) =>
       Object.entries(drops).map(([reason, count]) => ({ direction, reason, count })),
     )
+    .filter(({ count }) => count > 0)
     .sort((a, b) => b.count - a.count || a.reason.localeCompare(b.reason));
-  if (rows.length === 0) return '  none counted\n';
+  if (rows.length === 0) return '  none\n';
   return formatTable(
     [{ title: 'reason' }, { title: 'direction' }, RIGHT('packets')],
     rows.map(({ reason, direction, count }) => [reason, direction, formatCount(count)]),

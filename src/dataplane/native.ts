@@ -117,15 +117,19 @@ function load(): NativeAddon {
   let directory = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(directory, 'binding.gyp'))) {
     const parent = dirname(directory);
-    if (parent === directory) throw systemError('the native addon is missing: binding.gyp not found');
+    if (parent === directory)
+      throw systemError('the native addon is missing: binding.gyp not found');
     directory = parent;
   }
   const path = join(directory, 'build', 'Release', 'flannelette.node');
   try {
     return require(path) as NativeAddon;
   } catch (error) {
-    throw systemError(`cannot load the native addon ${path}: ${messageOf(error)}; run npm rebuild`, {
-      cause: error,
-    });
+    throw systemError(
+      `cannot load the native addon ${path}: ${messageOf(error)}; run npm rebuild`,
+      {
+        cause: error,
+      },
+    );
   }
 }

@@ -58,8 +58,6 @@ Drops
   ------------------------------
   short     decapsulate        9
   no_route  encapsulate        3
-  no_route  decapsulate        0
-  short     encapsulate        0
 `);
   });
 
