@@ -86,13 +86,13 @@ class ScriptedIo final : public Io {
   std::vector<SentDatagram> sent;
   std::vector<Bytes> written;
   std::vector<SentDatagram> raw;
-  std::vector<Refusal> refused;  // first packet of each send that failed
+  std::vector<Refusal> refused;  // first packet of each send that failed but to try again
   std::vector<size_t> offered;   // packets in each sendmmsg
   std::vector<PollCall> polls;
 
   std::atomic<bool> stop{false};
   size_t calls = 0;
-  size_t call_limit = 1'000'000;
+  size_t call_limit = 100'000;
   bool overrun = false;
   size_t reads = 0;
   size_t recvmsg_calls = 0;
@@ -183,7 +183,7 @@ class ScriptedIo final : public Io {
     if (fd != kUdpFd) return -EBADF;
     const int result = next_send();
     if (result < 0) {
-      refused.push_back({captured(*message).bytes, -result});
+      note_refusal(*message, -result);
       return result;
     }
     sent.push_back(captured(*message));
@@ -197,7 +197,7 @@ class ScriptedIo final : public Io {
     if (fd != kUdpFd) return -EBADF;
     const int result = next_send();
     if (result < 0) {
-      refused.push_back({captured(messages[0].msg_hdr).bytes, -result});
+      note_refusal(messages[0].msg_hdr, -result);
       return result;
     }
     const unsigned taken = std::min(count, static_cast<unsigned>(result));
@@ -278,6 +278,10 @@ class ScriptedIo final : public Io {
       out.bytes.insert(out.bytes.end(), first, first + message.msg_iov[i].iov_len);
     }
     return out;
+  }
+
+  void note_refusal(const msghdr& message, int error) {
+    if (error != EAGAIN && error != EINTR) refused.push_back({captured(message).bytes, error});
   }
 
   int next_send() {
