@@ -105,7 +105,7 @@ async function vitest(project, prefix) {
   argv.push('--project', project, '--reporter=default', '--reporter=json');
   const result = await run([...prefix, ...argv, `--outputFile.json=${report}`], {
     timeoutMs: 12 * MINUTE,
-    env: { ...isolationEnvironment(), FORCE_COLOR: '0' },
+    env: { ...isolationEnvironment(), NO_COLOR: '1' },
   });
   const found = JSON.parse(readFileSync(report, 'utf8'));
   rmSync(directory, { recursive: true });

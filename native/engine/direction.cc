@@ -33,7 +33,13 @@ void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
   if (tun_events != 0) fds[1] = {context_.tun_fd, tun_events, 0};
   if (udp_events != 0) fds[2] = {context_.udp_fd, udp_events, 0};
   counters_.poll_calls.add(1);
-  (void)context_.io.poll(fds, 3, timeout_ms);
+  const int ready = context_.io.poll(fds, 3, timeout_ms);
+  if (ready < 0 && ready != -EINTR) {
+    // Out of memory, or a limit: a loop that cannot wait must not spin instead.
+    const timespec pause{0, 10'000'000};
+    ::nanosleep(&pause, nullptr);
+    return;
+  }
   // POLLERR without data is how a deleted TUN shows; the device's queue cannot come back.
   if ((fds[1].revents & (POLLERR | POLLNVAL)) != 0 && (fds[1].revents & POLLIN) == 0)
     fault(FaultSource::kTun, EBADFD);

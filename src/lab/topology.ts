@@ -64,6 +64,13 @@ export async function buildSwitch(): Promise<void> {
   await bypassBridgeFilter(undefined);
 }
 
+/** Undoes buildSwitch; hosts and containers must be gone. */
+export async function removeSwitch(): Promise<void> {
+  await ipBatch(undefined, ['link delete br0']);
+  // ip-netns(8) made /run/netns a mount of its own.
+  await run(['umount', '--recursive', '/run']);
+}
+
 /** A host with eth0, without docker0 and container: those come with the overlay's parameters. */
 export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): Promise<void> {
   const uplink = `up${plan.number}`;

@@ -1,0 +1,190 @@
+/**
+ * The lab for the namespace tests: raised and lowered per file or per test, in the namespaces that
+ * `npm test -- --stage netns` made for the whole stage.
+ */
+import { mkdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import {
+  DaemonProcess,
+  LEASE_FILE,
+  startDaemons,
+  writeLeaseFile,
+  type DaemonSettings,
+} from '../../src/lab/daemon-process.js';
+import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
+import type { ThreadCounters } from '../../src/dataplane/dataplane.js';
+import {
+  addContainer,
+  addHost,
+  buildSwitch,
+  hostPlan,
+  LAB_DIRECTORY,
+  removeContainer,
+  removeHost,
+  removeSwitch,
+  type HostPlan,
+} from '../../src/lab/topology.js';
+
+export const ROOT = resolve(import.meta.dirname, '..', '..');
+export const COMMAND = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];
+
+/** Refuses to work anywhere but where PID 1 is the test runner: in namespaces of our own. */
+export async function requireIsolation(): Promise<void> {
+  const first = await readFile('/proc/1/cmdline', 'utf8');
+  if (first.includes('vitest')) return;
+  throw new Error('not isolated: run these tests by `npm test -- --stage netns`');
+}
+
+export class TestLab {
+  readonly hosts: HostPlan[] = [];
+  readonly daemons: DaemonProcess[] = [];
+  readonly #containers: HostPlan[] = [];
+  readonly #settings: DaemonSettings;
+
+  private constructor(settings: Partial<DaemonSettings>) {
+    this.#settings = { command: COMMAND, mode: 'batch', ...settings };
+  }
+
+  /** The switch and the hosts, without daemons and containers. */
+  static async bare(
+    count: number,
+    settings: Partial<DaemonSettings> = {},
+    underlay: Parameters<typeof addHost>[1] = {},
+  ): Promise<TestLab> {
+    await requireIsolation();
+    const lab = new TestLab(settings);
+    await buildSwitch();
+    try {
+      for (let number = 1; number <= count; number += 1) {
+        const plan = hostPlan(number);
+        await addHost(plan, underlay);
+        await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
+        lab.hosts.push(plan);
+      }
+      await writeLeaseFile(lab.hosts);
+      return lab;
+    } catch (error) {
+      await lab.lower();
+      throw error;
+    }
+  }
+
+  /** Two hosts with daemons and containers. */
+  static async raise(
+    settings: Partial<DaemonSettings> = {},
+    underlay: Parameters<typeof addHost>[1] = {},
+  ): Promise<TestLab> {
+    const lab = await TestLab.bare(2, settings, underlay);
+    try {
+      lab.daemons.push(...(await startDaemons(lab.hosts, lab.#settings)));
+      for (const daemon of lab.daemons) await lab.attachContainer(daemon);
+      return lab;
+    } catch (error) {
+      await lab.lower();
+      throw error;
+    }
+  }
+
+  get near(): HostPlan {
+    return this.#at(this.hosts, 0);
+  }
+  get far(): HostPlan {
+    return this.#at(this.hosts, 1);
+  }
+  get nearDaemon(): DaemonProcess {
+    return this.#at(this.daemons, 0);
+  }
+  get farDaemon(): DaemonProcess {
+    return this.#at(this.daemons, 1);
+  }
+
+  /** Starts a host's daemon and waits until it forwards. */
+  async startDaemon(
+    plan: HostPlan,
+    settings: Partial<DaemonSettings> = {},
+  ): Promise<DaemonProcess> {
+    const daemon = new DaemonProcess(plan, { ...this.#settings, ...settings });
+    this.daemons.push(daemon);
+    await daemon.ready();
+    return daemon;
+  }
+
+  /** docker0 and container with what the daemon's subnet.env says. */
+  async attachContainer(daemon: DaemonProcess): Promise<void> {
+    const env = await daemon.readSubnetFile();
+    await addContainer(daemon.plan, env.FLANNEL_SUBNET, Number(env.FLANNEL_MTU));
+    this.#containers.push(daemon.plan);
+  }
+
+  /** Ends and removes everything that is there. */
+  async lower(): Promise<void> {
+    await Promise.all(this.daemons.map((daemon) => daemon.program.stop()));
+    for (const plan of this.#containers) await removeContainer(plan);
+    for (const plan of this.hosts) await removeHost(plan);
+    await removeSwitch();
+  }
+
+  #at<T>(list: readonly T[], index: number): T {
+    const item = list[index];
+    if (item === undefined) throw new Error('the lab is not raised');
+    return item;
+  }
+}
+
+export async function counters(
+  daemon: DaemonProcess,
+  direction: ThreadCounters['direction'],
+): Promise<ThreadCounters> {
+  const threads = (await daemon.status()).dataPlane?.threads ?? [];
+  const found = threads.find((thread) => thread.direction === direction);
+  if (found === undefined) throw new Error(`no counters of ${direction}`);
+  return found;
+}
+
+/** Waits until a drop counter has reached a value, and returns all of them. */
+export async function waitForDrops(
+  daemon: DaemonProcess,
+  direction: ThreadCounters['direction'],
+  reason: string,
+  atLeast: number,
+): Promise<Readonly<Record<string, number>>> {
+  return waitFor(`${atLeast} drops for ${reason}`, 5_000, async () => {
+    const { drops } = await counters(daemon, direction);
+    return (drops[reason] ?? 0) >= atLeast ? drops : undefined;
+  });
+}
+
+/** Packets the kernel received from (rx) and handed to (tx) a device. */
+export async function linkPackets(
+  namespace: string,
+  device: string,
+): Promise<{ rx: number; tx: number }> {
+  const { stdout } = await run(inNamespace(namespace, ['ip', '-j', '-s', 'link', 'show', device]));
+  const [link] = JSON.parse(stdout) as {
+    stats64: { rx: { packets: number }; tx: { packets: number } };
+  }[];
+  if (link === undefined) throw new Error(`${device} is not there`);
+  return { rx: link.stats64.rx.packets, tx: link.stats64.tx.packets };
+}
+
+/** Names of the TUN devices in a namespace. */
+export async function tunDevices(namespace: string): Promise<string[]> {
+  const { stdout } = await run(inNamespace(namespace, ['ip', '-j', 'link', 'show', 'type', 'tun']));
+  return (JSON.parse(stdout || '[]') as { ifname?: string }[]).flatMap(
+    ({ ifname }) => ifname ?? [],
+  );
+}
+
+/** Sends UDP datagrams from a host's address; resolves when the kernel has taken all of them. */
+export async function sendDatagrams(
+  from: HostPlan,
+  to: string,
+  datagrams: readonly Buffer[],
+): Promise<void> {
+  const script = join(ROOT, 'test', 'support', 'send-datagrams.mjs');
+  await run(inNamespace(from.host, [process.execPath, script, from.address, to, '8285']), {
+    input: JSON.stringify(datagrams.map((datagram) => datagram.toString('base64'))),
+  });
+}
+
+export { LEASE_FILE };
