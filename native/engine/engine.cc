@@ -98,9 +98,12 @@ void Engine::close() {
   // Never read, so that it stays readable for every waiter.
   ::eventfd_write(stop_event_.get(), 1);
   for (size_t i = 0; i < started_; ++i) ::pthread_join(threads_[i], nullptr);
+  // Now, and not when the object goes: a garbage collector may take its time.
   udp_.reset();
   raw_.reset();
   tun_.reset();
+  stop_event_.reset();
+  events_.close();
 }
 
 void Engine::set_routes(std::span<const Route> routes) {

@@ -38,6 +38,9 @@ class EventPipe {
   // False when the pipe was full or closed at the other end.
   bool write(const EventRecord& record) const;
 
+  // Ends writing; what was written can still be read.
+  void close() { write_end_.reset(); }
+
   // The read end; the caller closes it.
   int take_read_end() { return read_end_.release(); }
 

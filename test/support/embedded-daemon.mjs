@@ -1,0 +1,18 @@
+/**
+ * A program that embeds a daemon: node embedded-daemon.mjs LEASE_FILE SUBNET_FILE.
+ * On SIGUSR2 it blocks its event loop for 5 s, and says so before and after.
+ */
+import { createLogger, Daemon, DAEMON_DEFAULTS } from '../../dist/src/index.js';
+
+const [leaseFile, subnetFile] = process.argv.slice(2);
+const stop = new AbortController();
+process.on('SIGTERM', () => {
+  stop.abort();
+});
+process.on('SIGUSR2', () => {
+  process.stdout.write('blocked\n');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5_000);
+  process.stdout.write('free\n');
+});
+const options = { ...DAEMON_DEFAULTS, leaseFile, subnetFile, iface: ['eth0'] };
+await new Daemon(options, createLogger()).run(stop.signal);

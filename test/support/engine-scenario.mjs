@@ -1,0 +1,123 @@
+/**
+ * One life of the addon in a process: node --expose-gc engine-scenario.mjs NAME.
+ * Each scenario ends the way its name says; the test looks at the exit code and what is left.
+ */
+import { closeSync, readdirSync } from 'node:fs';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { native } from '../../dist/src/dataplane/native.js';
+
+const LOOPBACK = 0x7f000001;
+const open = (port) =>
+  new (native().Engine)({
+    tunName: 'flannel%d',
+    tunAddress: 0x64600100,
+    network: 0x64600000,
+    networkPrefix: 16,
+    subnet: 0x64600100,
+    subnetPrefix: 24,
+    mtu: 1472,
+    bindAddress: LOOPBACK,
+    port,
+    mode: 'batch',
+    sourceCheck: true,
+    socketBufferBytes: 0,
+  });
+const running = (port) => {
+  const engine = open(port);
+  engine.setRoutes(Uint32Array.of(0x64600200, 24, 0x0aa80003));
+  engine.start();
+  return engine;
+};
+const worker = (port) =>
+  new Promise((resolve) => {
+    const thread = new Worker(new URL(import.meta.url), { workerData: { port } });
+    thread.once('message', () => {
+      resolve(thread);
+    });
+  });
+const expectThrow = (work, code) => {
+  try {
+    work();
+  } catch (error) {
+    if (error.code === code) return;
+    throw error;
+  }
+  throw new Error(`expected ${code}`);
+};
+const fds = () => readdirSync('/proc/self/fd').length;
+const threads = () => readdirSync('/proc/self/task').length;
+
+const scenarios = {
+  'natural-end': () => {
+    running(9001);
+  },
+  'process-exit': () => {
+    running(9001);
+    process.exit(7);
+  },
+  'worker-terminate': async () => {
+    const thread = await worker(9001);
+    await thread.terminate();
+  },
+  'two-workers': async () => {
+    const [one, two] = [await worker(9001), await worker(9002)];
+    await Promise.all([one.terminate(), two.terminate()]);
+  },
+  'exit-with-workers': async () => {
+    await worker(9001);
+    running(9002);
+    process.exit(7);
+  },
+  'close-twice': () => {
+    const engine = running(9001);
+    engine.close();
+    engine.close();
+    expectThrow(() => engine.start(), 'EBADF');
+    if (engine.counters().length !== 2) throw new Error('counters of a closed engine');
+  },
+  'start-twice': () => {
+    const engine = running(9001);
+    expectThrow(() => engine.start(), 'EALREADY');
+    engine.close();
+  },
+  'port-taken': () => {
+    const engine = running(9001);
+    expectThrow(() => open(9001), 'EADDRINUSE');
+    engine.close();
+  },
+  collected: async () => {
+    (() => running(9001))();
+    // A device that is still there keeps its port.
+    for (let tries = 0; tries < 100; tries += 1) {
+      globalThis.gc();
+      await new Promise((resolve) => setImmediate(resolve));
+      try {
+        open(9001).close();
+        return;
+      } catch (error) {
+        if (error.code !== 'EADDRINUSE') throw error;
+      }
+    }
+    throw new Error('the engine was not collected');
+  },
+  cycles: () => {
+    const cycle = () => {
+      const engine = running(9001);
+      closeSync(engine.eventFd);
+      engine.close();
+    };
+    cycle();
+    const before = [fds(), threads()];
+    for (let count = 0; count < 50; count += 1) cycle();
+    const after = [fds(), threads()];
+    if (String(before) !== String(after)) throw new Error(`leak: ${before} to ${after}`);
+  },
+};
+
+if (isMainThread) {
+  await scenarios[process.argv[2]]();
+} else {
+  running(workerData.port);
+  parentPort.postMessage('running');
+  setInterval(() => undefined, 1_000);
+}
