@@ -81,7 +81,9 @@ function explainKept(pid: number): void {
   const enter = (namespace: string): string =>
     `  nsenter --target ${pid} --net --mount --pid nsenter --net=/run/netns/${namespace} bash\n`;
   const user =
-    process.getuid?.() === 0 ? '' : '  (add --user --preserve-credentials to the first nsenter)\n';
+    process.getuid?.() === 0
+      ? ''
+      : '  (add --user --preserve-credentials to the first nsenter, which then needs no root)\n';
   process.stderr.write(
     `\nThe lab stays up until Ctrl-C. To enter it from another terminal:\n${['host-1', 'container-1', 'host-2', 'container-2'].map(enter).join('')}${user}`,
   );

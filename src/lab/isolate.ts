@@ -1,6 +1,6 @@
 /**
- * Isolation: the lab runs itself again in fresh PID, mount and network namespaces, and as root of a
- * fresh user namespace when it is not root.
+ * Isolation: the lab runs itself again in fresh PID, mount and network namespaces, inside fresh user
+ * namespaces when it is not root. An empty /run is mounted over the machine's.
  *
  *   flannelette lab ─ setpriv --pdeathsig ─ unshare --kill-child ─ flannelette lab --inside (PID 1)
  *
@@ -31,16 +31,27 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 
 const SBIN = ['/usr/sbin', '/sbin'];
 
-/** The command line that runs `argv` isolated. */
+/**
+ * The command line that runs `argv` isolated.
+ *
+ * Without root there are two user namespaces, because one user can be mapped to one other only:
+ * mount(8) insists on user 0, and tcpdump as user 0 insists on changing to another. The first
+ * namespace has user 0 and mounts; the second has user 1000 with every capability over what is in
+ * it, and everything else happens there.
+ */
 export function isolationCommand(argv: readonly string[]): string[] {
-  const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
-  return [
-    ...['setpriv', '--pdeathsig', 'KILL', '--'],
-    ...['unshare', '--kill-child=KILL', '--fork', '--pid', '--mount-proc', '--net', '--mount'],
-    ...user,
-    '--',
-    ...argv,
-  ];
+  const enter = ['unshare', '--kill-child=KILL', '--fork'];
+  const fresh = ['--pid', '--mount-proc', '--net', '--mount'];
+  const mountRun = ['sh', '-c', 'mount -t tmpfs lab /run && exec "$@"', 'sh'];
+  const nested =
+    process.getuid?.() === 0
+      ? [...enter, ...fresh, '--', ...mountRun]
+      : [
+          ...[...enter, '--user', '--map-root-user', '--mount', '--', ...mountRun],
+          ...[...enter, '--user', '--map-user=1000', '--map-group=1000', '--keep-caps'],
+          ...[...fresh, '--'],
+        ];
+  return ['setpriv', '--pdeathsig', 'KILL', '--', ...nested, ...argv];
 }
 
 /** The environment for isolated programs: Debian keeps some in sbin, which users lack. */
@@ -122,7 +133,7 @@ export async function runIsolated(
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   child.on('message', () => {
-    void childOf(child.pid ?? 0).then(onKept);
+    void insideOf(child.pid ?? 0).then(onKept);
   });
   try {
     // Not `close`, which never comes once the channel was disconnected from this side.
@@ -172,8 +183,10 @@ function finish(child: ReturnType<typeof spawn>): Promise<{ code: number; stderr
   });
 }
 
-/** The first child of a process; unshare has exactly one. */
-async function childOf(pid: number): Promise<number> {
+/** The process isolated below `pid`: each unshare has exactly one child. */
+async function insideOf(pid: number): Promise<number> {
+  const name = await readFile(`/proc/${pid}/comm`, 'utf8');
+  if (name.trim() !== 'unshare') return pid;
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return Number.parseInt(children, 10);
+  return insideOf(Number.parseInt(children, 10));
 }

@@ -8,7 +8,7 @@
  *         `---------------- br0 10.168.0.1/24, the switch -----------'
  *
  * Each host and each container is a named network namespace; the switch is a bridge in the lab's
- * own. Runs only in an isolated process (src/lab/isolate.ts): it mounts over /run.
+ * own. Runs only in an isolated process (src/lab/isolate.ts), where /run is empty.
  */
 import { mkdir } from 'node:fs/promises';
 import { inNamespace, run } from './commands.js';
@@ -50,9 +50,8 @@ export interface UnderlayOptions {
   readonly offload?: boolean;
 }
 
-/** Mounts a private /run and sets the switch up. Once per isolated process. */
+/** Sets the switch up. */
 export async function buildSwitch(): Promise<void> {
-  await run(['mount', '-t', 'tmpfs', 'lab', '/run']);
   await mkdir('/run/netns', { recursive: true });
   await mkdir(LAB_DIRECTORY, { recursive: true });
   await ipBatch(undefined, [
@@ -67,8 +66,6 @@ export async function buildSwitch(): Promise<void> {
 /** Undoes buildSwitch; hosts and containers must be gone. */
 export async function removeSwitch(): Promise<void> {
   await ipBatch(undefined, ['link delete br0']);
-  // ip-netns(8) made /run/netns a mount of its own.
-  await run(['umount', '--recursive', '/run']);
 }
 
 /** A host with eth0, without docker0 and container: those come with the overlay's parameters. */
