@@ -12,6 +12,7 @@ Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
                      {
                          InstanceMethod("start", &EngineWrap::start),
                          InstanceMethod("setRoutes", &EngineWrap::set_routes),
+                         InstanceMethod("restoreDevice", &EngineWrap::restore_device),
                          InstanceMethod("lookup", &EngineWrap::lookup),
                          InstanceMethod("counters", &EngineWrap::counters),
                          InstanceMethod("close", &EngineWrap::close),
@@ -53,6 +54,15 @@ void EngineWrap::start(const Napi::CallbackInfo& info) {
 void EngineWrap::set_routes(const Napi::CallbackInfo& info) {
   std::vector<Route> routes;
   if (read_routes(info[0], routes)) engine_->set_routes(routes);
+}
+
+Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {
+  auto restored = engine_->restore_device();
+  if (!restored.ok()) {
+    to_js_error(info.Env(), restored.error()).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  return Napi::Boolean::New(info.Env(), restored.value());
 }
 
 Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {

@@ -35,6 +35,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
 Engine::Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw,
                OwnedFd stop_event, EventPipe events)
     : tun_name_(tun.name()),
+      tun_address_(options.tun_address),
+      overlay_(options.overlay),
       table_(std::make_unique<const ForwardingTable>()),
       events_(std::move(events)),
       stop_event_(std::move(stop_event)),
@@ -104,6 +106,11 @@ void Engine::close() {
   tun_.reset();
   stop_event_.reset();
   events_.close();
+}
+
+Result<bool> Engine::restore_device() {
+  if (closed_) return Error{EBADF, "restoreDevice", "closed"};
+  return tun_->restore(tun_address_, overlay_);
 }
 
 void Engine::set_routes(std::span<const Route> routes) {

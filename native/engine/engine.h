@@ -46,6 +46,9 @@ class Engine {
   // Idempotent.
   void close();
 
+  // Restores what the device has lost (Tun::restore). EBADF when closed.
+  Result<bool> restore_device();
+
   void set_routes(std::span<const Route> routes);
   // The next hop the data plane would use now; 0 for none.
   uint32_t lookup(uint32_t address);
@@ -63,6 +66,8 @@ class Engine {
 
   // In the order of use: the directions, made last, go first.
   std::string tun_name_;
+  uint32_t tun_address_;
+  Subnet overlay_;
   std::atomic<bool> stop_{false};
   PublishedTable table_;
   EventPipe events_;

@@ -100,7 +100,21 @@ Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
 }
 
 Status Netlink::put_route(int ifindex, Subnet destination, uint32_t preferred_source) {
-  Message message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+  return request_route(NLM_F_REPLACE, ifindex, destination, preferred_source);
+}
+
+Result<bool> Netlink::add_missing_route(int ifindex, Subnet destination,
+                                        uint32_t preferred_source) {
+  // NLM_F_EXCL makes the kernel compare: a route that is there costs no change and no notification.
+  auto error = request_route(NLM_F_EXCL, ifindex, destination, preferred_source);
+  if (!error) return true;
+  if (error->number == EEXIST) return false;
+  return std::move(*error);
+}
+
+Status Netlink::request_route(uint16_t flags, int ifindex, Subnet destination,
+                              uint32_t preferred_source) {
+  Message message(RTM_NEWROUTE, static_cast<uint16_t>(NLM_F_CREATE | flags));
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
   body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);

@@ -21,9 +21,12 @@ class Netlink {
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
   // Adds or replaces the route of `destination` through the device with a preferred source.
   Status put_route(int ifindex, Subnet destination, uint32_t preferred_source);
+  // Adds that route unless `destination` has one, whose ever it is. True when it was missing.
+  Result<bool> add_missing_route(int ifindex, Subnet destination, uint32_t preferred_source);
 
  private:
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}
+  Status request_route(uint16_t flags, int ifindex, Subnet destination, uint32_t preferred_source);
   Status request(void* message, const char* operation, std::string detail, int ignored_errno);
 
   OwnedFd fd_;

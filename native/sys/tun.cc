@@ -48,4 +48,13 @@ Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {
   return netlink.value().put_route(ifindex_, overlay, address);
 }
 
+Result<bool> Tun::restore(uint32_t address, Subnet overlay) {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return std::move(netlink.error());
+  if (auto error = netlink.value().add_address(ifindex_, address)) return std::move(*error);
+  auto added = netlink.value().add_missing_route(ifindex_, overlay, address);
+  if (!added.ok() && added.error().number == ENETDOWN) return false;
+  return added;
+}
+
 }  // namespace flannelette

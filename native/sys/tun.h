@@ -28,6 +28,10 @@ class Tun {
 
   // Gives the device its address (/32), MTU and route of the whole overlay, and sets it up.
   Status configure(uint32_t address, uint32_t mtu, Subnet overlay);
+  // Gives the device its address and route again when they are gone: the kernel removes a device's
+  // routes when it is set down, and does not bring them back. True when something was missing.
+  // A device that is down is left alone: somebody wants it so.
+  Result<bool> restore(uint32_t address, Subnet overlay);
 
   int fd() const { return fd_.get(); }
   const std::string& name() const { return name_; }

@@ -6,6 +6,9 @@
  * down, address removed). It is then closed and opened again, at first after 0.1 s, doubling to
  * 4 s, so that forwarding is back within 5 s of the cause's end. The delay starts over only once a
  * data plane has lived through STABLE_MS: one that fails at once is not retried ten times a second.
+ *
+ * A device that is set down and up again is no failure, but the kernel removes its routes and says
+ * nothing to the descriptor. So the device is looked after every CHECK_MS while it forwards.
  */
 import type {
   DataPlane,
@@ -24,7 +27,7 @@ import { formatIpv4 } from '../config/ipv4.js';
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'setRoutes' | 'snapshot' | 'close'
+  'device' | 'start' | 'setRoutes' | 'restoreDevice' | 'snapshot' | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -35,6 +38,7 @@ export type OpenDataPlane = (options: DataPlaneOptions) => DataPlaneHandle;
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 4_000;
 const STABLE_MS = 10_000;
+const CHECK_MS = 1_000;
 
 export class DataPlaneSupervisor {
   readonly #options: DataPlaneOptions;
@@ -53,6 +57,8 @@ export class DataPlaneSupervisor {
   #attempts = 0;
   #openedAt = 0;
   #timer: NodeJS.Timeout | undefined;
+  #check: NodeJS.Timeout | undefined;
+  #checkError: string | undefined;
 
   /** Opens the first data plane; what it throws is the caller's to handle. */
   constructor(options: DataPlaneOptions, open: OpenDataPlane, log: Logger) {
@@ -88,6 +94,10 @@ export class DataPlaneSupervisor {
   start(): void {
     if (this.#started || this.#closed) return;
     this.#started = true;
+    this.#check = setInterval(() => {
+      this.#restoreDevice();
+    }, CHECK_MS);
+    this.#check.unref();
     this.#use((plane) => {
       plane.start();
     });
@@ -114,7 +124,24 @@ export class DataPlaneSupervisor {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#check);
     this.#retireLive();
+  }
+
+  #restoreDevice(): void {
+    let error: string | undefined;
+    try {
+      if (this.#live?.restoreDevice() === true) {
+        this.#log.warn({ device: this.#device }, 'the device had lost its route; restored');
+      }
+    } catch (reason) {
+      // A deleted device is seen by the threads too, and replaced; the rest is tried again.
+      error = messageOf(reason);
+      if (error !== this.#checkError) {
+        this.#log.warn({ device: this.#device, error }, 'the device cannot be looked after');
+      }
+    }
+    this.#checkError = error;
   }
 
   #adopt(plane: DataPlaneHandle): DataPlaneHandle {

@@ -58,6 +58,11 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#engine.setRoutes(routes);
   }
 
+  /** Restores what the device lost when it was set down and up; true when there was something. */
+  restoreDevice(): boolean {
+    return this.#engine.restoreDevice();
+  }
+
   lookup(address: number): number | undefined {
     return this.#engine.lookup(address);
   }

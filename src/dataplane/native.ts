@@ -70,6 +70,11 @@ export interface NativeEngine {
   start(): void;
   /** Publishes a new forwarding table: triples of network, prefix length, next hop. */
   setRoutes(routes: Uint32Array): void;
+  /**
+   * Gives the device its address and the overlay's route again when they are gone, as after it was
+   * set down and up; true when they were. Leaves a device that is down alone.
+   */
+  restoreDevice(): boolean;
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
   counters(): readonly NativeThreadCounters[];

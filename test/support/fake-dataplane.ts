@@ -42,6 +42,9 @@ export class FakeDataPlane
   readonly options: DataPlaneOptions;
   readonly device: string;
   readonly published: (readonly number[])[] = [];
+  /** What the next restoreDevice calls do, one each; then nothing is missing. */
+  readonly restorations: (boolean | Error)[] = [];
+  restoreCalls = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
   started = false;
   closed = false;
@@ -58,6 +61,13 @@ export class FakeDataPlane
 
   setRoutes(routes: Uint32Array): void {
     this.published.push([...routes]);
+  }
+
+  restoreDevice(): boolean {
+    this.restoreCalls += 1;
+    const outcome = this.restorations.shift() ?? false;
+    if (outcome instanceof Error) throw outcome;
+    return outcome;
   }
 
   snapshot(): DataPlaneSnapshot {

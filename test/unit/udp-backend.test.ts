@@ -245,6 +245,35 @@ describe('a data plane that fails', () => {
   });
 });
 
+describe('a device that loses its route', () => {
+  /** Ends with fake timers in force and the data plane forwarding. */
+  async function forwarding() {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'clearTimeout'] });
+    return running();
+  }
+
+  it('is looked after each second while it forwards, and not after the end', async () => {
+    const { plane, stop, done } = await forwarding();
+    expect(plane.started).toBe(true);
+    await vi.advanceTimersByTimeAsync(3_500);
+    expect(plane.restoreCalls).toBe(3);
+    stop.abort();
+    await done;
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(plane.restoreCalls).toBe(3);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('stays in service when the kernel refuses, and is tried again', async () => {
+    const { network, plane, planes } = await forwarding();
+    plane.restorations.push(systemError('ENOBUFS'), systemError('ENOBUFS'), true);
+    await vi.advanceTimersByTimeAsync(4_500);
+    expect(plane.restoreCalls).toBe(4);
+    expect(planes.opened).toHaveLength(1);
+    expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 0 });
+  });
+});
+
 describe('the end', () => {
   it('closes everything when the signal aborts', async () => {
     const { planes, stop, done, store } = await running();
