@@ -47,7 +47,7 @@ void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
 }
 
 bool Direction::linger() {
-  constexpr int kYieldsMax = 3;
+  constexpr int kYieldsMax = 6;
   if (context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
   ++yields_;
   context_.io.yield();
