@@ -29,3 +29,20 @@ export function ipv4Packet(plan: PacketPlan): Buffer {
   }
   return packet;
 }
+
+/** An Ethernet frame between nobody in particular; `totalLength` overwrites the packet's own. */
+export function ethernetFrame(packet: Buffer, etherType = 0x0800, totalLength?: number): Buffer {
+  const frame = Buffer.concat([Buffer.alloc(14), packet]);
+  frame.writeUInt16BE(etherType, 12);
+  if (totalLength !== undefined) frame.writeUInt16BE(totalLength, 16);
+  return frame;
+}
+
+/** A UDP datagram without checksum, which IPv4 allows. */
+export function udpDatagram(sourcePort: number, destinationPort: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt16BE(sourcePort, 0);
+  header.writeUInt16BE(destinationPort, 2);
+  header.writeUInt16BE(8 + payload.length, 4);
+  return Buffer.concat([header, payload]);
+}
