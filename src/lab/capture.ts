@@ -31,29 +31,61 @@ export class Capture {
 
   static async start(namespace: string, filter: string): Promise<Capture> {
     const capture = new Capture(namespace, filter);
-    await waitFor(`tcpdump in ${namespace}`, 5_000, () => {
-      if (!capture.#program.running) throw systemError(`tcpdump: ${capture.#program.stderr}`);
-      return capture.#program.stderr.includes('listening on') ? true : undefined;
-    });
+    try {
+      await waitFor(`tcpdump in ${namespace}`, 5_000, () => {
+        if (!capture.#program.running) throw systemError(`tcpdump: ${capture.#program.stderr}`);
+        return capture.#program.stderr.includes('listening on') ? true : undefined;
+      });
+    } catch (error) {
+      await capture.#program.stop();
+      throw error;
+    }
     return capture;
+  }
+
+  /** Frames written so far. */
+  async frames(): Promise<Buffer[]> {
+    return readFrames(await readFile(this.file));
   }
 
   /** Ends tcpdump and reads what it wrote. */
   async stop(): Promise<Buffer[]> {
     await this.#program.stop();
-    return readFrames(await readFile(this.file));
+    return this.frames();
   }
 }
 
 /** Starts the three captures of the check. */
 export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Captures> {
   const echo = 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply';
-  const [wire, nearSide, farSide] = await Promise.all([
-    Capture.start(near.host, `udp port ${TUNNEL_PORT}`),
-    Capture.start(near.container, echo),
-    Capture.start(far.container, echo),
-  ]);
+  const started: Capture[] = [];
+  const start = async (namespace: string, filter: string): Promise<Capture> => {
+    const capture = await Capture.start(namespace, filter);
+    started.push(capture);
+    return capture;
+  };
+  const starting = [
+    start(near.host, `udp port ${TUNNEL_PORT}`),
+    start(near.container, echo),
+    start(far.container, echo),
+  ] as const;
+  const [wire, nearSide, farSide] = await Promise.all(starting).catch(async (error: unknown) => {
+    await Promise.allSettled(starting);
+    await Promise.allSettled(started.map((capture) => capture.stop()));
+    throw error;
+  });
   return {
+    settle: async (packets, deadlineMs = 2_000) => {
+      const deadline = Date.now() + deadlineMs;
+      const enough = async (capture: Capture): Promise<boolean> => {
+        // Not even a file header yet is as good as no frame.
+        const frames = await capture.frames().catch(() => []);
+        return frames.length >= packets;
+      };
+      while (!(await Promise.all(started.map(enough))).every(Boolean) && Date.now() < deadline) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
     stop: async () => ({
       wire: await wire.stop(),
       near: await nearSide.stop(),
@@ -63,6 +95,11 @@ export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Capt
 }
 
 export interface Captures {
+  /**
+   * Waits until every capture has written this many frames: tcpdump drops what it has not read yet
+   * when it is ended. Gives up without error; the check then says what is missing.
+   */
+  settle(packets: number, deadlineMs?: number): Promise<void>;
   stop(): Promise<{ wire: Buffer[]; near: Buffer[]; far: Buffer[] }>;
 }
 
@@ -77,6 +114,8 @@ export interface CaptureCheck {
 
 export interface CaptureSides {
   readonly wire: readonly Buffer[];
+  /** Packets the containers must have sent, both together; not checked unless told. */
+  readonly expected?: number;
   /** Frames at each container, with the address of the host it is on. */
   readonly sides: readonly {
     readonly hostAddress: string;
@@ -85,7 +124,7 @@ export interface CaptureSides {
   }[];
 }
 
-export function checkCapture({ wire, sides }: CaptureSides): CaptureCheck {
+export function checkCapture({ wire, sides, expected }: CaptureSides): CaptureCheck {
   const problems: string[] = [];
   const sent = new Map<string, { packet: Buffer; hostAddress: string; seen: boolean }>();
   for (const { hostAddress, containerAddress, frames } of sides) {
@@ -106,6 +145,9 @@ export function checkCapture({ wire, sides }: CaptureSides): CaptureCheck {
     if (!seen) problems.push(`packet ${describe(packet)} was sent but is not on the wire`);
   }
   if (wire.length === 0) problems.push('no datagram was captured');
+  if (expected !== undefined && sent.size !== expected) {
+    problems.push(`the containers sent ${sent.size} packets, expected ${expected}`);
+  }
   return {
     ok: problems.length === 0,
     datagrams: wire.length,
@@ -152,6 +194,7 @@ function checkPayload(
   const origin = sent.get(identity(payload));
   if (origin === undefined) return `no container sent ${describe(payload)}`;
   if (origin.hostAddress !== source) return `${describe(payload)} came from ${source}`;
+  if (origin.seen) return `${describe(payload)} is on the wire twice`;
   origin.seen = true;
   const expected = Buffer.from(origin.packet);
   expected.writeUInt8(expected.readUInt8(8) - 2, 8);

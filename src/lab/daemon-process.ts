@@ -77,6 +77,11 @@ export class DaemonProcess {
     });
   }
 
+  /** Resolves when the daemon has ended, for whatever cause, with its own words as the reason. */
+  async ended(): Promise<Error> {
+    return this.#ended(await this.program.ended);
+  }
+
   async status(): Promise<DaemonStatus> {
     return (await requestJson(statusSocketPath(this.subnetFile), '/status', 2_000)) as DaemonStatus;
   }
@@ -97,9 +102,34 @@ export class DaemonProcess {
   }
 
   #ended(code: number): Error {
-    const said = this.program.stderr.trim().split('\n').slice(-3).join('; ');
-    return systemError(`the daemon of ${this.plan.host} ended with code ${code}: ${said}`);
+    const said = lastWords(this.program.stderr);
+    return systemError(
+      `the daemon of ${this.plan.host} ended with code ${code}${said === '' ? '' : `: ${said}`}`,
+    );
   }
+}
+
+/** pino's level of an error. */
+const LEVEL_ERROR = 50;
+
+/** What a daemon said about its end: its last plain lines and errors of its log, not its news. */
+export function lastWords(stderr: string): string {
+  const lines = stderr.split('\n').flatMap((line) => {
+    if (!line.startsWith('{')) return line.trim();
+    try {
+      const { level, msg } = JSON.parse(line) as { level?: unknown; msg?: unknown };
+      return typeof level === 'number' && level >= LEVEL_ERROR && typeof msg === 'string'
+        ? msg
+        : [];
+    } catch {
+      // The first line kept of a long log may be cut.
+      return [];
+    }
+  });
+  return lines
+    .filter((line) => line !== '')
+    .slice(-3)
+    .join('; ');
 }
 
 export function subnetFileOf(plan: HostPlan): string {

@@ -85,6 +85,14 @@ export async function countHops(
     });
     drops.push(...(daemon?.drops(plan.host) ?? []));
   }
+  // What the tunnel delivered and the receiving program was too slow to read.
+  for (const plan of [near, far]) {
+    drops.push({
+      where: `${plan.container} UDP socket`,
+      reason: 'buffer full',
+      packets: await readUdpBufferErrors(plan.container),
+    });
+  }
   return { hops, drops };
 }
 

@@ -1,6 +1,6 @@
 /** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
 import type { DaemonMode } from '../daemon/options.js';
-import { ExitCode } from '../errors.js';
+import { ExitCode, messageOf } from '../errors.js';
 import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
 import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
 import { checksOf, renderReport, toJson, type LabResult } from './report.js';
@@ -25,9 +25,17 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
   return runIsolated([...self, 'lab', ...argv, '--inside'], explainKept);
 }
 
+function printJson(result: object): void {
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}
+
 async function inside(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
   try {
     return await course(options, self);
+  } catch (error) {
+    // A lab that began ends with its line, also when it has no result.
+    if (options.json) printJson({ ok: false, mode: options.mode, error: messageOf(error) });
+    throw error;
   } finally {
     // The channel to the outside would keep this process alive.
     if (process.connected) process.disconnect();
@@ -63,7 +71,7 @@ async function course(options: LabOptions, self: readonly string[]): Promise<Exi
   await lowerLab(lab);
   const ok = checksOf(result).every((check) => check.ok);
   print(`\n${ok ? 'The lab passed' : 'The lab FAILED'}; nothing of it is left behind.\n`);
-  if (options.json) process.stdout.write(`${JSON.stringify(toJson(result))}\n`);
+  if (options.json) printJson(toJson(result));
   return ok ? ExitCode.ok : ExitCode.failure;
 }
 
@@ -78,13 +86,12 @@ async function keep(signal: AbortSignal): Promise<void> {
 
 /** How to enter a lab that is kept; PIDs are those of the outer namespace. */
 function explainKept(pid: number): void {
+  // One nsenter for everything: without root its capabilities end with the first program it runs.
+  const user = process.getuid?.() === 0 ? '' : ' --user --preserve-credentials';
   const enter = (namespace: string): string =>
-    `  nsenter --target ${pid} --net --mount --pid nsenter --net=/run/netns/${namespace} bash\n`;
-  const user =
-    process.getuid?.() === 0
-      ? ''
-      : '  (add --user --preserve-credentials to the first nsenter, which then needs no root)\n';
+    `  nsenter --target ${pid}${user} --mount --pid --net=/proc/${pid}/root/run/netns/${namespace} bash\n`;
+  const namespaces = ['host-1', 'container-1', 'host-2', 'container-2'];
   process.stderr.write(
-    `\nThe lab stays up until Ctrl-C. To enter it from another terminal:\n${['host-1', 'container-1', 'host-2', 'container-2'].map(enter).join('')}${user}`,
+    `\nThe lab stays up until Ctrl-C. To enter it from another terminal:\n${namespaces.map(enter).join('')}`,
   );
 }

@@ -126,10 +126,15 @@ export class IperfTarget {
   async #listen(): Promise<Program> {
     const argv = ['iperf3', '-s', '--one-off', '--forceflush'];
     const server = new Program(inNamespace(this.#at.container, argv));
-    await waitFor('iperf3 -s', 5_000, () => {
-      if (!server.running) throw systemError(`iperf3 -s: ${server.stderr || server.stdout}`);
-      return server.stdout.includes('Server listening') ? true : undefined;
-    });
+    try {
+      await waitFor('iperf3 -s', 5_000, () => {
+        if (!server.running) throw systemError(`iperf3 -s: ${server.stderr || server.stdout}`);
+        return server.stdout.includes('Server listening') ? true : undefined;
+      });
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
     return server;
   }
 }

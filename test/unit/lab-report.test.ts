@@ -13,7 +13,7 @@ const RESULT: LabResult = {
   mtu: 1472,
   pingForward: PING,
   pingBack: { ...PING, avgMs: 0.2 },
-  tcpForward: { gbps: 1.2345, retransmits: 3 },
+  tcpForward: { gbps: 1.2346, retransmits: 3 },
   tcpReverse: { gbps: 2, retransmits: 0 },
   udp: {
     payloadBytes: 64,
