@@ -11,6 +11,16 @@ export default defineConfig({
         },
       },
       {
+        // A real etcd on the loopback; one file at a time, because two of them are slow beside others.
+        test: {
+          name: 'etcd',
+          include: ['test/etcd/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
+      {
         // Run by `npm test -- --stage netns`, which isolates it; one file at a time, because all
         // share one set of namespaces.
         test: {

@@ -25,6 +25,8 @@ const TEST_PACKAGES = {
   'clang++-14': 'clang-14',
   'clang-format-14': 'clang-format-14',
   'clang-tidy-14': 'clang-tidy-14',
+  etcd: 'etcd-server',
+  openssl: 'openssl',
   traceroute: 'traceroute',
 };
 /** Packages without a program of their own, by a file they bring. */

@@ -22,6 +22,7 @@ const STAGES = {
   'native-tsan': () => doctest('tsan'),
   fuzz,
   unit: () => vitest('unit', []),
+  etcd: () => vitest('etcd', []),
   // The whole stage runs in namespaces of its own: nothing a test does can reach the host.
   netns: () => vitest('netns', isolationCommand([])),
 };

@@ -29,6 +29,8 @@ export const FREE_CANDIDATES = 100;
 export interface AllocationInput {
   readonly config: NetworkConfig;
   readonly publicIp: Ipv4;
+  /** What PublicIP was until the external address changed: leases under it are ours too. */
+  readonly formerPublicIp?: Ipv4 | undefined;
   readonly leases: readonly Lease[];
   /** Subnets that are not ours to take though no lease can be read for them. */
   readonly blocked: readonly Cidr[];
@@ -53,7 +55,8 @@ export function isExpired(lease: Lease, now: number): boolean {
 /** Throws a system error when every subnet between SubnetMin and SubnetMax is taken. */
 export function allocateSubnet(input: AllocationInput): Allocation {
   const { config, leases, previousSubnet: previous } = input;
-  const isOwn = (lease: Lease): boolean => lease.attributes.publicIp === input.publicIp;
+  const isOwn = ({ attributes }: Lease): boolean =>
+    attributes.publicIp === input.publicIp || attributes.publicIp === input.formerPublicIp;
 
   // Leases of ours that have ended are still ours as long as nobody else took them.
   const own = leases.filter((lease) => isOwn(lease) && isSubnetInRange(config, lease.subnet));

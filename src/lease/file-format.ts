@@ -11,13 +11,12 @@
  * bad entry inside a good text is set aside in `rejected` and stays in the file untouched. Fields
  * this version does not know are kept, at the top and in every entry.
  */
-import { formatIpv4, parseSubnetKey, subnetKey, tryParseIpv4, type Cidr } from '../config/ipv4.js';
+import { formatIpv4, parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
 import { inputError, messageOf, systemError } from '../errors.js';
-import type { Lease, LeaseAttributes, RejectedEntry } from './store.js';
+import { badKey, isObject, parseAttributes, type JsonObject } from './attributes.js';
+import type { Lease, RejectedEntry } from './store.js';
 
 export const FILE_VERSION = 1;
-
-type JsonObject = Record<string, unknown>;
 
 /** A file that made sense. `raw` is the parsed JSON itself and is what `serialize` writes. */
 export interface LeaseDocument {
@@ -98,46 +97,12 @@ export function serializeDocument(raw: JsonObject): string {
   return `${JSON.stringify(raw, null, 2)}\n`;
 }
 
-/** BackendData is JSON, so its text decides. */
-export function sameLease(a: Lease, b: Lease): boolean {
-  return a.expiresAt === b.expiresAt && sameAttributes(a.attributes, b.attributes);
-}
-
-export function sameAttributes(a: LeaseAttributes, b: LeaseAttributes): boolean {
-  return (
-    a.publicIp === b.publicIp &&
-    a.backendType === b.backendType &&
-    (a.backendData === b.backendData ||
-      JSON.stringify(a.backendData) === JSON.stringify(b.backendData))
-  );
-}
-
-function badKey(key: string): string {
-  const shown = key.length <= 60 ? key : `${key.slice(0, 57)}...`;
-  return `${JSON.stringify(shown)} is not a subnet key: expected the form 100.96.1.0-24`;
-}
-
 /** The lease, or why the entry is not one. */
 function parseEntry(subnet: Cidr, entry: unknown): Lease | string {
-  if (!isObject(entry)) return 'the entry is not a JSON object';
-  const publicIpText = entry['PublicIP'];
-  const publicIp = typeof publicIpText === 'string' ? tryParseIpv4(publicIpText) : undefined;
-  if (publicIp === undefined) {
-    return inputError('PublicIP', publicIpText, 'an IPv4 address such as 10.168.0.2').message;
-  }
-  const backendType = entry['BackendType'] ?? undefined;
-  if (backendType !== undefined && typeof backendType !== 'string') {
-    return inputError('BackendType', backendType, 'a string').message;
-  }
-  const backendData = entry['BackendData'] ?? undefined;
-  const expiresAt = parseTime(entry['expiresAt'] ?? undefined);
-  if (typeof expiresAt === 'string') return expiresAt;
-  const attributes: LeaseAttributes = {
-    publicIp,
-    ...(backendType === undefined ? {} : { backendType }),
-    ...(backendData === undefined ? {} : { backendData }),
-  };
-  return { subnet, attributes, expiresAt };
+  const attributes = parseAttributes(entry);
+  if (typeof attributes === 'string') return attributes;
+  const expiresAt = parseTime(isObject(entry) ? (entry['expiresAt'] ?? undefined) : undefined);
+  return typeof expiresAt === 'string' ? expiresAt : { subnet, attributes, expiresAt };
 }
 
 function parseTime(value: unknown): number | undefined | string {
@@ -159,8 +124,4 @@ function entriesOf(document: LeaseDocument): JsonObject {
 function setOrRemove(entry: JsonObject, name: string, value: unknown): void {
   if (value !== undefined) entry[name] = value;
   else Reflect.deleteProperty(entry, name);
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -13,11 +13,12 @@
 import { realpath } from 'node:fs/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { formatCidr, formatIpv4, subnetKey } from '../config/ipv4.js';
-import { errnoOf, messageOf, systemError, type FlannelletteError } from '../errors.js';
+import { errnoOf, messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { allocateSubnet } from './allocate.js';
+import { sameLease } from './attributes.js';
+import { leaseLost } from './errors.js';
 import {
-  sameLease,
   serializeDocument,
   withLease,
   withoutLeases,
@@ -125,12 +126,13 @@ export class LeaseFileStore implements LeaseStore {
   }
 
   async acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    const { config, attributes, previousSubnet } = request;
+    const { config, attributes, previousSubnet, formerPublicIp } = request;
     return this.#change(signal, (document) => {
       const now = this.#now();
       const { subnet, origin, obsolete } = allocateSubnet({
         config,
         publicIp: attributes.publicIp,
+        formerPublicIp,
         leases: [...document.leases.values()],
         blocked: document.blocked,
         previousSubnet,
@@ -375,11 +377,4 @@ function write(document: LeaseDocument, lease: Lease, otherChanges = false): Cha
   const before = document.leases.get(subnetKey(lease.subnet));
   const same = !otherChanges && before !== undefined && sameLease(before, lease);
   return { result: lease, raw: same ? undefined : withLease(document, lease) };
-}
-
-function leaseLost(lease: Lease, why: string): FlannelletteError {
-  return systemError(`the lease of ${formatCidr(lease.subnet)} is lost: ${why}`, {
-    code: 'ELEASELOST',
-    field: formatCidr(lease.subnet),
-  });
 }

@@ -7,7 +7,8 @@
  */
 import { parseSubnetKey } from '../config/ipv4.js';
 import { isExpired } from './allocate.js';
-import { sameLease, type LeaseDocument } from './file-format.js';
+import { sameLease } from './attributes.js';
+import type { LeaseDocument } from './file-format.js';
 import type { Lease, LeaseEvent, RejectedEntry } from './store.js';
 
 export interface LeaseView {

@@ -2,8 +2,9 @@
  * The store of leases, as every backend and the daemon see it.
  *
  * A store maps subnets to hosts and hands out this host's own subnet. It knows nothing of devices
- * or routes. Implementations: `LeaseFileStore` (a JSON file shared by the daemons of one machine);
- * etcd and Kubernetes follow behind the same interface.
+ * or routes. Implementations: `EtcdStore` (flannel's keys in etcd v3), `LeaseFileStore` (a JSON file
+ * shared by the daemons of one machine), and `RememberingStore`, which starts either without its
+ * store from what was last known.
  */
 import type { Cidr, Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
@@ -19,7 +20,10 @@ export interface LeaseAttributes {
 export interface Lease {
   readonly subnet: Cidr;
   readonly attributes: LeaseAttributes;
-  /** Milliseconds since the epoch; `undefined` for a reservation, which never ends. */
+  /**
+   * Milliseconds since the epoch; `undefined` for a reservation, which never ends; infinite when
+   * only the store knows (another host's lease in etcd, which etcd itself deletes when it ends).
+   */
   readonly expiresAt: number | undefined;
 }
 
@@ -28,6 +32,8 @@ export interface LeaseRequest {
   readonly attributes: LeaseAttributes;
   /** The subnet of an earlier run (subnet.env): taken again if compatible and free. */
   readonly previousSubnet: Cidr | undefined;
+  /** This host's PublicIP until its external address changed: a lease under it is ours as well. */
+  readonly formerPublicIp?: Ipv4 | undefined;
 }
 
 /** A key or value in the store that is not a lease; skipped and counted, never fatal. */
@@ -42,17 +48,23 @@ export type LeaseEvent =
       readonly type: 'snapshot';
       readonly leases: readonly Lease[];
       readonly rejected: readonly RejectedEntry[];
+      /** Set when it is remembered, not read: when it was true, in milliseconds since the epoch. */
+      readonly asOf?: number;
     }
   | { readonly type: 'put'; readonly lease: Lease }
   | { readonly type: 'delete'; readonly subnet: Cidr }
+  /** An entry changed into something that is no lease; what it was before stays in force. */
+  | { readonly type: 'rejected'; readonly entry: RejectedEntry }
+  /** An entry that could not be read is gone. */
+  | { readonly type: 'cleared'; readonly key: string }
   /** The store cannot be read or makes no sense; the last good state stays in force. */
   | { readonly type: 'degraded'; readonly error: Error }
-  /** The store is readable again; a snapshot follows. */
+  /** The store is readable again; a snapshot, or the changes that were missed, follow. */
   | { readonly type: 'recovered' };
 
 /**
  * Cancellation: every method that waits takes an AbortSignal and rejects with the signal's reason.
- * Errors: `FlannelletteError` with kind `system`, or `input` where the stored configuration is bad.
+ * Errors: `FlannelletteError` with kind `system`; codes of src/lease/errors.ts where a caller decides.
  */
 export interface LeaseStore {
   /** `file`, `etcd`, `kube`: a label for logs and metrics. */

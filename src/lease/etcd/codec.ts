@@ -1,0 +1,52 @@
+/** Between etcd's keys and values and leases: flannel's layout under PREFIX, to the byte. */
+import { parseSubnetKey, subnetKey, type Cidr } from '../../config/ipv4.js';
+import { messageOf } from '../../errors.js';
+import { badKey, parseAttributes } from '../attributes.js';
+import type { LeaseAttributes } from '../store.js';
+
+export class KeySpace {
+  readonly config: string;
+  /** What every lease's key starts with, the slash included. */
+  readonly subnets: string;
+
+  constructor(prefix: string) {
+    this.config = `${prefix}/config`;
+    this.subnets = `${prefix}/subnets/`;
+  }
+
+  /** `PREFIX/subnets/100.96.1.0-24`. */
+  leaseKey(subnet: Cidr): string {
+    return `${this.subnets}${subnetKey(subnet)}`;
+  }
+
+  /** The part of a key below `subnets`. */
+  entryName(key: string): string {
+    return key.slice(this.subnets.length);
+  }
+}
+
+export interface DecodedEntry {
+  readonly subnet: Cidr;
+  readonly attributes: LeaseAttributes;
+}
+
+/** An entry's lease, or why it is none. */
+export function decodeEntry(name: string, value: Buffer): DecodedEntry | string {
+  const subnet = parseSubnetKey(name);
+  if (subnet === undefined) return badKey(name);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(value.toString('utf8'));
+  } catch (error) {
+    return `the value is not JSON: ${messageOf(error)}`;
+  }
+  const attributes = parseAttributes(parsed);
+  return typeof attributes === 'string' ? attributes : { subnet, attributes };
+}
+
+/** etcd's range end for "all keys with this prefix": the prefix with its last byte raised. */
+export function prefixEnd(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end.writeUInt8(end.readUInt8(end.length - 1) + 1, end.length - 1);
+  return end;
+}
