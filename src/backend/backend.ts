@@ -11,13 +11,15 @@ import type { Lease, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { RouteTable } from '../route/table.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
 import type { Logger } from '../log.js';
-import type { Cidr } from '../config/ipv4.js';
+import type { Cidr, Ipv4 } from '../config/ipv4.js';
 
 /** What the daemon gives a backend to work with. */
 export interface BackendContext {
   readonly store: LeaseStore;
   readonly external: ExternalInterface;
   readonly previousSubnet: Cidr | undefined;
+  /** PublicIP before the external address changed; see LeaseRequest. */
+  readonly formerPublicIp?: Ipv4 | undefined;
   readonly log: Logger;
 }
 
@@ -35,6 +37,8 @@ export interface NetworkStatus {
   readonly device: string;
   /** Why the store cannot be followed now; the last good routes stay in force. */
   readonly storeError: string | undefined;
+  /** When the leases in force were last known to be true (Unix time in ms); undefined: now. */
+  readonly leasesAsOf: number | undefined;
   /** Entries of the store that are not leases, and leases that must not become routes. */
   readonly rejected: readonly RejectedEntry[];
   /** Why the data plane is down and being replaced; `undefined` while it forwards. */

@@ -8,12 +8,20 @@
  *                                                  supervisor: replaces a data plane that failed
  *
  * Store events change the route table at once; the forwarding table follows at the end of the
- * event loop's turn, so a burst of changes costs one compile. Forwarding starts with the first
- * publication: until then packets wait in the kernel's queue instead of being answered with
- * net-unreachable for want of routes.
+ * event loop's turn, so a burst of changes costs one compile. Where compiling is dear (tens of
+ * thousands of routes) the next waits nine times as long as the last one took: a steady stream of
+ * changes costs a tenth of a core, whatever its rate. Forwarding starts with the first publication:
+ * until then packets wait in the kernel's queue instead of being answered with net-unreachable.
  */
 import type { NetworkConfig } from '../config/network.js';
-import { formatCidr, formatIpv4, sameCidr, subnetKey, type Cidr } from '../config/ipv4.js';
+import {
+  formatCidr,
+  formatIpv4,
+  parseSubnetKey,
+  sameCidr,
+  subnetKey,
+  type Cidr,
+} from '../config/ipv4.js';
 import { DataPlane, type DataPlaneOptions } from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
 import type { Lease, LeaseEvent, LeaseStore, RejectedEntry } from '../lease/store.js';
@@ -33,6 +41,13 @@ const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
 /** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** Time between publications, as a multiple of what the last one took if that was dear. */
+const PUBLICATION_REST = 9;
+const DEAR_MS = 2;
+
+/** Unreadable entries of the store that are kept to show; any number is skipped. */
+const MAX_REJECTED = 1_000;
 
 export interface UdpOptions {
   /** How packets cross into and out of the kernel: one by one, or many a system call. */
@@ -61,7 +76,7 @@ export class UdpBackend implements Backend {
   }
 
   async registerNetwork(config: NetworkConfig, signal: AbortSignal): Promise<Network> {
-    const { store, external, previousSubnet, log } = this.#context;
+    const { store, external, previousSubnet, formerPublicIp, log } = this.#context;
     const mtu = Math.min(external.mtu - UDP_OVERHEAD_BYTES, MAX_MTU);
     if (mtu < MIN_MTU) {
       throw inputError(
@@ -71,7 +86,10 @@ export class UdpBackend implements Backend {
       );
     }
     const attributes = { publicIp: external.publicIp };
-    const lease = await store.acquireLease({ config, attributes, previousSubnet }, signal);
+    const lease = await store.acquireLease(
+      { config, attributes, previousSubnet, formerPublicIp },
+      signal,
+    );
     signal.throwIfAborted();
     const options: DataPlaneOptions = {
       tunName: this.#options.tunName ?? 'flannel%d',
@@ -115,8 +133,11 @@ class UdpNetwork implements Network {
   #lease: Lease;
   #lost: string | undefined;
   #storeError: string | undefined;
-  #storeRejected: readonly RejectedEntry[] = [];
-  #publication: NodeJS.Immediate | undefined;
+  readonly #storeRejected = new Map<string, RejectedEntry>();
+  #leasesAsOf: number | undefined;
+  /** Calls off the publication under way. */
+  #callOff: (() => void) | undefined;
+  #restUntil = Number.NEGATIVE_INFINITY;
   #resolveSynced!: () => void;
   #rejectSynced!: (reason: Error) => void;
   #published = false;
@@ -168,7 +189,8 @@ class UdpNetwork implements Network {
     return {
       device: this.#plane.device,
       storeError: this.#storeError,
-      rejected: [...this.#storeRejected, ...this.routes.rejected],
+      leasesAsOf: this.#leasesAsOf,
+      rejected: [...this.#storeRejected.values(), ...this.routes.rejected],
       dataPlaneError: this.#plane.error,
       dataPlaneRestarts: this.#plane.restarts,
       dataPlane: this.#plane.snapshot(),
@@ -200,7 +222,7 @@ class UdpNetwork implements Network {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearImmediate(this.#publication);
+    this.#callOff?.();
     this.#plane.close();
     this.#rejectSynced(systemError('the network was closed before its leases were known'));
   }
@@ -209,8 +231,10 @@ class UdpNetwork implements Network {
     switch (event.type) {
       case 'snapshot':
         this.#applySnapshot(event.leases, event.rejected);
+        if (event.asOf !== undefined) this.#leasesAsOf = event.asOf;
         break;
       case 'put':
+        this.#storeRejected.delete(subnetKey(event.lease.subnet));
         if (this.routes.put(event.lease) !== undefined) this.#publishSoon();
         this.#logRejection(event.lease.subnet);
         if (this.#isOwnSubnet(event.lease.subnet)) this.#checkOwn(event.lease);
@@ -219,28 +243,57 @@ class UdpNetwork implements Network {
         if (this.routes.delete(event.subnet) !== undefined) this.#publishSoon();
         if (this.#isOwnSubnet(event.subnet)) this.#checkOwn(undefined);
         break;
+      case 'rejected':
+        this.#reject(event.entry);
+        break;
+      case 'cleared':
+        this.#storeRejected.delete(event.key);
+        break;
       case 'degraded':
         this.#storeError = messageOf(event.error);
+        this.#leasesAsOf ??= Date.now();
         this.#log.warn(
-          { store: this.#store.location, error: this.#storeError },
-          'the lease store cannot be followed; the last good routes stay in force',
+          {
+            store: this.#store.location,
+            error: this.#storeError,
+            leasesAsOf: new Date(this.#leasesAsOf).toISOString(),
+          },
+          'the lease store cannot be followed; the last known routes stay in force',
         );
         break;
       case 'recovered':
         this.#storeError = undefined;
+        this.#leasesAsOf = undefined;
         this.#log.info({ store: this.#store.location }, 'the lease store is followed again');
         break;
     }
   }
 
   #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
-    this.#storeRejected = rejected;
-    const changes = this.routes.replaceAll(leases);
+    this.#storeRejected.clear();
+    // An entry that became unreadable while nobody looked keeps the route it had.
+    const kept = rejected.flatMap(({ key }) => {
+      const subnet = parseSubnetKey(key);
+      const route = subnet === undefined ? undefined : this.routes.get(subnet);
+      if (route === undefined) return [];
+      const attributes = { publicIp: route.nextHop };
+      return [{ subnet: route.subnet, attributes, expiresAt: undefined }];
+    });
+    const changes = this.routes.replaceAll(kept.length === 0 ? leases : [...leases, ...kept]);
     if (changes.length > 0 || !this.#published) this.#publishSoon();
     this.#checkOwn(leases.find((lease) => this.#isOwnSubnet(lease.subnet)));
-    for (const { key, reason } of [...rejected, ...this.routes.rejected]) {
+    for (const entry of rejected) this.#reject(entry);
+    for (const { key, reason } of this.routes.rejected) {
       this.#log.warn({ lease: key, reason }, 'lease rejected');
     }
+  }
+
+  #reject(entry: RejectedEntry): void {
+    const { key, reason } = entry;
+    if (this.#storeRejected.size < MAX_REJECTED || this.#storeRejected.has(key)) {
+      this.#storeRejected.set(key, entry);
+    }
+    this.#log.warn({ lease: key, reason }, 'lease rejected');
   }
 
   #logRejection(subnet: Cidr): void {
@@ -255,7 +308,10 @@ class UdpNetwork implements Network {
     if (stored === undefined) {
       this.#setOwn(this.#lease, `the lease of ${subnet} is gone from the store`);
     } else if (stored.attributes.publicIp === this.#lease.attributes.publicIp) {
-      this.#setOwn(stored, undefined);
+      // A grant that is not ours may end any time: what is known stays, or it is renewed at once.
+      const unknown = stored.expiresAt === Number.POSITIVE_INFINITY;
+      const expiresAt = unknown ? (this.#lease.expiresAt ?? Date.now()) : stored.expiresAt;
+      this.#setOwn({ ...stored, expiresAt }, undefined);
     } else {
       const holder = formatIpv4(stored.attributes.publicIp);
       this.#setOwn(this.#lease, `the lease of ${subnet} was taken over by ${holder}`);
@@ -274,14 +330,33 @@ class UdpNetwork implements Network {
   }
 
   #publishSoon(): void {
-    if (this.#closed) return;
-    this.#publication ??= setImmediate(() => {
-      this.#publication = undefined;
-      this.#plane.setRoutes(this.routes.compile());
-      this.#plane.start();
-      this.#published = true;
-      this.#log.debug({ routes: this.routes.size }, 'routes published');
-      this.#resolveSynced();
-    });
+    if (this.#closed || this.#callOff !== undefined) return;
+    const publish = (): void => {
+      this.#callOff = undefined;
+      this.#publish();
+    };
+    const wait = this.#restUntil - performance.now();
+    if (wait <= 0) {
+      const immediate = setImmediate(publish);
+      this.#callOff = () => {
+        clearImmediate(immediate);
+      };
+    } else {
+      const timer = setTimeout(publish, wait);
+      this.#callOff = () => {
+        clearTimeout(timer);
+      };
+    }
+  }
+
+  #publish(): void {
+    const started = performance.now();
+    this.#plane.setRoutes(this.routes.compile());
+    this.#plane.start();
+    const ended = performance.now();
+    if (ended - started >= DEAR_MS) this.#restUntil = ended + PUBLICATION_REST * (ended - started);
+    this.#published = true;
+    this.#log.debug({ routes: this.routes.size }, 'routes published');
+    this.#resolveSynced();
   }
 }

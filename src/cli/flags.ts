@@ -36,6 +36,8 @@ export type GivenFlags = ReadonlyMap<string, readonly [string, ...string[]]>;
 
 interface Common {
   readonly placeholder?: string;
+  /** An empty value counts as none, as for Go's string flags. */
+  readonly emptyIsUnset?: boolean;
   readonly hidden?: boolean;
   readonly argumentOnly?: boolean;
 }
@@ -60,8 +62,9 @@ export function textFlag(
     shownDefault: more.fallback,
     parse: (field, values) => {
       const value = last(values);
-      if (value === '') throw inputError(field, value, 'a value that is not empty');
-      return value;
+      if (value !== '') return value;
+      if (more.emptyIsUnset === true) return more.fallback;
+      throw inputError(field, value, 'a value that is not empty');
     },
   };
 }
@@ -163,8 +166,6 @@ export interface Grammar {
   /** The command's name, e.g. `run`. */
   readonly name: string;
   readonly flags: Flags;
-  /** Flags of flanneld that are known by name only; they are refused as not supported yet. */
-  readonly unsupported?: readonly string[];
 }
 
 /** Reads a command's arguments. Throws an input error that names the flag. */
@@ -217,26 +218,9 @@ export function resolveFlags<F extends Flags>(
   return Object.fromEntries(entries) as FlagValues<F>;
 }
 
-/** Throws when the environment sets a flag of flanneld that is not there yet. */
-export function rejectUnsupportedEnvironment(
-  grammar: Grammar,
-  env: Readonly<Record<string, string | undefined>>,
-): void {
-  for (const flag of grammar.unsupported ?? []) {
-    const name = environmentName(flag);
-    if ((env[name] ?? '') !== '') {
-      throw usageError(`${name}: --${flag} is a flag of flanneld that is not supported yet`, name);
-    }
-  }
-}
-
 function unknownFlag(name: string, grammar: Grammar): FlannelletteError {
-  const { flags, unsupported = [] } = grammar;
   const see = `see flannelette ${grammar.name} --help`;
-  if (unsupported.includes(name)) {
-    return usageError(`--${name} is a flag of flanneld that is not supported yet; ${see}`, name);
-  }
-  const names = Object.values(flags)
+  const names = Object.values(grammar.flags)
     .filter((flag) => flag.hidden !== true)
     .map((flag) => flag.name);
   const near = nearest(name, names);

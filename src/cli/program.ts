@@ -55,9 +55,8 @@ function checkFirst(name: string | undefined): void {
   const flag = /^--?([^-=][^=]*)/.exec(name)?.[1];
   if (flag !== undefined) {
     const known = Object.values(runCommand.flags).some((candidate) => candidate.name === flag);
-    const hint = known || runCommand.unsupported?.includes(flag) === true;
     throw usageError(
-      hint
+      known
         ? `--${flag} is a flag of a command: flannelette run ${name} ...; see flannelette --help`
         : `unknown flag --${flag}: expected a command first, one of ${names()}; see flannelette --help`,
       name,

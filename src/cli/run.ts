@@ -1,18 +1,20 @@
 /**
  * `flannelette run`: the daemon in the foreground, with flanneld's flags.
  *
- * SIGINT and SIGTERM stop it cleanly, exit code 0. SIGHUP has nothing to reload, because the lease
- * file is watched: from a service manager it is ignored, from a terminal that closes it stops.
+ * SIGINT and SIGTERM stop it cleanly, exit code 0. SIGHUP has nothing to reload, because the
+ * store is watched: from a service manager it is ignored, from a terminal that closes it stops.
  */
 import {
   DAEMON_DEFAULTS,
   DAEMON_MODES,
   MAX_RENEW_MARGIN_MINUTES,
+  MAX_RESYNC_SECONDS,
   type DaemonOptions,
 } from '../daemon/options.js';
 import { Daemon } from '../daemon/daemon.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, inputError } from '../errors.js';
+import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
 import { createLogger } from '../log.js';
 import type { Command } from './command.js';
 import {
@@ -20,17 +22,51 @@ import {
   choiceFlag,
   integerFlag,
   listFlag,
-  rejectUnsupportedEnvironment,
   resolveFlags,
   textFlag,
+  type Flag,
   type FlagValues,
 } from './flags.js';
 
-/** Ours and, of flanneld's, those that exist so far. */
+/** An empty value is what flanneld's own default is: the flag counts as not given. */
+const unsetText = (name: string, help: string, placeholder: string) =>
+  textFlag(name, help, { placeholder, emptyIsUnset: true });
+
+/** A flag of flanneld for what flannelette does not do: only its harmless value is taken. */
+const refused = (name: string, why: string): Flag<boolean> => ({
+  ...booleanFlag(name, why),
+  parse: (field, values) => {
+    const on = booleanFlag(name, why).parse(field, values);
+    if (on) throw inputError(field, true, `false: ${why}`);
+    return on;
+  },
+});
+
+const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
+
+/** Every flag of flanneld v0.28, and ours: lease-file, mode, source-check. */
 export const runFlags = {
+  etcdEndpoints: unsetText(
+    'etcd-endpoints',
+    `etcd members, separated by commas, all http or all https (default ${ETCD_DEFAULTS.endpoints.join(',')})`,
+    'urls',
+  ),
+  etcdPrefix: textFlag('etcd-prefix', 'where the network is in etcd', {
+    placeholder: 'key',
+    fallback: ETCD_DEFAULTS.prefix,
+  }),
+  etcdCaFile: unsetText('etcd-cafile', 'CA that signed the certificate of etcd', 'pem'),
+  etcdCertFile: unsetText('etcd-certfile', 'certificate to show to etcd', 'pem'),
+  etcdKeyFile: unsetText('etcd-keyfile', 'key of that certificate', 'pem'),
+  etcdUsername: unsetText('etcd-username', 'user of etcd', 'name'),
+  etcdPassword: unsetText(
+    'etcd-password',
+    'its password; FLANNELD_ETCD_PASSWORD keeps it out of the process list',
+    'text',
+  ),
   leaseFile: textFlag(
     'lease-file',
-    'lease file shared by the daemons of this machine; needed, it is the only store so far',
+    'lease file shared by the daemons of this machine, instead of etcd',
     { placeholder: 'path' },
   ),
   mode: choiceFlag(
@@ -44,9 +80,21 @@ export const runFlags = {
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
     { placeholder: 'name|ip' },
   ),
-  publicIp: textFlag('public-ip', 'address other hosts reach this one by, when NAT is between', {
-    placeholder: 'ip',
-  }),
+  ifaceRegex: listFlag(
+    'iface-regex',
+    'the same by regular expression for the address or name; may be repeated, tried after --iface',
+    { placeholder: 'regex' },
+  ),
+  ifaceCanReach: unsetText(
+    'iface-can-reach',
+    'the same by an address: take the interface the kernel reaches it from',
+    'ip',
+  ),
+  publicIp: unsetText(
+    'public-ip',
+    'address other hosts reach this one by, when NAT is between',
+    'ip',
+  ),
   subnetFile: textFlag(
     'subnet-file',
     'where the subnet and MTU are written for Docker or CNI; PATH.sock is the status socket',
@@ -58,7 +106,22 @@ export const runFlags = {
     { min: 1, max: MAX_RENEW_MARGIN_MINUTES, fallback: DAEMON_DEFAULTS.leaseRenewMarginMinutes },
     { placeholder: 'minutes' },
   ),
-  ipMasq: booleanFlag('ip-masq', 'masquerade traffic that leaves the overlay; not supported yet'),
+  ipMasq: booleanFlag('ip-masq', 'masquerade what containers send to places outside the overlay'),
+  ipMasqFullyRandomDisable: booleanFlag(
+    'ip-masq-fully-random-disable',
+    'masquerade without --random-fully',
+  ),
+  forwardRules: booleanFlag(
+    'iptables-forward-rules',
+    "accept the overlay's packets in the FORWARD chain",
+    DAEMON_DEFAULTS.forwardRules,
+  ),
+  resync: integerFlag(
+    'iptables-resync',
+    'seconds between checks of the firewall rules',
+    { min: 1, max: MAX_RESYNC_SECONDS, fallback: DAEMON_DEFAULTS.firewallResyncSeconds },
+    { placeholder: 'seconds' },
+  ),
   healthzIp: textFlag('healthz-ip', 'address of the health and metrics server', {
     placeholder: 'ip',
     fallback: DAEMON_DEFAULTS.healthzIp,
@@ -80,31 +143,18 @@ export const runFlags = {
     { min: 0, max: 100, fallback: DAEMON_DEFAULTS.verbosity },
     { placeholder: 'level' },
   ),
+  blackholeRoute: refused(
+    'ip-blackhole-route',
+    'flannelette answers for addresses nobody has with net-unreachable instead',
+  ),
+  kubeSubnetManager: refused('kube-subnet-mgr', 'flannelette keeps leases in etcd or a lease file'),
+  kubeApiUrl: unsetText('kube-api-url', KUBE_ONLY, 'url'),
+  kubeAnnotationPrefix: unsetText('kube-annotation-prefix', KUBE_ONLY, 'text'),
+  kubeconfigFile: unsetText('kubeconfig-file', KUBE_ONLY, 'path'),
+  netConfigPath: unsetText('net-config-path', KUBE_ONLY, 'path'),
+  setNodeNetworkUnavailable: booleanFlag('set-node-network-unavailable', KUBE_ONLY, true),
   version: booleanFlag('version', 'print the version and exit', false, { argumentOnly: true }),
 };
-
-/** Flags of flanneld v0.28 that are still to come. */
-export const UNSUPPORTED_FLAGS: readonly string[] = [
-  'etcd-endpoints',
-  'etcd-prefix',
-  'etcd-keyfile',
-  'etcd-certfile',
-  'etcd-cafile',
-  'etcd-username',
-  'etcd-password',
-  'iface-regex',
-  'iface-can-reach',
-  'ip-masq-fully-random-disable',
-  'kube-subnet-mgr',
-  'kube-api-url',
-  'kube-annotation-prefix',
-  'kubeconfig-file',
-  'net-config-path',
-  'set-node-network-unavailable',
-  'iptables-resync',
-  'iptables-forward-rules',
-  'ip-blackhole-route',
-];
 
 /** Time a clean stop may take; after that the kernel cleans up, as it does after kill -9. */
 const STOP_LIMIT_MS = 1_800;
@@ -113,21 +163,26 @@ export const runCommand: Command = {
   name: 'run',
   summary: 'run the daemon of one host in the foreground',
   description:
-    "Takes a subnet for this host from the lease file, creates the TUN device flannel0, routes the\noverlay network into it and carries the packets in UDP datagrams to the other hosts' daemons.\nFlags are flanneld's: one dash or two, --flag=value or --flag value.",
+    "Takes a subnet for this host from etcd or a lease file, creates the TUN device flannel0, routes\nthe overlay network into it and carries the packets in UDP datagrams to the other hosts' daemons.\nFlags are flanneld's: one dash or two, --flag=value or --flag value.",
   flags: runFlags,
-  unsupported: UNSUPPORTED_FLAGS,
   footer: `
 Environment:
-  Every flag is also read from FLANNELD_NAME (--lease-file: FLANNELD_LEASE_FILE); the flag wins.
+  Every flag is also read from FLANNELD_NAME (--etcd-endpoints: FLANNELD_ETCD_ENDPOINTS); the flag
+  wins. Under systemd (Type=notify) READY=1 is sent once traffic can flow.
 
-Example (node 1, 10.168.0.2, of the two nodes in the documents):
+Examples (node 1, 10.168.0.2, of the two nodes in the documents):
+  etcdctl put /coreos.com/network/config '{"Network":"100.96.0.0/16","Backend":{"Type":"udp"}}'
+  flannelette run --etcd-endpoints=http://10.168.0.1:2379 --iface=eth0 --ip-masq
+  cat /run/flannel/subnet.env       # FLANNEL_SUBNET=100.96.1.1/24, for dockerd --bip and --mtu
+
+  Without etcd, for daemons of one machine:
   echo '{"version":1,"config":{"Network":"100.96.0.0/16","Backend":{"Type":"udp"}},"leases":{}}' > /srv/leases.json
   flannelette run --lease-file=/srv/leases.json --iface=eth0
-  cat /run/flannel/subnet.env       # FLANNEL_SUBNET=100.96.1.1/24, for dockerd --bip and --mtu
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM
-  1  the machine refused: no privilege, no device, port taken, store unreadable
+  1  the machine refused: no privilege, no device, port taken, store refuses; or the subnet was lost
+     and there is no other
   2  the input is wrong: flag, value or network configuration
 `,
   run: async (given, io) => {
@@ -136,7 +191,6 @@ Exit codes:
       io.out(`${packageVersion()}\n`);
       return ExitCode.ok;
     }
-    rejectUnsupportedEnvironment(runCommand, io.env);
     const options = daemonOptions(values);
     const log = createLogger({ verbosity: options.verbosity });
     const stop = new AbortController();
@@ -155,26 +209,44 @@ Exit codes:
 
 /** From flag values to what the daemon takes; the daemon validates the rest. */
 export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOptions {
-  if (values.leaseFile === undefined) {
-    throw inputError(
-      '--lease-file',
-      undefined,
-      'the path of the lease file, the only store so far (etcd and Kubernetes are not supported yet)',
-    );
-  }
   return {
-    leaseFile: values.leaseFile,
+    ...storeOptions(values),
     mode: values.mode,
     iface: values.iface,
+    ifaceRegex: values.ifaceRegex,
+    ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),
     ...(values.publicIp === undefined ? {} : { publicIp: values.publicIp }),
     subnetFile: values.subnetFile,
     healthzIp: values.healthzIp,
     healthzPort: values.healthzPort,
     ipMasq: values.ipMasq,
+    ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,
+    forwardRules: values.forwardRules,
+    firewallResyncSeconds: values.resync,
     sourceCheck: values.sourceCheck,
     verbosity: values.verbosity,
     leaseRenewMarginMinutes: values.renewMargin,
   };
+}
+
+/** The lease file if there is one, else etcd, which is flanneld's default. */
+function storeOptions(values: FlagValues<typeof runFlags>): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
+  const { leaseFile, etcdEndpoints } = values;
+  if (leaseFile !== undefined && etcdEndpoints === undefined) return { leaseFile };
+  const optional = {
+    caFile: values.etcdCaFile,
+    certFile: values.etcdCertFile,
+    keyFile: values.etcdKeyFile,
+    username: values.etcdUsername,
+    password: values.etcdPassword,
+  };
+  const given = Object.entries(optional).filter(([, value]) => value !== undefined);
+  const etcd = {
+    endpoints: etcdEndpoints?.split(',').map((text) => text.trim()) ?? ETCD_DEFAULTS.endpoints,
+    prefix: values.etcdPrefix,
+    ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
+  };
+  return leaseFile === undefined ? { etcd } : { leaseFile, etcd };
 }
 
 /** Aborts on SIGINT and SIGTERM; a second one, or a stop that takes too long, calls `giveUp`. */

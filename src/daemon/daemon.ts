@@ -1,20 +1,23 @@
 /**
  * One daemon, from its options to its end.
  *
- *   options -> external interface -> store -> network configuration (asked for each second)
- *     -> register the network: lease, device, route, socket
- *     -> status server -> follow the store -> first publication -> subnet.env -> ready
+ *   options -> status server -> external interface -> store -> network configuration (asked for each
+ *   second) -> register the network: lease, device, route, socket
+ *     -> follow the store -> first publication -> subnet.env -> ready
  *
  * Each step holds what it opened in a `finally`, so everything is closed in reverse order whether
- * the daemon is asked to stop or fails half-way; an aborted signal is a normal end. subnet.env stays, as flanneld's does:
- * the next start takes the subnet in it again. If the subnet is lost for good, only the network is
- * registered anew; server and store live on, and counters of the old one are kept.
+ * the daemon is asked to stop or fails half-way; an aborted signal is a normal end. subnet.env stays,
+ * as flanneld's does: the next start takes the subnet in it again.
+ *
+ * A network is registered anew when its subnet is lost for good and when the external interface is
+ * another one or has another MTU; server and store live on, and the counters of the old one are
+ * kept. A store that is away is waited for: what forwards goes on with the last known routes.
  */
 import { createBackend } from '../backend/registry.js';
 import type { Network } from '../backend/backend.js';
 import type { OpenDataPlane } from '../backend/supervisor.js';
 import { addCounters, retire } from '../backend/totals.js';
-import { firstHost, formatCidr, formatIpv4, type Cidr } from '../config/ipv4.js';
+import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import { parseNetworkConfig, type NetworkConfig } from '../config/network.js';
 import {
   hostInterfaces,
@@ -28,16 +31,19 @@ import { messageOf } from '../errors.js';
 import {
   readDefaultInterface,
   selectExternalInterface,
+  sourceAddressTo,
   type ExternalInterface,
 } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
-import { LeaseFileStore } from '../lease/file-store.js';
-import type { Lease, LeaseStore } from '../lease/store.js';
+import { watchExternalInterface } from '../host/watch-interface.js';
+import { isStoreAway } from '../lease/errors.js';
+import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
 import { statusSocketPath, validateDaemonOptions, type DaemonOptions } from './options.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
+import { openStore } from './open-store.js';
 import { describeStatus, type DaemonStatus } from './status.js';
 import { packageVersion } from './version.js';
 import { pause } from './wait.js';
@@ -48,6 +54,8 @@ export interface DaemonDependencies {
   readonly openDataPlane?: OpenDataPlane;
   readonly hostInterfaces?: () => readonly HostInterface[];
   readonly defaultInterface?: () => Promise<string | undefined>;
+  /** The local address the kernel would send from; for `--iface-can-reach`. */
+  readonly sourceAddressTo?: (destination: string) => Promise<Ipv4>;
   readonly probeKernel?: () => readonly KernelFeature[];
 }
 
@@ -56,13 +64,18 @@ export interface Readiness {
   readonly phase: string;
   readonly synced: boolean;
   readonly subnetFileWritten: boolean;
-  readonly store: { readonly ok: boolean; readonly error: string | null };
+  readonly store: {
+    readonly ok: boolean;
+    readonly error: string | null;
+    /** How old the knowledge in force is: 0 while the store is followed; null before there is any. */
+    readonly leasesAgeSeconds: number | null;
+  };
   readonly dataPlane: { readonly ok: boolean; readonly error: string | null };
   readonly [detail: string]: unknown;
 }
 
-const CONFIG_INTERVAL_MS = 1_000;
-const CONFIG_LOG_EVERY = 60;
+const STORE_INTERVAL_MS = 1_000;
+const STORE_LOG_EVERY = 60;
 const SUBNET_FILE_INTERVAL_MS = 2_000;
 const SUBNET_FILE_LOG_EVERY = 30;
 
@@ -74,6 +87,8 @@ export class Daemon {
   #phase = 'starting';
   #synced = false;
   #subnetFileWritten = false;
+  /** Why the store could not be asked last time; before a network follows it. */
+  #storeProblem: string | undefined;
   #features: readonly KernelFeature[] = [];
   #external: ExternalInterface | undefined;
   #store: LeaseStore | undefined;
@@ -95,17 +110,11 @@ export class Daemon {
   async run(signal: AbortSignal): Promise<void> {
     try {
       validateDaemonOptions(this.#options);
-      this.#external = await this.#chooseInterface();
-      this.#phase = 'opening the lease store';
-      const store = await this.#openStore();
+      const server = await this.#openServer();
       try {
-        this.#store = store;
-        const config = await this.#readConfig(store, signal);
-        this.#config = config;
-        this.#features = this.#probe();
-        await this.#serve(store, config, this.#external, signal);
+        await this.#runWithServer(signal);
       } finally {
-        await store.close();
+        await server.close();
       }
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -113,6 +122,23 @@ export class Daemon {
       this.#phase = 'stopped';
     }
     this.#log.info('stopped');
+  }
+
+  async #runWithServer(signal: AbortSignal): Promise<void> {
+    this.#phase = 'choosing the external interface';
+    this.#external = await this.#chooseInterface();
+    this.#logInterface(this.#external, 'external interface');
+    this.#phase = 'opening the lease store';
+    const store = await (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
+    try {
+      this.#store = store;
+      const config = await this.#readConfig(store, signal);
+      this.#config = config;
+      this.#features = this.#probe();
+      await this.#serve(store, config, this.#external, signal);
+    } finally {
+      await store.close();
+    }
   }
 
   /** The same JSON that /status gives. */
@@ -144,32 +170,40 @@ export class Daemon {
       phase: this.#phase,
       synced: this.#synced,
       subnetFileWritten: this.#subnetFileWritten,
-      store: health(this.#store !== undefined, state?.storeError),
+      store: {
+        ...health(this.#store !== undefined, state?.storeError ?? this.#storeProblem),
+        leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : null,
+      },
       dataPlane: health(state !== undefined, state?.dataPlaneError),
     };
   }
 
   async #chooseInterface(): Promise<ExternalInterface> {
-    this.#phase = 'choosing the external interface';
-    const { iface, publicIp } = this.#options;
-    const interfaces = (this.#dependencies.hostInterfaces ?? hostInterfaces)();
-    const defaultInterface = await (this.#dependencies.defaultInterface ?? readDefaultInterface)();
-    const external = selectExternalInterface(interfaces, {
-      iface,
-      defaultInterface,
-      ...(publicIp === undefined ? {} : { publicIp }),
+    const { iface, ifaceRegex, ifaceCanReach: destination, publicIp } = this.#options;
+    const dependencies = this.#dependencies;
+    const interfaces = (dependencies.hostInterfaces ?? hostInterfaces)();
+    const byFlag = iface.length > 0 || ifaceRegex.length > 0;
+    const canReach =
+      byFlag || destination === undefined
+        ? undefined
+        : {
+            destination,
+            source: await (dependencies.sourceAddressTo ?? sourceAddressTo)(destination),
+          };
+    const defaultInterface =
+      byFlag || canReach !== undefined
+        ? undefined
+        : await (dependencies.defaultInterface ?? readDefaultInterface)();
+    return selectExternalInterface(interfaces, {
+      ...{ iface, ifaceRegex, canReach, publicIp, defaultInterface },
     });
-    const { name, mtu } = external;
+  }
+
+  #logInterface({ name, address, publicIp, mtu }: ExternalInterface, message: string): void {
     this.#log.info(
-      {
-        interface: name,
-        address: formatIpv4(external.address),
-        publicIp: formatIpv4(external.publicIp),
-        mtu,
-      },
-      'external interface',
+      { interface: name, address: formatIpv4(address), publicIp: formatIpv4(publicIp), mtu },
+      message,
     );
-    return external;
   }
 
   /** Only told, never acted upon: a daemon must not fail for want of a probe. */
@@ -186,65 +220,81 @@ export class Daemon {
     }
   }
 
-  #openStore(): Promise<LeaseStore> {
-    const open =
-      this.#dependencies.openStore ??
-      ((options: DaemonOptions, log: Logger) => LeaseFileStore.open(options.leaseFile, { log }));
-    return open(this.#options, this.#log);
-  }
-
   async #readConfig(store: LeaseStore, signal: AbortSignal): Promise<NetworkConfig> {
     this.#phase = 'waiting for the network configuration';
     for (let attempt = 0; ; attempt += 1) {
-      const text = await store.readNetworkConfig(signal);
+      const text = await this.#untilAnswered(store, signal, () => store.readNetworkConfig(signal));
       if (text !== undefined) return parseNetworkConfig(text, `config in ${store.location}`);
-      if (attempt % CONFIG_LOG_EVERY === 0) {
+      if (attempt % STORE_LOG_EVERY === 0) {
         this.#log.warn({ store: store.location }, 'no network configuration yet; waiting for it');
       }
-      await pause(CONFIG_INTERVAL_MS, signal);
+      await pause(STORE_INTERVAL_MS, signal);
       signal.throwIfAborted();
     }
   }
 
-  /** Registers the network and follows it; again for as long as the subnet changes. */
+  /** Asks a store again each second for as long as it is away; any other error is the caller's. */
+  async #untilAnswered<T>(
+    store: LeaseStore,
+    signal: AbortSignal,
+    ask: () => Promise<T>,
+  ): Promise<T> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const answer = await ask();
+        this.#storeProblem = undefined;
+        return answer;
+      } catch (error) {
+        if (signal.aborted || !isStoreAway(error)) throw error;
+        this.#storeProblem = messageOf(error);
+        if (attempt % STORE_LOG_EVERY === 0) {
+          this.#log.warn(
+            { store: store.location, error: this.#storeProblem },
+            'the lease store is away; asking again',
+          );
+        }
+      }
+      await pause(STORE_INTERVAL_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  /** Registers the network and follows it; again whenever what it was registered with has changed. */
   async #serve(
     store: LeaseStore,
     config: NetworkConfig,
-    external: ExternalInterface,
+    first: ExternalInterface,
     signal: AbortSignal,
   ): Promise<void> {
     const { mode, sourceCheck, subnetFile } = this.#options;
+    let external = first;
+    let formerPublicIp: Ipv4 | undefined;
     let previousSubnet: Cidr | undefined = (await readSubnetEnv(subnetFile))?.subnet;
-    let server: StatusServer | undefined;
-    try {
-      for (;;) {
-        this.#phase = 'registering the network';
-        const context = { store, external, previousSubnet, log: this.#log };
-        const backend = createBackend(
-          config,
-          context,
-          { mode, sourceCheck },
-          this.#dependencies.openDataPlane,
-        );
-        const network = await backend.registerNetwork(config, signal);
-        this.#network = network;
-        let replacement: Lease | undefined;
-        try {
-          server ??= await this.#openServer();
-          replacement = await this.#follow(store, config, external, network, signal);
-        } finally {
-          network.close();
-          this.#retire(network);
-        }
-        if (replacement === undefined) return;
-        previousSubnet = replacement.subnet;
-        this.#log.warn(
-          { old: formatCidr(network.lease.subnet), new: formatCidr(replacement.subnet) },
-          'the subnet changed; registering the network again',
-        );
+    for (;;) {
+      this.#phase = 'registering the network';
+      const context = { store, external, previousSubnet, formerPublicIp, log: this.#log };
+      const backend = createBackend(
+        config,
+        context,
+        { mode, sourceCheck },
+        this.#dependencies.openDataPlane,
+      );
+      const network = await this.#untilAnswered(store, signal, () =>
+        backend.registerNetwork(config, signal),
+      );
+      this.#network = network;
+      let change: Change | undefined;
+      try {
+        change = await this.#follow(store, config, external, network, signal);
+      } finally {
+        network.close();
+        this.#retire(network);
       }
-    } finally {
-      await server?.close();
+      if (change === undefined) return;
+      previousSubnet = change.subnet ?? network.lease.subnet;
+      formerPublicIp = network.lease.attributes.publicIp;
+      external = change.external ?? external;
+      this.#external = external;
     }
   }
 
@@ -271,8 +321,8 @@ export class Daemon {
   }
 
   /**
-   * Runs one network with its lease kept. Resolves with the lease of another subnet when ours was
-   * lost, with `undefined` when the signal aborted.
+   * Runs one network with its lease kept. Resolves with what changed when it has to be registered
+   * anew, with `undefined` when the signal aborted.
    */
   async #follow(
     store: LeaseStore,
@@ -280,31 +330,61 @@ export class Daemon {
     external: ExternalInterface,
     network: Network,
     signal: AbortSignal,
-  ): Promise<Lease | undefined> {
+  ): Promise<Change | undefined> {
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
-    const attributes = { publicIp: external.publicIp };
     const running = network.run(both).then(() => undefined);
-    const keeping = keepLease(
+    const keeping = this.#keepLease(store, config, external, network, both);
+    const watching = this.#watchInterface(external, both);
+    const announcing = this.#announce(network, config, both);
+    try {
+      return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
+    } finally {
+      end.abort();
+      await Promise.allSettled([running, keeping, watching, announcing]);
+      this.#synced = false;
+      this.#subnetFileWritten = false;
+    }
+  }
+
+  async #keepLease(
+    store: LeaseStore,
+    config: NetworkConfig,
+    external: ExternalInterface,
+    network: Network,
+    signal: AbortSignal,
+  ): Promise<Change | undefined> {
+    const attributes = { publicIp: external.publicIp };
+    const lease = await keepLease(
       {
         store,
         network,
         marginMinutes: this.#options.leaseRenewMarginMinutes,
-        acquire: (wait) =>
-          store.acquireLease({ config, attributes, previousSubnet: network.lease.subnet }, wait),
+        acquire: (wait) => {
+          const request = { config, attributes, previousSubnet: network.lease.subnet };
+          return this.#untilAnswered(store, wait, () => store.acquireLease(request, wait));
+        },
         log: this.#log,
       },
-      both,
+      signal,
     );
-    const announcing = this.#announce(network, config, both);
-    try {
-      return await Promise.race([running, keeping, announcing.then(() => keeping)]);
-    } finally {
-      end.abort();
-      await Promise.allSettled([running, keeping, announcing]);
-      this.#synced = false;
-      this.#subnetFileWritten = false;
-    }
+    if (lease === undefined) return undefined;
+    this.#log.warn(
+      { old: formatCidr(network.lease.subnet), new: formatCidr(lease.subnet) },
+      'the subnet changed; registering the network again',
+    );
+    return { subnet: lease.subnet };
+  }
+
+  async #watchInterface(
+    current: ExternalInterface,
+    signal: AbortSignal,
+  ): Promise<Change | undefined> {
+    const choose = (): Promise<ExternalInterface> => this.#chooseInterface();
+    const external = await watchExternalInterface({ current, choose, log: this.#log }, signal);
+    if (external === undefined) return undefined;
+    this.#logInterface(external, 'the external interface changed; registering the network again');
+    return { external };
   }
 
   /** Writes subnet.env once traffic can flow; a full disk is waited out, forwarding goes on. */
@@ -379,9 +459,20 @@ export class Daemon {
       rejectedLeases: state?.rejected.length ?? 0,
       leaseExpiresAt: network?.lease.expiresAt,
       storeUp: state !== undefined && state.storeError === undefined,
+      leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       features: this.#features,
     };
   }
+}
+
+/** Why a network has to be registered anew. */
+interface Change {
+  readonly subnet?: Cidr;
+  readonly external?: ExternalInterface;
+}
+
+function leasesAge(asOf: number | undefined): number {
+  return asOf === undefined ? 0 : Math.max(0, Math.round((Date.now() - asOf) / 1000));
 }
 
 function health(

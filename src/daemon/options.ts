@@ -5,16 +5,23 @@
 import { isIP } from 'node:net';
 import { parseIpv4 } from '../config/ipv4.js';
 import { inputError } from '../errors.js';
+import { parseInterfaceRegex } from '../host/interface.js';
+import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/options.js';
 
 export type DaemonMode = 'basic' | 'batch';
 export const DAEMON_MODES: readonly DaemonMode[] = ['basic', 'batch'];
 
 export interface DaemonOptions {
-  /** Path of the lease file, the store this daemon uses. */
-  readonly leaseFile: string;
+  /** Path of the lease file; the store is this or `etcd`. */
+  readonly leaseFile?: string;
+  readonly etcd?: EtcdOptions;
   readonly mode: DaemonMode;
   /** Names or addresses of interfaces, tried in order; empty for the default route's. */
   readonly iface: readonly string[];
+  /** Regular expressions for names or addresses, tried in order after `iface`. */
+  readonly ifaceRegex: readonly string[];
+  /** Take the interface from which the kernel reaches this address; after the two above. */
+  readonly ifaceCanReach?: string;
   /** Address other hosts reach this one by, when NAT hides the interface's. */
   readonly publicIp?: string;
   /** Where subnet.env is written; the status socket is this path and `.sock`. */
@@ -22,8 +29,14 @@ export interface DaemonOptions {
   readonly healthzIp: string;
   /** TCP port of /healthz, /readyz, /metrics and /status; 0 serves the unix socket only. */
   readonly healthzPort: number;
-  /** Masquerading is not there yet: must be false. */
+  /** Masquerade what leaves the overlay's subnet for elsewhere. */
   readonly ipMasq: boolean;
+  /** Source ports of masqueraded traffic fully random, where iptables can. */
+  readonly ipMasqFullyRandom: boolean;
+  /** Accept the overlay's packets in the FORWARD chain. */
+  readonly forwardRules: boolean;
+  /** Seconds between checks of the firewall's rules. */
+  readonly firewallResyncSeconds: number;
   /** Accept datagrams only from the holder of the lease their inner source lies in. */
   readonly sourceCheck: boolean;
   /** flanneld's `-v`: 0 info, 1 debug, 2 and more trace. */
@@ -32,13 +45,17 @@ export interface DaemonOptions {
   readonly leaseRenewMarginMinutes: number;
 }
 
-export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile'> = {
+export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
   mode: 'batch',
   iface: [],
+  ifaceRegex: [],
   subnetFile: '/run/flannel/subnet.env',
   healthzIp: '0.0.0.0',
   healthzPort: 0,
   ipMasq: false,
+  ipMasqFullyRandom: true,
+  forwardRules: true,
+  firewallResyncSeconds: 5,
   sourceCheck: true,
   verbosity: 0,
   leaseRenewMarginMinutes: 60,
@@ -46,6 +63,9 @@ export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile'> = {
 
 /** A lease lives 24 h: a margin of a whole day would renew without end. */
 export const MAX_RENEW_MARGIN_MINUTES = 1439;
+
+/** A day: longer is a mistake, and setTimeout ends at 24 days. */
+export const MAX_RESYNC_SECONDS = 86_400;
 
 /** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -57,28 +77,28 @@ export function statusSocketPath(subnetFile: string): string {
 
 /** Throws an input error for the first option that cannot be. */
 export function validateDaemonOptions(options: DaemonOptions): void {
-  if (options.leaseFile === '') {
-    throw inputError('--lease-file', options.leaseFile, 'the path of the lease file');
-  }
+  checkStore(options);
   if (!DAEMON_MODES.includes(options.mode)) {
     throw inputError('--mode', options.mode, DAEMON_MODES.join(' or '));
   }
   if (options.iface.includes('')) {
     throw inputError('--iface', '', 'the name or IPv4 address of an interface');
   }
+  for (const expression of options.ifaceRegex) parseInterfaceRegex(expression);
+  if (options.ifaceCanReach !== undefined) parseIpv4('--iface-can-reach', options.ifaceCanReach);
   if (options.publicIp !== undefined) parseIpv4('--public-ip', options.publicIp);
   checkSubnetFile(options.subnetFile);
   if (isIP(options.healthzIp) === 0) {
     throw inputError('--healthz-ip', options.healthzIp, 'an IP address, e.g. 127.0.0.1');
   }
   checkRange('--healthz-port', options.healthzPort, 0, 65_535, 'a TCP port, 0 to turn it off');
-  if (options.ipMasq) {
-    throw inputError(
-      '--ip-masq',
-      options.ipMasq,
-      'false: masquerading is not supported yet by flannelette',
-    );
-  }
+  checkRange(
+    '--iptables-resync',
+    options.firewallResyncSeconds,
+    1,
+    MAX_RESYNC_SECONDS,
+    'seconds between checks of the firewall',
+  );
   checkRange(
     '--subnet-lease-renew-margin',
     options.leaseRenewMarginMinutes,
@@ -86,6 +106,19 @@ export function validateDaemonOptions(options: DaemonOptions): void {
     MAX_RENEW_MARGIN_MINUTES,
     'minutes',
   );
+}
+
+function checkStore({ leaseFile, etcd }: DaemonOptions): void {
+  if (leaseFile === '') {
+    throw inputError('--lease-file', leaseFile, 'the path of the lease file');
+  }
+  if (leaseFile !== undefined && etcd !== undefined) {
+    throw inputError('--lease-file', leaseFile, 'one store: a lease file or --etcd-endpoints');
+  }
+  if (etcd !== undefined) normalizeEtcdOptions(etcd);
+  else if (leaseFile === undefined) {
+    throw inputError('--lease-file', undefined, 'a store: a lease file or --etcd-endpoints');
+  }
 }
 
 /** Throws an input error when no status socket can lie beside this file. */

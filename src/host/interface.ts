@@ -1,10 +1,12 @@
 /**
  * Which interface carries the tunnel's datagrams, and the address peers send theirs to.
  *
- * The order is flanneld's: each `--iface` (a name or an IPv4 address) in turn, else the interface
- * of the default route. `--public-ip` replaces the advertised address only (NAT); the socket is
- * always bound to an address of the interface.
+ * The order is flanneld's: each `--iface` (a name or an IPv4 address) in turn, then each
+ * `--iface-regex`, else the interface from which `--iface-can-reach` is reached, else that of the
+ * default route. `--public-ip` replaces the advertised address only (NAT); the socket is always
+ * bound to an address of the interface.
  */
+import { createSocket } from 'node:dgram';
 import { readFile } from 'node:fs/promises';
 import {
   contains,
@@ -40,8 +42,12 @@ export interface ExternalInterface {
 export interface InterfaceChoice {
   /** `--iface`, in the order given: the first that matches is taken. */
   readonly iface: readonly string[];
+  /** `--iface-regex`, in the order given: names and addresses are looked at. */
+  readonly ifaceRegex?: readonly string[];
+  /** `--iface-can-reach` and the local address the kernel would reach it from, sourceAddressTo. */
+  readonly canReach?: { readonly destination: string; readonly source: Ipv4 } | undefined;
   /** `--public-ip`. */
-  readonly publicIp?: string;
+  readonly publicIp?: string | undefined;
   /** The default route's interface, see readDefaultInterface. */
   readonly defaultInterface: string | undefined;
 }
@@ -53,11 +59,44 @@ export function selectExternalInterface(
   interfaces: readonly HostInterfaceInfo[],
   choice: InterfaceChoice,
 ): ExternalInterface {
-  const chosen =
-    choice.iface.length === 0
-      ? byDefaultRoute(interfaces, choice.defaultInterface)
-      : byFlag(interfaces, choice.iface);
+  const chosen = choose(interfaces, choice);
   return { ...chosen, publicIp: publicIpOf(chosen, choice.publicIp) };
+}
+
+/** What makes two choices different to a tunnel: where it is bound, what it tells, what fits. */
+export function sameExternalInterface(a: ExternalInterface, b: ExternalInterface): boolean {
+  return (
+    a.name === b.name && a.address === b.address && a.publicIp === b.publicIp && a.mtu === b.mtu
+  );
+}
+
+/**
+ * The local address from which the kernel would send to `destination`: connecting a UDP socket
+ * looks the route up and sends nothing (udp(7)). Rejects with a system error when there is no route.
+ */
+export async function sourceAddressTo(destination: string): Promise<Ipv4> {
+  parseIpv4('--iface-can-reach', destination);
+  const socket = createSocket('udp4');
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject);
+      socket.connect(9, destination, resolve);
+    });
+    return parseIpv4('--iface-can-reach', socket.address().address);
+  } catch (error) {
+    const code = errnoOf(error);
+    throw systemError(
+      `--iface-can-reach: no route to ${destination} (${messageOf(error)}): choose with --iface`,
+      {
+        field: '--iface-can-reach',
+        value: destination,
+        cause: error,
+        ...(code === undefined ? {} : { code }),
+      },
+    );
+  } finally {
+    socket.close();
+  }
 }
 
 /**
@@ -100,7 +139,19 @@ export function parseDefaultInterface(text: string): string | undefined {
 
 type Found = Omit<ExternalInterface, 'publicIp'>;
 
-function byFlag(interfaces: readonly HostInterfaceInfo[], wanted: readonly string[]): Found {
+function choose(interfaces: readonly HostInterfaceInfo[], choice: InterfaceChoice): Found {
+  const { iface, ifaceRegex = [], canReach, defaultInterface } = choice;
+  const found = byFlag(interfaces, iface) ?? byRegex(interfaces, ifaceRegex);
+  if (found !== undefined) return found;
+  if (iface.length > 0 || ifaceRegex.length > 0) throw noMatch(interfaces, iface, ifaceRegex);
+  if (canReach !== undefined) return byReach(interfaces, canReach);
+  return byDefaultRoute(interfaces, defaultInterface);
+}
+
+function byFlag(
+  interfaces: readonly HostInterfaceInfo[],
+  wanted: readonly string[],
+): Found | undefined {
   for (const text of wanted) {
     const ip = tryParseIpv4(text);
     for (const candidate of interfaces) {
@@ -112,12 +163,65 @@ function byFlag(interfaces: readonly HostInterfaceInfo[], wanted: readonly strin
       if (matches && address !== undefined) return found(candidate, address);
     }
   }
-  const value = wanted.length === 1 ? wanted[0] : wanted;
-  throw inputError(
-    '--iface',
-    value,
-    `the name of an interface with an IPv4 address, or the address; there is ${list(interfaces)}`,
+  return undefined;
+}
+
+/** Like flanneld: an expression is held against each interface's first address, then its name. */
+function byRegex(
+  interfaces: readonly HostInterfaceInfo[],
+  expressions: readonly string[],
+): Found | undefined {
+  for (const expression of expressions) {
+    const regex = parseInterfaceRegex(expression);
+    const withAddress = interfaces.flatMap((candidate) => {
+      const address = addressOf(candidate);
+      return address === undefined ? [] : [{ candidate, address }];
+    });
+    const match =
+      withAddress.find(({ address }) => regex.test(formatIpv4(address))) ??
+      withAddress.find(({ candidate }) => regex.test(candidate.name));
+    if (match !== undefined) return found(match.candidate, match.address);
+  }
+  return undefined;
+}
+
+/** Throws an input error for what is no regular expression. */
+export function parseInterfaceRegex(expression: string): RegExp {
+  try {
+    return new RegExp(expression, 'u');
+  } catch (error) {
+    throw inputError('--iface-regex', expression, `a regular expression (${messageOf(error)})`);
+  }
+}
+
+function byReach(
+  interfaces: readonly HostInterfaceInfo[],
+  { destination, source }: NonNullable<InterfaceChoice['canReach']>,
+): Found {
+  const owner = interfaces.find(({ addresses }) =>
+    addresses.some(({ address }) => address === source),
   );
+  if (owner !== undefined) return found(owner, source);
+  throw systemError(
+    `--iface-can-reach: ${destination} is reached from ${formatIpv4(source)}, which no interface has; ` +
+      `there is ${list(interfaces)}`,
+    { field: '--iface-can-reach', value: destination },
+  );
+}
+
+function noMatch(
+  interfaces: readonly HostInterfaceInfo[],
+  iface: readonly string[],
+  expressions: readonly string[],
+): Error {
+  const [field, wanted] =
+    iface.length > 0 ? (['--iface', iface] as const) : (['--iface-regex', expressions] as const);
+  const value = wanted.length === 1 ? wanted[0] : wanted;
+  const expected =
+    field === '--iface'
+      ? 'the name of an interface with an IPv4 address, or the address'
+      : 'to match the name or address of an interface with an IPv4 address';
+  return inputError(field, value, `${expected}; there is ${list(interfaces)}`);
 }
 
 function byDefaultRoute(interfaces: readonly HostInterfaceInfo[], name: string | undefined): Found {

@@ -23,6 +23,8 @@ export interface MetricsSample {
   /** Milliseconds since the epoch; `undefined` for a reservation. */
   readonly leaseExpiresAt: number | undefined;
   readonly storeUp: boolean;
+  /** Seconds since the leases in force were known to be true; `undefined` before there are any. */
+  readonly leasesAgeSeconds: number | undefined;
   readonly features: readonly KernelFeature[];
 }
 
@@ -76,6 +78,11 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     new Gauge({ name: `flannelette_${name}`, help, registers });
   const ready = gauge('ready', '1 when routes are published and subnet.env is written.');
   const storeUp = gauge('store_up', '1 while the lease store can be followed.');
+  const leasesAge = new Gauge({
+    name: 'flannelette_leases_age_seconds',
+    help: 'Time since the leases in force were known to be true; 0 while the store is followed.',
+    registers,
+  });
   const dataPlaneUp = gauge('data_plane_up', '1 while a data plane is in service.');
   const restarts = new Counter({
     name: 'flannelette_data_plane_restarts_total',
@@ -99,6 +106,8 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
   const write = (sample: MetricsSample): void => {
     ready.set(Number(sample.ready));
     storeUp.set(Number(sample.storeUp));
+    if (sample.leasesAgeSeconds === undefined) leasesAge.remove();
+    else leasesAge.set(sample.leasesAgeSeconds);
     dataPlaneUp.set(Number(sample.dataPlaneUp));
     restarts.reset();
     restarts.inc(sample.dataPlaneRestarts);

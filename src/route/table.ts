@@ -104,6 +104,11 @@ export class RouteTable {
     return this.#remove(subnet);
   }
 
+  /** The route for exactly this subnet. */
+  get(subnet: Cidr): Route | undefined {
+    return this.#routes.get(subnet);
+  }
+
   /** The route of the longest prefix that contains `ip`. */
   lookup(ip: Ipv4): Route | undefined {
     return this.#routes.lookup(ip);

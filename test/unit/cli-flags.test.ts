@@ -1,12 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import {
-  environmentName,
   readArguments,
-  rejectUnsupportedEnvironment,
   resolveFlags,
 } from '../../src/cli/flags.js';
 import { nearest } from '../../src/cli/nearest.js';
-import { daemonOptions, runCommand, runFlags, UNSUPPORTED_FLAGS } from '../../src/cli/run.js';
+import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';
 
 function options(argv: readonly string[], env: Record<string, string> = {}) {
@@ -21,14 +19,79 @@ describe('run flags', () => {
       leaseFile: 'l',
       mode: 'batch',
       iface: [],
+      ifaceRegex: [],
       subnetFile: '/run/flannel/subnet.env',
       healthzIp: '0.0.0.0',
       healthzPort: 0,
       ipMasq: false,
+      ipMasqFullyRandom: true,
+      forwardRules: true,
+      firewallResyncSeconds: 5,
       sourceCheck: true,
       verbosity: 0,
       leaseRenewMarginMinutes: 60,
     });
+  });
+
+  it('takes etcd at its old and its new port unless told otherwise, as flanneld does', () => {
+    expect(options([])).toMatchObject({
+      etcd: {
+        endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+        prefix: '/coreos.com/network',
+      },
+    });
+    expect(options([])).not.toHaveProperty('leaseFile');
+    expect(options(['--lease-file=l'])).not.toHaveProperty('etcd');
+  });
+
+  it('takes every etcd flag', () => {
+    const flags = ['--etcd-endpoints=https://10.168.0.1:2379, https://10.168.0.9:2379'];
+    flags.push('--etcd-prefix=/my/net', '--etcd-cafile=ca', '--etcd-certfile=c');
+    flags.push('--etcd-keyfile=k', '--etcd-username=u', '--etcd-password=p');
+    expect(options(flags).etcd).toEqual({
+      endpoints: ['https://10.168.0.1:2379', 'https://10.168.0.9:2379'],
+      prefix: '/my/net',
+      caFile: 'ca',
+      certFile: 'c',
+      keyFile: 'k',
+      username: 'u',
+      password: 'p',
+    });
+  });
+
+  it('takes empty values of flanneld’s text flags for none', () => {
+    const empty = ['--etcd-cafile=', '--public-ip=', '--iface-can-reach=', '--etcd-endpoints='];
+    const parsed = options(['--lease-file=l', ...empty]);
+    expect(parsed).not.toHaveProperty('publicIp');
+    expect(parsed).not.toHaveProperty('ifaceCanReach');
+  });
+
+  it.each([
+    [['--etcd-endpoints=ftp://a'], '--etcd-endpoints: "ftp://a" is not valid'],
+    [['--etcd-endpoints=http://a/v2'], '--etcd-endpoints: "http://a/v2" is not valid'],
+    [['--etcd-endpoints=http://a,https://b'], 'expected all http or all https'],
+    [['--etcd-endpoints=,'], '--etcd-endpoints: "" is not valid'],
+    [['--etcd-prefix=/'], '--etcd-prefix: "/" is not valid'],
+    [['--etcd-cafile=ca'], '--etcd-cafile: "ca" is not valid: expected endpoints of https'],
+    [['--etcd-endpoints=https://a', '--etcd-certfile=c'], '--etcd-keyfile: (missing)'],
+    [['--etcd-endpoints=https://a', '--etcd-keyfile=c'], '--etcd-certfile: (missing)'],
+    [['--etcd-username=u'], '--etcd-password: (missing) is not valid'],
+    [['--etcd-password=p'], '--etcd-username: (missing) is not valid'],
+    [['--lease-file=l', '--etcd-endpoints=http://a'], 'expected one store'],
+    [['--lease-file=l', '--iface-regex=('], '--iface-regex: "(" is not valid'],
+    [['--lease-file=l', '--iface-can-reach=here'], '--iface-can-reach: "here" is not valid'],
+    [['--lease-file=l', '--iptables-resync=0'], '--iptables-resync: "0" is not valid'],
+    [['--kube-subnet-mgr'], '--kube-subnet-mgr: true is not valid: expected false: flannelette'],
+    [['--ip-blackhole-route=1'], '--ip-blackhole-route: true is not valid: expected false'],
+  ])('refuses %j by name', (argv, message) => {
+    expect(() => options(argv)).toThrow(message);
+  });
+
+  it('takes the rest of flanneld’s flags with their harmless values', () => {
+    const flags = ['--kube-subnet-mgr=false', '--kube-api-url=http://a', '--kubeconfig-file=f'];
+    flags.push('--kube-annotation-prefix=flannel.alpha.coreos.com', '--net-config-path=/etc/n');
+    flags.push('--set-node-network-unavailable', '--ip-blackhole-route=false');
+    expect(options(['--lease-file=l', ...flags])).toMatchObject({ leaseFile: 'l' });
   });
 
   it.each([
@@ -41,6 +104,12 @@ describe('run flags', () => {
     [['--v=1'], { verbosity: 1 }],
     [['--mode=basic'], { mode: 'basic' }],
     [['--mode=basic', '--mode=batch'], { mode: 'batch' }],
+    [['--ip-masq'], { ipMasq: true }],
+    [['--ip-masq-fully-random-disable'], { ipMasqFullyRandom: false }],
+    [['--iptables-forward-rules=false'], { forwardRules: false }],
+    [['--iptables-resync=30'], { firewallResyncSeconds: 30 }],
+    [['--iface-regex=eth[0-9]', '--iface-regex=^10\\.'], { ifaceRegex: ['eth[0-9]', '^10\\.'] }],
+    [['--iface-can-reach=10.168.0.3'], { ifaceCanReach: '10.168.0.3' }],
     [['--ip-masq=false'], { ipMasq: false }],
     [['--ip-masq=F'], { ipMasq: false }],
     [['--source-check=false'], { sourceCheck: false }],
@@ -68,7 +137,6 @@ describe('run flags', () => {
     [['--iface'], '--iface: (missing) is not valid: expected a value: --iface=<name|ip>'],
     [['--iface', '--mode=basic'], '--iface: (missing) is not valid'],
     [['--source-check=maybe'], '--source-check: "maybe" is not valid: expected true or false'],
-    [['--ip-masq'], '--ip-masq: true is not valid: expected false: masquerading is not supported'],
     [['eth0'], 'unexpected argument "eth0": flannelette run takes flags only'],
     [['--'], 'unexpected argument "--"'],
     [['---iface=eth0'], 'unexpected argument "---iface=eth0"'],
@@ -78,40 +146,19 @@ describe('run flags', () => {
     expect(attempt).toThrow(expect.objectContaining({ exitCode: 2 }) as Error);
   });
 
-  it('needs a lease file, and says that it is the only store', () => {
-    expect(() => options([])).toThrow(
-      '--lease-file: (missing) is not valid: expected the path of the lease file, the only store so far',
-    );
-  });
-
   it('names an unknown flag, what there is, and the nearest', () => {
     const refuse = (flag: string) => () => readArguments([flag], runCommand);
     expect(refuse('--foo=1')).toThrow(
-      /^unknown flag --foo: expected one of --lease-file, --mode, --iface, .*--help; see flannelette run --help$/,
+      /^unknown flag --foo: expected one of --etcd-endpoints, .*--lease-file, --mode, .*--help; see flannelette run --help$/,
     );
     expect(refuse('-ifcae')).toThrow('unknown flag --ifcae (did you mean --iface?)');
     expect(refuse('--subnetfile=x')).toThrow('(did you mean --subnet-file?)');
   });
 
-  it.each(UNSUPPORTED_FLAGS)('knows --%s of flanneld as not supported yet', (flag) => {
-    const message = `--${flag} is a flag of flanneld that is not supported yet`;
-    expect(() => readArguments([`--${flag}=x`], runCommand)).toThrow(message);
-    const name = environmentName(flag);
-    expect(() => {
-      rejectUnsupportedEnvironment(runCommand, { [name]: 'x' });
-    }).toThrow(`${name}: ${message}`);
-    expect(() => {
-      rejectUnsupportedEnvironment(runCommand, { [name]: '' });
-    }).not.toThrow();
-  });
-
   it('covers every flag of flanneld', () => {
     const flanneld =
       'etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface iface-regex iface-can-reach public-ip subnet-file subnet-lease-renew-margin ip-masq ip-masq-fully-random-disable kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file net-config-path set-node-network-unavailable healthz-ip healthz-port iptables-resync iptables-forward-rules ip-blackhole-route version v';
-    const ours = new Set([
-      ...UNSUPPORTED_FLAGS,
-      ...Object.values(runFlags).map(({ name }) => name),
-    ]);
+    const ours = new Set(Object.values(runFlags).map(({ name }) => name));
     expect(flanneld.split(' ').filter((name) => !ours.has(name))).toEqual([]);
   });
 });

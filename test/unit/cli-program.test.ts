@@ -50,7 +50,7 @@ describe('help', () => {
 
   it('of run tells of the environment and hides nothing but internals', async () => {
     const { out } = await run('run', '--help');
-    expect(out).toContain('FLANNELD_LEASE_FILE');
+    expect(out).toContain('FLANNELD_ETCD_ENDPOINTS');
     expect(out).toContain('--subnet-lease-renew-margin <minutes>');
     expect((await run('lab', '--help')).out).not.toContain('--inside');
   });
@@ -72,8 +72,8 @@ describe('mistakes are one line and exit code 2', () => {
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
     [['--bar'], 'unknown flag --bar: expected a command first'],
     [['help', 'rum'], 'rum'],
-    [['run'], '--lease-file: (missing)'],
-    [['run', '--foo'], 'unknown flag --foo: expected one of --lease-file'],
+    [['run', '--etcd-username=u'], '--etcd-password: (missing)'],
+    [['run', '--foo'], 'unknown flag --foo: expected one of --etcd-endpoints'],
     [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
     [['probe', 'x'], 'unexpected argument "x"'],
     [['lab', '--mode=fast'], '--mode: "fast" is not valid'],

@@ -241,7 +241,7 @@ describe('a daemon', () => {
 describe('a failed start leaves nothing behind', () => {
   it.each([
     ['no such interface', { iface: ['eth9'] }, '--iface'],
-    ['masquerading', { ipMasq: true }, '--ip-masq'],
+    ['bad resync', { firewallResyncSeconds: 0 }, '--iptables-resync'],
   ] as const)('%s', async (_name, more, field) => {
     const { start, planes, store } = setUp(more);
     await expect(start()).rejects.toMatchObject({ kind: 'input', field });
@@ -279,8 +279,7 @@ describe('a failed start leaves nothing behind', () => {
     await vi.waitFor(askDaemon);
     const second = setUp();
     await expect(second.start()).rejects.toThrow(`another daemon (pid ${process.pid}) answers on`);
-    expect(second.planes.opened).toHaveLength(1);
-    expect(second.planes.live()).toBe(0);
+    expect(second.planes.opened).toEqual([]);
     expect((await askDaemon()).pid).toBe(process.pid);
   });
 
@@ -315,7 +314,10 @@ describe('validateDaemonOptions', () => {
     [{ healthzPort: 65_536 }, '--healthz-port'],
     [{ leaseRenewMarginMinutes: 0 }, '--subnet-lease-renew-margin'],
     [{ leaseRenewMarginMinutes: 1440 }, '--subnet-lease-renew-margin'],
-    [{ ipMasq: true }, '--ip-masq'],
+    [{ firewallResyncSeconds: 86_401 }, '--iptables-resync'],
+    [{ etcd: { endpoints: ['http://a'], prefix: '/n' } }, '--lease-file'],
+    [{ ifaceRegex: ['['] }, '--iface-regex'],
+    [{ ifaceCanReach: 'x' }, '--iface-can-reach'],
   ])('refuses %o', (more, field) => {
     const check = () => {
       validateDaemonOptions({ ...options, ...more });

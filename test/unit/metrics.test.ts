@@ -41,6 +41,7 @@ function setUp(first: Partial<MetricsSample> = {}) {
     rejectedLeases: 1,
     leaseExpiresAt: 1_700_000_000_500,
     storeUp: true,
+    leasesAgeSeconds: 0,
     features: [
       { name: 'mmsg', available: true, since: '3.0', detail: '' },
       { name: 'udp-gro', available: false, since: '5.12', detail: '' },

@@ -1,0 +1,294 @@
+/**
+ * A store that starts without its store: what a remote store last said is kept beside subnet.env, and
+ * a daemon that restarts while the store is away forwards at once from that.
+ *
+ *   store answers within PATIENCE_MS:  its word counts, and is remembered
+ *   it does not, and something is remembered:  that counts, marked with its age, until it answers
+ *   nothing is remembered:  wait, as without this class
+ *
+ * Only a start is helped like this. Once the store has answered, its absence is told as it is: the
+ * routes in force stay, and a lease known to be lost is not taken back from memory.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { sameCidr, subnetKey } from '../config/ipv4.js';
+import { isSubnetInRange } from '../config/network.js';
+import { messageOf, systemError } from '../errors.js';
+import type { Logger } from '../log.js';
+import { isStoreAway, STORE_AWAY } from './errors.js';
+import { readRemembered, writeRemembered, type RememberedLeases } from './remembered-file.js';
+import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from './store.js';
+
+/** How long a start waits for the store before it goes by what is remembered. */
+const PATIENCE_MS = 2_000;
+/** A change is written this long after it, together with those that followed. */
+const SAVE_AFTER_MS = 5_000;
+/** Written this often even unchanged: so far may the age of the knowledge be off after a crash. */
+const REFRESH_MS = 300_000;
+
+export interface RememberingOptions {
+  readonly log: Logger;
+  readonly patienceMs?: number;
+  readonly saveAfterMs?: number;
+}
+
+export class RememberingStore implements LeaseStore {
+  readonly kind: string;
+  readonly location: string;
+  readonly #inner: LeaseStore;
+  readonly #path: string;
+  readonly #log: Logger;
+  readonly #patienceMs: number;
+  readonly #saveAfterMs: number;
+  readonly #remembered: RememberedLeases | undefined;
+
+  /** The store has answered something since the start. */
+  #answered = false;
+  #config: string | undefined;
+  #own: Lease | undefined;
+  readonly #leases = new Map<string, Lease>();
+  /** A snapshot of the store itself is in `#leases`. */
+  #complete = false;
+  /** While the store is followed what is known is true now; else since this moment. */
+  #trueUntil: number | undefined;
+  #saveTimer: NodeJS.Timeout | undefined;
+  #refreshTimer: NodeJS.Timeout | undefined;
+  #saving: Promise<void> = Promise.resolve();
+  #saveFailed = false;
+
+  private constructor(
+    inner: LeaseStore,
+    path: string,
+    remembered: RememberedLeases | undefined,
+    options: RememberingOptions,
+  ) {
+    this.kind = inner.kind;
+    this.location = inner.location;
+    this.#inner = inner;
+    this.#path = path;
+    this.#remembered = remembered;
+    this.#log = options.log;
+    this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
+    this.#saveAfterMs = options.saveAfterMs ?? SAVE_AFTER_MS;
+  }
+
+  /** Reads what is remembered at `path`; what makes no sense, or is of another store, is ignored. */
+  static async open(
+    inner: LeaseStore,
+    path: string,
+    options: RememberingOptions,
+  ): Promise<RememberingStore> {
+    let remembered: RememberedLeases | undefined;
+    try {
+      remembered = await readRemembered(path);
+    } catch (error) {
+      options.log.warn({ path, error: messageOf(error) }, 'no leases remembered');
+    }
+    if (remembered !== undefined && remembered.store !== inner.location) {
+      options.log.info({ path, store: remembered.store }, 'remembered leases of another store');
+      remembered = undefined;
+    }
+    return new RememberingStore(inner, path, remembered, options);
+  }
+
+  async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
+    const config = await this.#orRemembered(
+      (own) => this.#inner.readNetworkConfig(own),
+      this.#remembered?.config,
+      signal,
+    );
+    if (this.#answered) this.#config = config;
+    return config;
+  }
+
+  async acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    const { config, attributes, formerPublicIp } = request;
+    const own = this.#remembered?.own;
+    const holder = own?.attributes.publicIp;
+    const usable =
+      own !== undefined &&
+      (holder === attributes.publicIp || holder === formerPublicIp) &&
+      isSubnetInRange(config, own.subnet);
+    const lease = await this.#orRemembered(
+      (inner) => this.#inner.acquireLease(request, inner),
+      usable ? { ...own, attributes } : undefined,
+      signal,
+    );
+    this.#own = lease;
+    return lease;
+  }
+
+  async renewLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
+    const renewed = await this.#inner.renewLease(lease, signal);
+    this.#own = renewed;
+    this.#saveSoon();
+    return renewed;
+  }
+
+  async *watchLeases(outer: AbortSignal): AsyncIterable<LeaseEvent> {
+    const end = new AbortController();
+    const signal = AbortSignal.any([outer, end.signal]);
+    const events = this.#inner.watchLeases(signal)[Symbol.asyncIterator]();
+    // The daemon was told of a fault that the store itself has not told.
+    let toldAway = false;
+    let next = events.next();
+    try {
+      const remembered = this.#answered ? undefined : this.#remembered;
+      if (remembered !== undefined) {
+        const first = await Promise.race([next, delay(this.#patienceMs, 'late' as const, { ref: false })]);
+        const answered = first !== 'late' && (first.done === true || first.value.type === 'snapshot');
+        if (!answered) {
+          const { leases, asOf } = remembered;
+          yield { type: 'snapshot', leases, rejected: [], asOf };
+          if (first === 'late') {
+            toldAway = true;
+            yield { type: 'degraded', error: this.#late() };
+          }
+        }
+      }
+      for (;;) {
+        const { value: event, done } = await next;
+        if (done === true) return;
+        if (toldAway && event.type !== 'degraded') {
+          toldAway = false;
+          if (event.type !== 'recovered') yield { type: 'recovered' };
+        }
+        this.#learn(event);
+        if (!toldAway) yield event;
+        // From here on the store's own word counts, also about its faults.
+        toldAway = false;
+        next = events.next();
+      }
+    } finally {
+      end.abort();
+      await events.return?.();
+    }
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#saveTimer);
+    clearInterval(this.#refreshTimer);
+    this.#save();
+    await this.#saving;
+    await this.#inner.close();
+  }
+
+  /** The store's answer, or what is remembered when that takes too long at the start. */
+  async #orRemembered<T>(
+    ask: (signal: AbortSignal) => Promise<T>,
+    remembered: T | undefined,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const giveUp = new AbortController();
+    const answer = ask(AbortSignal.any([signal, giveUp.signal]));
+    if (remembered === undefined || this.#answered) {
+      const value = await answer;
+      this.#answered = true;
+      return value;
+    }
+    answer.catch(() => undefined);
+    const timer = new AbortController();
+    try {
+      const late = delay(this.#patienceMs, undefined, { signal: timer.signal }).then(() => {
+        throw this.#late();
+      });
+      late.catch(() => undefined);
+      const value = await Promise.race([answer, late]);
+      this.#answered = true;
+      return value;
+    } catch (error) {
+      if (signal.aborted || !isStoreAway(error)) throw error;
+      this.#log.warn(
+        { store: this.location, error: messageOf(error), asOf: this.#rememberedTime() },
+        'the lease store is away; going by what is remembered',
+      );
+      return remembered;
+    } finally {
+      timer.abort();
+      giveUp.abort();
+    }
+  }
+
+  #late(): Error {
+    return systemError(
+      `${this.location} has not answered within ${this.#patienceMs / 1000} s; routes are those of ${this.#rememberedTime()}`,
+      { code: STORE_AWAY },
+    );
+  }
+
+  #rememberedTime(): string {
+    return new Date(this.#remembered?.asOf ?? 0).toISOString();
+  }
+
+  #learn(event: LeaseEvent): void {
+    switch (event.type) {
+      case 'snapshot':
+        this.#answered = true;
+        this.#complete = true;
+        this.#trueUntil = undefined;
+        this.#leases.clear();
+        for (const lease of event.leases) this.#leases.set(subnetKey(lease.subnet), lease);
+        this.#refreshTimer ??= setInterval(() => {
+          this.#save();
+        }, REFRESH_MS).unref();
+        break;
+      case 'put':
+        this.#leases.set(subnetKey(event.lease.subnet), event.lease);
+        break;
+      case 'delete':
+        this.#leases.delete(subnetKey(event.subnet));
+        break;
+      case 'degraded':
+        this.#trueUntil ??= Date.now();
+        break;
+      case 'recovered':
+        this.#trueUntil = undefined;
+        break;
+      default:
+        return;
+    }
+    this.#saveSoon();
+  }
+
+  #saveSoon(): void {
+    this.#saveTimer ??= setTimeout(() => {
+      this.#saveTimer = undefined;
+      this.#save();
+    }, this.#saveAfterMs).unref();
+  }
+
+  /** One after another; never rejects. */
+  #save(): void {
+    // The lease was acquired before the configuration is asked for again: both or nothing.
+    const config = this.#config ?? this.#remembered?.config;
+    if (!this.#complete || config === undefined) return;
+    this.#saving = this.#saving.then(async () => {
+      try {
+        await writeRemembered(this.#path, {
+          store: this.location,
+          asOf: this.#trueUntil ?? Date.now(),
+          config,
+          own: this.#ownEntry(),
+          leases: [...this.#leases.values()],
+        });
+        if (this.#saveFailed) this.#log.info({ path: this.#path }, 'leases are kept again');
+        this.#saveFailed = false;
+      } catch (error) {
+        if (!this.#saveFailed) {
+          this.#log.warn(
+            { error: messageOf(error) },
+            'the last known leases are not kept: a restart without the store would not forward',
+          );
+        }
+        this.#saveFailed = true;
+      }
+    });
+  }
+
+  #ownEntry(): Lease | undefined {
+    const own = this.#own;
+    if (own === undefined) return undefined;
+    const stored = this.#leases.get(subnetKey(own.subnet));
+    const ours = stored !== undefined && stored.attributes.publicIp === own.attributes.publicIp;
+    return ours && sameCidr(stored.subnet, own.subnet) ? own : undefined;
+  }
+}
