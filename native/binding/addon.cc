@@ -6,6 +6,7 @@
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
 #include "sys/interfaces.h"
+#include "sys/notify.h"
 #include "sys/probe.h"
 
 namespace flannelette {
@@ -61,6 +62,16 @@ Napi::Value interfaces(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value notify_manager(const Napi::CallbackInfo& info) {
+  std::string path;
+  std::string message;
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message))
+    return info.Env().Undefined();
+  if (const Status refused = notify(path, message); refused.has_value())
+    to_js_error(info.Env(), *refused).ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Freed by the hook: finalizers of wraps that run later find their engine closed.
   auto* environment = new Environment();
@@ -72,6 +83,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineWrap::define(env, &environment->engines));
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("interfaces", Napi::Function::New(env, interfaces));
+  exports.Set("notify", Napi::Function::New(env, notify_manager));
   return exports;
 }
 

@@ -43,14 +43,7 @@ bool read_subnet(const Napi::Object& from, const char* network, const char* pref
 }
 
 bool read_string(const Napi::Object& from, const char* field, std::string& out) {
-  const Napi::Value value = from.Get(field);
-  if (value.IsString()) {
-    out = value.As<Napi::String>().Utf8Value();
-    return true;
-  }
-  Napi::TypeError::New(from.Env(), std::string(field) + ": expected a string")
-      .ThrowAsJavaScriptException();
-  return false;
+  return read_text(from.Get(field), field, out);
 }
 
 bool read_mode(const Napi::Object& from, Mode& out) {
@@ -79,6 +72,16 @@ Napi::Error to_js_error(Napi::Env env, const Error& error) {
   out.Set("errno", Napi::Number::New(env, error.number));
   out.Set("syscall", Napi::String::New(env, error.operation));
   return out;
+}
+
+bool read_text(const Napi::Value& value, const char* name, std::string& out) {
+  if (value.IsString()) {
+    out = value.As<Napi::String>().Utf8Value();
+    return true;
+  }
+  Napi::TypeError::New(value.Env(), std::string(name) + ": expected a string")
+      .ThrowAsJavaScriptException();
+  return false;
 }
 
 bool read_options(const Napi::Value& value, EngineOptions& out) {

@@ -17,6 +17,9 @@ namespace flannelette {
 // A JavaScript Error with `code` (errno name), `errno` (positive) and `syscall`.
 Napi::Error to_js_error(Napi::Env env, const Error& error);
 
+// Throws a TypeError that names the argument and returns false when the value is no string.
+bool read_text(const Napi::Value& value, const char* name, std::string& out);
+
 // Throws a TypeError or RangeError that names the field and returns false when it does not fit.
 bool read_options(const Napi::Value& value, EngineOptions& out);
 bool read_routes(const Napi::Value& value, std::vector<Route>& out);

@@ -11,6 +11,8 @@ import { nearest } from './nearest.js';
 
 export interface Flag<T> {
   readonly name: string;
+  /** One letter that means the same, as getopts(1) takes it: `-c -i` or `-ci`. */
+  readonly short?: string;
   /** `<path>`; for a boolean, which needs no value, undefined. */
   readonly placeholder: string | undefined;
   readonly help: string;
@@ -35,6 +37,7 @@ export type FlagValues<F extends Flags> = {
 export type GivenFlags = ReadonlyMap<string, readonly [string, ...string[]]>;
 
 interface Common {
+  readonly short?: string;
   readonly placeholder?: string;
   /** An empty value counts as none, as for Go's string flags. */
   readonly emptyIsUnset?: boolean;
@@ -171,9 +174,14 @@ export interface Grammar {
 /** Reads a command's arguments. Throws an input error that names the flag. */
 export function readArguments(argv: readonly string[], grammar: Grammar): GivenFlags {
   const given = new Map<string, [string, ...string[]]>();
-  const byName = new Map(Object.values(grammar.flags).map((flag) => [flag.name, flag]));
-  for (let index = 0; index < argv.length; index += 1) {
-    const argument = argv[index] ?? '';
+  const byName = new Map<string, Flag<unknown>>();
+  for (const flag of Object.values(grammar.flags)) {
+    byName.set(flag.name, flag);
+    if (flag.short !== undefined) byName.set(flag.short, flag);
+  }
+  const words = argv.flatMap((argument) => splitLetters(argument, byName));
+  for (let index = 0; index < words.length; index += 1) {
+    const argument = words[index] ?? '';
     const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(argument);
     if (match?.[1] === undefined) {
       throw usageError(
@@ -188,7 +196,7 @@ export function readArguments(argv: readonly string[], grammar: Grammar): GivenF
     if (value === undefined && flag.placeholder === undefined) value = 'true';
     if (value === undefined) {
       index += 1;
-      value = argv[index];
+      value = words[index];
       if (value === undefined || value.startsWith('--')) {
         throw inputError(text, undefined, `a value: ${text}=<${flag.placeholder}>`);
       }
@@ -198,6 +206,18 @@ export function readArguments(argv: readonly string[], grammar: Grammar): GivenF
     else values.push(value);
   }
   return given;
+}
+
+/** `-ick` as `-i -c -k` when it is no name and each is a flag's letter, all but the last boolean. */
+function splitLetters(argument: string, byName: ReadonlyMap<string, Flag<unknown>>): string[] {
+  const letters = /^-([A-Za-z]{2,})$/.exec(argument)?.[1];
+  if (letters === undefined || byName.has(letters)) return [argument];
+  const known = [...letters].every((letter, index) => {
+    const flag = byName.get(letter);
+    const last = index === letters.length - 1;
+    return flag?.short === letter && (last || flag.placeholder === undefined);
+  });
+  return known ? [...letters].map((letter) => `-${letter}`) : [argument];
 }
 
 /** Values of every flag: command line, else environment, else default. */

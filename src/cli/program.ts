@@ -6,6 +6,7 @@ import { Command as Program, CommanderError, Option } from 'commander';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import type { Command } from './command.js';
+import { dockerOptsCommand } from './docker-opts.js';
 import { flagText, readArguments, usageError, type Flag } from './flags.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab.js';
@@ -14,7 +15,13 @@ import { probeCommand } from './probe.js';
 import { runCommand } from './run.js';
 import { statusCommand } from './status.js';
 
-const COMMANDS: readonly Command[] = [runCommand, labCommand, probeCommand, statusCommand];
+const COMMANDS: readonly Command[] = [
+  runCommand,
+  labCommand,
+  probeCommand,
+  statusCommand,
+  dockerOptsCommand,
+];
 
 /** Runs a command line (without node and script) and returns how the process is to end. */
 export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode> {
@@ -128,7 +135,8 @@ function configure(program: Program, io: CliIo): void {
 
 function helpOption(flag: Flag<unknown>): Option {
   const value = flag.placeholder === undefined ? '' : ` <${flag.placeholder}>`;
-  const option = new Option(`${flagText(flag.name)}${value}`, flag.help);
+  const short = flag.short === undefined ? '' : `-${flag.short}, `;
+  const option = new Option(`${short}${flagText(flag.name)}${value}`, flag.help);
   if (flag.shownDefault !== undefined && flag.shownDefault !== 'false') {
     option.default(flag.fallback, flag.shownDefault);
   }

@@ -108,6 +108,14 @@ export function hostInterfaces(): readonly HostInterface[] {
   return native().interfaces();
 }
 
+/**
+ * Sends lines `NAME=VALUE` to the service manager listening on `path`, the value of NOTIFY_SOCKET.
+ * Never waits; throws an Error with `code` (errno name) when the datagram could not be sent.
+ */
+export function notifyManager(path: string, message: string): void {
+  native().notify(path, message);
+}
+
 function explain(error: unknown, options: DataPlaneOptions): Error {
   const code = errnoOf(error);
   const syscall = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';

@@ -107,6 +107,11 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
+  /**
+   * Sends one datagram to a service manager (sd_notify(3)). `path` is absolute or `@abstract`, at
+   * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
+   */
+  notify(path: string, message: string): void;
 }
 
 let loaded: NativeAddon | undefined;

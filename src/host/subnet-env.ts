@@ -1,15 +1,14 @@
 /**
  * The hand-over to Docker and CNI: a shell-readable file with this host's subnet and MTU.
  *
- * The format is flanneld's to the byte. The file is written beside its place and renamed over it, so
- * a reader sees the old or the new one, never half. It stays when the daemon ends, and tells the
- * next run which subnet this host had.
+ * The format is flanneld's to the byte, and a reader never sees half of it. The file stays when the
+ * daemon ends, and tells the next run which subnet this host had.
  */
-import { mkdir, open, readFile, rename, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { firstHost, formatCidr, formatIpv4, parseCidr } from '../config/ipv4.js';
 import type { Cidr } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { replaceFile } from './atomic-file.js';
 
 export interface SubnetEnv {
   readonly network: Cidr;
@@ -19,9 +18,6 @@ export interface SubnetEnv {
   readonly mtu: number;
   readonly ipMasq: boolean;
 }
-
-const DIRECTORY_MODE = 0o755;
-const FILE_MODE = 0o644;
 
 export function formatSubnetEnv(env: SubnetEnv): string {
   return [
@@ -35,24 +31,9 @@ export function formatSubnetEnv(env: SubnetEnv): string {
 
 /** Throws a system error naming the path and errno; no temporary file is left then. */
 export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void> {
-  // A fixed name, as flanneld's: what a killed run left is written over, not added to.
-  const temporary = join(dirname(path), `.${basename(path)}`);
-  let opened = false;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: DIRECTORY_MODE });
-    const file = await open(temporary, 'w', FILE_MODE);
-    opened = true;
-    try {
-      await file.chmod(FILE_MODE);
-      await file.writeFile(formatSubnetEnv(env));
-      // A full disk may speak only now; and the name must not outlive the content in a crash.
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await replaceFile(path, formatSubnetEnv(env));
   } catch (error) {
-    if (opened) await unlink(temporary).catch(() => undefined);
     const code = errnoOf(error);
     throw systemError(`cannot write the subnet file ${path} (${messageOf(error)})`, {
       ...(code === undefined ? {} : { code }),

@@ -28,13 +28,21 @@ describe('help', () => {
     async (flag) => {
       const { code, out, err } = await run(flag);
       expect([code, err]).toEqual([0, '']);
-      for (const text of ['run', 'lab', 'probe', 'status', '100.96.1.0/24', 'Exit codes:']) {
+      for (const text of [
+        'run',
+        'lab',
+        'probe',
+        'status',
+        'docker-opts',
+        '100.96.1.0/24',
+        'Exit codes:',
+      ]) {
         expect(out).toContain(text);
       }
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status'])(
+  it.each(['run', 'lab', 'probe', 'status', 'docker-opts'])(
     'of %s is complete and fits a terminal',
     async (name) => {
       const { code, out } = await run(name, '--help');
@@ -66,7 +74,7 @@ describe('the version', () => {
 
 describe('mistakes are one line and exit code 2', () => {
   it.each([
-    [[], 'no command: expected one of run, lab, probe, status'],
+    [[], 'no command: expected one of run, lab, probe, status, docker-opts'],
     [['rum'], 'unknown command "rum" (did you mean run?)'],
     [['--iface=eth0'], '--iface is a flag of a command: flannelette run --iface=eth0'],
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],

@@ -1,0 +1,38 @@
+#include "sys/notify.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+#include "sys/owned_fd.h"
+
+namespace flannelette {
+
+Status notify(const std::string& socket_path, std::string_view message) {
+  const bool abstract = socket_path.starts_with('@');
+  if (!abstract && !socket_path.starts_with('/'))
+    return Error{EAFNOSUPPORT, "NOTIFY_SOCKET", socket_path};
+  if (socket_path.find('\0') != std::string::npos)
+    return Error{EINVAL, "NOTIFY_SOCKET", socket_path.c_str()};
+
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  // A path ends with a NUL that the address includes; an abstract name is as long as it is.
+  const size_t bytes = socket_path.size() + (abstract ? 0 : 1);
+  if (bytes > sizeof(to.sun_path)) return Error{ENAMETOOLONG, "NOTIFY_SOCKET", socket_path};
+  std::memcpy(to.sun_path, socket_path.data(), socket_path.size());
+  if (abstract) to.sun_path[0] = '\0';
+
+  const OwnedFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return Error{errno, "socket UNIX", ""};
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + bytes);
+  if (::sendto(fd.get(), message.data(), message.size(), MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&to), length) < 0)
+    return Error{errno, "sendto", socket_path};
+  return std::nullopt;
+}
+
+}  // namespace flannelette

@@ -1,0 +1,21 @@
+// Words to the service manager that started this process: the datagram of sd_notify(3), without
+// libsystemd.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace flannelette {
+
+// Sends `message` (lines NAME=VALUE) as one datagram to `socket_path`, the value of NOTIFY_SOCKET:
+// an absolute path, or `@name` in the abstract namespace (unix(7)). Never waits and raises no
+// SIGPIPE; nothing is sent in part.
+//
+// Errors: EAFNOSUPPORT for any other form of address (`vsock:` of systemd 254 among them), EINVAL
+// for a NUL in it, ENAMETOOLONG past sun_path's 108 bytes (107 and a NUL for a path), EAGAIN when
+// the manager's queue is full, ENOENT or ECONNREFUSED when nobody listens, EMSGSIZE.
+Status notify(const std::string& socket_path, std::string_view message);
+
+}  // namespace flannelette
