@@ -26,6 +26,8 @@ const TEST_PACKAGES = {
   'clang-format-14': 'clang-format-14',
   'clang-tidy-14': 'clang-tidy-14',
   traceroute: 'traceroute',
+  iptables: 'iptables',
+  nft: 'nftables',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {
