@@ -102,26 +102,31 @@ function masqueradeRules(plan: FirewallPlan, rule: Rule): readonly string[] {
 
 export const NFT_TABLE = 'flannel-ipv4';
 
-/** A base chain of ours in nftables. */
-export interface NftChain {
-  readonly name: string;
-  readonly comment: string;
-  /** `type T hook H priority P`, P as nft(8) prints it. */
-  readonly hook: string;
-  /** As nft 1.0 prints them; any nft reads them. */
-  readonly rules: readonly string[];
+/**
+ * Our table of nftables with the wanted chains, in the order flanneld makes them: what `nft list
+ * table` of nft 1.0 prints, which is also input for `nft -f`.
+ */
+export function nftTable(plan: FirewallPlan): string {
+  const chains = [
+    ...(plan.masquerade ? [postroutingChain(plan)] : []),
+    ...(plan.forward ? [forwardChain(plan)] : []),
+  ];
+  return `table ip ${NFT_TABLE} {
+\tcomment "rules for ${NFT_TABLE}"
+${chains.join('\n\n')}
+}
+`;
 }
 
-/** Our chains of nftables, only the wanted ones, in the order flanneld makes them. */
-export function nftChains(plan: FirewallPlan): readonly NftChain[] {
+function postroutingChain(plan: FirewallPlan): string {
   const network = formatCidr(plan.network);
   const subnet = formatCidr(plan.subnet);
   const masquerade = plan.randomFully ? 'masquerade fully-random' : 'masquerade';
-  const postrouting: NftChain = {
-    name: 'postrtg',
-    comment: 'chain to manage traffic masquerading by flannel',
-    hook: 'type nat hook postrouting priority srcnat',
-    rules: [
+  return nftChain(
+    'postrtg',
+    'chain to manage traffic masquerading by flannel',
+    'type nat hook postrouting priority srcnat',
+    [
       'meta mark 0x00004000 return',
       `ip saddr ${subnet} ip daddr ${network} return`,
       `ip saddr ${network} ip daddr ${subnet} return`,
@@ -129,12 +134,20 @@ export function nftChains(plan: FirewallPlan): readonly NftChain[] {
       `ip saddr ${network} ip daddr != ${MULTICAST} ${masquerade}`,
       `ip saddr != ${network} ip daddr ${network} ${masquerade}`,
     ],
-  };
-  const forward: NftChain = {
-    name: 'forward',
-    comment: 'chain to accept flannel traffic',
-    hook: 'type filter hook forward priority filter',
-    rules: [`ip saddr ${network} accept`, `ip daddr ${network} accept`],
-  };
-  return [...(plan.masquerade ? [postrouting] : []), ...(plan.forward ? [forward] : [])];
+  );
+}
+
+function forwardChain(plan: FirewallPlan): string {
+  const network = formatCidr(plan.network);
+  return nftChain(
+    'forward',
+    'chain to accept flannel traffic',
+    'type filter hook forward priority filter',
+    [`ip saddr ${network} accept`, `ip daddr ${network} accept`],
+  );
+}
+
+function nftChain(name: string, comment: string, hook: string, rules: readonly string[]): string {
+  const body = [`comment "${comment}"`, `${hook}; policy accept;`, ...rules];
+  return [`\tchain ${name} {`, ...body.map((line) => `\t\t${line}`), '\t}'].join('\n');
 }
