@@ -7,7 +7,6 @@
  * Other programs flush tables (a firewall's reload, an operator); what they took is put back at
  * the next resync. On abort the rules stay, as flanneld's do: containers outlive the daemon.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Firewall } from './interface.js';
@@ -15,13 +14,15 @@ import { isEmptyPlan, type FirewallPlan } from './rules.js';
 
 /** Milliseconds between two log lines while applying keeps failing. */
 const REMINDER_MS = 60_000;
+/** A longer timeout would fire at once (Node, setTimeout). */
+const LONGEST_MS = 2 ** 31 - 1;
 
 export interface FirewallKeeperOptions {
   readonly firewall: Firewall;
   /** The firewall of the other kind: rules of an earlier run are removed from it, once. */
   readonly other: Firewall;
   readonly plan: FirewallPlan;
-  /** Seconds from the end of one check to the next. */
+  /** Seconds from the end of one check to the next, at least 1. */
   readonly resyncSeconds: number;
   readonly log: Logger;
 }
@@ -56,7 +57,10 @@ export class FirewallKeeper {
     return this.#repairs;
   }
 
-  /** Calls the listener whenever `inPlace`, `error` or `repairs` changed; returns how to stop it. */
+  /**
+   * Calls the listener whenever `inPlace`, `error` or `repairs` changed; returns how to stop it.
+   * It must not throw.
+   */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -65,14 +69,11 @@ export class FirewallKeeper {
   /** Resolves when aborted, a program that runs then is ended; never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     await this.#cleanOther(signal);
+    const pauseMs = Math.min(Math.max(this.#options.resyncSeconds, 1) * 1_000, LONGEST_MS);
     let applied = false;
     while (!signal.aborted) {
       applied = (await this.#apply(applied, signal)) || applied;
-      try {
-        await delay(this.#options.resyncSeconds * 1_000, undefined, { signal });
-      } catch {
-        return;
-      }
+      if (!signal.aborted) await pause(pauseMs, signal);
     }
   }
 
@@ -127,4 +128,17 @@ export class FirewallKeeper {
     this.#repairs = repairs;
     if (!same) for (const listener of [...this.#listeners]) listener();
   }
+}
+
+/** Resolves after `ms` or at once when the signal aborts. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener('abort', end);
+  });
 }
