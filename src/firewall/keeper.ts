@@ -82,9 +82,7 @@ export class FirewallKeeper {
     try {
       await other.clean(signal);
     } catch (error) {
-      const reason = messageOf(error);
-      if (!signal.aborted)
-        log.debug({ firewall: other.kind, reason }, 'other firewall not cleaned');
+      log.debug({ firewall: other.kind, reason: messageOf(error) }, 'other firewall not cleaned');
     }
   }
 
