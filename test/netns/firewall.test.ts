@@ -2,7 +2,7 @@
  * The firewall's rules in a kernel: a network namespace of its own per test, the machine's iptables
  * and nft run in it by the module's command prefix.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -15,7 +15,7 @@ import {
   type FirewallPlan,
 } from '../../src/firewall/firewall.js';
 import { nftTable } from '../../src/firewall/rules.js';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
+import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { silentLogger } from '../../src/log.js';
 import { requireIsolation } from '../support/test-lab.js';
 
@@ -284,6 +284,63 @@ describe('iptables of another release', () => {
     await expect(behind([]).apply(PLAN)).rejects.toThrow(
       'chain FLANNEL-POSTRTG of table nat is not as it was just made',
     );
+  });
+});
+
+describe('legacy iptables', () => {
+  let directory = '';
+  let behind: string[];
+  beforeEach(async ({ skip }) => {
+    const probe = inNamespace(NAMESPACE, ['iptables-legacy', '-n', '-L']);
+    const { code, stderr } = await run(probe, { accept: [0, 1, 2, 3, 127] });
+    skip(code !== 0, `no legacy iptables here: ${stderr}`);
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-legacy-'));
+    for (const name of ['iptables', 'iptables-save', 'iptables-restore']) {
+      const legacy = name.replace('iptables', 'iptables-legacy');
+      await symlink(`/usr/sbin/${legacy}`, join(directory, name));
+    }
+    behind = ['env', `PATH=${directory}:/usr/sbin:/usr/bin:/bin`];
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+  const create = () => createFirewall('iptables', silentLogger(), [...PREFIX, ...behind]);
+  const tables = async () => (await within(...behind, 'iptables-save')).replaceAll(/^#.*\n/gm, '');
+
+  // Tables are printed in the order they were loaded.
+  const complete = (text: string) => text === NAT + FILTER || text === FILTER + NAT;
+
+  it('has the same rules, and loads no table just to look', async () => {
+    expect(await create().apply(NOTHING)).toBe(false);
+    expect(await create().apply({ ...PLAN, masquerade: false })).toBe(true);
+    expect(await tables()).toBe(FILTER);
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await tables()).toSatisfy(complete);
+    await within(...behind, 'iptables', '-F', 'FLANNEL-FWD');
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await create().apply(PLAN)).toBe(false);
+    expect(await tables()).toSatisfy(complete);
+    await create().clean();
+    expect(await tables()).not.toMatch(/flannel/i);
+  });
+
+  it('waits for the lock of another iptables, and says who has it when it takes too long', async () => {
+    const hold = (seconds: number) =>
+      new Program(['flock', '/run/xtables.lock', 'sh', '-c', `echo held; sleep ${seconds}`]);
+    const held = async (holder: Program) =>
+      waitFor('the lock', 5_000, () => (holder.stdout === '' ? undefined : true));
+    const short = hold(1);
+    await held(short);
+    expect(await create().apply(PLAN)).toBe(true);
+    await short.stop();
+    await within(...behind, 'iptables', '-F', 'FLANNEL-FWD');
+    const long = hold(8);
+    await held(long);
+    await expect(create().apply(PLAN)).rejects.toThrow('xtables lock');
+    // Not taken for a machine without --random-fully.
+    await long.ended;
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await tables()).toSatisfy(complete);
   });
 });
 
