@@ -7,6 +7,7 @@
  * Other programs flush tables (a firewall's reload, an operator); what they took is put back at
  * the next resync. On abort the rules stay, as flanneld's do: containers outlive the daemon.
  */
+import { formatCidr } from '../config/ipv4.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Firewall } from './interface.js';
@@ -93,7 +94,7 @@ export class FirewallKeeper {
     try {
       const changed = await firewall.apply(plan, signal);
       if (this.#error !== undefined) log.info(fields, 'firewall works again');
-      if (!again) log.info({ ...fields, changed }, 'firewall rules in place');
+      if (!again) log.info({ ...fields, changed, plan: words(plan) }, 'firewall rules in place');
       if (again && changed) {
         log.warn(
           { ...fields, repairs: this.#repairs + 1 },
@@ -126,6 +127,10 @@ export class FirewallKeeper {
     this.#repairs = repairs;
     if (!same) for (const listener of [...this.#listeners]) listener();
   }
+}
+
+function words({ network, subnet, masquerade, forward }: FirewallPlan): object {
+  return { network: formatCidr(network), subnet: formatCidr(subnet), masquerade, forward };
 }
 
 /** Resolves after `ms` or at once when the signal aborts. */

@@ -11,11 +11,12 @@
  *     outside N -> N       MASQUERADE   this host or its clients to a container elsewhere
  *
  * Forwarding: what comes from N or goes to N is accepted, whatever FORWARD's policy (Docker's: DROP).
+ * With nftables that ends our own chain only: a chain of another table may still drop the packet.
  *
  * Both notations are exactly flanneld's (v0.28, pkg/trafficmngr), so that a node changes over in
- * either direction without a rule being rewritten. flanneld's nftables rules differ from its iptables rules
- * in two ways that are kept: the whole mark is compared, and the third RETURN is "outside P -> N",
- * which leaves the last rule nothing to do.
+ * either direction without a rule being rewritten. In nftables flanneld compares the whole mark, and
+ * its last RETURN is "outside P -> N", which leaves the last MASQUERADE nothing to do: a client
+ * outside keeps its address all the way to a container elsewhere. That is kept, too.
  */
 import { formatCidr, type Cidr } from '../config/ipv4.js';
 
