@@ -1,6 +1,6 @@
 /**
  * Which layer of the TypeScript may use which (docs/architecture.md).
- *   cli -> {lab, daemon} -> {backend, metrics, lease, config, host, route} -> {errors, log}
+ *   cli -> {lab, daemon} -> {backend, metrics, lease, config, host, route, firewall} -> {errors, log}
  */
 const forbid = (name, from, to, comment) => ({ name, severity: 'error', comment, from, to });
 
@@ -33,7 +33,7 @@ module.exports = {
     ),
     forbid(
       'daemon-over-layers',
-      { path: '^src/(backend|metrics|lease|config|host|route|dataplane)/' },
+      { path: '^src/(backend|metrics|lease|config|host|route|firewall|dataplane)/' },
       { path: '^src/daemon/' },
       'the daemon joins the layers, they do not know it',
     ),
@@ -42,6 +42,12 @@ module.exports = {
       { path: '^src/(lease|route|host|config)/' },
       { path: '^src/(backend|metrics|dataplane)/' },
       'store, routes, host and configuration know no device',
+    ),
+    forbid(
+      'firewall-alone',
+      { path: '^src/firewall/' },
+      { path: '^src/', pathNot: '^src/(firewall|config)/|^src/(errors|log)\\.ts$' },
+      'the firewall knows no backend, metrics, data plane, lease or daemon',
     ),
     forbid(
       'config-lowest',

@@ -28,6 +28,8 @@ const TEST_PACKAGES = {
   etcd: 'etcd-server',
   openssl: 'openssl',
   traceroute: 'traceroute',
+  iptables: 'iptables',
+  nft: 'nftables',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

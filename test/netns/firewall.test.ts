@@ -1,0 +1,528 @@
+/**
+ * The firewall's rules in a kernel: a network namespace of its own per test, the machine's iptables
+ * and nft run in it by the module's command prefix.
+ */
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseCidr } from '../../src/config/ipv4.js';
+import {
+  createFirewall,
+  FirewallKeeper,
+  type Firewall,
+  type FirewallPlan,
+} from '../../src/firewall/firewall.js';
+import { nftTable } from '../../src/firewall/rules.js';
+import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
+import { silentLogger } from '../../src/log.js';
+import { requireIsolation } from '../support/test-lab.js';
+
+const NAMESPACE = 'firewall';
+const PREFIX = inNamespace(NAMESPACE, []);
+const PLAN: FirewallPlan = {
+  network: parseCidr('network', '100.96.0.0/16'),
+  subnet: parseCidr('subnet', '100.96.1.0/24'),
+  masquerade: true,
+  forward: true,
+  randomFully: true,
+};
+const NOTHING: FirewallPlan = { ...PLAN, masquerade: false, forward: false };
+
+/** As flanneld v0.28 leaves them, by iptables-save. */
+const MASQ_JUMP = '-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG';
+const FORWARD_JUMP = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD';
+const NAT = `*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:FLANNEL-POSTRTG - [0:0]
+${MASQ_JUMP}
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 100.96.1.0/24 -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 100.96.0.0/16 -d 100.96.1.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d 100.96.1.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 100.96.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+COMMIT
+`;
+const FILTER = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:FLANNEL-FWD - [0:0]
+${FORWARD_JUMP}
+-A FLANNEL-FWD -s 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -d 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+`;
+/** As flanneld v0.28 leaves it, by nft 1.0. */
+const NFT = `table ip flannel-ipv4 {
+	comment "rules for flannel-ipv4"
+	chain postrtg {
+		comment "chain to manage traffic masquerading by flannel"
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark 0x00004000 return
+		ip saddr 100.96.1.0/24 ip daddr 100.96.0.0/16 return
+		ip saddr 100.96.0.0/16 ip daddr 100.96.1.0/24 return
+		ip saddr != 100.96.1.0/24 ip daddr 100.96.0.0/16 return
+		ip saddr 100.96.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 100.96.0.0/16 ip daddr 100.96.0.0/16 masquerade fully-random
+	}
+
+	chain forward {
+		comment "chain to accept flannel traffic"
+		type filter hook forward priority filter; policy accept;
+		ip saddr 100.96.0.0/16 accept
+		ip daddr 100.96.0.0/16 accept
+	}
+}
+`;
+
+const within = async (...argv: string[]): Promise<string> =>
+  (await run(inNamespace(NAMESPACE, argv))).stdout;
+
+/** A table as iptables-save prints it, without the lines that have a date. */
+async function saved(table: string): Promise<string> {
+  const text = await within('iptables-save', '-t', table);
+  return text.replaceAll(/^#.*\n/gm, '');
+}
+const nftRules = () => within('nft', 'list', 'ruleset');
+const iptables = (command: string) => within('iptables', ...command.split(' '));
+
+beforeEach(async () => {
+  await requireIsolation();
+  await run(['ip', 'netns', 'add', NAMESPACE]);
+});
+afterEach(async () => {
+  await run(['ip', 'netns', 'delete', NAMESPACE]);
+});
+
+describe('iptables', () => {
+  let firewall: Firewall;
+  beforeEach(() => {
+    firewall = createFirewall('iptables', silentLogger(), PREFIX);
+  });
+
+  it('has the rules of flanneld, and a second apply changes nothing', async () => {
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await saved('nat')).toBe(NAT);
+    expect(await saved('filter')).toBe(FILTER);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    // A new process, with nothing remembered.
+    expect(await createFirewall('iptables', silentLogger(), PREFIX).apply(PLAN)).toBe(false);
+  });
+
+  it('masquerades without --random-fully when not asked for', async () => {
+    await firewall.apply(PLAN);
+    expect(await firewall.apply({ ...PLAN, randomFully: false })).toBe(true);
+    expect(await saved('nat')).toBe(NAT.replaceAll(' --random-fully', ''));
+  });
+
+  it('leaves the nat table alone when not masquerading', async () => {
+    expect(await firewall.apply({ ...PLAN, masquerade: false })).toBe(true);
+    expect(await nftRules()).not.toContain('table ip nat');
+    expect(await saved('filter')).toBe(FILTER);
+  });
+
+  it('removes what an earlier run left and is not wanted any more', async () => {
+    await firewall.apply(PLAN);
+    expect(await firewall.apply({ ...PLAN, masquerade: false })).toBe(true);
+    expect(await saved('nat')).not.toMatch(/flannel/i);
+    expect(await saved('filter')).toBe(FILTER);
+    expect(await firewall.apply(NOTHING)).toBe(true);
+    expect(await saved('filter')).not.toMatch(/flannel/i);
+    expect(await firewall.apply(NOTHING)).toBe(false);
+  });
+
+  it.each([
+    ['a rule deleted', '-t nat -D FLANNEL-POSTRTG 3'],
+    ['a rule inserted', '-t nat -I FLANNEL-POSTRTG 2 -j ACCEPT'],
+    ['a chain flushed', '-t nat -F FLANNEL-POSTRTG'],
+    ['another chain flushed', '-F FLANNEL-FWD'],
+    ['a jump deleted with all of its chain', '-t nat -F POSTROUTING'],
+    ['a whole table flushed', '-t filter -F'],
+  ])('is repaired: %s', async (_what, command) => {
+    await firewall.apply(PLAN);
+    await iptables(command);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await saved('nat')).toBe(NAT);
+    expect(await saved('filter')).toBe(FILTER);
+  });
+
+  it('is repaired: a jump there three times', async () => {
+    await firewall.apply(PLAN);
+    const restore = inNamespace(NAMESPACE, ['iptables-restore', '--noflush']);
+    await run(restore, { input: `*nat\n${MASQ_JUMP}\n${MASQ_JUMP}\nCOMMIT\n` });
+    expect((await saved('nat')).split(MASQ_JUMP)).toHaveLength(4);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await saved('nat')).toBe(NAT);
+  });
+
+  it.each([
+    ['subnet', { subnet: parseCidr('subnet', '100.96.77.0/24') }],
+    [
+      'network',
+      {
+        network: parseCidr('network', '10.244.0.0/16'),
+        subnet: parseCidr('subnet', '10.244.3.0/24'),
+      },
+    ],
+  ])('is made anew when the %s changed, with nothing of the old left', async (_what, change) => {
+    const plan = { ...PLAN, ...change };
+    await firewall.apply(PLAN);
+    expect(await createFirewall('iptables', silentLogger(), PREFIX).apply(plan)).toBe(true);
+    const nat = await saved('nat');
+    expect(nat.split(MASQ_JUMP)).toHaveLength(2);
+    expect(nat).not.toContain('100.96.1.0');
+    await firewall.apply(PLAN);
+    expect(await saved('nat')).toBe(NAT);
+    expect(await saved('filter')).toBe(FILTER);
+  });
+
+  it('leaves the rules of others as they are, and their order', async () => {
+    const others = [
+      '-P FORWARD DROP',
+      '-N DOCKER',
+      '-A DOCKER -d 172.17.0.2/32 -j ACCEPT',
+      '-A FORWARD -o docker0 -j DOCKER',
+      '-t nat -A POSTROUTING -s 172.17.0.0/16 -j MASQUERADE',
+      '-t nat -N FLANNEL-POSTRTG2',
+      '-t nat -A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8080',
+      '-t mangle -A FORWARD -p tcp -m tcp --syn -j TCPMSS --set-mss 1300',
+    ];
+    for (const command of others) await iptables(command);
+    const tables = async () => Promise.all(['nat', 'filter', 'mangle'].map(saved));
+    const before = await tables();
+    expect(before.join('')).toContain('-A FORWARD -o docker0 -j DOCKER');
+    await firewall.apply(PLAN);
+    await iptables('-t nat -F FLANNEL-POSTRTG');
+    await firewall.apply(PLAN);
+    const own = /^(-A |:)FLANNEL-(POSTRTG|FWD) .*\n|^-A .*-j FLANNEL-(POSTRTG|FWD)\n/gm;
+    expect((await tables()).map((text) => text.replaceAll(own, ''))).toEqual(before);
+    await firewall.clean();
+    expect(await tables()).toEqual(before);
+  });
+
+  it('keeps a chain that another rule leads to, but empty', async () => {
+    await firewall.apply(PLAN);
+    await iptables('-A INPUT -i eth9 -j FLANNEL-FWD');
+    expect(await firewall.apply(NOTHING)).toBe(true);
+    expect(await saved('filter')).toContain(
+      ':FLANNEL-FWD - [0:0]\n-A INPUT -i eth9 -j FLANNEL-FWD',
+    );
+    expect(await firewall.apply(NOTHING)).toBe(false);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await saved('filter')).toContain(`-j FLANNEL-FWD\n${FORWARD_JUMP}\n`);
+  });
+});
+
+describe('iptables of another release', () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-iptables-'));
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true });
+  });
+
+  /** A program that comes before the machine's own of this name. */
+  async function stand(name: string, script: string): Promise<void> {
+    await writeFile(join(directory, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  }
+  function behind(warnings: string[]): Firewall {
+    const log = pino({}, { write: (line: string) => warnings.push(line) });
+    return createFirewall('iptables', log, [
+      ...PREFIX,
+      'env',
+      `PATH=${directory}:/usr/sbin:/usr/bin:/bin`,
+    ]);
+  }
+
+  it('before 1.6.2 gets neither --random-fully nor --wait, said once', async () => {
+    await stand('iptables', 'echo iptables v1.6.1');
+    await stand(
+      'iptables-restore',
+      'case "$*" in *--wait*) exit 2;; esac; exec /usr/sbin/iptables-restore "$@"',
+    );
+    const warnings: string[] = [];
+    const firewall = behind(warnings);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    expect(await saved('nat')).toBe(NAT.replaceAll(' --random-fully', ''));
+    expect(warnings).toHaveLength(1);
+  });
+
+  it('that refuses --random-fully gets the rules without it, said once', async () => {
+    await stand(
+      'iptables-restore',
+      'input=$(cat); case "$input" in *random-fully*) echo unknown option >&2; exit 2;; esac\n' +
+        'echo "$input" | /usr/sbin/iptables-restore "$@"',
+    );
+    const warnings: string[] = [];
+    const firewall = behind(warnings);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    expect(await saved('nat')).toBe(NAT.replaceAll(' --random-fully', ''));
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toContain('unknown option');
+  });
+
+  it('that prints our rules in other words is not repaired again and again', async () => {
+    await stand('iptables-save', '/usr/sbin/iptables-save "$@" | sed s@0x4000/0x4000@0x4000@');
+    const firewall = behind([]);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    await iptables('-t nat -D FLANNEL-POSTRTG 1');
+    expect(await firewall.apply(PLAN)).toBe(true);
+  });
+
+  it('whose restore does nothing is an error', async () => {
+    await stand('iptables-restore', 'cat > /dev/null');
+    await expect(behind([]).apply(PLAN)).rejects.toThrow(
+      'chain FLANNEL-POSTRTG of table nat is not as it was just made',
+    );
+  });
+});
+
+describe('legacy iptables', () => {
+  let directory = '';
+  let behind: string[];
+  beforeEach(async ({ skip }) => {
+    const probe = inNamespace(NAMESPACE, ['iptables-legacy', '-n', '-L']);
+    const { code, stderr } = await run(probe, { accept: [0, 1, 2, 3, 127] });
+    skip(code !== 0, `no legacy iptables here: ${stderr}`);
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-legacy-'));
+    for (const name of ['iptables', 'iptables-save', 'iptables-restore']) {
+      const legacy = name.replace('iptables', 'iptables-legacy');
+      await symlink(`/usr/sbin/${legacy}`, join(directory, name));
+    }
+    behind = ['env', `PATH=${directory}:/usr/sbin:/usr/bin:/bin`];
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+  const create = () => createFirewall('iptables', silentLogger(), [...PREFIX, ...behind]);
+  const tables = async () => (await within(...behind, 'iptables-save')).replaceAll(/^#.*\n/gm, '');
+
+  // Tables are printed in the order they were loaded.
+  const complete = (text: string) => text === NAT + FILTER || text === FILTER + NAT;
+
+  it('has the same rules, and loads no table just to look', async () => {
+    expect(await create().apply(NOTHING)).toBe(false);
+    expect(await create().apply({ ...PLAN, masquerade: false })).toBe(true);
+    expect(await tables()).toBe(FILTER);
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await tables()).toSatisfy(complete);
+    await within(...behind, 'iptables', '-F', 'FLANNEL-FWD');
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await create().apply(PLAN)).toBe(false);
+    expect(await tables()).toSatisfy(complete);
+    await create().clean();
+    expect(await tables()).not.toMatch(/flannel/i);
+  });
+
+  it('waits for the lock of another iptables, and says who has it when it takes too long', async () => {
+    const hold = (seconds: number) =>
+      new Program(['flock', '/run/xtables.lock', 'sh', '-c', `echo held; sleep ${seconds}`]);
+    const held = async (holder: Program) =>
+      waitFor('the lock', 5_000, () => (holder.stdout === '' ? undefined : true));
+    const short = hold(1);
+    await held(short);
+    expect(await create().apply(PLAN)).toBe(true);
+    await short.stop();
+    await within(...behind, 'iptables', '-F', 'FLANNEL-FWD');
+    const long = hold(8);
+    await held(long);
+    await expect(create().apply(PLAN)).rejects.toThrow('xtables lock');
+    // Not taken for a machine without --random-fully.
+    await long.ended;
+    expect(await create().apply(PLAN)).toBe(true);
+    expect(await tables()).toSatisfy(complete);
+  });
+});
+
+describe('nftables', () => {
+  let firewall: Firewall;
+  beforeEach(() => {
+    firewall = createFirewall('nftables', silentLogger(), PREFIX);
+  });
+
+  it('has the table of flanneld, and a second apply changes nothing', async () => {
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await nftRules()).toBe(NFT);
+    expect(nftTable(PLAN)).toBe(NFT);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    expect(await createFirewall('nftables', silentLogger(), PREFIX).apply(PLAN)).toBe(false);
+  });
+
+  it.each([
+    ['masquerading only', { forward: false }],
+    ['forwarding only', { masquerade: false }],
+    ['not fully-random', { randomFully: false }],
+    ['another subnet', { subnet: parseCidr('subnet', '100.96.77.0/24') }],
+  ])('is made anew for another plan: %s', async (_what, change) => {
+    await firewall.apply(PLAN);
+    expect(await firewall.apply({ ...PLAN, ...change })).toBe(true);
+    expect(await nftRules()).toBe(nftTable({ ...PLAN, ...change }));
+    expect(await firewall.apply({ ...PLAN, ...change })).toBe(false);
+  });
+
+  it.each([
+    ['the chain flushed', 'flush chain ip flannel-ipv4 forward'],
+    ['a rule inserted', 'insert rule ip flannel-ipv4 postrtg accept'],
+    ['a chain more', 'add chain ip flannel-ipv4 extra'],
+    ['the table flushed', 'flush table ip flannel-ipv4'],
+    ['the table deleted', 'delete table ip flannel-ipv4'],
+    ['the ruleset flushed', 'flush ruleset'],
+  ])('is repaired: %s', async (_what, command) => {
+    await firewall.apply(PLAN);
+    await within('nft', ...command.split(' '));
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await nftRules()).toBe(NFT);
+  });
+
+  it('leaves the tables of others as they are', async () => {
+    const others =
+      'table ip docker {\n\tchain forward {\n\t\tip saddr 172.17.0.0/16 drop\n\t}\n}\n';
+    await run(inNamespace(NAMESPACE, ['nft', '-f', '-']), { input: others });
+    await firewall.apply(PLAN);
+    expect(await nftRules()).toBe(others + NFT);
+    await firewall.clean();
+    expect(await nftRules()).toBe(others);
+    await firewall.clean();
+  });
+
+  it('is removed by an empty plan', async () => {
+    await firewall.apply(PLAN);
+    expect(await firewall.apply(NOTHING)).toBe(true);
+    expect(await nftRules()).toBe('');
+    expect(await firewall.apply(NOTHING)).toBe(false);
+  });
+
+  it('works without what the machine refuses, said once', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'flannelette-nft-'));
+    const script =
+      '#!/bin/sh\ncase "$1" in list) exec /usr/sbin/nft "$@";; esac\ninput=$(cat)\n' +
+      'case "$input" in *comment*|*fully-random*) echo syntax error >&2; exit 1;; esac\n' +
+      'echo "$input" | /usr/sbin/nft "$@"\n';
+    await writeFile(join(directory, 'nft'), script, { mode: 0o755 });
+    const warnings: string[] = [];
+    const old = createFirewall('nftables', pino({}, { write: (line) => warnings.push(line) }), [
+      ...PREFIX,
+      'env',
+      `PATH=${directory}:/usr/bin:/bin`,
+    ]);
+    try {
+      expect(await old.apply(PLAN)).toBe(true);
+      expect(await old.apply(PLAN)).toBe(false);
+      const plain = NFT.replaceAll(' fully-random', '').replaceAll(/^\t+comment .*\n/gm, '');
+      expect(await nftRules()).toBe(plain);
+      await within('nft', 'flush', 'ruleset');
+      expect(await old.apply(PLAN)).toBe(true);
+      expect(warnings).toHaveLength(1);
+      expect(warnings[0]).toContain('syntax error');
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+});
+
+describe('the keeper', () => {
+  let stop: AbortController;
+  let running: Promise<void>[];
+  beforeEach(() => {
+    stop = new AbortController();
+    running = [];
+  });
+  afterEach(async () => {
+    stop.abort();
+    await Promise.all(running);
+  });
+
+  function keep(kind: 'iptables' | 'nftables', prefix = PREFIX, plan = PLAN): FirewallKeeper {
+    const log = silentLogger();
+    const keeper = new FirewallKeeper({
+      firewall: createFirewall(kind, log, prefix),
+      other: createFirewall(kind === 'iptables' ? 'nftables' : 'iptables', log, prefix),
+      plan,
+      resyncSeconds: 1,
+      log,
+    });
+    running.push(keeper.run(stop.signal));
+    return keeper;
+  }
+  const until = (what: string, probe: () => boolean) =>
+    waitFor(what, 5_000, () => (probe() ? true : undefined));
+
+  it('puts back what others take, counts it, and leaves the rules on exit', async () => {
+    const keeper = keep('iptables');
+    await until('rules', () => keeper.inPlace);
+    expect(await saved('nat')).toBe(NAT);
+    await iptables('-t nat -D FLANNEL-POSTRTG 3');
+    await until('a repair', () => keeper.repairs === 1);
+    await iptables('-F FLANNEL-FWD');
+    await until('another repair', () => keeper.repairs === 2);
+    stop.abort();
+    await Promise.all(running);
+    expect(await saved('nat')).toBe(NAT);
+    expect(await saved('filter')).toBe(FILTER);
+  });
+
+  it('changes from iptables to nftables and back, each time cleaning the other', async () => {
+    for (const kind of ['iptables', 'nftables', 'iptables'] as const) {
+      stop = new AbortController();
+      const keeper = keep(kind);
+      await until(`rules of ${kind}`, () => keeper.inPlace);
+      expect((await nftRules()).includes('flannel-ipv4')).toBe(kind === 'nftables');
+      expect((await saved('nat')).includes('FLANNEL-POSTRTG')).toBe(kind === 'iptables');
+      expect((await saved('filter')).includes('FLANNEL-FWD')).toBe(kind === 'iptables');
+      stop.abort();
+      await Promise.all(running);
+    }
+  });
+
+  it.each(['iptables', 'nftables'] as const)(
+    'waits for %s to be installed and says which package has it',
+    async (kind) => {
+      const directory = await mkdtemp(join(tmpdir(), 'flannelette-path-'));
+      try {
+        const hidden = [...PREFIX, '/usr/bin/env', `PATH=${directory}`];
+        const keeper = keep(kind, hidden);
+        await until('an error', () => keeper.error !== undefined);
+        expect(keeper.error).toMatch(
+          new RegExp(`is not installed: install the Debian package ${kind}$`),
+        );
+        expect(keeper.inPlace).toBe(false);
+        for (const program of ['iptables', 'iptables-save', 'iptables-restore', 'nft']) {
+          const script = `#!/bin/sh\nexec /usr/sbin/${program} "$@"\n`;
+          await writeFile(join(directory, program), script, { mode: 0o755 });
+        }
+        await until('rules', () => keeper.inPlace);
+        expect(keeper.error).toBeUndefined();
+        expect(keeper.repairs).toBe(0);
+      } finally {
+        stop.abort();
+        await Promise.all(running);
+        await rm(directory, { recursive: true });
+      }
+    },
+  );
+
+  it.each(['iptables', 'nftables'] as const)(
+    'needs no %s when there is nothing to put in place',
+    async (kind) => {
+      const keeper = keep(kind, [...PREFIX, '/usr/bin/env', 'PATH=/nowhere'], NOTHING);
+      const done = await createFirewall(kind, silentLogger(), [
+        ...PREFIX,
+        '/usr/bin/env',
+        'PATH=/nowhere',
+      ]).apply(NOTHING);
+      expect(done).toBe(false);
+      expect(keeper.inPlace).toBe(true);
+      expect(keeper.error).toBeUndefined();
+    },
+  );
+});
