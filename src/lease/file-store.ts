@@ -18,12 +18,7 @@ import type { Logger } from '../log.js';
 import { allocateSubnet } from './allocate.js';
 import { sameLease } from './attributes.js';
 import { leaseLost } from './errors.js';
-import {
-  serializeDocument,
-  withLease,
-  withoutLeases,
-  type LeaseDocument,
-} from './file-format.js';
+import { serializeDocument, withLease, withoutLeases, type LeaseDocument } from './file-format.js';
 import { withFileLock } from './file-lock.js';
 import { FileObserver } from './file-observer.js';
 import {
