@@ -26,7 +26,7 @@ export const labCommand: Command = {
   name: 'lab',
   summary: 'build the example network on this machine and send real traffic through it',
   description:
-    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes\nabout 20 s. Everything is removed at the end, also when killed; the interfaces, routes and firewall\nof this machine are not touched.',
+    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes about 20 s.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
   flags,
   footer: `
 The network:

@@ -116,7 +116,7 @@ export function explainKept(pid: number, store: StoreKind): string {
     ...hosts,
     'To enter it from another terminal:',
     ...plans.flatMap(({ host, container }) => [enter(host), enter(container)]),
-    'The leases, seen from any host:',
+    'The leases, once inside:',
     leases[store],
     '',
   ].join('\n');
