@@ -230,9 +230,7 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
 }
 
 /** The lease file if there is one, else etcd, which is flanneld's default. */
-function storeOptions(
-  values: FlagValues<typeof runFlags>,
-): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
+function storeOptions(values: FlagValues<typeof runFlags>): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
   const { leaseFile, etcdEndpoints } = values;
   if (leaseFile !== undefined && etcdEndpoints === undefined) return { leaseFile };
   const optional = {

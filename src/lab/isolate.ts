@@ -45,7 +45,8 @@ const SBIN = ['/usr/sbin', '/sbin'];
 export function isolationCommand(argv: readonly string[]): string[] {
   const enter = ['unshare', '--kill-child=KILL', '--fork'];
   const fresh = ['--pid', '--mount-proc', '--net', '--mount'];
-  const mountRun = ['sh', '-c', 'mount -t tmpfs lab /run && exec "$@"', 'sh'];
+  // -n: mount(8) would else make /run/mount for its notes, in the machine's /run.
+  const mountRun = ['sh', '-c', 'mount -n -t tmpfs lab /run && exec "$@"', 'sh'];
   const nested =
     process.getuid?.() === 0
       ? [...enter, ...fresh, '--', ...mountRun]

@@ -53,7 +53,7 @@ describe('with root', () => {
     const refused = await run([...without, ...LAB, '--store=etcd'], { accept: [1] });
     expect(refused.stdout).toBe('');
     expect(refused.stderr.trim()).toBe(
-      'flannelette: the lab needs programs that are not installed: etcd (Debian package etcd-server)',
+      'the lab needs programs that are not installed: etcd (Debian package etcd-server)',
     );
     const { stdout } = await run([...without, ...LAB], { timeoutMs: 60_000 });
     expect(JSON.parse(stdout)).toMatchObject({ ok: true, store: { kind: 'file' } });
