@@ -53,11 +53,53 @@ bool read_mode(const Napi::Object& from, Mode& out) {
     out = Mode::kBasic;
   } else if (text == "batch") {
     out = Mode::kBatch;
+  } else if (text == "offload") {
+    out = Mode::kOffload;
   } else {
-    throw_range(from.Env(), "mode", "basic or batch");
+    throw_range(from.Env(), "mode", "basic, batch or offload");
     return false;
   }
   return true;
+}
+
+// A list of feature names as a set.
+bool read_features(const Napi::Object& from, const char* field, FeatureSet& out) {
+  const Napi::Value value = from.Get(field);
+  if (!value.IsArray()) {
+    Napi::TypeError::New(from.Env(), std::string(field) + ": expected an array")
+        .ThrowAsJavaScriptException();
+    return false;
+  }
+  const auto names = value.As<Napi::Array>();
+  for (uint32_t at = 0; at < names.Length(); ++at) {
+    std::string name;
+    if (!read_text(names.Get(at), field, name)) return false;
+    FeatureSet bit = 0;
+    for (size_t i = 0; i < kKernelFeatures; ++i) {
+      const auto feature = static_cast<KernelFeature>(i);
+      if (name == feature_name(feature)) bit = feature_bit(feature);
+    }
+    if (bit == 0) {
+      throw_range(from.Env(), field, "names of kernel features");
+      return false;
+    }
+    out |= bit;
+  }
+  return true;
+}
+
+const char* state_name(FeatureState state) {
+  switch (state) {
+    case FeatureState::kUnused:
+      return "unused";
+    case FeatureState::kDisabled:
+      return "disabled";
+    case FeatureState::kRefused:
+      return "refused";
+    case FeatureState::kActive:
+      return "active";
+  }
+  return "";
 }
 
 }  // namespace
@@ -102,7 +144,7 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_address(from, "bindAddress", out.bind_address) ||
       !read_number(from, "port", 1, 65535, out.port) ||
       !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
-      !read_mode(from, out.mode))
+      !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled))
     return false;
   const Napi::Value check = from.Get("sourceCheck");
   if (!check.IsBoolean()) {
@@ -135,6 +177,19 @@ bool read_routes(const Napi::Value& value, std::vector<Route>& out) {
     out.push_back(route);
   }
   return true;
+}
+
+Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features) {
+  Napi::Array out = Napi::Array::New(env, kKernelFeatures);
+  for (size_t i = 0; i < kKernelFeatures; ++i) {
+    const auto feature = static_cast<KernelFeature>(i);
+    Napi::Object row = Napi::Object::New(env);
+    row.Set("name", feature_name(feature));
+    row.Set("state", state_name(features.state(feature)));
+    row.Set("errno", features.error(feature));
+    out.Set(static_cast<uint32_t>(i), row);
+  }
+  return out;
 }
 
 Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction) {

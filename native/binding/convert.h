@@ -24,6 +24,7 @@ bool read_text(const Napi::Value& value, const char* name, std::string& out);
 bool read_options(const Napi::Value& value, EngineOptions& out);
 bool read_routes(const Napi::Value& value, std::vector<Route>& out);
 
+Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features);
 Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction);
 
 }  // namespace flannelette

@@ -15,6 +15,7 @@ Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
                          InstanceMethod("restoreDevice", &EngineWrap::restore_device),
                          InstanceMethod("lookup", &EngineWrap::lookup),
                          InstanceMethod("counters", &EngineWrap::counters),
+                         InstanceMethod("features", &EngineWrap::features),
                          InstanceMethod("close", &EngineWrap::close),
                      },
                      open);
@@ -79,6 +80,10 @@ Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
   out.Set(0U, to_js_counters(info.Env(), "encapsulate", engine_->encapsulation()));
   out.Set(1U, to_js_counters(info.Env(), "decapsulate", engine_->decapsulation()));
   return out;
+}
+
+Napi::Value EngineWrap::features(const Napi::CallbackInfo& info) {
+  return to_js_features(info.Env(), engine_->features());
 }
 
 void EngineWrap::close(const Napi::CallbackInfo&) { end(); }

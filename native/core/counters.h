@@ -19,6 +19,7 @@ enum class DropReason : uint8_t {
   kOversize,  // longer than the receive buffer: dropped whole
   kTtlExceeded,
   kNoRoute,
+  kBadOffload,          // the TUN's virtio header and the packet contradict each other
   kUnknownSource,       // outer source holds no lease
   kSourceMismatch,      // inner source is not in the outer source's subnet
   kForeignDestination,  // inner destination is not in our subnet
@@ -38,6 +39,7 @@ constexpr const char* drop_reason_name(DropReason reason) {
   constexpr std::array<const char*, kDropReasons> names = {
       "short",          "bad_version",      "bad_header",          "bad_length",
       "bad_checksum",   "oversize",         "ttl_exceeded",        "no_route",
+      "bad_offload",
       "unknown_source", "source_mismatch",  "foreign_destination", "send_buffer_full",
       "send_refused",   "send_unreachable", "send_too_big",        "send_failed",
       "device_down",    "write_failed"};

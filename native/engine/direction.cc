@@ -61,6 +61,13 @@ void Direction::fault(FaultSource source, int number) {
     counters_.events_lost.add(1);
 }
 
+void Direction::refuse(KernelFeature feature, int number) {
+  if (!context_.features.refuse(feature, number)) return;
+  if (!context_.events.write(
+          {EventType::kRefusal, static_cast<uint32_t>(number), static_cast<uint32_t>(feature), 0}))
+    counters_.events_lost.add(1);
+}
+
 void Direction::answer(IcmpError error, const Ipv4Packet& offender) {
   if (!may_answer(offender, context_.overlay) || !icmp_limit_.take(monotonic_ns())) {
     counters_.icmp_suppressed.add(1);

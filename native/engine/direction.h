@@ -15,6 +15,7 @@
 #include "core/packet_ring.h"
 #include "core/published.h"
 #include "engine/events.h"
+#include "engine/features.h"
 #include "sys/io.h"
 
 namespace flannelette {
@@ -26,6 +27,7 @@ inline constexpr size_t kBatchMax = 64;
 enum class Mode : uint8_t {
   kBasic,  // one read, one send per packet: flannel's three copies
   kBatch,  // recvmmsg and sendmmsg; several TUN reads before one send
+  kOffload,  // as batch, and packets cross the kernel as trains wherever it can
 };
 
 // Readers of the forwarding table: one slot each.
@@ -42,6 +44,9 @@ struct DirectionContext {
   const std::atomic<bool>& stop;
   PublishedTable& table;
   const EventPipe& events;
+  FeatureSwitches& features;
+  // The TUN puts a VirtioNetHeader in front of each packet and expects one.
+  bool vnet_header = false;
   Mode mode = Mode::kBatch;
   uint32_t tun_address = 0;  // source of ICMP errors
   Subnet overlay;
@@ -87,6 +92,10 @@ class Direction {
   void made_progress() { yields_ = 0; }
   // Lets time pass after an error that is neither expected nor final, so that it cannot spin.
   void back_off() { wait(0, 0, 100); }
+
+  bool on(KernelFeature feature) const { return context_.features.on(feature); }
+  // Goes on without a feature that the kernel refuses; told to the control plane once.
+  void refuse(KernelFeature feature, int number);
 
   // Ends this direction: the descriptor is gone or unusable. Tells the control plane.
   void fault(FaultSource source, int number);

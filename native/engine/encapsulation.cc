@@ -1,8 +1,7 @@
 #include "engine/encapsulation.h"
 
+#include <algorithm>
 #include <cerrno>
-
-#include "sys/address.h"
 
 namespace flannelette {
 
@@ -12,20 +11,23 @@ namespace {
 // greatest length; small enough to stay in a core's cache.
 constexpr size_t kRingBytes = size_t{512} * 1024;
 constexpr size_t kRingRecords = 1024;
+// The same for packets that come as many: one of 64 KiB in segments of a small MTU is a thousand.
+constexpr size_t kStagedRingBytes = size_t{1024} * 1024;
+constexpr size_t kStagedRingRecords = 4096;
+// Enough for a train or two: more would only push what was read out of the cache before it is sent.
+constexpr size_t kFillBytes = size_t{128} * 1024;
+
+// How long trains to a next hop that refuses them are not tried.
+constexpr uint64_t kAvoidNs = 10'000'000'000;
 
 }  // namespace
 
 Encapsulation::Encapsulation(const DirectionContext& context)
-    : Direction(context, kEncapsulationReader, kRingBytes, kRingRecords),
-      misses_(context_.events, EventType::kMiss) {
-  for (size_t i = 0; i < kBatchMax; ++i) {
-    addresses_[i] = socket_address(0, context_.port);
-    messages_[i] = {};
-    messages_[i].msg_hdr.msg_name = &addresses_[i];
-    messages_[i].msg_hdr.msg_namelen = sizeof(addresses_[i]);
-    messages_[i].msg_hdr.msg_iov = &buffers_[i];
-    messages_[i].msg_hdr.msg_iovlen = 1;
-  }
+    : Direction(context, kEncapsulationReader, context.vnet_header ? kStagedRingBytes : kRingBytes,
+                context.vnet_header ? kStagedRingRecords : kRingRecords),
+      misses_(context_.events, EventType::kMiss),
+      sender_(context_.io, context_.udp_fd, context_.port) {
+  if (context_.vnet_header) staging_.reset(new uint8_t[kIpv4PacketMax]);
 }
 
 void Encapsulation::run() {
@@ -43,7 +45,7 @@ void Encapsulation::run() {
   }
 }
 
-Encapsulation::Fill Encapsulation::fill() {
+Encapsulation::Fill Encapsulation::fill_bare() {
   const ForwardingTable& routes = table();
   for (size_t i = 0; i < batch_limit(); ++i) {
     const auto space = ring_.reserve(kIpv4PacketMax);
@@ -51,67 +53,131 @@ Encapsulation::Fill Encapsulation::fill() {
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.read(context_.tun_fd, space.data(), space.size());
     if (received < 0) {
-      const int number = static_cast<int>(-received);
-      if (number == EINTR) continue;
-      if (number != EAGAIN) {
-        if (is_final(number)) {
-          fault(FaultSource::kTun, number);
-        } else {
-          back_off();
-        }
-      }
-      return Fill::kTunEmpty;
+      if (nothing_read(static_cast<int>(-received))) return Fill::kTunEmpty;
+      continue;
     }
     counters_.received_packets.add(1);
     counters_.received_bytes.add(static_cast<uint64_t>(received));
-    admit(space, static_cast<size_t>(received), routes);
+    Ipv4Packet packet;
+    const PacketFault faulty =
+        Ipv4Packet::parse(space.first(static_cast<size_t>(received)), packet);
+    if (faulty != PacketFault::kNone) {
+      drop_faulty(faulty);
+      continue;
+    }
+    const uint32_t next_hop = admit(packet, 1, routes);
+    const size_t length = packet.bytes().size();
+    if (next_hop != 0) ring_.commit(0, length, length, next_hop);
   }
   return Fill::kMore;
 }
 
-void Encapsulation::admit(std::span<uint8_t> reservation, size_t received,
-                          const ForwardingTable& table) {
-  Ipv4Packet packet;
-  const PacketFault faulty = Ipv4Packet::parse(reservation.first(received), packet);
-  if (faulty != PacketFault::kNone) {
-    drop_faulty(faulty);
-    return;
+Encapsulation::Fill Encapsulation::fill_staged() {
+  const ForwardingTable& routes = table();
+  if (staged_hop_ != 0 && !place()) return Fill::kRingFull;
+  for (size_t i = 0; i < batch_limit() && ring_.used_bytes() < kFillBytes; ++i) {
+    iovec pieces[2] = {{&header_, sizeof(header_)}, {staging_.get(), kIpv4PacketMax}};
+    counters_.read_calls.add(1);
+    const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);
+    if (received < 0) {
+      if (nothing_read(static_cast<int>(-received))) return Fill::kTunEmpty;
+      continue;
+    }
+    const size_t length = static_cast<size_t>(received);
+    if (!stage(length < sizeof(header_) ? 0 : length - sizeof(header_), routes)) continue;
+    if (!place()) return Fill::kRingFull;
   }
+  return Fill::kMore;
+}
+
+bool Encapsulation::nothing_read(int number) {
+  if (number == EINTR) return false;
+  if (number == EAGAIN) return true;
+  if (is_final(number)) {
+    fault(FaultSource::kTun, number);
+  } else {
+    back_off();
+  }
+  return true;
+}
+
+bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
+  const std::span<uint8_t> bytes(staging_.get(), received);
+  Ipv4Packet packet;
+  const PacketFault faulty = Ipv4Packet::parse(bytes, packet);
+  if (faulty != PacketFault::kNone) {
+    counters_.received_packets.add(1);
+    counters_.received_bytes.add(received);
+    drop_faulty(faulty);
+    return false;
+  }
+  if (SegmentPlan::make(header_, packet, plan_) != SegmentFault::kNone) {
+    counters_.received_packets.add(1);
+    counters_.received_bytes.add(received);
+    counters_.drop(DropReason::kBadOffload);
+    return false;
+  }
+  counters_.received_packets.add(plan_.count());
+  counters_.received_bytes.add(plan_.bytes());
+  if (plan_.bytes() > kStagedRingBytes || plan_.count() > kStagedRingRecords) {
+    counters_.drop(DropReason::kOversize, plan_.count());
+    return false;
+  }
+  staged_hop_ = admit(packet, plan_.count(), table);
+  return staged_hop_ != 0;
+}
+
+bool Encapsulation::place() {
+  const size_t count = plan_.count();
+  if (ring_.records_free() < count) return false;
+  const auto space = ring_.reserve(plan_.bytes());
+  if (space.empty()) return false;
+  plan_.write(space);
+  size_t offset = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
+    ring_.commit(offset, length, offset + length, staged_hop_);
+    offset += length;
+  }
+  staged_hop_ = 0;
+  return true;
+}
+
+uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const ForwardingTable& table) {
   const uint32_t next_hop = table.lookup(packet.destination());
   if (next_hop == 0) {
-    counters_.drop(DropReason::kNoRoute);
+    counters_.drop(DropReason::kNoRoute, packets);
     answer(IcmpError::kNetUnreachable, packet);
     misses_.report(packet.destination(), monotonic_ns(), counters_);
-    return;
+    return 0;
   }
   if (packet.ttl() <= 1) {
-    counters_.drop(DropReason::kTtlExceeded);
+    counters_.drop(DropReason::kTtlExceeded, packets);
     answer(IcmpError::kTimeExceeded, packet);
-    return;
+    return 0;
   }
   packet.decrement_ttl();
-  const size_t length = packet.bytes().size();
-  ring_.commit(0, length, length, next_hop);
+  return next_hop;
 }
 
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
   if (!ring_.empty()) made_progress();
+  if (sender_.avoids_any()) sender_.revise(monotonic_ns());
   while (!ring_.empty()) {
-    const size_t count = std::min(ring_.size(), batch_limit());
     counters_.write_calls.add(1);
-    const int sent = send(count);
-    if (sent > 0) {
-      uint64_t bytes = 0;
-      for (int i = 0; i < sent; ++i) bytes += ring_.peek(static_cast<size_t>(i)).length;
-      counters_.sent_packets.add(static_cast<uint64_t>(sent));
-      counters_.sent_bytes.add(bytes);
-      note_batch(static_cast<size_t>(sent));
-      ring_.release(static_cast<size_t>(sent));
-    } else if (sent == -EAGAIN) {
+    const TrainSender::Limits limits = {batch_limit(), on(KernelFeature::kMmsg),
+                                        on(KernelFeature::kUdpGso)};
+    const TrainSender::Outcome outcome = sender_.send(ring_, limits);
+    if (outcome.packets > 0) {
+      counters_.sent_packets.add(outcome.packets);
+      counters_.sent_bytes.add(outcome.bytes);
+      note_batch(outcome.packets);
+      ring_.release(outcome.packets);
+    } else if (outcome.error == -EAGAIN) {
       return Drain::kBlocked;
-    } else if (sent != -EINTR) {
-      drop_first(-sent);
+    } else if (outcome.error != -EINTR) {
+      refused(outcome);
       if (!running()) return Drain::kDone;
     }
   }
@@ -119,45 +185,36 @@ Encapsulation::Drain Encapsulation::drain() {
   return Drain::kDone;
 }
 
-int Encapsulation::send(size_t count) {
-  for (size_t i = 0; i < count; ++i) {
-    const PacketRecord& record = ring_.peek(i);
-    const auto bytes = ring_.bytes(record);
-    addresses_[i].sin_addr.s_addr = htonl(record.next_hop);
-    buffers_[i] = {bytes.data(), bytes.size()};
+void Encapsulation::refused(const TrainSender::Outcome& outcome) {
+  const int number = -outcome.error;
+  if (number == ENOSYS && on(KernelFeature::kMmsg)) return refuse(KernelFeature::kMmsg, number);
+  if (outcome.front > 1) {
+    if (number == EIO) return refuse(KernelFeature::kUdpGso, number);
+    if (number == EINVAL || number == EMSGSIZE)
+      return sender_.avoid_trains(ring_.peek(0).next_hop, monotonic_ns() + kAvoidNs);
   }
-  if (context_.mode == Mode::kBasic) {
-    const ssize_t sent = context_.io.sendmsg(context_.udp_fd, &messages_[0].msg_hdr);
-    return sent < 0 ? static_cast<int>(sent) : 1;
-  }
-  return context_.io.sendmmsg(context_.udp_fd, messages_.data(), static_cast<unsigned>(count));
+  if (is_final(number)) fault(FaultSource::kUdp, number);
+  counters_.drop(reason_for(number), outcome.front);
+  ring_.release(outcome.front);
 }
 
-void Encapsulation::drop_first(int number) {
-  DropReason reason = DropReason::kSendFailed;
+DropReason Encapsulation::reason_for(int number) {
   switch (number) {
     case ENOBUFS:
     case ENOMEM:
-      reason = DropReason::kSendBufferFull;
-      break;
+      return DropReason::kSendBufferFull;
     case EPERM:
     case EACCES:
-      reason = DropReason::kSendRefused;
-      break;
+      return DropReason::kSendRefused;
     case ENETUNREACH:
     case EHOSTUNREACH:
     case ENETDOWN:
-      reason = DropReason::kSendUnreachable;
-      break;
+      return DropReason::kSendUnreachable;
     case EMSGSIZE:
-      reason = DropReason::kSendTooBig;
-      break;
+      return DropReason::kSendTooBig;
     default:
-      if (is_final(number)) fault(FaultSource::kUdp, number);
-      break;
+      return DropReason::kSendFailed;
   }
-  counters_.drop(reason);
-  ring_.release(1);
 }
 
 }  // namespace flannelette

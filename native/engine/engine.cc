@@ -9,10 +9,75 @@
 
 namespace flannelette {
 
+namespace {
+
+FeatureSet used_by(Mode mode) {
+  switch (mode) {
+    case Mode::kBasic:
+      return 0;
+    case Mode::kBatch:
+      return feature_bit(KernelFeature::kMmsg);
+    case Mode::kOffload:
+      return kAllFeatures;
+  }
+  return 0;
+}
+
+// Switches off what the socket refuses.
+void try_udp_features(int fd, FeatureSwitches& features) {
+  if (features.on(KernelFeature::kUdpGso)) {
+    const int number = check_udp_gso(fd);
+    if (number != 0) features.refuse(KernelFeature::kUdpGso, number);
+  }
+  if (features.on(KernelFeature::kUdpGro)) {
+    const int number = enable_udp_gro(fd);
+    if (number != 0) features.refuse(KernelFeature::kUdpGro, number);
+  }
+}
+
+// Opens the device with as much offload as the switches want and the kernel grants.
+Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& vnet_header) {
+  constexpr KernelFeature kTcp = KernelFeature::kTunTso;
+  constexpr KernelFeature kUdp = KernelFeature::kTunUso;
+  TunOptions options;
+  options.name = name;
+  vnet_header = options.vnet_header = features.on(kTcp) || features.on(kUdp);
+  if (vnet_header) {
+    auto tun = Tun::open(options);
+    int number = tun.ok() ? 0 : tun.error().number;
+    if (!tun.ok() && number != EINVAL && number != EOPNOTSUPP) return tun;
+    if (tun.ok() && features.on(kUdp)) {
+      const int refused = tun.value().set_offload(features.on(kTcp), true);
+      if (refused != 0) features.refuse(kUdp, refused);
+    }
+    if (tun.ok() && !features.on(kUdp))
+      number = features.on(kTcp) ? tun.value().set_offload(true, false) : EOPNOTSUPP;
+    if (number == 0) return tun;
+    features.refuse(kTcp, number);
+    features.refuse(kUdp, number);
+  }
+  vnet_header = options.vnet_header = false;
+  return Tun::open(options);
+}
+
+}  // namespace
+
+struct Engine::Parts {
+  Tun tun;
+  bool vnet_header;
+  std::unique_ptr<FeatureSwitches> features;
+  OwnedFd udp;
+  OwnedFd raw;
+  OwnedFd stop_event;
+  EventPipe events;
+};
+
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
+  auto features = std::make_unique<FeatureSwitches>(used_by(options.mode), options.disabled);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
+  try_udp_features(udp.value().get(), *features);
   auto raw = open_raw_socket();
   if (!raw.ok()) return std::move(raw.error());
   auto events = EventPipe::open();
@@ -20,29 +85,30 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   OwnedFd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop_event.valid()) return Error{errno, "eventfd", ""};
 
-  TunOptions tun_options;
-  tun_options.name = options.tun_name;
-  auto tun = Tun::open(tun_options);
+  bool vnet_header = false;
+  auto tun = open_tun(options.tun_name, *features, vnet_header);
   if (!tun.ok()) return std::move(tun.error());
   if (auto error = tun.value().configure(options.tun_address, options.mtu, options.overlay))
     return std::move(*error);
 
-  return std::unique_ptr<Engine>(new Engine(options, io, std::move(tun.value()),
-                                            std::move(udp.value()), std::move(raw.value()),
-                                            std::move(stop_event), std::move(events.value())));
+  return std::unique_ptr<Engine>(new Engine(
+      options, io,
+      Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(udp.value()),
+            std::move(raw.value()), std::move(stop_event), std::move(events.value())}));
 }
 
-Engine::Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw,
-               OwnedFd stop_event, EventPipe events)
-    : tun_name_(tun.name()),
+Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
+    : tun_name_(parts.tun.name()),
       tun_address_(options.tun_address),
       overlay_(options.overlay),
+      features_(std::move(parts.features)),
+      vnet_header_(parts.vnet_header),
       table_(std::make_unique<const ForwardingTable>()),
-      events_(std::move(events)),
-      stop_event_(std::move(stop_event)),
-      raw_(std::move(raw)),
-      udp_(std::move(udp)),
-      tun_(std::make_unique<Tun>(std::move(tun))),
+      events_(std::move(parts.events)),
+      stop_event_(std::move(parts.stop_event)),
+      raw_(std::move(parts.raw)),
+      udp_(std::move(parts.udp)),
+      tun_(std::make_unique<Tun>(std::move(parts.tun))),
       encapsulation_(std::make_unique<Encapsulation>(context(options, io))),
       decapsulation_(std::make_unique<Decapsulation>(context(options, io))) {}
 
@@ -56,6 +122,8 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io) {
       .stop = stop_,
       .table = table_,
       .events = events_,
+      .features = *features_,
+      .vnet_header = vnet_header_,
       .mode = options.mode,
       .tun_address = options.tun_address,
       .overlay = options.overlay,

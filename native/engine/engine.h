@@ -28,6 +28,7 @@ struct EngineOptions {
   uint32_t bind_address = 0;  // of the UDP socket
   uint16_t port = 8285;
   Mode mode = Mode::kBatch;
+  FeatureSet disabled = 0;  // optional kernel features to do without
   bool source_check = true;
   int socket_buffer_bytes = 0;  // 0: the kernel's default
 };
@@ -53,14 +54,15 @@ class Engine {
   // The next hop the data plane would use now; 0 for none.
   uint32_t lookup(uint32_t address);
 
+  const FeatureSwitches& features() const { return *features_; }
   const std::string& tun_name() const { return tun_name_; }
   int take_event_fd() { return events_.take_read_end(); }
   const Direction& encapsulation() const { return *encapsulation_; }
   const Direction& decapsulation() const { return *decapsulation_; }
 
  private:
-  Engine(const EngineOptions& options, Io& io, Tun tun, OwnedFd udp, OwnedFd raw,
-         OwnedFd stop_event, EventPipe events);
+  struct Parts;
+  Engine(const EngineOptions& options, Io& io, Parts parts);
   DirectionContext context(const EngineOptions& options, Io& io);
   static void* run_direction(void* direction);
 
@@ -68,6 +70,8 @@ class Engine {
   std::string tun_name_;
   uint32_t tun_address_;
   Subnet overlay_;
+  std::unique_ptr<FeatureSwitches> features_;
+  bool vnet_header_;
   std::atomic<bool> stop_{false};
   PublishedTable table_;
   EventPipe events_;

@@ -18,6 +18,7 @@ enum class EventType : uint32_t {
   kMiss = 1,     // address: the inner destination without a route
   kRefused = 2,  // address: the outer source of a datagram the source check refused
   kFault = 3,    // detail: errno; address: the operation (FaultSource). The thread has ended.
+  kRefusal = 4,  // detail: errno; address: the KernelFeature that was switched off
 };
 
 enum class FaultSource : uint32_t { kTun = 1, kUdp = 2 };

@@ -22,6 +22,12 @@ class KernelIo final : public Io {
   ssize_t write(int fd, const void* buffer, size_t bytes) override {
     return checked(::write(fd, buffer, bytes));
   }
+  ssize_t readv(int fd, const iovec* pieces, int count) override {
+    return checked(::readv(fd, pieces, count));
+  }
+  ssize_t writev(int fd, const iovec* pieces, int count) override {
+    return checked(::writev(fd, pieces, count));
+  }
   ssize_t recvmsg(int fd, msghdr* message) override {
     return checked(::recvmsg(fd, message, MSG_DONTWAIT));
   }

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <cstddef>
 
@@ -21,6 +22,9 @@ class Io {
 
   virtual ssize_t read(int fd, void* buffer, size_t bytes) = 0;
   virtual ssize_t write(int fd, const void* buffer, size_t bytes) = 0;
+  // A TUN with a virtio header takes and gives it as the first piece.
+  virtual ssize_t readv(int fd, const iovec* pieces, int count) = 0;
+  virtual ssize_t writev(int fd, const iovec* pieces, int count) = 0;
   virtual ssize_t recvmsg(int fd, msghdr* message) = 0;
   virtual ssize_t sendmsg(int fd, const msghdr* message) = 0;
   // recvmmsg since Linux 2.6.33, sendmmsg since 3.0; both without waiting.

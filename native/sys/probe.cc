@@ -1,32 +1,18 @@
 #include "sys/probe.h"
 
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <linux/udp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <thread>
 
 #include "sys/address.h"
+#include "sys/kernel.h"
 #include "sys/tun.h"
-
-#ifndef TUN_F_USO4
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
 
 namespace flannelette {
 
@@ -41,15 +27,6 @@ Feature feature(const char* name, const char* since, const char* operation, int 
   out.available = error == 0;
   out.detail = error == 0 ? std::string(operation) + " accepted" : refused(operation, error);
   return out;
-}
-
-// Major and minor of the running kernel, as major * 1000 + minor.
-int kernel_version() {
-  utsname name{};
-  int major = 0;
-  int minor = 0;
-  if (::uname(&name) < 0 || std::sscanf(name.release, "%d.%d", &major, &minor) != 2) return 0;
-  return major * 1000 + minor;
 }
 
 void probe_tun(std::vector<Feature>& out, int namespace_error) {
@@ -113,7 +90,7 @@ void probe_udp(std::vector<Feature>& out) {
   Feature gro = feature("udp-gro", "5.12", "setsockopt UDP_GRO", with_socket([&] {
                           return ::setsockopt(fd.get(), IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
                         }));
-  if (gro.available && kernel_version() < 5012) {
+  if (gro.available && kernel_version() < kSafeGroVersion) {
     gro.available = false;
     gro.detail = "accepted, but kernels before 5.12 lose packets with it";
   }

@@ -1,13 +1,13 @@
 #include "sys/tun.h"
 
 #include <fcntl.h>
-#include <linux/if_tun.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "sys/kernel.h"
 #include "sys/netlink.h"
 
 namespace flannelette {
@@ -38,6 +38,14 @@ Result<Tun> Tun::open(const TunOptions& options) {
   const int ifindex = static_cast<int>(::if_nametoindex(name.c_str()));
   if (ifindex == 0) return Error{errno, "if_nametoindex", name};
   return Tun(std::move(fd), std::move(name), ifindex);
+}
+
+int Tun::set_offload(bool tcp, bool udp) const {
+  unsigned flags = TUN_F_CSUM;
+  if (tcp) flags |= TUN_F_TSO4 | TUN_F_TSO_ECN;
+  // The kernel takes both USO flags together or none (6.2).
+  if (udp) flags |= TUN_F_USO4 | TUN_F_USO6;
+  return ::ioctl(fd_.get(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
 }
 
 Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {

@@ -26,6 +26,10 @@ class Tun {
  public:
   static Result<Tun> open(const TunOptions& options);
 
+  // Takes packets larger than the MTU from senders on this host (TUNSETOFFLOAD): TCP, and trains of
+  // UDP too. Needs the virtio header. 0 or an errno; the device is then as before.
+  int set_offload(bool tcp, bool udp) const;
+
   // Gives the device its address (/32), MTU and route of the whole overlay, and sets it up.
   Status configure(uint32_t address, uint32_t mtu, Subnet overlay);
   // Gives the device its address and route again when they are gone: the kernel removes a device's

@@ -1,11 +1,13 @@
 #include "sys/udp_socket.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 #include <string>
 
 #include "sys/address.h"
+#include "sys/kernel.h"
 
 namespace flannelette {
 
@@ -30,6 +32,18 @@ Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_byte
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) < 0)
     return Error{errno, "bind", format_address(address) + ":" + std::to_string(port)};
   return fd;
+}
+
+int check_udp_gso(int fd) {
+  int size = 0;
+  socklen_t length = sizeof(size);
+  return ::getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, &length) < 0 ? errno : 0;
+}
+
+int enable_udp_gro(int fd) {
+  if (kernel_version() < kSafeGroVersion) return EOPNOTSUPP;
+  const int on = 1;
+  return ::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0 ? errno : 0;
 }
 
 Result<OwnedFd> open_raw_socket() {

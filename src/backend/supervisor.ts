@@ -15,6 +15,7 @@ import type {
   DataPlaneEvent,
   DataPlaneOptions,
   DataPlaneSnapshot,
+  FeatureState,
   ThreadCounters,
 } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
@@ -117,6 +118,7 @@ export class DataPlaneSupervisor {
     return {
       mode: live?.mode ?? this.#options.mode,
       threads: addCounters(this.#retired, live?.threads ?? []),
+      features: live?.features ?? [],
     };
   }
 
@@ -146,10 +148,25 @@ export class DataPlaneSupervisor {
 
   #adopt(plane: DataPlaneHandle): DataPlaneHandle {
     this.#openedAt = performance.now();
+    this.#logFeatures(plane);
     plane.on('event', (event) => {
       if (plane === this.#live) this.#handle(event);
     });
     return plane;
+  }
+
+  /** One line about what the descriptors of a data plane gave. */
+  #logFeatures(plane: DataPlaneHandle): void {
+    const { mode, features } = plane.snapshot();
+    const named = (state: FeatureState['state']): string[] =>
+      features.filter((feature) => feature.state === state).map(({ name }) => name);
+    const refused = features
+      .filter(({ state }) => state === 'refused')
+      .map(({ name, errno }) => `${name}: ${errnoName(errno)}`);
+    this.#log.info(
+      { mode, active: named('active'), disabled: named('disabled'), refused },
+      'kernel features in use',
+    );
   }
 
   #handle(event: DataPlaneEvent): void {
@@ -159,6 +176,12 @@ export class DataPlaneSupervisor {
         break;
       case 'refused':
         this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
+        break;
+      case 'refusal':
+        this.#log.warn(
+          { feature: event.feature, error: errnoName(event.errno) },
+          'the kernel refuses a feature; forwarding goes on without it',
+        );
         break;
       case 'fault':
         this.#fail(

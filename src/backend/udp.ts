@@ -22,7 +22,7 @@ import {
   subnetKey,
   type Cidr,
 } from '../config/ipv4.js';
-import { DataPlane, type DataPlaneOptions } from '../dataplane/dataplane.js';
+import { DataPlane, type DataPlaneOptions, type FeatureName } from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
 import type { Lease, LeaseEvent, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
@@ -51,7 +51,9 @@ const MAX_REJECTED = 1_000;
 
 export interface UdpOptions {
   /** How packets cross into and out of the kernel: one by one, or many a system call. */
-  readonly mode: 'basic' | 'batch';
+  readonly mode: DataPlaneOptions['mode'];
+  /** Optional kernel features to do without. */
+  readonly disabled?: readonly FeatureName[];
   /** Refuse datagrams whose outer source holds no lease for the inner source. */
   readonly sourceCheck: boolean;
   /** TUN name pattern, `%d` is the first free number; `flannel%d` when not given. */
@@ -102,6 +104,7 @@ export class UdpBackend implements Backend {
       bindAddress: external.address,
       port: config.backend.port,
       mode: this.#options.mode,
+      disabled: this.#options.disabled ?? [],
       sourceCheck: this.#options.sourceCheck,
       socketBufferBytes: SOCKET_BUFFER_BYTES,
     };

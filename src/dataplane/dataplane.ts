@@ -11,6 +11,8 @@ import {
   type NativeEngine,
   type NativeEngineOptions,
   type NativeFeature,
+  type NativeFeatureName,
+  type NativeFeatureState,
   type NativeInterface,
   type NativeThreadCounters,
 } from './native.js';
@@ -18,12 +20,16 @@ import {
 export type { DataPlaneEvent } from './events.js';
 export type DataPlaneOptions = NativeEngineOptions;
 export type KernelFeature = NativeFeature;
+export type FeatureName = NativeFeatureName;
+export type FeatureState = NativeFeatureState;
 export type HostInterface = NativeInterface;
 export type ThreadCounters = NativeThreadCounters;
 
 export interface DataPlaneSnapshot {
   readonly mode: DataPlaneOptions['mode'];
   readonly threads: readonly ThreadCounters[];
+  /** The optional kernel features as they are used now. */
+  readonly features: readonly FeatureState[];
 }
 
 /** Emits `event` with a DataPlaneEvent. Closing is idempotent and ends the events. */
@@ -32,7 +38,7 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   readonly #mode: DataPlaneOptions['mode'];
   readonly #engine: NativeEngine;
   readonly #events: Socket;
-  #last: readonly ThreadCounters[] = [];
+  #last: Omit<DataPlaneSnapshot, 'mode'> = { threads: [], features: [] };
   #closed = false;
 
   /** Opens device and socket; throws a system error naming what the kernel refused. */
@@ -69,16 +75,20 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
 
   /** Counters as of now, or as of the close. */
   snapshot(): DataPlaneSnapshot {
-    if (!this.#closed) this.#last = this.#engine.counters();
-    return { mode: this.#mode, threads: this.#last };
+    if (!this.#closed) this.#last = this.#look();
+    return { mode: this.#mode, ...this.#last };
   }
 
   close(): void {
     if (this.#closed) return;
-    this.#last = this.#engine.counters();
+    this.#last = this.#look();
     this.#closed = true;
     this.#engine.close();
     this.#events.destroy();
+  }
+
+  #look(): Omit<DataPlaneSnapshot, 'mode'> {
+    return { threads: this.#engine.counters(), features: this.#engine.features() };
   }
 
   #readEvents(): void {

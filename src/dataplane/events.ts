@@ -2,6 +2,8 @@
  * Fixed-size records the native threads write to the event pipe (native/engine/events.h).
  * Little-endian: u32 type, u32 detail, u32 address, u32 repeated.
  */
+import type { NativeFeatureName } from './native.js';
+
 export const EVENT_BYTES = 16;
 
 export type DataPlaneEvent =
@@ -10,12 +12,23 @@ export type DataPlaneEvent =
   /** A datagram was refused by the source check; `source` is the outer source. */
   | { readonly type: 'refused'; readonly source: number; readonly repeated: number }
   /** A thread ended: the TUN is gone or the kernel refused for good. The engine must be replaced. */
-  | { readonly type: 'fault'; readonly errno: number; readonly operation: 'tun' | 'udp' };
+  | { readonly type: 'fault'; readonly errno: number; readonly operation: 'tun' | 'udp' }
+  /** The kernel refused an optional feature; forwarding goes on without. */
+  | { readonly type: 'refusal'; readonly feature: NativeFeatureName; readonly errno: number };
 
 const TYPE_MISS = 1;
 const TYPE_REFUSED = 2;
 const TYPE_FAULT = 3;
+const TYPE_REFUSAL = 4;
 const OPERATION_TUN = 1;
+/** In the order of KernelFeature (native/engine/features.h). */
+const FEATURES: readonly NativeFeatureName[] = [
+  'mmsg',
+  'tun-tso',
+  'tun-uso',
+  'udp-gso',
+  'udp-gro',
+];
 
 /** Decodes one record; undefined for a type this version does not know. */
 export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
@@ -29,6 +42,10 @@ export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
       return { type: 'refused', source: address, repeated };
     case TYPE_FAULT:
       return { type: 'fault', errno: detail, operation: address === OPERATION_TUN ? 'tun' : 'udp' };
+    case TYPE_REFUSAL: {
+      const feature = FEATURES[address];
+      return feature === undefined ? undefined : { type: 'refusal', feature, errno: detail };
+    }
     default:
       return undefined;
   }

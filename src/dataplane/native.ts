@@ -11,7 +11,10 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { systemError, messageOf } from '../errors.js';
 
-export type NativeMode = 'basic' | 'batch';
+export type NativeMode = 'basic' | 'batch' | 'offload';
+
+/** Optional kernel features, each on a switch of its own (native/engine/features.h). */
+export type NativeFeatureName = 'mmsg' | 'tun-tso' | 'tun-uso' | 'udp-gso' | 'udp-gro';
 
 export interface NativeEngineOptions {
   /** TUN name pattern; `%d` is the first free number (TUNSETIFF). At most 15 bytes. */
@@ -30,6 +33,8 @@ export interface NativeEngineOptions {
   readonly bindAddress: number;
   readonly port: number;
   readonly mode: NativeMode;
+  /** Kernel features to do without although the mode would use them. */
+  readonly disabled: readonly NativeFeatureName[];
   /** Refuse datagrams whose outer source holds no lease or whose inner source is not in it. */
   readonly sourceCheck: boolean;
   /** SO_RCVBUF and SO_SNDBUF in bytes, forced past rmem_max where privileged; 0 keeps defaults. */
@@ -61,6 +66,14 @@ export interface NativeThreadCounters {
   readonly eventsLost: number;
 }
 
+export interface NativeFeatureState {
+  readonly name: NativeFeatureName;
+  /** `unused`: the mode does without; `refused`: the kernel said no, when opened or later. */
+  readonly state: 'unused' | 'disabled' | 'refused' | 'active';
+  /** Why it was refused (positive); 0 when it was not. */
+  readonly errno: number;
+}
+
 export interface NativeEngine {
   /** Name the kernel gave the device, e.g. `flannel0`. */
   readonly tunName: string;
@@ -78,6 +91,8 @@ export interface NativeEngine {
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
   counters(): readonly NativeThreadCounters[];
+  /** What of the kernel is in use now; also after the close. */
+  features(): readonly NativeFeatureState[];
   /** Stops the threads, removes the device, closes the socket. Idempotent. */
   close(): void;
 }
