@@ -31,6 +31,13 @@ class Ipv4Packet {
   // Bytes after the total length are link padding and not part of the packet.
   static PacketFault parse(std::span<uint8_t> bytes, Ipv4Packet& out);
 
+  // A view of bytes that are exactly a packet which was parsed before.
+  static Ipv4Packet parsed(std::span<uint8_t> bytes) {
+    Ipv4Packet out;
+    out.bytes_ = bytes;
+    return out;
+  }
+
   size_t header_length() const { return size_t{bytes_[0] & 0x0fU} * 4; }
   // All bytes of the packet: header and payload, exactly total length.
   std::span<uint8_t> bytes() const { return bytes_; }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "sys/address.h"
+#include "sys/kernel.h"
 
 namespace flannelette {
 
@@ -16,14 +18,40 @@ constexpr size_t kSlotBytes = 65536;
 constexpr size_t kSlotStride = kSlotBytes + 2112;
 constexpr size_t kRingBytes = kBatchMax * kSlotStride;
 
+// Messages of one receive when each may be a train: more would leave the cache before they are
+// written.
+constexpr size_t kTrainMessages = 16;
+// UDP_MAX_SEGMENTS datagrams in each of them (128 since Linux 6.9).
+constexpr size_t kRingRecords = kTrainMessages * 128;
+
+// Trains refused one after another until none is tried any more.
+constexpr int kRefusedTrainsMax = 8;
+
 // How long a TUN that takes nothing may hold a packet up before it is dropped.
 constexpr int kTunBlockedMs = 100;
+
+CoalesceOptions coalesce_options(const FeatureSwitches& features) {
+  return {features.on(KernelFeature::kTunTso), features.on(KernelFeature::kTunUso)};
+}
+
+// Bytes of each datagram in a message, from its UDP_GRO control message; all of it without one.
+size_t datagram_length(const msghdr& message, size_t received) {
+  for (const cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(const_cast<msghdr*>(&message), const_cast<cmsghdr*>(control))) {
+    if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_GRO) continue;
+    int length = 0;
+    std::memcpy(&length, CMSG_DATA(control), sizeof(length));
+    if (length > 0) return static_cast<size_t>(length);
+  }
+  return received;
+}
 
 }  // namespace
 
 Decapsulation::Decapsulation(const DirectionContext& context)
-    : Direction(context, kDecapsulationReader, kRingBytes, kBatchMax),
-      refusals_(context_.events, EventType::kRefused) {
+    : Direction(context, kDecapsulationReader, kRingBytes, kRingRecords),
+      refusals_(context_.events, EventType::kRefused),
+      coalescer_(coalesce_options(context_.features)) {
   for (size_t i = 0; i < kBatchMax; ++i) {
     messages_[i] = {};
     messages_[i].msg_hdr.msg_name = &sources_[i];
@@ -44,64 +72,91 @@ void Decapsulation::run() {
 }
 
 bool Decapsulation::fill() {
-  const size_t count = batch_limit();
+  const bool trains = on(KernelFeature::kUdpGro);
+  const size_t count = trains ? kTrainMessages : batch_limit();
   slots_ = ring_.reserve(count * kSlotStride);
   counters_.read_calls.add(1);
   const int received = receive(count);
   if (received < 0) {
-    if (received == -EINTR) return true;
     if (received == -EAGAIN) return false;
-    // Errors of earlier sends may surface here (ICMP answers); each is reported once.
-    if (is_final(-received)) {
-      fault(FaultSource::kUdp, -received);
-    } else {
-      back_off();
-    }
+    receive_failed(-received);
     return true;
   }
   const ForwardingTable& routes = table();
-  for (size_t i = 0; i < static_cast<size_t>(received); ++i) admit(i, messages_[i].msg_len, routes);
+  for (size_t i = 0; i < static_cast<size_t>(received); ++i)
+    admit_message(i, messages_[i].msg_len, routes);
   return true;
 }
 
 int Decapsulation::receive(size_t count) {
+  const bool trains = on(KernelFeature::kUdpGro);
   for (size_t i = 0; i < count; ++i) {
     buffers_[i] = {slots_.data() + i * kSlotStride, kSlotBytes};
-    messages_[i].msg_hdr.msg_namelen = sizeof(sources_[i]);
-    messages_[i].msg_hdr.msg_flags = 0;
+    msghdr& header = messages_[i].msg_hdr;
+    header.msg_namelen = sizeof(sources_[i]);
+    header.msg_flags = 0;
+    header.msg_control = trains ? controls_[i].bytes.data() : nullptr;
+    header.msg_controllen = trains ? controls_[i].bytes.size() : 0;
   }
-  if (context_.mode == Mode::kBasic) {
-    const ssize_t received = context_.io.recvmsg(context_.udp_fd, &messages_[0].msg_hdr);
-    if (received < 0) return static_cast<int>(received);
-    messages_[0].msg_len = static_cast<unsigned>(received);
-    return 1;
-  }
-  return context_.io.recvmmsg(context_.udp_fd, messages_.data(), static_cast<unsigned>(count));
+  if (on(KernelFeature::kMmsg))
+    return context_.io.recvmmsg(context_.udp_fd, messages_.data(), static_cast<unsigned>(count));
+  const ssize_t received = context_.io.recvmsg(context_.udp_fd, &messages_[0].msg_hdr);
+  if (received < 0) return static_cast<int>(received);
+  messages_[0].msg_len = static_cast<unsigned>(received);
+  return 1;
 }
 
-void Decapsulation::admit(size_t message, size_t received, const ForwardingTable& table) {
-  counters_.received_packets.add(1);
-  counters_.received_bytes.add(received);
+void Decapsulation::receive_failed(int number) {
+  if (number == EINTR) return;
+  if (number == ENOSYS && on(KernelFeature::kMmsg)) return refuse(KernelFeature::kMmsg, number);
+  // Errors of earlier sends may surface here (ICMP answers); each is reported once.
+  if (is_final(number)) {
+    fault(FaultSource::kUdp, number);
+  } else {
+    back_off();
+  }
+}
+
+void Decapsulation::admit_message(size_t message, size_t received, const ForwardingTable& table) {
   if ((messages_[message].msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+    counters_.received_packets.add(1);
+    counters_.received_bytes.add(received);
     counters_.drop(DropReason::kOversize);
     return;
   }
+  const uint32_t source = ntohl(sources_[message].sin_addr.s_addr);
+  const size_t each = std::max<size_t>(1, datagram_length(messages_[message].msg_hdr, received));
+  size_t at = 0;
+  do {
+    const size_t length = std::min(each, received - at);
+    admit(message * kSlotStride + at, length, source, table);
+    at += length;
+  } while (at < received);
+}
+
+void Decapsulation::admit(size_t offset, size_t length, uint32_t outer_source,
+                          const ForwardingTable& table) {
+  counters_.received_packets.add(1);
+  counters_.received_bytes.add(length);
   Ipv4Packet packet;
-  const size_t offset = message * kSlotStride;
-  const PacketFault faulty = Ipv4Packet::parse(slots_.subspan(offset, received), packet);
+  const PacketFault faulty = Ipv4Packet::parse(slots_.subspan(offset, length), packet);
   if (faulty != PacketFault::kNone) {
     drop_faulty(faulty);
     return;
   }
-  if (context_.source_check && !trusted(packet, ntohl(sources_[message].sin_addr.s_addr), table))
-    return;
+  if (context_.source_check && !trusted(packet, outer_source, table)) return;
   if (packet.ttl() <= 1) {
     counters_.drop(DropReason::kTtlExceeded);
     answer(IcmpError::kTimeExceeded, packet);
     return;
   }
   packet.decrement_ttl();
-  ring_.commit(offset, packet.bytes().size(), offset + kSlotStride, 0);
+  if (ring_.records_free() == 0) {
+    // More datagrams than the longest trains of today's kernels have.
+    counters_.drop(DropReason::kOversize);
+    return;
+  }
+  ring_.commit(offset, packet.bytes().size(), offset + packet.bytes().size(), 0);
 }
 
 bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
@@ -123,29 +178,103 @@ bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
 void Decapsulation::drain() {
   note_ring();
   if (!ring_.empty()) note_batch(ring_.size());
-  bool waited = false;
-  while (!ring_.empty() && running()) {
-    const auto bytes = ring_.bytes(ring_.peek(0));
-    counters_.write_calls.add(1);
-    const ssize_t written = context_.io.write(context_.tun_fd, bytes.data(), bytes.size());
-    if (written >= 0) {
-      counters_.sent_packets.add(1);
-      counters_.sent_bytes.add(bytes.size());
-    } else if (written == -EINTR) {
-      continue;
-    } else if (written == -EAGAIN && !waited) {
-      waited = true;
-      wait(POLLOUT, 0, kTunBlockedMs);
-      continue;
-    } else if (is_final(static_cast<int>(-written))) {
-      fault(FaultSource::kTun, static_cast<int>(-written));
-    } else {
-      counters_.drop(written == -EIO ? DropReason::kDeviceDown : DropReason::kWriteFailed);
+  if (context_.vnet_header) {
+    drain_trains();
+  } else {
+    while (!ring_.empty() && running()) {
+      const auto bytes = ring_.bytes(ring_.peek(0));
+      const iovec piece = {bytes.data(), bytes.size()};
+      wrote(write_pieces(&piece, 1), 1, bytes.size());
+      ring_.release(1);
     }
-    waited = false;
-    ring_.release(1);
   }
   counters_.ring_bytes.set(0);
+}
+
+void Decapsulation::drain_trains() {
+  for (size_t i = 0; i < ring_.size() && running(); ++i) {
+    const Ipv4Packet packet = Ipv4Packet::parsed(ring_.bytes(ring_.peek(i)));
+    if (coalescer_.add(packet)) continue;
+    write_trains();
+    coalescer_.add(packet);
+  }
+  write_trains();
+  ring_.release(ring_.size());
+}
+
+void Decapsulation::write_trains() {
+  for (size_t train = 0; train < coalescer_.size() && running(); ++train) write_train(train);
+  coalescer_.clear();
+}
+
+void Decapsulation::write_train(size_t train) {
+  TunHeader header;
+  std::array<Piece, kPiecesMax> pieces;
+  const size_t count = coalescer_.gather(train, header, pieces);
+  std::array<iovec, kPiecesMax> vectors;
+  for (size_t i = 0; i < count; ++i)
+    vectors[i] = {const_cast<void*>(pieces[i].base), pieces[i].length};
+  const size_t packets = coalescer_.packets(train);
+  const int number = write_pieces(vectors.data(), count);
+  if (packets > 1) note_train(header.offload.gso_type, number);
+  if (packets > 1 && number == EINVAL) {
+    write_originals(train);
+  } else {
+    wrote(number, packets, coalescer_.bytes(train));
+  }
+}
+
+void Decapsulation::note_train(uint8_t gso_type, int number) {
+  const KernelFeature feature =
+      gso_type == kGsoUdpL4 ? KernelFeature::kTunUso : KernelFeature::kTunTso;
+  int& refused = refused_trains_[gso_type == kGsoUdpL4 ? 1 : 0];
+  refused = number == EINVAL ? refused + 1 : 0;
+  if (refused < kRefusedTrainsMax) return;
+  refuse(feature, number);
+  coalescer_.set_options(coalesce_options(context_.features));
+}
+
+void Decapsulation::write_originals(size_t train) {
+  std::array<Piece, kTrainPacketsMax> pieces;
+  const size_t count = coalescer_.originals(train, pieces);
+  VirtioNetHeader header;
+  for (size_t i = 0; i < count && running(); ++i) {
+    const std::array<iovec, 2> vectors = {
+        iovec{&header, sizeof(header)},
+        iovec{const_cast<void*>(pieces[i].base), pieces[i].length},
+    };
+    wrote(write_pieces(vectors.data(), vectors.size()), 1, pieces[i].length);
+  }
+}
+
+int Decapsulation::write_pieces(const iovec* pieces, size_t count) {
+  bool waited = false;
+  while (running()) {
+    counters_.write_calls.add(1);
+    const ssize_t written =
+        count == 1 ? context_.io.write(context_.tun_fd, pieces->iov_base, pieces->iov_len)
+                   : context_.io.writev(context_.tun_fd, pieces, static_cast<int>(count));
+    if (written >= 0) return 0;
+    if (written == -EINTR) continue;
+    if (written != -EAGAIN || waited) return static_cast<int>(-written);
+    waited = true;
+    wait(POLLOUT, 0, kTunBlockedMs);
+  }
+  return ECANCELED;
+}
+
+void Decapsulation::wrote(int number, size_t packets, size_t bytes) {
+  if (number == 0) {
+    counters_.sent_packets.add(packets);
+    counters_.sent_bytes.add(bytes);
+    return;
+  }
+  if (number == ECANCELED) return;
+  if (is_final(number)) {
+    fault(FaultSource::kTun, number);
+  } else {
+    counters_.drop(number == EIO ? DropReason::kDeviceDown : DropReason::kWriteFailed, packets);
+  }
 }
 
 }  // namespace flannelette

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace flannelette {
 
@@ -111,33 +112,41 @@ bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
     drop_faulty(faulty);
     return false;
   }
-  if (SegmentPlan::make(header_, packet, plan_) != SegmentFault::kNone) {
+  staged_large_ = header_.gso_type != kGsoNone;
+  const SegmentFault bad = staged_large_ ? SegmentPlan::make(header_, packet, plan_)
+                                         : complete_checksum(header_, packet);
+  if (bad != SegmentFault::kNone) {
     counters_.received_packets.add(1);
     counters_.received_bytes.add(received);
     counters_.drop(DropReason::kBadOffload);
     return false;
   }
-  counters_.received_packets.add(plan_.count());
-  counters_.received_bytes.add(plan_.bytes());
-  if (plan_.bytes() > kStagedRingBytes || plan_.count() > kStagedRingRecords) {
-    counters_.drop(DropReason::kOversize, plan_.count());
+  const size_t count = staged_large_ ? plan_.count() : 1;
+  staged_bytes_ = staged_large_ ? plan_.bytes() : packet.bytes().size();
+  counters_.received_packets.add(count);
+  counters_.received_bytes.add(staged_bytes_);
+  if (staged_bytes_ > kStagedRingBytes || count > kStagedRingRecords) {
+    counters_.drop(DropReason::kOversize, count);
     return false;
   }
-  staged_hop_ = admit(packet, plan_.count(), table);
+  staged_hop_ = admit(packet, count, table);
   return staged_hop_ != 0;
 }
 
 bool Encapsulation::place() {
-  const size_t count = plan_.count();
+  const size_t count = staged_large_ ? plan_.count() : 1;
   if (ring_.records_free() < count) return false;
-  const auto space = ring_.reserve(plan_.bytes());
+  const auto space = ring_.reserve(staged_bytes_);
   if (space.empty()) return false;
-  plan_.write(space);
-  size_t offset = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
-    ring_.commit(offset, length, offset + length, staged_hop_);
-    offset += length;
+  if (staged_large_) {
+    plan_.write(space);
+    for (size_t i = 0, at = 0; i < count; ++i, at += plan_.length()) {
+      const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
+      ring_.commit(at, length, at + length, staged_hop_);
+    }
+  } else {
+    std::memcpy(space.data(), staging_.get(), staged_bytes_);
+    ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_);
   }
   staged_hop_ = 0;
   return true;

@@ -55,8 +55,10 @@ class Encapsulation final : public Direction {
   TrainSender sender_;
   std::unique_ptr<uint8_t[]> staging_;
   VirtioNetHeader header_;
-  SegmentPlan plan_;
-  uint32_t staged_hop_ = 0;  // not 0: the staging buffer holds a planned packet
+  SegmentPlan plan_;           // of a large packet
+  bool staged_large_ = false;  // the staged packet is one
+  size_t staged_bytes_ = 0;    // what it takes in the ring
+  uint32_t staged_hop_ = 0;    // not 0: the staging buffer holds a packet for the ring
 };
 
 }  // namespace flannelette

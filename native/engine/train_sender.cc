@@ -73,7 +73,7 @@ size_t TrainSender::put(PacketRing& ring, size_t at, size_t m, bool trains) {
 
 size_t TrainSender::train_length(const PacketRing& ring, size_t at) const {
   const PacketRecord& first = ring.peek(at);
-  const size_t most = std::min(kTrainPacketsMax, kTrainBytesMax / first.length);
+  const size_t most = std::min(kSendSegmentsMax, kSendBytesMax / first.length);
   if (most < 2) return 1;
   // Far enough to split a run evenly, and no further: the rest is looked at when it is its turn.
   const size_t horizon = std::min(ring.size() - at, 2 * most);

@@ -25,9 +25,9 @@
 namespace flannelette {
 
 // UDP_MAX_SEGMENTS before Linux 6.9; 128 since.
-inline constexpr size_t kTrainPacketsMax = 64;
+inline constexpr size_t kSendSegmentsMax = 64;
 // The greatest UDP payload, which a train must not exceed either.
-inline constexpr size_t kTrainBytesMax = 65507;
+inline constexpr size_t kSendBytesMax = 65507;
 
 class TrainSender {
  public:

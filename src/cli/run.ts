@@ -7,9 +7,11 @@
 import {
   DAEMON_DEFAULTS,
   DAEMON_MODES,
+  FEATURE_NAMES,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
   type DaemonOptions,
+  type FeatureName,
 } from '../daemon/options.js';
 import { Daemon } from '../daemon/daemon.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
@@ -45,7 +47,16 @@ const refused = (name: string, why: string): Flag<boolean> => ({
 
 const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
 
-/** Every flag of flanneld v0.28, and ours: lease-file, mode, source-check. */
+function parseFeatures(field: string, values: readonly string[]): FeatureName[] {
+  const names = values.flatMap((value) => value.split(',').map((name) => name.trim()));
+  return names.map((name) => {
+    const found = FEATURE_NAMES.find((feature) => feature === name);
+    if (found === undefined) throw inputError(field, name, FEATURE_NAMES.join(', '));
+    return found;
+  });
+}
+
+/** Every flag of flanneld v0.28, and ours: lease-file, mode, disable, source-check. */
 export const runFlags = {
   etcdEndpoints: unsetText(
     'etcd-endpoints',
@@ -72,10 +83,19 @@ export const runFlags = {
   ),
   mode: choiceFlag(
     'mode',
-    'how packets cross the kernel: one a system call, or many',
+    'how packets cross the kernel: one a system call, many, or as trains; auto is the best there is',
     DAEMON_MODES,
     DAEMON_DEFAULTS.mode,
   ),
+  disable: {
+    ...listFlag(
+      'disable',
+      `kernel features to do without, separated by commas: ${FEATURE_NAMES.join(', ')}`,
+      { placeholder: 'features' },
+    ),
+    fallback: [],
+    parse: parseFeatures,
+  } satisfies Flag<readonly FeatureName[]>,
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -214,6 +234,7 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
   return {
     ...storeOptions(values),
     mode: values.mode,
+    disable: values.disable,
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),

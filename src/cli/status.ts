@@ -118,6 +118,9 @@ function formatFacts(status: DaemonStatus, now: number): string {
     const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
     facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);
   }
+  if (dataPlane !== null && dataPlane.features.length > 0) {
+    facts.push(['features', featureWords(dataPlane.features)]);
+  }
   if (dataPlane !== null && dataPlane.error !== null) {
     facts.push(['data plane', `DOWN: ${dataPlane.error}`]);
   }
@@ -131,6 +134,20 @@ function firewallWords({ inPlace, error, repairs }: DaemonStatus['firewall']): s
   const state = inPlace ? 'rules in place' : 'rules not in place';
   const repaired = repairs === 0 ? '' : `, repaired ${repairs} times`;
   return `${state}${repaired}${error === null ? '' : `, FAILING: ${error}`}`;
+}
+
+/** What is in use, and of the rest what the kernel or the user did not want. */
+function featureWords(features: NonNullable<DaemonStatus['dataPlane']>['features']): string {
+  const named = (wanted: (typeof features)[number]['state']): string =>
+    features
+      .filter(({ state }) => state === wanted)
+      .map(({ name }) => name)
+      .join(', ');
+  const active = named('active');
+  const parts = [active === '' ? 'none in use' : active];
+  if (named('refused') !== '') parts.push(`refused: ${named('refused')}`);
+  if (named('disabled') !== '') parts.push(`disabled: ${named('disabled')}`);
+  return parts.join('; ');
 }
 
 function leaseEnd(lease: NonNullable<DaemonStatus['lease']>, now: number): string {

@@ -46,7 +46,12 @@ import { isStoreAway } from '../lease/errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
-import { statusSocketPath, validateDaemonOptions, type DaemonOptions } from './options.js';
+import {
+  dataPlaneMode,
+  statusSocketPath,
+  validateDaemonOptions,
+  type DaemonOptions,
+} from './options.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
 import { openStore } from './open-store.js';
@@ -291,7 +296,7 @@ export class Daemon {
     first: ExternalInterface,
     signal: AbortSignal,
   ): Promise<void> {
-    const { mode, sourceCheck, subnetFile } = this.#options;
+    const { mode, disable, sourceCheck, subnetFile } = this.#options;
     let external = first;
     let formerPublicIp: Ipv4 | undefined;
     let previousSubnet: Cidr | undefined = (await readSubnetEnv(subnetFile))?.subnet;
@@ -301,7 +306,7 @@ export class Daemon {
       const backend = createBackend(
         config,
         context,
-        { mode, sourceCheck },
+        { mode: dataPlaneMode(mode), disabled: disable, sourceCheck },
         this.#dependencies.openDataPlane,
       );
       const network = await this.#untilAnswered(store, signal, () =>
@@ -506,8 +511,9 @@ export class Daemon {
     const live = this.#network?.status().dataPlane;
     if (live === undefined && this.#retired.length === 0) return undefined;
     return {
-      mode: this.#options.mode,
+      mode: dataPlaneMode(this.#options.mode),
       threads: addCounters(this.#retired, live?.threads ?? []),
+      features: live?.features ?? [],
     };
   }
 

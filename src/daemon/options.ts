@@ -4,18 +4,38 @@
  */
 import { isIP } from 'node:net';
 import { parseIpv4 } from '../config/ipv4.js';
+import type { DataPlaneOptions, FeatureName } from '../dataplane/dataplane.js';
 import { inputError } from '../errors.js';
 import { parseInterfaceRegex } from '../host/interface.js';
 import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/options.js';
 
-export type DaemonMode = 'basic' | 'batch';
-export const DAEMON_MODES: readonly DaemonMode[] = ['basic', 'batch'];
+export type { FeatureName } from '../dataplane/dataplane.js';
+
+/** `auto` is the best there is: offload, which goes on without what the kernel refuses. */
+export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload';
+export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload'];
+
+/** Optional kernel features that can be switched off one by one. */
+export const FEATURE_NAMES: readonly FeatureName[] = [
+  'tun-tso',
+  'tun-uso',
+  'udp-gso',
+  'udp-gro',
+  'mmsg',
+];
+
+/** The data plane's mode for a daemon's. */
+export function dataPlaneMode(mode: DaemonMode): DataPlaneOptions['mode'] {
+  return mode === 'auto' ? 'offload' : mode;
+}
 
 export interface DaemonOptions {
   /** Path of the lease file; the store is this or `etcd`. */
   readonly leaseFile?: string;
   readonly etcd?: EtcdOptions;
   readonly mode: DaemonMode;
+  /** Kernel features to do without, of those the mode would use. */
+  readonly disable: readonly FeatureName[];
   /** Names or addresses of interfaces, tried in order; empty for the default route's. */
   readonly iface: readonly string[];
   /** Regular expressions for names or addresses, tried in order after `iface`. */
@@ -46,7 +66,8 @@ export interface DaemonOptions {
 }
 
 export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
-  mode: 'batch',
+  mode: 'auto',
+  disable: [],
   iface: [],
   ifaceRegex: [],
   subnetFile: '/run/flannel/subnet.env',
@@ -79,7 +100,12 @@ export function statusSocketPath(subnetFile: string): string {
 export function validateDaemonOptions(options: DaemonOptions): void {
   checkStore(options);
   if (!DAEMON_MODES.includes(options.mode)) {
-    throw inputError('--mode', options.mode, DAEMON_MODES.join(' or '));
+    throw inputError('--mode', options.mode, DAEMON_MODES.join(', '));
+  }
+  for (const feature of options.disable) {
+    if (!FEATURE_NAMES.includes(feature)) {
+      throw inputError('--disable', feature, `names out of ${FEATURE_NAMES.join(', ')}`);
+    }
   }
   if (options.iface.includes('')) {
     throw inputError('--iface', '', 'the name or IPv4 address of an interface');

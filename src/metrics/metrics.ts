@@ -106,6 +106,12 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     help: 'How often firewall rules were found changed and put back.',
     registers,
   });
+  const active = new Gauge({
+    name: 'flannelette_feature_active',
+    help: '1 for an optional kernel feature the data plane uses now, 0 for one it does without.',
+    labelNames: ['feature', 'state'] as const,
+    registers,
+  });
   const features = new Gauge({
     name: 'flannelette_kernel_feature',
     help: '1 for a kernel feature that is there, 0 for one that is not.',
@@ -128,6 +134,10 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     firewall.set(Number(sample.firewall.inPlace));
     repairs.reset();
     repairs.inc(sample.firewall.repairs);
+    active.reset();
+    for (const { name, state } of sample.dataPlane?.features ?? []) {
+      active.set({ feature: name, state }, Number(state === 'active'));
+    }
     features.reset();
     for (const { name, available } of sample.features) {
       features.set({ feature: name }, Number(available));

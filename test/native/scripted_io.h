@@ -25,6 +25,7 @@
 #include "packets.h"
 #include "sys/address.h"
 #include "sys/io.h"
+#include "sys/kernel.h"
 
 namespace flannelette::test {
 
@@ -37,12 +38,20 @@ inline constexpr int kStopFd = 1004;
 struct TunRead {
   Bytes bytes;
   int error = 0;
+  VirtioNetHeader header = {};  // of a TUN that has them
+};
+
+// One write to a TUN with virtio headers.
+struct TunWrite {
+  VirtioNetHeader header;
+  Bytes bytes;
 };
 
 struct Datagram {
   Bytes bytes;
   uint32_t source = kNode2;
-  int error = 0;  // instead of a datagram
+  int error = 0;     // instead of a datagram
+  int segment = 0;   // of a train: bytes of each datagram but the last (UDP_GRO)
 };
 
 struct SentDatagram {
@@ -85,6 +94,7 @@ class ScriptedIo final : public Io {
 
   std::vector<SentDatagram> sent;
   std::vector<Bytes> written;
+  std::vector<TunWrite> written_large;  // through writev
   std::vector<SentDatagram> raw;
   std::vector<Refusal> refused;  // first packet of each send that failed but to try again
   std::vector<size_t> offered;   // packets in each sendmmsg
@@ -100,6 +110,7 @@ class ScriptedIo final : public Io {
   size_t sendmsg_calls = 0;
   size_t sendmmsg_calls = 0;
   size_t write_calls = 0;
+  size_t trains = 0;  // messages sent with UDP_SEGMENT
   size_t yields = 0;
   size_t most_yields = 0;  // between two polls
 
@@ -113,6 +124,7 @@ class ScriptedIo final : public Io {
     poll_answers.clear();
     sent.clear();
     written.clear();
+    written_large.clear();
     raw.clear();
     refused.clear();
     offered.clear();
@@ -143,6 +155,37 @@ class ScriptedIo final : public Io {
     const auto* first = static_cast<const uint8_t*>(buffer);
     written.emplace_back(first, first + bytes);
     return static_cast<ssize_t>(bytes);
+  }
+
+  ssize_t readv(int fd, const iovec* pieces, int count) override {
+    count_call();
+    ++reads;
+    if (fd != kTunFd || count != 2) return -EBADF;
+    if (tun_reads.empty()) return -EAGAIN;
+    const TunRead next = take(tun_reads);
+    if (next.error != 0) return -next.error;
+    std::memcpy(pieces[0].iov_base, &next.header, sizeof(next.header));
+    const size_t length = std::min(pieces[1].iov_len, next.bytes.size());
+    copy(pieces[1].iov_base, next.bytes, length);
+    return static_cast<ssize_t>(sizeof(next.header) + length);
+  }
+
+  ssize_t writev(int fd, const iovec* pieces, int count) override {
+    count_call();
+    ++write_calls;
+    if (fd != kTunFd) return -EBADF;
+    const int result = write_results.empty() ? 0 : take(write_results);
+    if (result < 0) return result;
+    Bytes all;
+    for (int i = 0; i < count; ++i) {
+      const auto* first = static_cast<const uint8_t*>(pieces[i].iov_base);
+      all.insert(all.end(), first, first + pieces[i].iov_len);
+    }
+    TunWrite large;
+    std::memcpy(&large.header, all.data(), sizeof(large.header));
+    large.bytes.assign(all.begin() + sizeof(large.header), all.end());
+    written_large.push_back(large);
+    return static_cast<ssize_t>(all.size());
   }
 
   ssize_t recvmsg(int fd, msghdr* message) override {
@@ -186,8 +229,7 @@ class ScriptedIo final : public Io {
       note_refusal(*message, -result);
       return result;
     }
-    sent.push_back(captured(*message));
-    return static_cast<ssize_t>(sent.back().bytes.size());
+    return static_cast<ssize_t>(record(*message));
   }
 
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) override {
@@ -202,8 +244,7 @@ class ScriptedIo final : public Io {
     }
     const unsigned taken = std::min(count, static_cast<unsigned>(result));
     for (unsigned i = 0; i < taken; ++i) {
-      sent.push_back(captured(messages[i].msg_hdr));
-      messages[i].msg_len = static_cast<unsigned>(sent.back().bytes.size());
+      messages[i].msg_len = static_cast<unsigned>(record(messages[i].msg_hdr));
     }
     return static_cast<int>(taken);
   }
@@ -262,6 +303,16 @@ class ScriptedIo final : public Io {
     const size_t length = std::min(datagram.bytes.size(), message.msg_iov[0].iov_len);
     copy(message.msg_iov[0].iov_base, datagram.bytes, length);
     message.msg_flags = length < datagram.bytes.size() ? MSG_TRUNC : 0;
+    if (message.msg_control != nullptr && datagram.segment != 0) {
+      auto* control = static_cast<cmsghdr*>(message.msg_control);
+      control->cmsg_level = IPPROTO_UDP;
+      control->cmsg_type = UDP_GRO;
+      control->cmsg_len = CMSG_LEN(sizeof(int));
+      std::memcpy(CMSG_DATA(control), &datagram.segment, sizeof(int));
+      message.msg_controllen = CMSG_SPACE(sizeof(int));
+    } else {
+      message.msg_controllen = 0;
+    }
     const sockaddr_in from = socket_address(datagram.source, 8285);
     const auto room = std::min(static_cast<size_t>(message.msg_namelen), sizeof(from));
     std::memcpy(message.msg_name, &from, room);
@@ -278,6 +329,28 @@ class ScriptedIo final : public Io {
       out.bytes.insert(out.bytes.end(), first, first + message.msg_iov[i].iov_len);
     }
     return out;
+  }
+
+  // Cuts a train into its datagrams, as the kernel does, and keeps them; all its bytes.
+  size_t record(const msghdr& message) {
+    const SentDatagram all = captured(message);
+    size_t segment = all.bytes.size();
+    if (message.msg_controllen != 0) {
+      const auto* control = static_cast<const cmsghdr*>(message.msg_control);
+      uint16_t size = 0;
+      std::memcpy(&size, CMSG_DATA(control), sizeof(size));
+      segment = size;
+      ++trains;
+    }
+    size_t at = 0;
+    do {
+      const size_t end = std::min(all.bytes.size(), at + segment);
+      sent.push_back({Bytes(all.bytes.begin() + static_cast<ptrdiff_t>(at),
+                            all.bytes.begin() + static_cast<ptrdiff_t>(end)),
+                      all.destination, all.port});
+      at = end;
+    } while (at < all.bytes.size());
+    return all.bytes.size();
   }
 
   void note_refusal(const msghdr& message, int error) {
@@ -308,7 +381,13 @@ class Rig {
 
   ScriptedIo io;
 
-  DirectionContext context(Mode mode, bool source_check = true, Io* other = nullptr) {
+  // A TUN with virtio headers in mode offload, unless all that needs them is disabled.
+  DirectionContext context(Mode mode, bool source_check = true, Io* other = nullptr,
+                           FeatureSet disabled = 0) {
+    const FeatureSet used = mode == Mode::kBasic   ? 0
+                            : mode == Mode::kBatch ? feature_bit(KernelFeature::kMmsg)
+                                                   : kAllFeatures;
+    const FeatureSwitches& features = features_.emplace_back(used, disabled);
     return {.io = other == nullptr ? io : *other,
             .tun_fd = kTunFd,
             .udp_fd = kUdpFd,
@@ -317,6 +396,9 @@ class Rig {
             .stop = io.stop,
             .table = table_,
             .events = pipe_,
+            .features = features_.back(),
+            .vnet_header =
+                features.on(KernelFeature::kTunTso) || features.on(KernelFeature::kTunUso),
             .mode = mode,
             .tun_address = kTunAddress,
             .overlay = kOverlay,
@@ -324,6 +406,9 @@ class Rig {
             .port = 8285,
             .source_check = source_check};
   }
+
+  // Of the last context.
+  const FeatureSwitches& features() const { return features_.back(); }
 
   PublishedTable& table() { return table_; }
   const EventPipe& pipe() const { return pipe_; }
@@ -341,6 +426,7 @@ class Rig {
   EventPipe pipe_;
   OwnedFd events_fd_;
   PublishedTable table_;
+  std::deque<FeatureSwitches> features_;  // one for each context
 };
 
 inline uint64_t drops(const Direction& direction, DropReason reason) {

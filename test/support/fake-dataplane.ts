@@ -71,7 +71,7 @@ export class FakeDataPlane
   }
 
   snapshot(): DataPlaneSnapshot {
-    return { mode: this.options.mode, threads: this.threads };
+    return { mode: this.options.mode, threads: this.threads, features: [] };
   }
 
   close(): void {

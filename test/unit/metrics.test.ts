@@ -69,6 +69,7 @@ function setUp(first: Partial<MetricsSample> = {}) {
 
 const plane = (packets: number) => ({
   mode: 'batch' as const,
+  features: [],
   threads: [
     counters('encapsulate', packets, {
       drops: { no_route: 7, short: 0 },

@@ -26,6 +26,7 @@ const STATUS: DaemonStatus = {
     mode: 'batch',
     error: null,
     restarts: 0,
+    features: [],
     threads: [
       counters('encapsulate', 12_345, { drops: { no_route: 3, short: 0 } }),
       counters('decapsulate', 1, { drops: { no_route: 0, short: 9 } }),
@@ -80,7 +81,7 @@ Drops
         external: { name: 'eth0', address: '10.168.0.2', publicIp: '203.0.113.7', mtu: 1500 },
         routes: [],
         rejected: [{ key: '10.0.0.0-24', reason: 'outside Network' }],
-        dataPlane: { mode: 'batch', error: 'ENETDOWN', restarts: 2, threads: [] },
+        dataPlane: { mode: 'batch', error: 'ENETDOWN', restarts: 2, features: [], threads: [] },
       },
       NOW,
     );
