@@ -1,6 +1,5 @@
 #include "core/segment.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "core/bytes.h"

@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 
+#include "core/segment.h"
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
 #include "scripted_io.h"
@@ -193,6 +194,28 @@ TEST_CASE("decapsulation allocates nothing per packet") {
   check_no_allocation<Decapsulation>(Mode::kBasic, packets);
   check_no_allocation<Decapsulation>(Mode::kBatch, packets);
   check_no_allocation<Decapsulation>(Mode::kOffload, packets);
+}
+
+TEST_CASE("segmentation allocates nothing per packet") {
+  Bytes packet = make_packet({.protocol = 17, .payload = Bytes(60008, 1)});
+  const VirtioNetHeader header{.gso_type = kGsoUdpL4, .gso_size = 1444};
+  const VirtioNetHeader partial{
+      .flags = kNeedsChecksum, .checksum_start = 20, .checksum_offset = 6};
+  Bytes out(100000);
+  size_t written = 0;
+  const size_t before = allocations.load();
+  for (int i = 0; i < 20; ++i) {
+    Ipv4Packet view;
+    SegmentPlan plan;
+    if (Ipv4Packet::parse(packet, view) != PacketFault::kNone) continue;
+    if (SegmentPlan::make(header, view, plan) != SegmentFault::kNone) continue;
+    plan.write(out);
+    written += plan.count();
+    if (complete_checksum(partial, view) != SegmentFault::kNone) written = 0;
+  }
+  const size_t made = allocations.load() - before;
+  CHECK(made == 0);
+  CHECK(written == 20 * 42);
 }
 
 }  // namespace flannelette::test

@@ -4,11 +4,46 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <random>
 
 #include "packets.h"
 
 namespace flannelette::test {
+
+namespace {
+
+// Bytes at a chosen distance from an aligned address, without a byte of room behind them.
+class Placed {
+ public:
+  Placed(size_t alignment, size_t size)
+      : memory_(new uint8_t[alignment + size]), alignment_(alignment), size_(size) {}
+  std::span<uint8_t> bytes() const { return {memory_.get() + alignment_, size_}; }
+
+ private:
+  std::unique_ptr<uint8_t[]> memory_;
+  size_t alignment_;
+  size_t size_;
+};
+
+// How many of the three ways to the same sum disagree with the reference; the copy must be exact.
+int differences(std::span<const uint8_t> bytes, uint32_t initial, size_t alignment_of_copy) {
+  const uint16_t expected = ones_complement_sum_reference(bytes, initial);
+  const Placed copy(alignment_of_copy, bytes.size());
+  int out = 0;
+  if (ones_complement_sum(bytes, initial) != expected) ++out;
+  if (copy_and_sum(bytes, copy.bytes().data(), initial) != expected) ++out;
+  if (!std::equal(bytes.begin(), bytes.end(), copy.bytes().begin())) ++out;
+  if (initial == 0 && static_cast<uint16_t>(~expected) != naive_checksum(bytes)) ++out;
+  return out;
+}
+
+void fill(std::span<uint8_t> bytes, std::mt19937& random) {
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+}
+
+}  // namespace
 
 TEST_CASE("the sum of RFC 1071's example") {
   const Bytes example = {0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7};
@@ -50,6 +85,80 @@ TEST_CASE("a sum goes on from an earlier one at an even boundary") {
   // An initial sum may be a wide one.
   CHECK(ones_complement_sum({}, 0xffffffffU) == 0xffff);
   CHECK(ones_complement_sum(Bytes{0, 2}, 0x0001ffffU) == 3);
+}
+
+TEST_CASE("the fast sum and the copying one equal the reference for every length and alignment") {
+  std::mt19937 random(4);
+  int wrong = 0;
+  for (size_t alignment = 0; alignment < 8; ++alignment) {
+    for (size_t length = 0; length <= 300; ++length) {
+      const Placed place(alignment, length);
+      fill(place.bytes(), random);
+      wrong += differences(place.bytes(), 0, length % 8);
+      wrong += differences(place.bytes(), static_cast<uint32_t>(random()), 7 - alignment);
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("the fast sum and the copying one equal the reference for random lengths up to 65,535") {
+  std::mt19937 random(5);
+  int wrong = 0;
+  for (int i = 0; i < 300; ++i) {
+    const Placed place(random() % 8, random() % 65536);
+    fill(place.bytes(), random);
+    wrong +=
+        differences(place.bytes(), i % 2 == 0 ? 0 : static_cast<uint32_t>(random()), random() % 8);
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("sums of only ones and only zeros, with the initial values where carries meet") {
+  int wrong = 0;
+  for (const size_t length : {0, 1, 2, 3, 7, 8, 63, 64, 65, 127, 1447, 1448, 65534, 65535}) {
+    for (const uint8_t value : {0x00, 0xff}) {
+      const Bytes bytes(length, value);
+      for (const uint32_t initial :
+           {0U, 1U, 0xfffeU, 0xffffU, 0x10000U, 0x1fffeU, 0x1ffffU, 0xffff0000U, 0xffffffffU})
+        wrong += differences(bytes, initial, length % 8);
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("sums of pieces make the sum of the whole when all but the last are even") {
+  std::mt19937 random(6);
+  for (int i = 0; i < 200; ++i) {
+    Bytes bytes(1 + random() % 3000);
+    fill(bytes, random);
+    const std::span<const uint8_t> all(bytes);
+    Bytes copy(bytes.size());
+    uint16_t sum = 0;
+    for (size_t at = 0; at < bytes.size();) {
+      const size_t piece = std::min(bytes.size() - at, 2 + 2 * (random() % 400));
+      sum = copy_and_sum(all.subspan(at, piece), copy.data() + at, sum);
+      at += piece;
+    }
+    REQUIRE(sum == ones_complement_sum_reference(bytes));
+    REQUIRE(copy == bytes);
+  }
+}
+
+TEST_CASE("the pseudo header's sum is that of its twelve bytes") {
+  std::mt19937 random(7);
+  for (int i = 0; i < 1000; ++i) {
+    const auto source = static_cast<uint32_t>(i == 0 ? 0xffffffff : random());
+    const auto destination = static_cast<uint32_t>(i == 0 ? 0xffffffff : random());
+    const auto protocol = static_cast<uint8_t>(i == 0 ? 0xff : random());
+    const auto length = static_cast<uint16_t>(i == 0 ? 0xffff : random());
+    Bytes pseudo(12, 0);
+    put_long(pseudo, 0, source);
+    put_long(pseudo, 4, destination);
+    pseudo[9] = protocol;
+    put_word(pseudo, 10, length);
+    REQUIRE(fold_sum(pseudo_header_sum(source, destination, protocol, length)) ==
+            ones_complement_sum_reference(pseudo));
+  }
 }
 
 TEST_CASE(
