@@ -36,13 +36,25 @@ enum class DropReason : uint8_t {
 inline constexpr size_t kDropReasons = static_cast<size_t>(DropReason::kCount);
 
 constexpr const char* drop_reason_name(DropReason reason) {
-  constexpr std::array<const char*, kDropReasons> names = {
-      "short",          "bad_version",      "bad_header",          "bad_length",
-      "bad_checksum",   "oversize",         "ttl_exceeded",        "no_route",
-      "bad_offload",
-      "unknown_source", "source_mismatch",  "foreign_destination", "send_buffer_full",
-      "send_refused",   "send_unreachable", "send_too_big",        "send_failed",
-      "device_down",    "write_failed"};
+  constexpr std::array<const char*, kDropReasons> names = {"short",
+                                                           "bad_version",
+                                                           "bad_header",
+                                                           "bad_length",
+                                                           "bad_checksum",
+                                                           "oversize",
+                                                           "ttl_exceeded",
+                                                           "no_route",
+                                                           "bad_offload",
+                                                           "unknown_source",
+                                                           "source_mismatch",
+                                                           "foreign_destination",
+                                                           "send_buffer_full",
+                                                           "send_refused",
+                                                           "send_unreachable",
+                                                           "send_too_big",
+                                                           "send_failed",
+                                                           "device_down",
+                                                           "write_failed"};
   return names[static_cast<size_t>(reason)];
 }
 

@@ -25,8 +25,8 @@ namespace flannelette {
 inline constexpr size_t kBatchMax = 64;
 
 enum class Mode : uint8_t {
-  kBasic,  // one read, one send per packet: flannel's three copies
-  kBatch,  // recvmmsg and sendmmsg; several TUN reads before one send
+  kBasic,    // one read, one send per packet: flannel's three copies
+  kBatch,    // recvmmsg and sendmmsg; several TUN reads before one send
   kOffload,  // as batch, and packets cross the kernel as trains wherever it can
 };
 

@@ -76,7 +76,8 @@ Encapsulation::Fill Encapsulation::fill_bare() {
 Encapsulation::Fill Encapsulation::fill_staged() {
   const ForwardingTable& routes = table();
   if (staged_hop_ != 0 && !place()) return Fill::kRingFull;
-  for (size_t i = 0; i < batch_limit() && ring_.used_bytes() < kFillBytes; ++i) {
+  size_t filled = 0;
+  for (size_t i = 0; i < batch_limit() && filled < kFillBytes; ++i) {
     iovec pieces[2] = {{&header_, sizeof(header_)}, {staging_.get(), kIpv4PacketMax}};
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);
@@ -87,6 +88,7 @@ Encapsulation::Fill Encapsulation::fill_staged() {
     const size_t length = static_cast<size_t>(received);
     if (!stage(length < sizeof(header_) ? 0 : length - sizeof(header_), routes)) continue;
     if (!place()) return Fill::kRingFull;
+    filled += staged_bytes_;
   }
   return Fill::kMore;
 }

@@ -101,11 +101,10 @@ void TrainSender::avoid_trains(uint32_t next_hop, uint64_t until) {
   // A full table forgets the oldest: that next hop is tried again, at the price of one refusal.
   size_t at = avoided_count_;
   if (at == kAvoidedMax) {
-    at = static_cast<size_t>(std::min_element(avoided_.begin(), avoided_.end(),
-                                              [](const Avoided& a, const Avoided& b) {
-                                                return a.until < b.until;
-                                              }) -
-                             avoided_.begin());
+    at = static_cast<size_t>(
+        std::min_element(avoided_.begin(), avoided_.end(),
+                         [](const Avoided& a, const Avoided& b) { return a.until < b.until; }) -
+        avoided_.begin());
   } else {
     ++avoided_count_;
   }

@@ -3,9 +3,9 @@
 //
 // Vocabulary: a *run* is neighbouring packets of the ring of one length to one next hop, back to
 // back in memory, the last of them perhaps shorter; a *train* is a run sent by one message with
-// UDP_SEGMENT, which the kernel cuts into one datagram for each packet; a *batch* is the messages of
-// one sendmmsg. A run longer than a train is split evenly: a long train and a stub would cost the
-// receiver twice. The wire is the same with and without trains.
+// UDP_SEGMENT, which the kernel cuts into one datagram for each packet; a *batch* is the messages
+// of one sendmmsg. A run longer than a train is split evenly: a long train and a stub would cost
+// the receiver twice. The wire is the same with and without trains.
 //
 // Nothing is lost when the kernel refuses: what it did not take is offered again without the
 // feature. EIO switches trains off for good (no checksum offload on the way out, up to Linux 6.10;
@@ -42,10 +42,10 @@ class TrainSender {
 
   // What one call did with the packets at the front of the ring.
   struct Outcome {
-    int error = 0;      // a negative errno: the front was not taken
+    int error = 0;       // a negative errno: the front was not taken
     size_t packets = 0;  // sent, from the front
     size_t bytes = 0;
-    size_t front = 0;    // packets of the first message; more than one: a train
+    size_t front = 0;  // packets of the first message; more than one: a train
   };
 
   // Offers the front of a ring that is not empty.

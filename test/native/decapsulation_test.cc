@@ -21,7 +21,7 @@ Bytes inbound_packet(uint32_t number, size_t size = 64) {
   return numbered_packet(number, size, inbound());
 }
 
-void offer(ScriptedIo& io, uint32_t count, size_t size = 64) {
+void deliver(ScriptedIo& io, uint32_t count, size_t size = 64) {
   for (uint32_t i = 0; i < count; ++i) io.datagrams.push_back({inbound_packet(i, size)});
 }
 
@@ -54,7 +54,7 @@ TEST_CASE("decapsulation: datagrams become packets with TTL one less, in order")
     for (const size_t size : {size_t{24}, size_t{1472}, size_t{65507}}) {
       Rig rig;
       Decapsulation decapsulation(rig.context(mode));
-      offer(rig.io, 150, size);
+      deliver(rig.io, 150, size);
       decapsulation.carry();
       CHECK(in_order(rig.io.written, 150, size));
       const ThreadCounters& counters = decapsulation.counters();
@@ -76,7 +76,7 @@ TEST_CASE("decapsulation: basic mode receives one datagram a call, batch mode up
   {
     Rig rig;
     Decapsulation decapsulation(rig.context(Mode::kBasic));
-    offer(rig.io, 100);
+    deliver(rig.io, 100);
     decapsulation.carry();
     CHECK(rig.io.recvmsg_calls == 101);
     CHECK(rig.io.recvmmsg_calls == 0);
@@ -85,7 +85,7 @@ TEST_CASE("decapsulation: basic mode receives one datagram a call, batch mode up
   }
   Rig rig;
   Decapsulation decapsulation(rig.context(Mode::kBatch));
-  offer(rig.io, 100);
+  deliver(rig.io, 100);
   decapsulation.carry();
   CHECK(rig.io.recvmsg_calls == 0);
   // Two that bring datagrams, and one that brings none before the wait and after each yield.
@@ -255,7 +255,7 @@ TEST_CASE("decapsulation: EINTR of receive and write only tries again") {
     Rig rig;
     Decapsulation decapsulation(rig.context(mode));
     rig.io.datagrams.push_back({{}, 0, EINTR});
-    offer(rig.io, 20);
+    deliver(rig.io, 20);
     rig.io.datagrams.push_back({{}, 0, EINTR});
     rig.io.write_results = {0, -EINTR, -EINTR, 0, -EINTR};
     decapsulation.carry();
@@ -268,7 +268,7 @@ TEST_CASE("decapsulation: a TUN write that would block waits once, then goes on"
   for (const Mode mode : kModes) {
     Rig rig;
     Decapsulation decapsulation(rig.context(mode));
-    offer(rig.io, 5);
+    deliver(rig.io, 5);
     rig.io.write_results = {0, -EAGAIN, 0, 0, -EAGAIN};
     decapsulation.carry();
     CHECK(in_order(rig.io.written, 5));
@@ -285,7 +285,7 @@ TEST_CASE("decapsulation: a TUN write that would block waits once, then goes on"
 TEST_CASE("decapsulation: a TUN that takes nothing drops each packet after one bounded wait") {
   Rig rig;
   Decapsulation decapsulation(rig.context(Mode::kBatch));
-  offer(rig.io, 10);
+  deliver(rig.io, 10);
   for (int i = 0; i < 20; ++i) rig.io.write_results.push_back(-EAGAIN);
   decapsulation.carry();
   CHECK(rig.io.written.empty());
@@ -305,7 +305,7 @@ TEST_CASE("decapsulation: TUN write errors drop exactly one packet under their r
     for (const Mode mode : kModes) {
       Rig rig;
       Decapsulation decapsulation(rig.context(mode));
-      offer(rig.io, 10);
+      deliver(rig.io, 10);
       rig.io.write_results = {0, 0, -each.error};
       decapsulation.carry();
       CAPTURE(each.error);
@@ -361,7 +361,7 @@ TEST_CASE("decapsulation: a deleted TUN ends the loop with one fault event and n
       Rig rig;
       rig.io.call_limit = 20;
       Decapsulation decapsulation(rig.context(mode));
-      offer(rig.io, 500);
+      deliver(rig.io, 500);
       for (int i = 0; i < 500; ++i) rig.io.write_results.push_back(-error);
       decapsulation.carry();
       CHECK(!rig.io.overrun);
@@ -378,7 +378,7 @@ TEST_CASE("decapsulation: a deleted TUN ends the loop with one fault event and n
   Rig rig;
   rig.io.call_limit = 20;
   Decapsulation decapsulation(rig.context(Mode::kBatch));
-  offer(rig.io, 3);
+  deliver(rig.io, 3);
   for (int i = 0; i < 50; ++i) rig.io.write_results.push_back(-EAGAIN);
   for (int i = 0; i < 50; ++i) rig.io.poll_answers.push_back({POLLERR, 0});
   decapsulation.carry();
@@ -415,7 +415,7 @@ TEST_CASE("decapsulation: receive errors that may pass are waited out, not spun 
     Rig rig;
     Decapsulation decapsulation(rig.context(mode));
     for (int i = 0; i < 5; ++i) rig.io.datagrams.push_back({{}, 0, ENOMEM});
-    offer(rig.io, 3);
+    deliver(rig.io, 3);
     decapsulation.carry();
     CHECK(in_order(rig.io.written, 3));
     CHECK(std::count_if(rig.io.polls.begin(), rig.io.polls.end(), [](const PollCall& poll) {

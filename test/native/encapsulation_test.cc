@@ -16,21 +16,6 @@ namespace {
 
 const std::array<Mode, 2> kModes = {Mode::kBasic, Mode::kBatch};
 
-void offer(ScriptedIo& io, uint32_t count, size_t size = 64, uint32_t first = 0) {
-  for (uint32_t i = 0; i < count; ++i)
-    io.tun_reads.push_back({numbered_packet(first + i, size), 0});
-}
-
-// Whether `sent` is exactly the packets first, first + 1, ... one hop later, to node 2.
-bool in_order(const std::vector<SentDatagram>& sent, uint32_t count, size_t size = 64) {
-  if (sent.size() != count) return false;
-  for (uint32_t i = 0; i < count; ++i) {
-    if (sent[i].bytes != one_hop_later(numbered_packet(i, size))) return false;
-    if (sent[i].destination != kNode2 || sent[i].port != 8285) return false;
-  }
-  return true;
-}
-
 uint64_t batches(const Direction& direction) {
   uint64_t sum = 0;
   for (const Counter& counter : direction.counters().batch_sizes) sum += counter.get();

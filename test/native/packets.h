@@ -101,6 +101,51 @@ inline Bytes numbered_packet(uint32_t number, size_t size = 64, PacketSpec spec 
   return make_packet(spec);
 }
 
+// A TCP packet from container 1 to container 2 whose payload bytes count up; only ACK is set. The
+// checksum is right.
+struct TcpSpec {
+  size_t payload = 100;
+  uint32_t sequence = 1000;
+  uint16_t id = 1;
+  uint8_t flags = 0x10;
+  uint16_t source_port = 40000;
+  uint32_t source = kContainer1;
+  uint32_t destination = kContainer2;
+};
+
+// Over the pseudo-header and the segment, whose checksum field must be zero to compute one, and
+// right to give 0.
+inline uint16_t tcp_checksum(std::span<const uint8_t> packet) {
+  Bytes sum(packet.begin() + 12, packet.begin() + 20);
+  sum.push_back(0);
+  sum.push_back(6);
+  const size_t length = packet.size() - 20;
+  sum.push_back(static_cast<uint8_t>(length >> 8));
+  sum.push_back(static_cast<uint8_t>(length));
+  sum.insert(sum.end(), packet.begin() + 20, packet.end());
+  return naive_checksum(sum);
+}
+
+inline Bytes tcp_packet(const TcpSpec& tcp) {
+  PacketSpec spec{.source = tcp.source,
+                  .destination = tcp.destination,
+                  .protocol = 6,
+                  .id = tcp.id,
+                  .fragment = 0x4000};
+  spec.payload.resize(20 + tcp.payload);
+  put_word(spec.payload, 0, tcp.source_port);
+  put_word(spec.payload, 2, 5201);
+  put_long(spec.payload, 4, tcp.sequence);
+  spec.payload[12] = 5 << 4;
+  spec.payload[13] = tcp.flags;
+  put_word(spec.payload, 14, 501);
+  for (size_t i = 0; i < tcp.payload; ++i)
+    spec.payload[20 + i] = static_cast<uint8_t>(tcp.sequence + i);
+  Bytes packet = make_packet(spec);
+  put_word(packet, 36, tcp_checksum(packet));
+  return packet;
+}
+
 inline uint32_t packet_number(std::span<const uint8_t> bytes) { return long_at(bytes, 20); }
 
 // What one hop of the tunnel makes of a packet.

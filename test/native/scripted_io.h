@@ -50,8 +50,8 @@ struct TunWrite {
 struct Datagram {
   Bytes bytes;
   uint32_t source = kNode2;
-  int error = 0;     // instead of a datagram
-  int segment = 0;   // of a train: bytes of each datagram but the last (UDP_GRO)
+  int error = 0;    // instead of a datagram
+  int segment = 0;  // of a train: bytes of each datagram but the last (UDP_GRO)
 };
 
 struct SentDatagram {
@@ -110,7 +110,8 @@ class ScriptedIo final : public Io {
   size_t sendmsg_calls = 0;
   size_t sendmmsg_calls = 0;
   size_t write_calls = 0;
-  size_t trains = 0;  // messages sent with UDP_SEGMENT
+  size_t trains = 0;                  // messages sent with UDP_SEGMENT
+  std::vector<size_t> train_packets;  // of each
   size_t yields = 0;
   size_t most_yields = 0;  // between two polls
 
@@ -350,6 +351,8 @@ class ScriptedIo final : public Io {
                       all.destination, all.port});
       at = end;
     } while (at < all.bytes.size());
+    if (message.msg_controllen != 0)
+      train_packets.push_back((all.bytes.size() + segment - 1) / segment);
     return all.bytes.size();
   }
 
@@ -388,23 +391,23 @@ class Rig {
                             : mode == Mode::kBatch ? feature_bit(KernelFeature::kMmsg)
                                                    : kAllFeatures;
     const FeatureSwitches& features = features_.emplace_back(used, disabled);
-    return {.io = other == nullptr ? io : *other,
-            .tun_fd = kTunFd,
-            .udp_fd = kUdpFd,
-            .raw_fd = kRawFd,
-            .stop_fd = kStopFd,
-            .stop = io.stop,
-            .table = table_,
-            .events = pipe_,
-            .features = features_.back(),
-            .vnet_header =
-                features.on(KernelFeature::kTunTso) || features.on(KernelFeature::kTunUso),
-            .mode = mode,
-            .tun_address = kTunAddress,
-            .overlay = kOverlay,
-            .own = kOwn,
-            .port = 8285,
-            .source_check = source_check};
+    return {
+        .io = other == nullptr ? io : *other,
+        .tun_fd = kTunFd,
+        .udp_fd = kUdpFd,
+        .raw_fd = kRawFd,
+        .stop_fd = kStopFd,
+        .stop = io.stop,
+        .table = table_,
+        .events = pipe_,
+        .features = features_.back(),
+        .vnet_header = features.on(KernelFeature::kTunTso) || features.on(KernelFeature::kTunUso),
+        .mode = mode,
+        .tun_address = kTunAddress,
+        .overlay = kOverlay,
+        .own = kOwn,
+        .port = 8285,
+        .source_check = source_check};
   }
 
   // Of the last context.
@@ -428,6 +431,22 @@ class Rig {
   PublishedTable table_;
   std::deque<FeatureSwitches> features_;  // one for each context
 };
+
+// Packets numbered from `first` on, to be read from the TUN.
+inline void offer(ScriptedIo& io, uint32_t count, size_t size = 64, uint32_t first = 0) {
+  for (uint32_t i = 0; i < count; ++i)
+    io.tun_reads.push_back({numbered_packet(first + i, size), 0});
+}
+
+// Whether `sent` is exactly the packets first, first + 1, ... one hop later, to node 2.
+inline bool in_order(const std::vector<SentDatagram>& sent, uint32_t count, size_t size = 64) {
+  if (sent.size() != count) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (sent[i].bytes != one_hop_later(numbered_packet(i, size))) return false;
+    if (sent[i].destination != kNode2 || sent[i].port != 8285) return false;
+  }
+  return true;
+}
 
 inline uint64_t drops(const Direction& direction, DropReason reason) {
   return direction.counters().drops[static_cast<size_t>(reason)].get();
