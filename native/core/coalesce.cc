@@ -93,23 +93,21 @@ bool Coalescer::add(const Ipv4Packet& packet) {
   }
 
   const Flow flow{addresses, uint64_t{load_be32(packet.payload().data())} << 8 | protocol};
-  size_t slot = find(flow);
   const Segment segment = inspect(bytes);
-  if (slot != kSlots) {
+  const size_t slot = find(flow);
+  if (slot != used_) {
     recent_ = slot;
     Train& train = trains_[open_[slot]];
     if (join(train, segment)) {
       if (segment.push || segment.payload < train.segment) close(slot);
       return true;
     }
-    close(slot);
   }
   begin(segment);
   if (segment.header != 0 && !segment.push) {
-    if (slot == kSlots) slot = claim();
-    recent_ = slot;
-    flows_[slot] = flow;
-    open_[slot] = train_count_ - 1;
+    open(slot, flow);
+  } else if (slot != used_) {
+    close(slot);
   }
   return true;
 }
@@ -188,24 +186,32 @@ bool Coalescer::join(Train& train, const Segment& segment) {
 
 size_t Coalescer::find(const Flow& flow) const {
   // Packets of a flow come in bursts.
-  if (flows_[recent_] == flow) return recent_;
-  return static_cast<size_t>(std::find(flows_.begin(), flows_.end(), flow) - flows_.begin());
+  if (recent_ < used_ && flows_[recent_] == flow) return recent_;
+  size_t slot = 0;
+  while (slot != used_ && flows_[slot] != flow) ++slot;
+  return slot;
 }
 
-size_t Coalescer::claim() const {
-  size_t oldest = 0;
-  for (size_t i = 0; i < kSlots; ++i) {
-    if (flows_[i].transport == 0) return i;
-    if (open_[i] < open_[oldest]) oldest = i;
+void Coalescer::open(size_t slot, const Flow& flow) {
+  if (slot == kSlots) {
+    slot = static_cast<size_t>(std::min_element(open_.begin(), open_.end()) - open_.begin());
+  } else if (slot == used_) {
+    ++used_;
   }
-  return oldest;
+  flows_[slot] = flow;
+  open_[slot] = train_count_ - 1;
+  recent_ = slot;
 }
 
-void Coalescer::close(size_t slot) { flows_[slot] = {}; }
+void Coalescer::close(size_t slot) {
+  --used_;
+  flows_[slot] = flows_[used_];
+  open_[slot] = open_[used_];
+}
 
 void Coalescer::close_between(uint64_t addresses) {
-  for (Flow& flow : flows_)
-    if (flow.addresses == addresses) flow = {};
+  for (size_t slot = used_; slot-- > 0;)
+    if (flows_[slot].addresses == addresses) close(slot);
 }
 
 size_t Coalescer::gather(size_t train, TunHeader& header, std::span<Piece> out) const {
@@ -267,7 +273,7 @@ size_t Coalescer::originals(size_t train, std::span<Piece> out) const {
 
 void Coalescer::clear() {
   packet_count_ = train_count_ = 0;
-  flows_.fill({});
+  used_ = 0;
 }
 
 }  // namespace flannelette

@@ -122,7 +122,7 @@ class Coalescer {
 
   struct Flow {
     uint64_t addresses = 0;
-    uint64_t transport = 0;  // ports and protocol; 0: free slot
+    uint64_t transport = 0;  // ports and protocol
     bool operator==(const Flow&) const = default;
   };
 
@@ -141,10 +141,11 @@ class Coalescer {
   void begin(const Segment& segment);
   // Appends the newest packet to the train when all rules hold.
   bool join(Train& train, const Segment& segment);
-  // The slot of a flow with an open train, else kSlots.
+  // The slot of a flow with an open train, else used_.
   size_t find(const Flow& flow) const;
-  // A free slot, that of the oldest train when there is none.
-  size_t claim() const;
+  // Makes the newest train the flow's open one, in the slot find() gave; a full table closes its
+  // oldest train.
+  void open(size_t slot, const Flow& flow);
   void close(size_t slot);
   void close_between(uint64_t addresses);
 
@@ -154,9 +155,11 @@ class Coalescer {
   std::unique_ptr<Train[]> trains_;
   uint32_t packet_count_ = 0;
   uint32_t train_count_ = 0;
+  // The first used_ of the slots hold the open trains and their flows, in no order.
+  size_t used_ = 0;
   size_t recent_ = 0;  // the slot used last
   std::array<Flow, kSlots> flows_;
-  std::array<uint32_t, kSlots> open_{};  // the train of each slot in use
+  std::array<uint32_t, kSlots> open_{};
 };
 
 }  // namespace flannelette

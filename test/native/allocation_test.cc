@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 
+#include "core/coalesce.h"
 #include "core/segment.h"
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
@@ -216,6 +217,29 @@ TEST_CASE("segmentation allocates nothing per packet") {
   const size_t made = allocations.load() - before;
   CHECK(made == 0);
   CHECK(written == 20 * 42);
+}
+
+TEST_CASE("coalesce: nothing is allocated per packet or per batch") {
+  Coalescer coalescer({}, 64);
+  std::vector<Bytes> packets;
+  std::vector<Ipv4Packet> views(64);
+  for (uint32_t i = 0; i < views.size(); ++i)
+    packets.push_back(numbered_packet(i, 64 + i, {.protocol = static_cast<uint8_t>(i % 20)}));
+  for (size_t i = 0; i < views.size(); ++i) {
+    REQUIRE(Ipv4Packet::parse(packets[i], views[i]) == PacketFault::kNone);
+  }
+  TunHeader header;
+  std::array<Piece, kPiecesMax> pieces;
+  size_t gathered = 0;
+  const size_t before = allocations.load();
+  for (int round = 0; round < 10; ++round) {
+    for (const Ipv4Packet& view : views) coalescer.add(view);
+    for (size_t i = 0; i < coalescer.size(); ++i)
+      gathered += coalescer.gather(i, header, pieces) + coalescer.originals(i, pieces);
+    coalescer.clear();
+  }
+  CHECK(allocations.load() - before == 0);
+  CHECK(gathered >= 10 * 64);
 }
 
 }  // namespace flannelette::test
