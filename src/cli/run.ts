@@ -45,7 +45,7 @@ const refused = (name: string, why: string): Flag<boolean> => ({
 
 const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
 
-/** Every flag of flanneld v0.28, and ours: lease-file, mode, source-check. */
+/** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode, source-check. */
 export const runFlags = {
   etcdEndpoints: unsetText(
     'etcd-endpoints',
