@@ -219,7 +219,7 @@ async function startWriter(store: BenchStore, plan: Plan, place: Place): Promise
       const found = expression.exec(program.stdout)?.[0];
       if (found !== undefined) return found;
       if (program.running) return undefined;
-      throw systemError(`the writing process ended: ${program.stderr.trim().slice(-600)}`);
+      throw systemError(`the writing process ended: ${program.stderr.trim().slice(0, 900)}`);
     });
   try {
     await line('ready', 20_000, /^ready$/m);

@@ -80,6 +80,19 @@ export function leaseValue(holder: string): string {
   return `{"PublicIP":"${holder}","PublicIPv6":null}`;
 }
 
+/** Leases that share a grant: a grant each would take etcd long to make. */
+const LEASES_PER_GRANT = 64;
+export const GRANTS = SUBNETS / LEASES_PER_GRANT;
+
+/**
+ * The grant a lease hangs on, 1 to GRANTS, by its key. A single grant for all would not do: each put
+ * costs etcd time in proportion to the keys of its grant.
+ */
+export function grantOf(key: string): string {
+  const [, high = '', low = ''] = key.split('.');
+  return String(1 + Math.floor((Number(high) * 256 + Number(low)) / LEASES_PER_GRANT));
+}
+
 function hostAt(number: number, index: number): HostPlan {
   const base = subnetAt(index).slice(0, -1);
   return {

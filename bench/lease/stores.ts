@@ -7,6 +7,8 @@ import type { Pace } from './changes.js';
 import {
   CONFIG,
   GATEWAY,
+  grantOf,
+  GRANTS,
   hostLeases,
   initialLeases,
   isReservation,
@@ -72,8 +74,6 @@ export async function openEtcd(): Promise<BenchStore> {
   const server = await EtcdServer.start({ directory, address: GATEWAY, port: 2379 });
   const client = server.client();
   const prefix = (place: string): string => `/${place}/network`;
-  const { ID: grant } = await client.leaseClient.leaseGrant({ TTL: LEASE_SECONDS });
-
   const fill = async (place: string, leases: Map<string, string>): Promise<void> => {
     await client.put(`${prefix(place)}/config`).value(JSON.stringify(CONFIG));
     const entries = [...leases];
@@ -82,7 +82,7 @@ export async function openEtcd(): Promise<BenchStore> {
         request_put: {
           key: Buffer.from(`${prefix(place)}/subnets/${key}`),
           value: Buffer.from(leaseValue(holder)),
-          ...(isReservation(holder) ? {} : { lease: grant }),
+          ...(isReservation(holder) ? {} : { lease: grantOf(key) }),
         },
       }));
       await client.kv.txn({ success });
@@ -90,6 +90,11 @@ export async function openEtcd(): Promise<BenchStore> {
   };
 
   try {
+    await Promise.all(
+      Array.from({ length: GRANTS }, (_, index) =>
+        client.leaseClient.leaseGrant({ TTL: LEASE_SECONDS, ID: String(index + 1) }),
+      ),
+    );
     await fill('watched', initialLeases());
     await fill('control', initialLeases());
     await fill('empty', hostLeases());
@@ -100,12 +105,12 @@ export async function openEtcd(): Promise<BenchStore> {
   }
   return {
     name: 'etcd',
-    how: 'one put or delete a change, each a revision of its own; control: keys under another prefix',
+    how: 'one put or delete a change, each a revision of its own, 64 leases a grant; control: keys under another prefix',
     flags: (content) => [
       `--etcd-endpoints=${server.endpoint}`,
       `--etcd-prefix=${prefix(content === 'filled' ? 'watched' : 'empty')}`,
     ],
-    target: (place) => ({ store: 'etcd', endpoint: server.endpoint, prefix: prefix(place), grant }),
+    target: (place) => ({ store: 'etcd', endpoint: server.endpoint, prefix: prefix(place) }),
     pace: (perSecond, seconds) => ({ perSecond, perStep: 1, count: perSecond * seconds }),
     leases: async () => {
       const subnets = `${prefix('watched')}/subnets/`;

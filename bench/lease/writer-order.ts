@@ -7,8 +7,6 @@ export interface EtcdTarget {
   readonly store: 'etcd';
   readonly endpoint: string;
   readonly prefix: string;
-  /** The grant that every lease hangs on. */
-  readonly grant: string;
 }
 
 export interface FileTarget {

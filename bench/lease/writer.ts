@@ -6,7 +6,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Etcd3 } from 'etcd3';
 import { changesDue, planChanges, type Change, type Pace } from './changes.js';
-import { leaseFileText, leaseValue } from './network.js';
+import { grantOf, leaseFileText, leaseValue } from './network.js';
 import type { EtcdTarget, FileTarget, WriterOrder, WriterReport } from './writer-order.js';
 
 /** Makes changes in the store. */
@@ -64,11 +64,13 @@ async function follow(plan: readonly Change[], pace: Pace, to: Sink): Promise<Wr
 
 function etcdSink(target: EtcdTarget): Sink {
   const client = new Etcd3({ hosts: target.endpoint });
-  const underWay = new Set<Promise<unknown>>();
+  // By key: two changes of one lease must not overtake each other.
+  const underWay = new Map<string, Promise<unknown>>();
   return {
     apply: async (some) => {
       for (const { key, holder } of some) {
-        while (underWay.size >= IN_FLIGHT_LIMIT) await Promise.race(underWay);
+        while (underWay.size >= IN_FLIGHT_LIMIT) await Promise.race(underWay.values());
+        await underWay.get(key);
         const name = Buffer.from(`${target.prefix}/subnets/${key}`);
         const request: Promise<unknown> =
           holder === undefined
@@ -76,14 +78,14 @@ function etcdSink(target: EtcdTarget): Sink {
             : client.kv.put({
                 key: name,
                 value: Buffer.from(leaseValue(holder)),
-                lease: target.grant,
+                lease: grantOf(key),
               });
-        underWay.add(request);
-        void request.finally(() => underWay.delete(request));
+        underWay.set(key, request);
+        void request.finally(() => underWay.delete(key));
       }
     },
     settle: async () => {
-      await Promise.all(underWay);
+      await Promise.all(underWay.values());
     },
     close: () => {
       client.close();
