@@ -52,6 +52,8 @@ const MAX_RESTARTS = 20;
 /** Time between looks, as a multiple of what the last one took if that was dear. */
 const LOOK_REST = 9;
 const DEAR_LOOK_MS = 10;
+/** A machine that is slow now must not make a daemon blind for long. */
+const MAX_LOOK_REST_MS = 2_000;
 /** setTimeout's limit. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -336,7 +338,7 @@ export class LeaseFileStore implements LeaseStore {
         const file = await readLeaseFile(this.#path, remember, this.#document);
         const ended = performance.now();
         if (ended - started >= DEAR_LOOK_MS) {
-          this.#restUntil = ended + LOOK_REST * (ended - started);
+          this.#restUntil = ended + Math.min(LOOK_REST * (ended - started), MAX_LOOK_REST_MS);
         }
         this.#document = keepLastGood(file.document, this.#document);
         this.#view = viewAt(this.#document, this.#now());
