@@ -4,8 +4,8 @@
  * it has nothing to do, and prints its log only when it fails.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
@@ -86,9 +86,18 @@ function buildAddon() {
   const sources = [...filesBelow(join(ROOT, 'native')), join(ROOT, 'binding.gyp')];
   if (newest([addon]) >= newest(sources)) return;
   step('the native addon', () => {
-    const [verb] = existsSync(join(ROOT, 'build', 'Makefile')) ? ['build'] : ['rebuild'];
-    run(['npx', 'node-gyp', verb]);
+    run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild']);
   });
+}
+
+/** gyp lists the sources when it configures: one that is new since needs that again. */
+function knowsEverySource() {
+  const makefile = join(ROOT, 'build', 'flannelette.target.mk');
+  if (!existsSync(makefile)) return false;
+  const text = readFileSync(makefile, 'utf8');
+  return filesBelow(join(ROOT, 'native'))
+    .filter((file) => file.endsWith('.cc'))
+    .every((file) => text.includes(relative(ROOT, file).replace(/\.cc$/, '.o')));
 }
 
 function buildTypeScript() {

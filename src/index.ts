@@ -48,12 +48,14 @@ export { parseNetworkConfig, type NetworkConfig } from './config/network.js';
 export {
   readDefaultInterface,
   selectExternalInterface,
+  sourceAddressTo,
   type ExternalInterface,
   type HostInterfaceInfo,
 } from './host/interface.js';
+export { watchExternalInterface, type InterfaceWatchOptions } from './host/watch-interface.js';
 export { readSubnetEnv, writeSubnetEnv, type SubnetEnv } from './host/subnet-env.js';
 
-// Leases: the store's interface, to implement another, and the store in a file.
+// Leases: the store's interface, to implement another; the stores in etcd and in a file.
 export type {
   Lease,
   LeaseAttributes,
@@ -62,6 +64,10 @@ export type {
   LeaseStore,
   RejectedEntry,
 } from './lease/store.js';
+export { EtcdStore, type EtcdStoreOptions } from './lease/etcd/store.js';
+export { ETCD_DEFAULTS, type EtcdOptions } from './lease/etcd/options.js';
+export { isStoreAway, LEASE_LOST, STORE_AWAY } from './lease/errors.js';
+export { RememberingStore, type RememberingOptions } from './lease/remembering-store.js';
 export { LeaseFileStore, type LeaseFileOptions } from './lease/file-store.js';
 
 // Routes: from leases to next hops.
@@ -79,6 +85,16 @@ export {
   type KernelFeature,
   type ThreadCounters,
 } from './dataplane/dataplane.js';
+
+// The firewall: masquerade and forward rules, kept.
+export {
+  createFirewall,
+  FirewallKeeper,
+  type Firewall,
+  type FirewallKeeperOptions,
+  type FirewallKind,
+  type FirewallPlan,
+} from './firewall/firewall.js';
 
 // Backends.
 export type { Backend, BackendContext, Network, NetworkStatus } from './backend/backend.js';

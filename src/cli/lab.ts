@@ -1,10 +1,16 @@
-/** `flannelette lab`: the documents' two hosts on this machine; the work is in src/lab. */
+/** `flannelette lab`: the documents' hosts on this machine; the work is in src/lab. */
 import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
 import type { Command } from './command.js';
 import { booleanFlag, choiceFlag, integerFlag, resolveFlags } from './flags.js';
 
 const flags = {
-  mode: choiceFlag('mode', 'mode both daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  mode: choiceFlag('mode', 'mode all daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  store: choiceFlag(
+    'store',
+    'where the daemons keep their leases: a lease file, or a real etcd started for the lab',
+    ['file', 'etcd'],
+    'file',
+  ),
   seconds: integerFlag(
     'seconds',
     'length of each throughput measurement',
@@ -20,15 +26,18 @@ export const labCommand: Command = {
   name: 'lab',
   summary: 'build the example network on this machine and send real traffic through it',
   description:
-    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285. Takes about 20 s. Everything is removed at the end, also when killed;\nthe interfaces, routes and firewall of this machine are not touched.',
+    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes about 20 s.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
   flags,
   footer: `
 The network:
   host 1  eth0 10.168.0.2  docker0 100.96.1.1/24  container-1 100.96.1.2
   host 2  eth0 10.168.0.3  docker0 100.96.2.1/24  container-2 100.96.2.3
+  host 3  eth0 10.168.0.4  docker0 100.96.3.1/24  container-3 100.96.3.4   (comes and goes)
+  switch  10.168.0.1, where etcd listens on port 2379 with --store=etcd
 
 Examples:
   flannelette lab
+  flannelette lab --store=etcd      # needs etcd (Debian package etcd-server)
   flannelette lab --mode=basic --seconds=10
   flannelette lab --keep            # then follow the printed commands into container-1
   flannelette lab --json | tail -1
@@ -40,9 +49,9 @@ Exit codes:
 `,
   run: async (given, _io, argv) => {
     // The measurement's length and the rest have no meaning outside one command line.
-    const { mode, seconds, json, keep, inside } = resolveFlags(flags, given, {});
+    const { mode, store, seconds, json, keep, inside } = resolveFlags(flags, given, {});
     // Loaded when wanted: a daemon has no use for it.
     const lab = await import('../lab/index.js');
-    return lab.labCommand({ mode, seconds, json, keep, inside }, argv);
+    return lab.labCommand({ mode, store, seconds, json, keep, inside }, argv);
   },
 };

@@ -9,3 +9,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 process.exitCode = await main(process.argv.slice(2), processIo());
+
+// The work is done. A call to a store that does not answer, which nobody waits for any more, must
+// not keep the process: output still in a pipe gets this long.
+setTimeout(() => {
+  process.exit();
+}, 300).unref();

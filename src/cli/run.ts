@@ -12,6 +12,7 @@ import {
   type DaemonOptions,
 } from '../daemon/options.js';
 import { Daemon } from '../daemon/daemon.js';
+import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, inputError } from '../errors.js';
 import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
@@ -199,7 +200,8 @@ Exit codes:
       process.exit(ExitCode.failure);
     });
     try {
-      await new Daemon(options, log).run(stop.signal);
+      const serviceManager = ServiceManager.fromEnvironment(io.env, log);
+      await new Daemon(options, log, { serviceManager }).run(stop.signal);
     } finally {
       release();
     }
@@ -230,7 +232,9 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
 }
 
 /** The lease file if there is one, else etcd, which is flanneld's default. */
-function storeOptions(values: FlagValues<typeof runFlags>): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
+function storeOptions(
+  values: FlagValues<typeof runFlags>,
+): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
   const { leaseFile, etcdEndpoints } = values;
   if (leaseFile !== undefined && etcdEndpoints === undefined) return { leaseFile };
   const optional = {

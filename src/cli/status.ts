@@ -112,7 +112,12 @@ function formatFacts(status: DaemonStatus, now: number): string {
         ? 'not open yet'
         : `${store.kind} ${store.location}${store.error === null ? '' : `, DEGRADED: ${store.error}`}`,
     ],
+    ['firewall', firewallWords(status.firewall)],
   ];
+  if (store !== null && store.leasesAsOf !== null) {
+    const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
+    facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);
+  }
   if (dataPlane !== null && dataPlane.error !== null) {
     facts.push(['data plane', `DOWN: ${dataPlane.error}`]);
   }
@@ -120,6 +125,12 @@ function formatFacts(status: DaemonStatus, now: number): string {
     facts.push(['restarts', `${dataPlane.restarts} of the data plane`]);
   }
   return facts.map(([name, value]) => `${name.padEnd(11)}${value}\n`).join('');
+}
+
+function firewallWords({ inPlace, error, repairs }: DaemonStatus['firewall']): string {
+  const state = inPlace ? 'rules in place' : 'rules not in place';
+  const repaired = repairs === 0 ? '' : `, repaired ${repairs} times`;
+  return `${state}${repaired}${error === null ? '' : `, FAILING: ${error}`}`;
 }
 
 function leaseEnd(lease: NonNullable<DaemonStatus['lease']>, now: number): string {

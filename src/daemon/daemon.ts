@@ -3,7 +3,7 @@
  *
  *   options -> status server -> external interface -> store -> network configuration (asked for each
  *   second) -> register the network: lease, device, route, socket
- *     -> follow the store -> first publication -> subnet.env -> ready
+ *     -> firewall rules; follow the store -> first publication -> subnet.env -> ready
  *
  * Each step holds what it opened in a `finally`, so everything is closed in reverse order whether
  * the daemon is asked to stop or fails half-way; an aborted signal is a normal end. subnet.env stays,
@@ -29,6 +29,12 @@ import {
 } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
 import {
+  createFirewall,
+  FirewallKeeper,
+  type Firewall,
+  type FirewallKind,
+} from '../firewall/firewall.js';
+import {
   readDefaultInterface,
   selectExternalInterface,
   sourceAddressTo,
@@ -44,7 +50,8 @@ import { statusSocketPath, validateDaemonOptions, type DaemonOptions } from './o
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
 import { openStore } from './open-store.js';
-import { describeStatus, type DaemonStatus } from './status.js';
+import type { ServiceManager } from './sd-notify.js';
+import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
 import { packageVersion } from './version.js';
 import { pause } from './wait.js';
 
@@ -57,6 +64,9 @@ export interface DaemonDependencies {
   /** The local address the kernel would send from; for `--iface-can-reach`. */
   readonly sourceAddressTo?: (destination: string) => Promise<Ipv4>;
   readonly probeKernel?: () => readonly KernelFeature[];
+  readonly createFirewall?: (kind: FirewallKind, log: Logger) => Firewall;
+  /** Told when traffic can flow and when the end begins; only a program of its own has one. */
+  readonly serviceManager?: Pick<ServiceManager, 'ready' | 'stopping'>;
 }
 
 export interface Readiness {
@@ -71,6 +81,7 @@ export interface Readiness {
     readonly leasesAgeSeconds: number | null;
   };
   readonly dataPlane: { readonly ok: boolean; readonly error: string | null };
+  readonly firewall: { readonly ok: boolean; readonly error: string | null };
   readonly [detail: string]: unknown;
 }
 
@@ -94,8 +105,10 @@ export class Daemon {
   #store: LeaseStore | undefined;
   #config: NetworkConfig | undefined;
   #network: Network | undefined;
+  #firewall: FirewallKeeper | undefined;
   #retired: readonly ThreadCounters[] = [];
   #retiredRestarts = 0;
+  #retiredRepairs = 0;
 
   constructor(options: DaemonOptions, log: Logger, dependencies: DaemonDependencies = {}) {
     this.#options = options;
@@ -111,6 +124,13 @@ export class Daemon {
     try {
       validateDaemonOptions(this.#options);
       const server = await this.#openServer();
+      const { serviceManager } = this.#dependencies;
+      if (serviceManager !== undefined) {
+        const stopping = (): void => {
+          serviceManager.stopping();
+        };
+        signal.addEventListener('abort', stopping, { once: true });
+      }
       try {
         await this.#runWithServer(signal);
       } finally {
@@ -147,7 +167,7 @@ export class Daemon {
       version: packageVersion(),
       mode: this.#options.mode,
       ready: this.readiness().ready,
-      phase: this.#phase,
+      phase: this.readiness().phase,
       uptimeSeconds: Math.round(performance.now() - this.#startedAt) / 1000,
       store: this.#store,
       config: this.#config,
@@ -156,18 +176,22 @@ export class Daemon {
       features: this.#features,
       dataPlane: this.#dataPlane(),
       dataPlaneRestarts: this.#dataPlaneRestarts(),
+      firewall: this.#firewallState(),
     });
   }
 
   /**
-   * What /readyz gives. A store that cannot be followed, or a data plane being replaced, is shown
-   * but leaves a daemon ready: to take its node out of service would not help either.
+   * What /readyz gives. A store that cannot be followed, a data plane being replaced or a firewall
+   * that was in place and now refuses is shown but leaves a daemon ready: to take its node out of
+   * service would not help.
    */
   readiness(): Readiness {
     const state = this.#network?.status();
+    const forwards = this.#synced && this.#subnetFileWritten;
+    const guarded = this.#firewall?.inPlace === true;
     return {
-      ready: this.#synced && this.#subnetFileWritten,
-      phase: this.#phase,
+      ready: forwards && guarded,
+      phase: forwards && !guarded ? 'putting the firewall rules in place' : this.#phase,
       synced: this.#synced,
       subnetFileWritten: this.#subnetFileWritten,
       store: {
@@ -175,6 +199,7 @@ export class Daemon {
         leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : null,
       },
       dataPlane: health(state !== undefined, state?.dataPlaneError),
+      firewall: health(guarded, this.#firewall?.error),
     };
   }
 
@@ -336,12 +361,13 @@ export class Daemon {
     const running = network.run(both).then(() => undefined);
     const keeping = this.#keepLease(store, config, external, network, both);
     const watching = this.#watchInterface(external, both);
+    const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, announcing]);
+      await Promise.allSettled([running, keeping, watching, guarding, announcing]);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }
@@ -387,6 +413,47 @@ export class Daemon {
     return { external };
   }
 
+  /** Puts the firewall's rules in place and keeps them until the signal aborts. */
+  async #guard(config: NetworkConfig, network: Network, signal: AbortSignal): Promise<void> {
+    const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = this.#options;
+    const create = this.#dependencies.createFirewall ?? createFirewall;
+    const [kind, otherKind] = config.enableNFTables
+      ? (['nftables', 'iptables'] as const)
+      : (['iptables', 'nftables'] as const);
+    const keeper = new FirewallKeeper({
+      firewall: create(kind, this.#log),
+      other: create(otherKind, this.#log),
+      plan: {
+        network: config.network,
+        subnet: network.lease.subnet,
+        masquerade: ipMasq,
+        forward: forwardRules,
+        randomFully: ipMasqFullyRandom,
+      },
+      resyncSeconds: firewallResyncSeconds,
+      log: this.#log,
+    });
+    this.#firewall = keeper;
+    keeper.onChange(() => {
+      this.#tellReady();
+    });
+    await keeper.run(signal);
+    this.#retiredRepairs += keeper.repairs;
+    this.#firewall = undefined;
+  }
+
+  /**
+   * Tells the service manager once there is nothing to wait for. A firewall that refuses is no
+   * reason to keep units waiting that need the network: flanneld starts then, too.
+   */
+  #tellReady(): void {
+    const settled = this.#firewall?.inPlace === true || this.#firewall?.error !== undefined;
+    if (!settled || !this.#synced || !this.#subnetFileWritten) return;
+    const subnet = this.#network?.lease.subnet;
+    const text = subnet === undefined ? 'forwarding' : `forwarding for ${formatCidr(subnet)}`;
+    this.#dependencies.serviceManager?.ready(text);
+  }
+
   /** Writes subnet.env once traffic can flow; a full disk is waited out, forwarding goes on. */
   async #announce(network: Network, config: NetworkConfig, signal: AbortSignal): Promise<void> {
     this.#phase = 'waiting for the leases';
@@ -412,8 +479,9 @@ export class Daemon {
         const { lease, mtu } = network;
         this.#log.info(
           { subnet: formatCidr(lease.subnet), gateway: formatIpv4(firstHost(lease.subnet)), mtu },
-          'ready',
+          'subnet.env written, traffic can flow',
         );
+        this.#tellReady();
         return;
       } catch (error) {
         if (attempt % SUBNET_FILE_LOG_EVERY === 0) {
@@ -443,6 +511,14 @@ export class Daemon {
     };
   }
 
+  #firewallState(): FirewallState {
+    return {
+      inPlace: this.#firewall?.inPlace ?? false,
+      error: this.#firewall?.error ?? null,
+      repairs: this.#retiredRepairs + (this.#firewall?.repairs ?? 0),
+    };
+  }
+
   #dataPlaneRestarts(): number {
     return this.#retiredRestarts + (this.#network?.status().dataPlaneRestarts ?? 0);
   }
@@ -460,6 +536,7 @@ export class Daemon {
       leaseExpiresAt: network?.lease.expiresAt,
       storeUp: state !== undefined && state.storeError === undefined,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
+      firewall: this.#firewallState(),
       features: this.#features,
     };
   }

@@ -18,6 +18,8 @@ export interface DaemonStatus {
     readonly kind: string;
     readonly location: string;
     readonly error: string | null;
+    /** Since when routes are not known to be true, ISO 8601; null while the store is followed. */
+    readonly leasesAsOf: string | null;
   } | null;
   readonly network: string | null;
   readonly lease: {
@@ -38,8 +40,17 @@ export interface DaemonStatus {
   readonly mtu: number | null;
   readonly routes: readonly { readonly subnet: string; readonly nextHop: string }[];
   readonly rejected: readonly RejectedEntry[];
+  readonly firewall: FirewallState;
   readonly dataPlane: (DataPlaneSnapshot & DataPlaneHealth) | null;
   readonly features: readonly KernelFeature[];
+}
+
+export interface FirewallState {
+  readonly inPlace: boolean;
+  /** Why the rules could not be checked or put in place last time. */
+  readonly error: string | null;
+  /** How often rules were found changed and put back. */
+  readonly repairs: number;
 }
 
 interface DataPlaneHealth {
@@ -62,6 +73,7 @@ export interface StatusParts {
   /** Totals since the daemon's start, over every network it has registered. */
   readonly dataPlane: DataPlaneSnapshot | undefined;
   readonly dataPlaneRestarts: number;
+  readonly firewall: FirewallState;
 }
 
 export function describeStatus(parts: StatusParts): DaemonStatus {
@@ -77,7 +89,13 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
     store:
       store === undefined
         ? null
-        : { kind: store.kind, location: store.location, error: state?.storeError ?? null },
+        : {
+            kind: store.kind,
+            location: store.location,
+            error: state?.storeError ?? null,
+            leasesAsOf:
+              state?.leasesAsOf === undefined ? null : new Date(state.leasesAsOf).toISOString(),
+          },
     network: config === undefined ? null : formatCidr(config.network),
     lease: network === undefined ? null : describeLease(network),
     external:
@@ -96,6 +114,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
       nextHop: formatIpv4(nextHop),
     })),
     rejected: state?.rejected ?? [],
+    firewall: parts.firewall,
     dataPlane:
       parts.dataPlane === undefined
         ? null

@@ -74,7 +74,9 @@ export class FirewallKeeper {
     let applied = false;
     while (!signal.aborted) {
       applied = (await this.#apply(applied, signal)) || applied;
-      if (!signal.aborted) await pause(pauseMs, signal);
+      // Nothing of ours is there and nothing should be: no reason to look again.
+      const done = applied && isEmptyPlan(this.#options.plan);
+      if (!signal.aborted) await pause(done ? LONGEST_MS : pauseMs, signal);
     }
   }
 

@@ -1,25 +1,32 @@
 /**
- * The lab's daemons: one real `flannelette run` process per host, on one lease file. Reservations in
- * it pin each host to the documents' subnet.
+ * The lab's daemons: one real `flannelette run` process per host, on one store: the lease file, where
+ * reservations pin each host to the documents' subnet, unless told of another (src/lab/store.ts).
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { requestJson } from '../daemon/client.js';
 import { statusSocketPath, type DaemonMode } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
 import { systemError } from '../errors.js';
+import { replaceFile } from '../host/atomic-file.js';
 import { inNamespace, Program, waitFor } from './commands.js';
-import { LAB_DIRECTORY, OVERLAY, type HostPlan } from './topology.js';
+import { addContainer, LAB_DIRECTORY, OVERLAY, type HostPlan } from './topology.js';
 
 export const LEASE_FILE = join(LAB_DIRECTORY, 'leases.json');
+
+/** What makes a daemon use the lease file. */
+export const LEASE_FILE_FLAGS: readonly string[] = [`--lease-file=${LEASE_FILE}`];
 
 /** UDP port of the tunnel. */
 export const TUNNEL_PORT = 8285;
 
+/** The network's configuration, as an operator would write it. */
+export const NETWORK_CONFIG = { Network: OVERLAY, Backend: { Type: 'udp', Port: TUNNEL_PORT } };
+
 /** Writes the lease file: the configuration, and a reservation for each host. */
 export async function writeLeaseFile(
   hosts: readonly HostPlan[],
-  config: object = { Network: OVERLAY, Backend: { Type: 'udp', Port: TUNNEL_PORT } },
+  config: object = NETWORK_CONFIG,
 ): Promise<void> {
   const leases = Object.fromEntries(
     hosts.map((plan) => [
@@ -27,13 +34,15 @@ export async function writeLeaseFile(
       { PublicIP: plan.address, PublicIPv6: null },
     ]),
   );
-  await writeFile(LEASE_FILE, `${JSON.stringify({ version: 1, config, leases }, null, 2)}\n`);
+  await replaceFile(LEASE_FILE, `${JSON.stringify({ version: 1, config, leases }, null, 2)}\n`);
 }
 
 export interface DaemonSettings {
   /** The command that is flannelette, e.g. [node, main.js]. */
   readonly command: readonly string[];
   readonly mode: DaemonMode;
+  /** Flags that name the store; the lease file's unless told. */
+  readonly storeFlags?: readonly string[];
   /** More flags of `run`. */
   readonly flags?: readonly string[];
 }
@@ -59,8 +68,10 @@ export class DaemonProcess {
       inNamespace(plan.host, [
         ...settings.command,
         'run',
-        `--lease-file=${LEASE_FILE}`,
+        ...(settings.storeFlags ?? LEASE_FILE_FLAGS),
         '--iface=eth0',
+        // A namespace just made has an empty firewall, which accepts everything.
+        '--iptables-forward-rules=false',
         `--mode=${settings.mode}`,
         `--subnet-file=${this.subnetFile}`,
         ...(settings.flags ?? []),
@@ -153,4 +164,38 @@ export async function startDaemons(
     await Promise.allSettled(daemons.map((daemon) => daemon.program.stop()));
     throw error;
   }
+}
+
+/**
+ * Gives a host the docker0 and container its subnet.env asks for, which must be the documents';
+ * returns the overlay's MTU.
+ */
+export async function attachContainer(daemon: DaemonProcess): Promise<number> {
+  const { plan } = daemon;
+  const env = await daemon.readSubnetFile();
+  const expected = `${plan.bridgeAddress}/24`;
+  if (env.FLANNEL_SUBNET !== expected) {
+    throw systemError(
+      `${plan.host} was given FLANNEL_SUBNET=${env.FLANNEL_SUBNET}, expected ${expected}`,
+    );
+  }
+  const mtu = Number(env.FLANNEL_MTU);
+  await addContainer(plan, env.FLANNEL_SUBNET, mtu);
+  return mtu;
+}
+
+/** Aborts when asked to stop and when one of the daemons ends, each with its reason. */
+export function endedEarly(daemons: readonly DaemonProcess[], stop: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const follow = (): void => {
+    controller.abort(stop.reason);
+  };
+  if (stop.aborted) follow();
+  stop.addEventListener('abort', follow, { once: true });
+  for (const daemon of daemons) {
+    void daemon.ended().then((reason) => {
+      controller.abort(reason);
+    });
+  }
+  return controller.signal;
 }

@@ -1,12 +1,18 @@
 /** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
 import type { DaemonMode } from '../daemon/options.js';
 import { ExitCode, messageOf } from '../errors.js';
+import { LEASE_FILE } from './daemon-process.js';
+import { ETCD_PREFIX } from './etcd-check.js';
 import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
 import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
 import { checksOf, renderReport, toJson, type LabResult } from './report.js';
+import { STORE_PROGRAMS, type StoreKind } from './store.js';
+import { GATEWAY, hostPlan } from './topology.js';
 
 export interface LabOptions {
   readonly mode: DaemonMode;
+  /** Where the daemons keep their leases. */
+  readonly store: StoreKind;
   /** Length of each throughput measurement. */
   readonly seconds: number;
   /** Print one JSON object as the last line; all else goes to standard error. */
@@ -21,8 +27,10 @@ export interface LabOptions {
 export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
   const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
   if (options.inside) return inside(options, self);
-  await checkIsolation();
-  return runIsolated([...self, 'lab', ...argv, '--inside'], explainKept);
+  await checkIsolation(STORE_PROGRAMS[options.store]);
+  return runIsolated([...self, 'lab', ...argv, '--inside'], (pid) => {
+    process.stderr.write(explainKept(pid, options.store));
+  });
 }
 
 function printJson(result: object): void {
@@ -34,7 +42,9 @@ async function inside(options: LabOptions, self: readonly string[]): Promise<Exi
     return await course(options, self);
   } catch (error) {
     // A lab that began ends with its line, also when it has no result.
-    if (options.json) printJson({ ok: false, mode: options.mode, error: messageOf(error) });
+    const { mode, store } = options;
+    if (options.json)
+      printJson({ ok: false, mode, store: { kind: store }, error: messageOf(error) });
     throw error;
   } finally {
     // The channel to the outside would keep this process alive.
@@ -50,6 +60,7 @@ async function course(options: LabOptions, self: readonly string[]): Promise<Exi
   const signal = stopSignal();
   const plan: LabCourse = {
     mode: options.mode,
+    store: options.store,
     seconds: options.seconds,
     command: self,
     signal,
@@ -85,13 +96,28 @@ async function keep(signal: AbortSignal): Promise<void> {
 }
 
 /** How to enter a lab that is kept; PIDs are those of the outer namespace. */
-function explainKept(pid: number): void {
+export function explainKept(pid: number, store: StoreKind): string {
   // One nsenter for everything: without root its capabilities end with the first program it runs.
   const user = process.getuid?.() === 0 ? '' : ' --user --preserve-credentials';
   const enter = (namespace: string): string =>
-    `  nsenter --target ${pid}${user} --mount --pid --net=/proc/${pid}/root/run/netns/${namespace} bash\n`;
-  const namespaces = ['host-1', 'container-1', 'host-2', 'container-2'];
-  process.stderr.write(
-    `\nThe lab stays up until Ctrl-C. To enter it from another terminal:\n${namespaces.map(enter).join('')}`,
+    `  nsenter --target ${pid}${user} --mount --pid --net=/proc/${pid}/root/run/netns/${namespace} bash`;
+  const plans = [1, 2, 3].map(hostPlan);
+  const hosts = plans.map(
+    ({ number, host, address, container, containerAddress }) =>
+      `  ${host} ${address}, ${container} ${containerAddress}${number === 3 ? '  (it joined, left and came back)' : ''}`,
   );
+  const leases = {
+    file: `  cat ${LEASE_FILE}`,
+    etcd: `  etcdctl --endpoints=http://${GATEWAY}:2379 get --prefix ${ETCD_PREFIX}   # Debian: etcd-client`,
+  };
+  return [
+    '',
+    'The lab stays up until Ctrl-C, with three hosts:',
+    ...hosts,
+    'To enter it from another terminal:',
+    ...plans.flatMap(({ host, container }) => [enter(host), enter(container)]),
+    'The leases, once inside:',
+    leases[store],
+    '',
+  ].join('\n');
 }

@@ -14,8 +14,11 @@ import { access, readFile, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { ExitCode, errnoOf, systemError } from '../errors.js';
 
-/** Programs the lab needs, with the Debian package each is in. */
-const PROGRAMS: Readonly<Record<string, string>> = {
+/** Programs by name, with the Debian package each is in. */
+export type Programs = Readonly<Record<string, string>>;
+
+/** What every lab needs. */
+const PROGRAMS: Programs = {
   unshare: 'util-linux',
   nsenter: 'util-linux',
   setpriv: 'util-linux',
@@ -42,7 +45,8 @@ const SBIN = ['/usr/sbin', '/sbin'];
 export function isolationCommand(argv: readonly string[]): string[] {
   const enter = ['unshare', '--kill-child=KILL', '--fork'];
   const fresh = ['--pid', '--mount-proc', '--net', '--mount'];
-  const mountRun = ['sh', '-c', 'mount -t tmpfs lab /run && exec "$@"', 'sh'];
+  // -n: mount(8) would else make /run/mount for its notes, in the machine's /run.
+  const mountRun = ['sh', '-c', 'mount -n -t tmpfs lab /run && exec "$@"', 'sh'];
   const nested =
     process.getuid?.() === 0
       ? [...enter, ...fresh, '--', ...mountRun]
@@ -60,10 +64,13 @@ export function isolationEnvironment(): NodeJS.ProcessEnv {
   return { ...process.env, PATH: [...new Set([...path, ...SBIN])].join(delimiter) };
 }
 
-/** Throws a system error that says why the lab cannot run on this machine, if it cannot. */
-export async function checkIsolation(): Promise<void> {
+/**
+ * Throws a system error that says why the lab cannot run on this machine, if it cannot. `more` are
+ * programs that this run needs besides those every lab needs.
+ */
+export async function checkIsolation(more: Programs = {}): Promise<void> {
   const missing = new Set<string>();
-  for (const [program, debianPackage] of Object.entries(PROGRAMS)) {
+  for (const [program, debianPackage] of Object.entries({ ...PROGRAMS, ...more })) {
     if (!(await onPath(program))) missing.add(`${program} (Debian package ${debianPackage})`);
   }
   if (missing.size > 0) {

@@ -1,18 +1,27 @@
 /** The lab's course: build, forward, measure, check. Runs in an isolated process. */
 import { release } from 'node:os';
 import type { DaemonMode } from '../daemon/options.js';
-import { inputError, messageOf, systemError } from '../errors.js';
+import { messageOf, systemError } from '../errors.js';
 import { checkCapture, startCaptures } from './capture.js';
 import { waitFor } from './commands.js';
-import { startDaemons, writeLeaseFile, type DaemonProcess } from './daemon-process.js';
+import {
+  attachContainer,
+  endedEarly,
+  startDaemons,
+  type DaemonProcess,
+  type DaemonSettings,
+} from './daemon-process.js';
 import { countHops, since } from './hops.js';
 import type { LabResult } from './report.js';
 import { checkRoutes } from './routes-check.js';
-import { addContainer, addHost, buildSwitch, hostPlan, type HostPlan } from './topology.js';
+import { openStore, type LabStore, type StoreKind } from './store.js';
+import { runThirdHost, THIRD_HOST } from './third-host.js';
+import { addHost, buildSwitch, hostPlan, type HostPlan } from './topology.js';
 import { IperfTarget, ping, type PingResult } from './traffic.js';
 
 export interface LabCourse {
   readonly mode: DaemonMode;
+  readonly store: StoreKind;
   /** Length of each throughput measurement. */
   readonly seconds: number;
   /** The command that is flannelette. */
@@ -23,51 +32,51 @@ export interface LabCourse {
 
 const UDP_PAYLOAD_BYTES = 64;
 const PINGS = 20;
-/** Each host has a loopback of its own, so both daemons can use the same port. */
+/** Each host has a loopback of its own, so all daemons can use the same port. */
 const HEALTHZ = ['--healthz-ip=127.0.0.1', '--healthz-port=10245'];
 
 export interface StandingLab {
   readonly near: HostPlan;
   readonly far: HostPlan;
+  /** Of the first two hosts; they run all the time. */
   readonly daemons: readonly [DaemonProcess, DaemonProcess];
+  /** Every daemon that is meant to run now, the third host's included. */
+  readonly running: Set<DaemonProcess>;
+  readonly settings: DaemonSettings;
+  readonly store: LabStore;
   readonly mtu: number;
 }
 
-/** Sets everything up: switch, hosts, daemons, and containers with what subnet.env tells. */
+/** Sets everything up: switch, store, two hosts, daemons, and containers as subnet.env tells. */
 export async function raiseLab(course: LabCourse): Promise<StandingLab> {
   const [near, far] = [hostPlan(1), hostPlan(2)];
   course.progress('two hosts on a switch: 10.168.0.2 and 10.168.0.3');
   await buildSwitch();
   for (const plan of [near, far]) await addHost(plan);
-  course.progress(`a daemon on each, mode ${course.mode}, one lease file`);
-  await writeLeaseFile([near, far]);
-  const [nearDaemon, farDaemon] = await startDaemons([near, far], { ...course, flags: HEALTHZ });
-  if (nearDaemon === undefined || farDaemon === undefined)
-    throw new Error('two hosts, two daemons');
-  const daemons = [nearDaemon, farDaemon] as const;
+  if (course.store === 'etcd') course.progress('a real etcd at the switch: 10.168.0.1:2379');
+  const store = await openStore(course.store);
+  const running = new Set<DaemonProcess>();
   try {
+    const where = store.kind === 'etcd' ? 'etcd' : 'one lease file';
+    course.progress(`a daemon on each host, mode ${course.mode}, ${where}`);
+    for (const plan of [near, far]) await store.add(plan);
+    const { command, mode } = course;
+    const settings = { command, mode, storeFlags: store.daemonFlags, flags: HEALTHZ };
+    const daemons = await startDaemons([near, far], settings);
+    for (const daemon of daemons) running.add(daemon);
+    const [nearDaemon, farDaemon] = daemons;
+    if (nearDaemon === undefined || farDaemon === undefined)
+      throw new Error('two hosts, two daemons');
     course.signal.throwIfAborted();
     course.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
-    return { near, far, daemons, mtu: await attachContainers(daemons) };
+    const mtu = await attachContainer(nearDaemon);
+    await attachContainer(farDaemon);
+    return { near, far, daemons: [nearDaemon, farDaemon], running, settings, store, mtu };
   } catch (error) {
-    await Promise.allSettled(daemons.map((daemon) => daemon.program.stop()));
+    await Promise.allSettled([...running].map((daemon) => daemon.program.stop()));
+    await store.close();
     throw error;
   }
-}
-
-/** Gives each host the docker0 and container its subnet.env asks for; returns the overlay's MTU. */
-async function attachContainers(daemons: readonly DaemonProcess[]): Promise<number> {
-  let mtu = 0;
-  for (const daemon of daemons) {
-    const { plan } = daemon;
-    const env = await daemon.readSubnetFile();
-    if (env.FLANNEL_SUBNET !== `${plan.bridgeAddress}/24`) {
-      throw inputError('FLANNEL_SUBNET', env.FLANNEL_SUBNET, `${plan.bridgeAddress}/24`);
-    }
-    mtu = Number(env.FLANNEL_MTU);
-    await addContainer(plan, env.FLANNEL_SUBNET, mtu);
-  }
-  return mtu;
 }
 
 /** Measures and checks; rejects at once when a daemon ends meanwhile, with what it said. */
@@ -84,7 +93,7 @@ export async function runCourse(lab: StandingLab, course: LabCourse): Promise<La
 }
 
 async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> {
-  const { near, far, daemons, mtu } = lab;
+  const { near, far, daemons, store, mtu } = lab;
   const { progress, signal, seconds } = course;
   const load = { seconds, signal };
 
@@ -105,34 +114,24 @@ async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> 
   const tcpForward = await target.tcp(near, load);
   progress(`iperf3 TCP, container-2 to container-1, ${seconds} s`);
   const tcpReverse = await target.tcp(near, { ...load, reverse: true });
+  const thirdHost = await runThirdHost({ ...lab, progress, signal });
+  const etcd = await store.check([near, far, THIRD_HOST]);
 
   return {
     ...{ mode: course.mode, kernel: release(), mtu },
+    store: { kind: store.kind, location: store.location },
+    ...(etcd === undefined ? {} : { etcd }),
+    thirdHost,
     ...{ pingForward, pingBack, tcpForward, tcpReverse },
     udp: { ...udp, payloadBytes: UDP_PAYLOAD_BYTES },
     ...{ capture, routes, counts },
   };
 }
 
-/** Aborts when the lab is asked to stop and when a daemon ends, each with its reason. */
-function endedEarly(daemons: readonly DaemonProcess[], stop: AbortSignal): AbortSignal {
-  const controller = new AbortController();
-  const follow = (): void => {
-    controller.abort(stop.reason);
-  };
-  if (stop.aborted) follow();
-  stop.addEventListener('abort', follow, { once: true });
-  for (const daemon of daemons) {
-    void daemon.ended().then((reason) => {
-      controller.abort(reason);
-    });
-  }
-  return controller.signal;
-}
-
 /** Ends the daemons the way an operator would; they must end well and leave no device. */
-export async function lowerLab(lab: StandingLab): Promise<void> {
-  const ended = await Promise.allSettled(lab.daemons.map((daemon) => daemon.stop()));
+export async function lowerLab({ running, store }: StandingLab): Promise<void> {
+  const ended = await Promise.allSettled([...running].map((daemon) => daemon.stop()));
+  await store.close();
   for (const result of ended) {
     if (result.status === 'rejected') {
       throw systemError(messageOf(result.reason), { cause: result.reason });

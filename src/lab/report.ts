@@ -1,8 +1,16 @@
 /** What the lab found: for people as tables, for programs as one JSON object. */
 import { formatCount, formatTable } from '../text.js';
 import type { CaptureCheck } from './capture.js';
+import type { EtcdCheck } from './etcd-check.js';
 import type { HopCounts } from './hops.js';
 import type { RoutesCheck } from './routes-check.js';
+import type { StoreKind } from './store.js';
+import {
+  CHANGE_LIMIT_SECONDS,
+  GIVE_UP_SECONDS,
+  type Change,
+  type ThirdHostResult,
+} from './third-host.js';
 import type { PingResult, TcpResult, UdpResult } from './traffic.js';
 
 export interface LabResult {
@@ -10,6 +18,9 @@ export interface LabResult {
   readonly kernel: string;
   /** MTU of flannel0 in bytes. */
   readonly mtu: number;
+  readonly store: { readonly kind: StoreKind; readonly location: string };
+  /** What is in etcd with three hosts registered; undefined for another store. */
+  readonly etcd?: EtcdCheck;
   readonly pingForward: PingResult;
   readonly pingBack: PingResult;
   readonly tcpForward: TcpResult;
@@ -19,6 +30,7 @@ export interface LabResult {
   readonly routes: RoutesCheck;
   /** Over the ping and UDP phases. */
   readonly counts: HopCounts;
+  readonly thirdHost: ThirdHostResult;
 }
 
 export interface Check {
@@ -30,7 +42,8 @@ export interface Check {
 /** Every statement the lab makes about itself; all must hold. */
 export function checksOf(result: LabResult): Check[] {
   const { pingForward, pingBack, tcpForward, tcpReverse, udp, capture, routes } = result;
-  const reached = (ping: PingResult): Pick<Check, 'ok' | 'detail'> => ({
+  const { thirdHost, etcd } = result;
+  const reached = (ping: Pick<PingResult, 'sent' | 'received'>): Pick<Check, 'ok' | 'detail'> => ({
     ok: ping.sent > 0 && ping.received === ping.sent,
     detail: `${ping.received} of ${ping.sent} came back`,
   });
@@ -54,7 +67,26 @@ export function checksOf(result: LabResult): Check[] {
       ok: routes.ok,
       detail: routes.problems[0] ?? `${routes.text.split('\n').length} routes`,
     },
+    { name: 'a third host joins and is reached, both ways', ...inTime(thirdHost.joined) },
+    { name: 'it leaves: Destination Net Unreachable', ...inTime(thirdHost.left) },
+    { name: 'it comes back and is reached, both ways', ...inTime(thirdHost.returned) },
+    { name: 'ping container-1 to container-2 meanwhile', ...reached(thirdHost.meanwhile) },
+    ...(etcd === undefined ? [] : [checkOfEtcd(etcd)]),
   ];
+}
+
+function inTime({ seconds, pending }: Change): Pick<Check, 'ok' | 'detail'> {
+  if (seconds === undefined) {
+    return { ok: false, detail: `not within ${GIVE_UP_SECONDS} s: ${pending.join(', ')}` };
+  }
+  const ok = seconds <= CHANGE_LIMIT_SECONDS;
+  const detail = `after ${seconds.toFixed(2)} s`;
+  return { ok, detail: ok ? detail : `${detail}, expected at most ${CHANGE_LIMIT_SECONDS} s` };
+}
+
+function checkOfEtcd({ ok, entries, problems }: EtcdCheck): Check {
+  const detail = problems[0] ?? `${entries.length} of ${entries.length} keys`;
+  return { name: "etcd's keys and values are flannel's, byte for byte", ok, detail };
 }
 
 export function renderReport(result: LabResult): string {
@@ -62,7 +94,7 @@ export function renderReport(result: LabResult): string {
   const indented = routes.text.replaceAll(/^/gm, '  ');
   const loss = udp.sentPackets === 0 ? 0 : 1 - udp.receivedPackets / udp.sentPackets;
   return [
-    `Mode ${result.mode}, flannel0 MTU ${result.mtu}, kernel ${result.kernel}`,
+    `Mode ${result.mode}, store ${describeStore(result.store)}, flannel0 MTU ${result.mtu}, kernel ${result.kernel}`,
     section(
       'What passed',
       formatTable(
@@ -114,7 +146,25 @@ export function renderReport(result: LabResult): string {
     ),
     section('Drops, during ping and UDP', renderDrops(counts)),
     section("Node 1's routes", `${indented}\n`),
+    ...(result.etcd === undefined
+      ? []
+      : [section('In etcd, with three hosts registered', renderEtcd(result.etcd))]),
   ].join('\n');
+}
+
+function describeStore({ kind, location }: LabResult['store']): string {
+  return kind === 'etcd' ? `etcd at ${location}` : kind;
+}
+
+function renderEtcd({ entries }: EtcdCheck): string {
+  return formatTable(
+    [{ title: 'key' }, { title: 'value' }, { title: 'lease' }],
+    entries.map(({ key, value, leaseSeconds }) => [
+      key,
+      value,
+      leaseSeconds === undefined ? 'none' : `${leaseSeconds / 3_600} h`,
+    ]),
+  );
 }
 
 function renderDrops(counts: HopCounts): string {
@@ -131,11 +181,16 @@ export function toJson(result: LabResult): object {
   const { pingForward, pingBack, tcpForward, tcpReverse, udp } = result;
   const times = [pingForward.avgMs, pingBack.avgMs].filter((time) => time !== undefined);
   const checks = checksOf(result);
+  const { joined, left, returned, meanwhile } = result.thirdHost;
   return {
     ok: checks.every(({ ok }) => ok),
     mode: result.mode,
     kernel: result.kernel,
     mtu: result.mtu,
+    store: {
+      ...result.store,
+      ...(result.etcd === undefined ? {} : { etcd: toJsonEtcd(result.etcd) }),
+    },
     ping: {
       sent: pingForward.sent + pingBack.sent,
       received: pingForward.received + pingBack.received,
@@ -158,10 +213,26 @@ export function toJson(result: LabResult): object {
     captureOk: result.capture.ok,
     capture: result.capture,
     routesOk: result.routes.ok,
+    thirdHost: {
+      joinSeconds: roundSeconds(joined),
+      leaveSeconds: roundSeconds(left),
+      returnSeconds: roundSeconds(returned),
+      pingMeanwhile: meanwhile,
+    },
     checks,
     hops: result.counts.hops,
     drops: result.counts.drops.filter(({ packets }) => packets > 0),
   };
+}
+
+function toJsonEtcd({ ok, entries, problems }: EtcdCheck): object {
+  const rows = entries.map(({ key, value, leaseSeconds = null }) => ({ key, value, leaseSeconds }));
+  return { ok, entries: rows, problems };
+}
+
+/** Null when it was given up. */
+function roundSeconds({ seconds }: Change): number | null {
+  return seconds === undefined ? null : round(seconds, 3);
 }
 
 function section(title: string, body: string): string {

@@ -6,6 +6,9 @@
  *   host-1: docker0 100.96.1.1/24, flannel0 100.96.1.0         host-2: docker0 100.96.2.1/24, ...
  *         | eth0 10.168.0.2/24 (veth)                                | eth0 10.168.0.3/24 (veth)
  *         `---------------- br0 10.168.0.1/24, the switch -----------'
+ *                          etcd on port 2379, if asked for
+ *
+ * Host 3, with 10.168.0.4, 100.96.3.0/24 and container-3 100.96.3.4, comes and goes.
  *
  * Each host and each container is a named network namespace; the switch is a bridge in the lab's
  * own. Runs only in an isolated process (src/lab/isolate.ts), where /run is empty.

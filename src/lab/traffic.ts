@@ -52,6 +52,65 @@ export function parsePing(output: string): PingResult {
   return { sent: Number(counts[1]), received: Number(counts[2]), minMs, avgMs, maxMs };
 }
 
+/** What became of one ping; `silent` is neither an answer nor an error. */
+export type ProbeOutcome = 'answered' | 'net unreachable' | 'other error' | 'silent';
+
+/** One ping, waiting at most 0.5 s for its answer. */
+export async function probe(
+  from: HostPlan,
+  address: string,
+  signal: AbortSignal,
+): Promise<ProbeOutcome> {
+  const argv = ['ping', '-n', '-c', '1', '-W', '0.5', address];
+  // 1: nothing came back.
+  const { stdout } = await run(inNamespace(from.container, argv), { accept: [0, 1], signal });
+  return parseProbe(stdout);
+}
+
+export function parseProbe(output: string): ProbeOutcome {
+  if (parsePing(output).received > 0) return 'answered';
+  if (output.includes('Destination Net Unreachable')) return 'net unreachable';
+  return /\+\d+ errors/.test(output) ? 'other error' : 'silent';
+}
+
+/** Packets of one train of a stream, and the seconds between them. */
+const TRAIN = { count: 25, intervalSeconds: 0.02 };
+
+/**
+ * 50 pings a second until told to end, in trains: one ping that is interrupted would count the
+ * packet under way as lost.
+ */
+export class PingStream {
+  readonly #done: Promise<{ sent: number; received: number }>;
+  #ending = false;
+
+  constructor(from: HostPlan, address: string, signal: AbortSignal) {
+    this.#done = this.#run(from, address, signal);
+    // Whoever calls `end` hears of it.
+    this.#done.catch(() => undefined);
+  }
+
+  /** Ends with the train under way; its answers are waited for. */
+  async end(): Promise<{ sent: number; received: number }> {
+    this.#ending = true;
+    return this.#done;
+  }
+
+  async #run(
+    from: HostPlan,
+    address: string,
+    signal: AbortSignal,
+  ): Promise<{ sent: number; received: number }> {
+    const total = { sent: 0, received: 0 };
+    do {
+      const { sent, received } = await ping(from, address, { ...TRAIN, signal });
+      total.sent += sent;
+      total.received += received;
+    } while (!this.#ending);
+    return total;
+  }
+}
+
 export interface TcpResult {
   /** At the receiver, in Gbit/s of TCP payload. */
   readonly gbps: number;

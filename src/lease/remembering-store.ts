@@ -134,8 +134,12 @@ export class RememberingStore implements LeaseStore {
     try {
       const remembered = this.#answered ? undefined : this.#remembered;
       if (remembered !== undefined) {
-        const first = await Promise.race([next, delay(this.#patienceMs, 'late' as const, { ref: false })]);
-        const answered = first !== 'late' && (first.done === true || first.value.type === 'snapshot');
+        const first = await Promise.race([
+          next,
+          delay(this.#patienceMs, 'late' as const, { ref: false }),
+        ]);
+        const answered =
+          first !== 'late' && (first.done === true || first.value.type === 'snapshot');
         if (!answered) {
           const { leases, asOf } = remembered;
           yield { type: 'snapshot', leases, rejected: [], asOf };
@@ -146,8 +150,9 @@ export class RememberingStore implements LeaseStore {
         }
       }
       for (;;) {
-        const { value: event, done } = await next;
-        if (done === true) return;
+        const result = await next;
+        if (result.done === true) return;
+        const event = result.value;
         if (toldAway && event.type !== 'degraded') {
           toldAway = false;
           if (event.type !== 'recovered') yield { type: 'recovered' };

@@ -25,6 +25,7 @@ export interface MetricsSample {
   readonly storeUp: boolean;
   /** Seconds since the leases in force were known to be true; `undefined` before there are any. */
   readonly leasesAgeSeconds: number | undefined;
+  readonly firewall: { readonly inPlace: boolean; readonly repairs: number };
   readonly features: readonly KernelFeature[];
 }
 
@@ -76,7 +77,10 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
   buildInfo.set({ version: options.version, mode: options.mode, node_version: process.version }, 1);
   const gauge = (name: string, help: string): Gauge =>
     new Gauge({ name: `flannelette_${name}`, help, registers });
-  const ready = gauge('ready', '1 when routes are published and subnet.env is written.');
+  const ready = gauge(
+    'ready',
+    '1 when routes are published, subnet.env is written and the firewall rules are in place.',
+  );
   const storeUp = gauge('store_up', '1 while the lease store can be followed.');
   const leasesAge = new Gauge({
     name: 'flannelette_leases_age_seconds',
@@ -94,6 +98,12 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
   const expiry = new Gauge({
     name: 'flannelette_lease_expiry_timestamp_seconds',
     help: 'When the lease of this host ends, in Unix time; absent for a reservation.',
+    registers,
+  });
+  const firewall = gauge('firewall_in_place', '1 once the firewall rules are in place.');
+  const repairs = new Counter({
+    name: 'flannelette_firewall_repairs_total',
+    help: 'How often firewall rules were found changed and put back.',
     registers,
   });
   const features = new Gauge({
@@ -115,6 +125,9 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     rejected.set(sample.rejectedLeases);
     if (sample.leaseExpiresAt === undefined) expiry.remove();
     else expiry.set(sample.leaseExpiresAt / 1000);
+    firewall.set(Number(sample.firewall.inPlace));
+    repairs.reset();
+    repairs.inc(sample.firewall.repairs);
     features.reset();
     for (const { name, available } of sample.features) {
       features.set({ feature: name }, Number(available));

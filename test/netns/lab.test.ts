@@ -3,7 +3,7 @@ import { cp, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Program, run, waitFor } from '../../src/lab/commands.js';
-import { removeSwitch, buildSwitch } from '../../src/lab/topology.js';
+import { buildSwitch, LAB_DIRECTORY, removeSwitch } from '../../src/lab/topology.js';
 import { COMMAND, requireIsolation, ROOT } from '../support/test-lab.js';
 
 beforeAll(async () => {
@@ -15,12 +15,19 @@ afterAll(() => removeSwitch());
 const LAB = [...COMMAND, 'lab', '--json', '--seconds=1'];
 
 describe('with root', () => {
-  it.each(['basic', 'batch'])('passes and says so in one line of JSON, mode %s', async (mode) => {
-    const { stdout } = await run([...LAB, `--mode=${mode}`], { timeoutMs: 60_000 });
-    const result = JSON.parse(stdout) as Record<string, unknown>;
+  it.each([
+    ['basic', 'file'],
+    ['batch', 'etcd'],
+  ])('passes and says so in one line of JSON, mode %s, store %s', async (mode, store) => {
+    const mark = `FLANNELETTE_TEST_MARK=whole-${store}-${process.pid}`;
+    const before = await machine();
+    const argv = ['env', mark, ...LAB, `--mode=${mode}`, `--store=${store}`];
+    const { stdout } = await run(argv, { timeoutMs: 60_000 });
+    const result = JSON.parse(stdout) as LabJson;
     expect(result).toMatchObject({
       ok: true,
       mode,
+      store: { kind: store },
       ping: { sent: 40, received: 40, avgMs: expect.any(Number) as number },
       tcp: {
         forwardGbps: expect.any(Number) as number,
@@ -30,17 +37,69 @@ describe('with root', () => {
       captureOk: true,
       routesOk: true,
     });
+    expect(result.checks.filter(({ ok }) => !ok)).toEqual([]);
+    expectThirdHost(result);
+    if (store === 'etcd') expectFlannelsKeys(result);
+    else expect(result.store.etcd).toBeUndefined();
+    expect(await machine()).toEqual(before);
+    expect(await processesWith(mark)).toEqual([]);
   });
 
-  it.each(['outer', 'unshare', 'inner'])('leaves nothing after kill -9 of %s', async (victim) => {
+  it('needs etcd for --store=etcd only, and says so before anything is built', async () => {
+    const { stdout: etcd } = await run(['sh', '-c', 'command -v etcd']);
+    // No more a program that can be run than one that is not there.
+    const hide = `mount --bind /dev/null ${etcd.trim()} && exec "$@"`;
+    const without = ['unshare', '--mount', 'sh', '-c', hide, 'sh'];
+    const refused = await run([...without, ...LAB, '--store=etcd'], { accept: [1] });
+    expect(refused.stdout).toBe('');
+    expect(refused.stderr.trim()).toBe(
+      'the lab needs programs that are not installed: etcd (Debian package etcd-server)',
+    );
+    const { stdout } = await run([...without, ...LAB], { timeoutMs: 60_000 });
+    expect(JSON.parse(stdout)).toMatchObject({ ok: true, store: { kind: 'file' } });
+  });
+
+  it('refuses a store that it does not have', async () => {
+    const { stderr } = await run([...COMMAND, 'lab', '--store=kube'], { accept: [2] });
+    expect(stderr).toContain('--store: "kube" is not valid: expected file or etcd');
+  });
+
+  it('leaves the lab up with --keep, says how to enter it, and ends when asked', async () => {
+    const lab = new Program([...COMMAND, 'lab', '--seconds=1', '--store=etcd', '--keep']);
+    try {
+      const enter = await waitFor('the explanation', 50_000, () => {
+        const into = (name: string): string | undefined =>
+          new RegExp(`^ +(nsenter .*/netns/${name}) bash$`, 'm').exec(lab.stderr)?.[1];
+        const [container, host] = [into('container-3'), into('host-3')];
+        return container === undefined || host === undefined ? undefined : { container, host };
+      });
+      const pings = ['ping', '-c', '1', '-W', '2', '100.96.1.2'];
+      const { stdout: answer } = await run([...enter.container.split(' '), ...pings]);
+      expect(answer).toContain('1 received');
+      const { stdout: routes } = await run([...enter.host.split(' '), 'ip', 'route']);
+      expect(routes).toContain('100.96.0.0/16 dev flannel0 scope link src 100.96.3.0');
+      lab.kill('SIGINT');
+      expect(await lab.ended).toBe(0);
+      expect(lab.stdout).toContain('The lab passed; nothing of it is left behind.');
+    } finally {
+      lab.kill('SIGKILL');
+    }
+  });
+
+  it.each([
+    ['outer', 'file'],
+    ['unshare', 'file'],
+    ['inner', 'etcd'],
+  ])('leaves nothing after kill -9 of %s, store %s', async (victim, store) => {
     const mark = `FLANNELETTE_TEST_MARK=${victim}-${process.pid}`;
-    const lab = new Program(['env', mark, ...LAB, '--seconds=30']);
+    const lab = new Program(['env', mark, ...LAB, '--seconds=30', `--store=${store}`]);
     try {
       const chain = await waitFor('the whole lab', 20_000, async () => {
         const marked = await processesWith(mark);
         const names = marked.map(({ argv }) => argv.join(' '));
         return names.some((name) => name.includes('iperf3 -J')) ? marked : undefined;
       });
+      expect(chain.some(({ argv }) => argv[0] === 'etcd')).toBe(store === 'etcd');
       const pid = {
         outer: lab.pid,
         unshare: chain.find(({ argv }) => argv[0] === 'unshare')?.pid,
@@ -80,10 +139,14 @@ describe('without root', () => {
   });
   afterAll(() => run(['umount', '/mnt']));
 
-  it('passes through a user namespace where /dev/net/tun allows', async () => {
-    const { stdout } = await run(withTun('0666', lab), { timeoutMs: 60_000 });
-    expect(JSON.parse(stdout)).toMatchObject({ ok: true, captureOk: true });
-  });
+  it.each(['file', 'etcd'])(
+    'passes through a user namespace where /dev/net/tun allows, store %s',
+    async (store) => {
+      const argv = withTun('0666', [...lab, `--store=${store}`]);
+      const { stdout } = await run(argv, { timeoutMs: 60_000 });
+      expect(JSON.parse(stdout)).toMatchObject({ ok: true, captureOk: true });
+    },
+  );
 
   it('says plainly why when /dev/net/tun does not allow', async () => {
     const { stderr, stdout } = await run(withTun('0600', lab), { accept: [1] });
@@ -99,6 +162,57 @@ describe('without root', () => {
     expect(stderr).toMatch(/\/dev\/net\/tun, which does not exist/);
   });
 });
+
+/** What the tests read of the JSON. */
+interface LabJson {
+  readonly checks: readonly { readonly name: string; readonly ok: boolean }[];
+  readonly store: { readonly etcd?: { readonly entries: readonly unknown[] } };
+  readonly thirdHost: {
+    readonly joinSeconds: number;
+    readonly leaveSeconds: number;
+    readonly returnSeconds: number;
+    readonly pingMeanwhile: { readonly sent: number; readonly received: number };
+  };
+}
+
+function expectThirdHost({ thirdHost, checks }: LabJson): void {
+  const { joinSeconds, leaveSeconds, returnSeconds, pingMeanwhile } = thirdHost;
+  for (const seconds of [joinSeconds, leaveSeconds, returnSeconds]) {
+    expect(seconds).toBeGreaterThan(0);
+    expect(seconds).toBeLessThanOrEqual(5);
+  }
+  expect(pingMeanwhile.sent).toBeGreaterThan(50);
+  expect(pingMeanwhile.received).toBe(pingMeanwhile.sent);
+  const names = checks.map(({ name }) => name);
+  expect(names).toContain('a third host joins and is reached, both ways');
+  expect(names).toContain('it leaves: Destination Net Unreachable');
+  expect(names).toContain('it comes back and is reached, both ways');
+}
+
+function expectFlannelsKeys({ store }: LabJson): void {
+  const lease = (subnet: number, host: number): object => ({
+    key: `/coreos.com/network/subnets/100.96.${subnet}.0-24`,
+    value: `{"PublicIP":"10.168.0.${host}","PublicIPv6":null}`,
+    leaseSeconds: 86_400,
+  });
+  expect(store.etcd?.entries).toEqual([
+    {
+      key: '/coreos.com/network/config',
+      value: '{"Network":"100.96.0.0/16","Backend":{"Type":"udp","Port":8285}}',
+      leaseSeconds: null,
+    },
+    ...[lease(1, 2), lease(2, 3), lease(3, 4)],
+  ]);
+}
+
+/** What a lab could leave on the machine it runs on: devices, routes, named namespaces, its files. */
+async function machine(): Promise<unknown> {
+  const said = [['link'], ['-4', 'route'], ['netns', 'list']].map(async (words) => {
+    const { stdout } = await run(['ip', '-br', ...words]);
+    return stdout;
+  });
+  return [await Promise.all(said), await readdir('/run'), await readdir(LAB_DIRECTORY)];
+}
 
 /** Processes whose environment holds `mark`; a dead one's environment is empty. */
 async function processesWith(mark: string): Promise<{ pid: number; argv: string[] }[]> {

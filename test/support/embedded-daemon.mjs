@@ -14,5 +14,7 @@ process.on('SIGUSR2', () => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5_000);
   process.stdout.write('free\n');
 });
-const options = { ...DAEMON_DEFAULTS, leaseFile, subnetFile, iface: ['eth0'] };
+// No firewall rules, like every daemon of the lab: its namespaces have no firewall.
+const lab = { iface: ['eth0'], forwardRules: false };
+const options = { ...DAEMON_DEFAULTS, leaseFile, subnetFile, ...lab };
 await new Daemon(options, createLogger()).run(stop.signal);

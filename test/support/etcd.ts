@@ -67,10 +67,7 @@ export function openStore(
   more: Partial<EtcdOptions> = {},
   options: Partial<EtcdStoreOptions> = {},
 ): EtcdStore {
-  return new EtcdStore(
-    { endpoints, prefix: PREFIX, ...more },
-    { log: silentLogger(), ...options },
-  );
+  return new EtcdStore({ endpoints, prefix: PREFIX, ...more }, { log: silentLogger(), ...options });
 }
 
 export function leaseRequest(publicIp: string, more: Partial<LeaseRequest> = {}): LeaseRequest {
@@ -95,10 +92,10 @@ export class Watcher {
   }
 
   async next(): Promise<LeaseEvent> {
-    const { value, done } = await this.#iterator.next();
-    if (done === true) throw new Error('the watch ended');
-    this.events.push(value);
-    return value;
+    const result = await this.#iterator.next();
+    if (result.done === true) throw new Error('the watch ended');
+    this.events.push(result.value);
+    return result.value;
   }
 
   /** The next event of a type; others on the way are kept in `events`. */

@@ -23,6 +23,9 @@ export class FakeStore implements LeaseStore {
   /** What the next acquisitions give. */
   next: Lease = lease(OWN_SUBNET, OWN_IP, Date.now() + 86_400_000);
   acquireError: Error | undefined;
+  /** The next calls fail with these, one each. */
+  readonly acquireErrors: Error[] = [];
+  readonly configErrors: Error[] = [];
   readonly requests: LeaseRequest[] = [];
   /** Runs when a renewal is asked for. */
   renew: (lease: Lease) => Lease = (old) => ({ ...old, expiresAt: Date.now() + 86_400_000 });
@@ -35,13 +38,16 @@ export class FakeStore implements LeaseStore {
 
   readNetworkConfig(): Promise<string | undefined> {
     this.configReads += 1;
+    const failure = this.configErrors.shift();
+    if (failure !== undefined) return Promise.reject(failure);
     return Promise.resolve(this.config);
   }
 
   acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     signal.throwIfAborted();
     this.requests.push(request);
-    if (this.acquireError !== undefined) return Promise.reject(this.acquireError);
+    const failure = this.acquireErrors.shift() ?? this.acquireError;
+    if (failure !== undefined) return Promise.reject(failure);
     return Promise.resolve(this.next);
   }
 

@@ -1,8 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  readArguments,
-  resolveFlags,
-} from '../../src/cli/flags.js';
+import { readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { nearest } from '../../src/cli/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';

@@ -13,6 +13,9 @@ import {
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { FlannelletteError, systemError } from '../../src/errors.js';
 import { silentLogger } from '../../src/log.js';
+import { FakeFirewall } from '../support/fake-firewall.js';
+import type { HostInterface } from '../../src/dataplane/dataplane.js';
+import { STORE_AWAY } from '../../src/lease/errors.js';
 import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
 
@@ -42,21 +45,32 @@ function setUp(more: Partial<DaemonOptions> = {}) {
   const store = new FakeStore();
   store.next = OWN;
   const planes = fakeDataPlanes();
+  const firewalls = {
+    iptables: new FakeFirewall('iptables'),
+    nftables: new FakeFirewall('nftables'),
+  };
+  const told: string[] = [];
+  const host: HostInterface[] = [
+    {
+      name: 'eth0',
+      index: 2,
+      mtu: 1500,
+      up: true,
+      loopback: false,
+      addresses: [{ address: parseIpv4('test', OWN_IP), prefix: 24 }],
+    },
+  ];
   const daemon = new Daemon({ ...options, ...more }, silentLogger(), {
     openStore: () => Promise.resolve(store),
     openDataPlane: planes.open,
-    hostInterfaces: () => [
-      {
-        name: 'eth0',
-        index: 2,
-        mtu: 1500,
-        up: true,
-        loopback: false,
-        addresses: [{ address: parseIpv4('test', OWN_IP), prefix: 24 }],
-      },
-    ],
+    hostInterfaces: () => host,
     defaultInterface: () => Promise.resolve('eth0'),
     probeKernel: () => [{ name: 'tun', available: true, since: '2.4', detail: 'tried' }],
+    createFirewall: (kind) => firewalls[kind],
+    serviceManager: {
+      ready: (text) => told.push(`ready ${text ?? ''}`),
+      stopping: () => told.push('stopping'),
+    },
   });
   const controller = new AbortController();
   const start = () => {
@@ -67,7 +81,7 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     });
     return done;
   };
-  return { store, planes, daemon, controller, start };
+  return { store, planes, daemon, controller, start, firewalls, told, host };
 }
 
 const subnetEnv = () => readFile(options.subnetFile, 'utf8');
@@ -235,6 +249,166 @@ describe('a daemon', () => {
     await outcome;
     expect(planes.live()).toBe(0);
     expect(await readdir(directory)).toEqual(['subnet.env']);
+  });
+});
+
+describe('a store that is away', () => {
+  const away = () => systemError('etcd does not answer', { code: STORE_AWAY });
+
+  it('is asked again for the configuration and for the lease, and that is visible', async () => {
+    const { store, daemon, start } = setUp();
+    store.configErrors.push(away());
+    store.acquireErrors.push(away());
+    void start();
+    await vi.waitFor(() => {
+      expect(daemon.readiness().store).toEqual({
+        ok: false,
+        error: 'etcd does not answer',
+        leasesAgeSeconds: null,
+      });
+    });
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    }, 4_000);
+    expect(daemon.readiness().store).toEqual({ ok: true, error: null, leasesAgeSeconds: 0 });
+    expect(store.requests).toHaveLength(2);
+  });
+
+  it('does not end a daemon whose lease was lost', async () => {
+    const { store, daemon, start } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    store.acquireErrors.push(away());
+    store.send({ type: 'delete', subnet: OWN.subnet });
+    await vi.waitFor(() => {
+      expect(store.requests).toHaveLength(3);
+      expect(daemon.status().lease?.lost).toBeNull();
+    }, 4_000);
+    expect(daemon.readiness().ready).toBe(true);
+  });
+
+  it('shows the age of remembered leases', async () => {
+    const { store, daemon, start } = setUp();
+    void start();
+    const asOf = Date.now() - 60_000;
+    store.send({ type: 'snapshot', leases: [OWN, PEER], rejected: [], asOf });
+    store.send({ type: 'degraded', error: away() });
+    await vi.waitFor(() => {
+      const { leasesAgeSeconds } = daemon.readiness().store;
+      expect(leasesAgeSeconds).toBeGreaterThanOrEqual(60);
+    });
+    expect(daemon.status().store?.leasesAsOf).toBe(new Date(asOf).toISOString());
+    expect(daemon.status().routes).toHaveLength(1);
+    store.send({ type: 'recovered' });
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().store.leasesAgeSeconds).toBe(0);
+    });
+  });
+});
+
+describe('the external interface', () => {
+  it('with another address: the same subnet, bound and told anew', async () => {
+    const { store, planes, daemon, start, host } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    const moved = lease(OWN_SUBNET, '10.168.0.77', Date.now() + 86_400_000);
+    store.next = moved;
+    const [eth0] = host;
+    if (eth0 === undefined) throw new Error('no eth0');
+    const address = parseIpv4('test', '10.168.0.77');
+    host[0] = { ...eth0, mtu: 1400, addresses: [{ address, prefix: 24 }] };
+    await vi.waitFor(() => {
+      expect(planes.opened).toHaveLength(2);
+    }, 5_000);
+    store.snapshot(moved);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    expect(store.requests[1]).toMatchObject({
+      attributes: { publicIp: address },
+      formerPublicIp: parseIpv4('test', OWN_IP),
+      previousSubnet: OWN.subnet,
+    });
+    expect(planes.opened[1]?.options).toMatchObject({ bindAddress: address, mtu: 1372 });
+    expect(planes.live()).toBe(1);
+    expect(await subnetEnv()).toContain('FLANNEL_MTU=1372\n');
+    expect(daemon.status().external?.address).toBe('10.168.0.77');
+  });
+
+  it('that is gone for a while changes nothing', async () => {
+    const { store, planes, daemon, start, host } = setUp();
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    const all = host.splice(0);
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    host.push(...all);
+    expect(planes.opened).toHaveLength(1);
+    expect(daemon.readiness().ready).toBe(true);
+  });
+});
+
+describe('the firewall', () => {
+  it('has to be in place before a daemon is ready, and gets the plan of the flags', async () => {
+    const { store, daemon, start, firewalls, told } = setUp({ ipMasq: true });
+    firewalls.iptables.hangs = true;
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness()).toMatchObject({
+        ready: false,
+        subnetFileWritten: true,
+        phase: 'putting the firewall rules in place',
+        firewall: { ok: false, error: null },
+      });
+    });
+    expect(told).toEqual([]);
+    expect(firewalls.iptables.plan).toMatchObject({
+      subnet: OWN.subnet,
+      masquerade: true,
+      forward: true,
+      randomFully: true,
+    });
+    expect(firewalls.nftables.cleaned).toBe(1);
+  });
+
+  it('that refuses keeps /readyz at 503, but no unit waiting', async () => {
+    const { store, daemon, controller, start, firewalls, told } = setUp();
+    firewalls.iptables.next = new Error('iptables is not installed');
+    const done = start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(told).toEqual(['ready forwarding for 100.96.1.0/24']);
+    });
+    expect(daemon.readiness()).toMatchObject({
+      ready: false,
+      firewall: { ok: false, error: 'iptables is not installed' },
+    });
+    controller.abort();
+    await done;
+    expect(told.at(-1)).toBe('stopping');
+  });
+
+  it('is nftables where the network says so', async () => {
+    const { store, daemon, start, firewalls } = setUp();
+    store.config = '{"Network":"100.96.0.0/16","EnableNFTables":true,"Backend":{"Type":"udp"}}';
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    expect(firewalls.nftables.applied).toBe(1);
+    expect(firewalls.iptables.applied).toBe(0);
   });
 });
 

@@ -1,8 +1,9 @@
 /** The keeper's clock, counts and log lines, with a firewall that does as the test says. */
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { FirewallKeeper, type Firewall, type FirewallPlan } from '../../src/firewall/firewall.js';
+import { FirewallKeeper, type FirewallPlan } from '../../src/firewall/firewall.js';
 import { parseCidr } from '../../src/config/ipv4.js';
+import { FakeFirewall } from '../support/fake-firewall.js';
 
 const PLAN: FirewallPlan = {
   network: parseCidr('network', '100.96.0.0/16'),
@@ -12,37 +13,6 @@ const PLAN: FirewallPlan = {
   randomFully: true,
 };
 const RESYNC_SECONDS = 5;
-
-class FakeFirewall implements Firewall {
-  readonly kind;
-  applied = 0;
-  cleaned = 0;
-  /** What apply does: fails with an error, or returns this. */
-  next: boolean | Error = true;
-  hangs = false;
-
-  constructor(kind: Firewall['kind']) {
-    this.kind = kind;
-  }
-
-  async apply(_plan: FirewallPlan, signal?: AbortSignal): Promise<boolean> {
-    this.applied += 1;
-    if (this.hangs) {
-      await new Promise((_resolve, reject) => {
-        signal?.addEventListener('abort', () => {
-          reject(new Error('ended'));
-        });
-      });
-    }
-    if (this.next instanceof Error) throw this.next;
-    return this.next;
-  }
-
-  async clean(): Promise<void> {
-    this.cleaned += 1;
-    throw new Error('nft is not installed');
-  }
-}
 
 let stop: AbortController;
 let lines: { level: number; msg: string }[];

@@ -7,6 +7,7 @@ import {
   parseDefaultInterface,
   readDefaultInterface,
   selectExternalInterface,
+  sourceAddressTo,
   type HostInterfaceInfo,
   type InterfaceChoice,
 } from '../../src/host/interface.js';
@@ -34,6 +35,11 @@ const INTERFACES = [
   device('tap9', 4, 1400),
 ];
 
+const reach = (source: string) => ({
+  destination: '10.168.0.3',
+  source: parseIpv4('test', source),
+});
+
 function select(choice: Partial<InterfaceChoice>): string {
   const chosen = selectExternalInterface(INTERFACES, {
     iface: [],
@@ -54,6 +60,15 @@ describe('choice of the external interface', () => {
     [{ publicIp: '203.0.113.1' }, 'eth0 10.168.0.2 203.0.113.1 1500'],
     [{ iface: ['lo'], publicIp: '203.0.113.1' }, 'lo 127.0.0.1 203.0.113.1 65536'],
     [{ iface: ['eth1'], defaultInterface: undefined }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ ifaceRegex: ['^eth[1-9]$'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ ifaceRegex: ['^192\\.'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    // An address is looked for on every interface before a name is.
+    [{ ifaceRegex: ['^192|eth0'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ ifaceRegex: ['nope', 'eth'] }, 'eth0 10.168.0.2 10.168.0.2 1500'],
+    [{ iface: ['eth1'], ifaceRegex: ['eth0'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ iface: ['eth7'], ifaceRegex: ['eth1'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ canReach: reach('10.168.0.20') }, 'eth0 10.168.0.20 10.168.0.20 1500'],
+    [{ iface: ['eth1'], canReach: reach('10.168.0.20') }, 'eth1 192.0.2.5 192.0.2.5 9000'],
   ])('%j', (choice, expected) => {
     expect(select(choice)).toBe(expected);
   });
@@ -67,6 +82,10 @@ describe('choice of the external interface', () => {
     [{ iface: ['tap9'] }, /^--iface: "tap9"/],
     [{ iface: ['a', 'b'] }, /^--iface: \["a","b"\]/],
     [{ iface: ['lo'] }, /^--iface: "lo \(127.0.0.1\)" .*loopback.*--public-ip/],
+    [{ ifaceRegex: ['zzz'] }, /^--iface-regex: "zzz" .*to match the name or address.*eth0/],
+    [{ ifaceRegex: ['tap'] }, /^--iface-regex: "tap"/],
+    [{ ifaceRegex: ['['] }, /^--iface-regex: "\[" .*a regular expression/],
+    [{ canReach: reach('10.9.9.9') }, /^--iface-can-reach: 10.168.0.3 .*10.9.9.9.*eth0/],
     [{ defaultInterface: undefined }, /^no default route.*--iface.*eth0/],
     [{ defaultInterface: 'tap9' }, /tap9 has no IPv4 address.*--iface/],
     [{ publicIp: 'example.org' }, /^--public-ip: "example.org"/],
@@ -90,6 +109,16 @@ const ROUTES = [
   'eth0\t0000A80A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0',
   '',
 ].join('\n');
+
+describe('the address a destination is reached from', () => {
+  it('is the one the kernel would send by', async () => {
+    expect(formatIpv4(await sourceAddressTo('127.0.0.5'))).toBe('127.0.0.1');
+  });
+
+  it('is refused for what is no address', async () => {
+    await expect(sourceAddressTo('example.org')).rejects.toThrow('--iface-can-reach');
+  });
+});
 
 describe('default route', () => {
   it('is the one of the lowest metric, up and not a refusal', () => {

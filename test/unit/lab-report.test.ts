@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { lastWords } from '../../src/lab/daemon-process.js';
+import type { EtcdCheck } from '../../src/lab/etcd-check.js';
 import { since, type HopCounts } from '../../src/lab/hops.js';
+import { explainKept } from '../../src/lab/index.js';
+import { checkIsolation } from '../../src/lab/isolate.js';
 import { checksOf, renderReport, toJson, type LabResult } from '../../src/lab/report.js';
 import { hostPlan } from '../../src/lab/topology.js';
-import { parsePing } from '../../src/lab/traffic.js';
+import { parsePing, parseProbe } from '../../src/lab/traffic.js';
 
 const PING = { sent: 20, received: 20, minMs: 0.05, avgMs: 0.1, maxMs: 0.4 };
 
@@ -11,6 +14,7 @@ const RESULT: LabResult = {
   mode: 'batch',
   kernel: '6.1.0',
   mtu: 1472,
+  store: { kind: 'file', location: '/run/flannelette-lab/leases.json' },
   pingForward: PING,
   pingBack: { ...PING, avgMs: 0.2 },
   tcpForward: { gbps: 1.2346, retransmits: 3 },
@@ -35,6 +39,26 @@ const RESULT: LabResult = {
       { where: 'container-2 UDP socket', reason: 'buffer full', packets: 0 },
     ],
   },
+  thirdHost: {
+    meanwhile: { sent: 150, received: 150 },
+    joined: { seconds: 1.2346, pending: [] },
+    left: { seconds: 0.25, pending: [] },
+    returned: { seconds: 5, pending: [] },
+  },
+};
+const { thirdHost: THIRD } = RESULT;
+const ETCD: EtcdCheck = {
+  ok: true,
+  entries: [
+    { key: '/coreos.com/network/config', value: '{}', leaseSeconds: undefined },
+    { key: '/coreos.com/network/subnets/100.96.1.0-24', value: 'v', leaseSeconds: 86_400 },
+  ],
+  problems: [],
+};
+const ON_ETCD: LabResult = {
+  ...RESULT,
+  store: { kind: 'etcd', location: 'http://10.168.0.1:2379' },
+  etcd: ETCD,
 };
 
 describe('toJson', () => {
@@ -48,6 +72,47 @@ describe('toJson', () => {
       tcp: { forwardGbps: 1.235, reverseGbps: 2 },
       udp: { receivedPps: 1500 },
       captureOk: true,
+    });
+  });
+
+  it('says which store, and what is in etcd', () => {
+    expect(toJson(RESULT)).toMatchObject({
+      store: { kind: 'file', location: '/run/flannelette-lab/leases.json' },
+    });
+    expect(toJson(ON_ETCD)).toMatchObject({
+      ok: true,
+      store: {
+        kind: 'etcd',
+        location: 'http://10.168.0.1:2379',
+        etcd: {
+          ok: true,
+          entries: [
+            { key: '/coreos.com/network/config', value: '{}', leaseSeconds: null },
+            {
+              key: '/coreos.com/network/subnets/100.96.1.0-24',
+              value: 'v',
+              leaseSeconds: 86_400,
+            },
+          ],
+          problems: [],
+        },
+      },
+    });
+  });
+
+  it("has the third host's times, null for what never came", () => {
+    expect(toJson(RESULT)).toMatchObject({
+      thirdHost: {
+        joinSeconds: 1.235,
+        leaveSeconds: 0.25,
+        returnSeconds: 5,
+        pingMeanwhile: { sent: 150, received: 150 },
+      },
+    });
+    const never = { seconds: undefined, pending: ['container-1 to container-3: silent'] };
+    expect(toJson({ ...RESULT, thirdHost: { ...THIRD, left: never } })).toMatchObject({
+      ok: false,
+      thirdHost: { leaveSeconds: null },
     });
   });
 
@@ -83,10 +148,38 @@ describe('checksOf', () => {
       'datagram 1: bad',
     ],
     ['a bad route', { routes: { ok: false, text: '', problems: ['missing: x'] } }, 'missing: x'],
+    ...(['joined', 'left', 'returned'] as const).flatMap((change): typeof failing => [
+      [
+        `a third host that ${change} too late`,
+        { thirdHost: { ...THIRD, [change]: { seconds: 5.004, pending: [] } } },
+        'after 5.00 s, expected at most 5 s',
+      ],
+      [
+        `a third host that never ${change}`,
+        { thirdHost: { ...THIRD, [change]: { seconds: undefined, pending: ['x: silent', 'y'] } } },
+        'not within 10 s: x: silent, y',
+      ],
+    ]),
+    [
+      'a ping lost because of the third host',
+      { thirdHost: { ...THIRD, meanwhile: { sent: 150, received: 149 } } },
+      '149 of 150 came back',
+    ],
+    [
+      'no ping while the third host comes and goes',
+      { thirdHost: { ...THIRD, meanwhile: { sent: 0, received: 0 } } },
+      '0 of 0 came back',
+    ],
+    [
+      'a key in etcd that is not right',
+      { etcd: { ...ETCD, ok: false, problems: ['missing: /x', 'more'] } },
+      'missing: /x',
+    ],
   ];
 
   it('passes when all is well', () => {
     expect(checksOf(RESULT).filter(({ ok }) => !ok)).toEqual([]);
+    expect(checksOf(ON_ETCD).filter(({ ok }) => !ok)).toEqual([]);
   });
 
   it.each(failing)('fails for %s, and says why', (_name, change, why) => {
@@ -101,15 +194,32 @@ describe('checksOf', () => {
 describe('renderReport', () => {
   it('shows kernel, MTU, loss, hops, drops and routes, and marks what passed', () => {
     const report = renderReport(RESULT);
-    expect(report).toContain('Mode batch, flannel0 MTU 1472, kernel 6.1.0');
+    expect(report).toContain('Mode batch, store file, flannel0 MTU 1472, kernel 6.1.0');
     expect(report).toMatch(/TCP container-1 to container-2 +1\.23 Gbit\/s +3 retransmits/);
     expect(report).toMatch(/1,500 packets\/s +25\.0 % of what one sender can send was dropped/);
     expect(report).toMatch(/host-1 +docker0 +12,345 +67/);
     expect(report).toMatch(/host-1 flannel0 +queue full +1,000/);
     expect(report).not.toContain('buffer full');
     expect(report).toContain('  default via 10.168.0.1 dev eth0\n  10.168.0.0/24 dev eth0');
-    expect(report.match(/✓/g)).toHaveLength(7);
+    expect(report.match(/✓/g)).toHaveLength(11);
     expect(report).not.toContain('✗');
+    expect(report).not.toContain('etcd');
+  });
+
+  it('shows the times of the third host', () => {
+    const report = renderReport(RESULT);
+    expect(report).toMatch(/✓ +a third host joins and is reached, both ways +after 1\.23 s/);
+    expect(report).toMatch(/✓ +it leaves: Destination Net Unreachable +after 0\.25 s/);
+    expect(report).toMatch(/✓ +it comes back and is reached, both ways +after 5\.00 s/);
+    expect(report).toMatch(/✓ +ping container-1 to container-2 meanwhile +150 of 150 came back/);
+  });
+
+  it('shows what is in etcd', () => {
+    const report = renderReport(ON_ETCD);
+    expect(report).toContain('store etcd at http://10.168.0.1:2379,');
+    expect(report).toMatch(/✓ +etcd's keys and values are flannel's, byte for byte +2 of 2 keys/);
+    expect(report).toMatch(/network\/config +\{\} +none/);
+    expect(report).toMatch(/subnets\/100\.96\.1\.0-24 +v +24 h/);
   });
 
   it('says so when nothing was dropped', () => {
@@ -155,6 +265,52 @@ describe('parsePing', () => {
 
   it('refuses output without a summary', () => {
     expect(() => parsePing('ping: connect: Network is unreachable')).toThrow(/no summary/);
+  });
+});
+
+describe('parseProbe', () => {
+  const answer = (line: string, counts: string): string =>
+    `PING 100.96.3.4 (100.96.3.4) 56(84) bytes of data.\n${line}\n--- 100.96.3.4 ping statistics ---\n${counts}\n`;
+
+  it.each([
+    ['answered', '64 bytes from 100.96.3.4: icmp_seq=1 ttl=60', '1 received, 0% packet loss'],
+    [
+      'net unreachable',
+      'From 100.96.1.0 icmp_seq=1 Destination Net Unreachable',
+      '0 received, +1 errors',
+    ],
+    [
+      'other error',
+      'From 10.168.0.2 icmp_seq=1 Destination Host Unreachable',
+      '0 received, +1 errors',
+    ],
+    ['silent', '', '0 received, 100% packet loss'],
+  ])('tells %s', (outcome, line, counts) => {
+    expect(parseProbe(answer(line, `1 packets transmitted, ${counts}`))).toBe(outcome);
+  });
+});
+
+describe('explainKept', () => {
+  it('names every host and container, and how to see the leases', () => {
+    const text = explainKept(4711, 'etcd');
+    for (const number of [1, 2, 3]) {
+      for (const name of [`host-${number}`, `container-${number}`]) {
+        expect(text).toMatch(
+          new RegExp(`nsenter --target 4711 .*--net=/proc/4711/root/run/netns/${name} bash`),
+        );
+      }
+    }
+    expect(text).toContain('host-3 10.168.0.4, container-3 100.96.3.4');
+    expect(text).toContain('etcdctl --endpoints=http://10.168.0.1:2379');
+    expect(explainKept(4711, 'file')).toContain('cat /run/flannelette-lab/leases.json');
+  });
+});
+
+describe('checkIsolation', () => {
+  it('names a missing program of the store and its Debian package', async () => {
+    await expect(checkIsolation({ 'no-such-etcd': 'etcd-server' })).rejects.toThrow(
+      /not installed: .*no-such-etcd \(Debian package etcd-server\)/,
+    );
   });
 });
 

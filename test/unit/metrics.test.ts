@@ -42,6 +42,7 @@ function setUp(first: Partial<MetricsSample> = {}) {
     leaseExpiresAt: 1_700_000_000_500,
     storeUp: true,
     leasesAgeSeconds: 0,
+    firewall: { inPlace: true, repairs: 3 },
     features: [
       { name: 'mmsg', available: true, since: '3.0', detail: '' },
       { name: 'udp-gro', available: false, since: '5.12', detail: '' },

@@ -13,7 +13,7 @@ const STATUS: DaemonStatus = {
   ready: true,
   phase: 'running',
   uptimeSeconds: 93_784,
-  store: { kind: 'file', location: '/srv/leases.json', error: null },
+  store: { kind: 'file', location: '/srv/leases.json', error: null, leasesAsOf: null },
   network: '100.96.0.0/16',
   lease: { subnet: '100.96.1.0/24', expiresAt: '2026-01-01T23:30:00.000Z', lost: null },
   external: { name: 'eth0', address: '10.168.0.2', publicIp: '10.168.0.2', mtu: 1500 },
@@ -21,6 +21,7 @@ const STATUS: DaemonStatus = {
   mtu: 1472,
   routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
   rejected: [],
+  firewall: { inPlace: true, error: null, repairs: 0 },
   dataPlane: {
     mode: 'batch',
     error: null,
@@ -41,6 +42,7 @@ lease      100.96.1.0/24, expires 2026-01-01T23:30:00.000Z (in 23 h 30 min)
 device     flannel0, MTU 1472, mode batch
 external   eth0 10.168.0.2, MTU 1500
 store      file /srv/leases.json
+firewall   rules in place
 
 Routes
   subnet         host
@@ -67,7 +69,13 @@ Drops
         ...STATUS,
         ready: false,
         phase: 'waiting for the leases',
-        store: { kind: 'file', location: '/srv/leases.json', error: 'torn' },
+        store: {
+          kind: 'file',
+          location: '/srv/leases.json',
+          error: 'torn',
+          leasesAsOf: '2025-12-31T23:58:00.000Z',
+        },
+        firewall: { inPlace: false, error: 'iptables is not installed', repairs: 2 },
         lease: { subnet: '100.96.1.0/24', expiresAt: null, lost: 'taken over' },
         external: { name: 'eth0', address: '10.168.0.2', publicIp: '203.0.113.7', mtu: 1500 },
         routes: [],
@@ -79,6 +87,8 @@ Drops
     for (const line of [
       'not ready: waiting for the leases',
       'DEGRADED: torn',
+      'as of 2025-12-31T23:58:00.000Z, 2 min ago',
+      'rules not in place, repaired 2 times, FAILING: iptables is not installed',
       'LOST: taken over',
       'public 203.0.113.7',
       'DOWN: ENETDOWN',

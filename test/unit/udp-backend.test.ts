@@ -156,7 +156,113 @@ describe('routes', () => {
   });
 });
 
+describe('entries of the store that cannot be read', () => {
+  const entry = { key: '100.96.2.0-24', reason: 'not JSON' };
+
+  it('leave the route they had, also through a resynchronisation', async () => {
+    const { store, network } = await running();
+    store.send({ type: 'put', lease: PEER });
+    store.send({ type: 'rejected', entry });
+    await vi.waitFor(() => {
+      expect(network.status().rejected).toEqual([entry]);
+    });
+    expect(network.routes.size).toBe(1);
+    store.send({ type: 'snapshot', leases: [OWN], rejected: [entry] });
+    store.send({ type: 'degraded', error: new Error('turn') });
+    await vi.waitFor(() => {
+      expect(network.status().storeError).toBe('turn');
+    });
+    expect(network.routes.lookup(ip('100.96.2.3'))?.nextHop).toBe(ip('10.168.0.3'));
+    store.send({ type: 'delete', subnet: PEER.subnet }, { type: 'cleared', key: entry.key });
+    await vi.waitFor(() => {
+      expect(network.status().rejected).toEqual([]);
+    });
+    expect(network.routes.size).toBe(0);
+  });
+
+  it('are kept to show up to a thousand', async () => {
+    const { store, network } = await running();
+    for (let index = 0; index < 1_200; index += 1) {
+      store.send({ type: 'rejected', entry: { key: `bad-${index}`, reason: 'bad' } });
+    }
+    store.send({ type: 'degraded', error: new Error('turn') });
+    await vi.waitFor(() => {
+      expect(network.status().storeError).toBe('turn');
+    });
+    expect(network.status().rejected).toHaveLength(1_000);
+  });
+});
+
+describe('the age of the leases', () => {
+  it('is none while the store is followed, and counts from when it was last', async () => {
+    const { store, network } = await running();
+    expect(network.status().leasesAsOf).toBeUndefined();
+    const before = Date.now();
+    store.send({ type: 'degraded', error: new Error('away') });
+    await vi.waitFor(() => {
+      expect(network.status().leasesAsOf).toBeGreaterThanOrEqual(before);
+    });
+    store.send({ type: 'recovered' });
+    await vi.waitFor(() => {
+      expect(network.status().leasesAsOf).toBeUndefined();
+    });
+    store.send({ type: 'snapshot', leases: [OWN], rejected: [], asOf: 1_000 });
+    store.send({ type: 'degraded', error: new Error('away') });
+    await vi.waitFor(() => {
+      expect(network.status().storeError).toBe('away');
+    });
+    expect(network.status().leasesAsOf).toBe(1_000);
+  });
+});
+
+describe('publication', () => {
+  it('rests nine times as long as a dear one took', async () => {
+    const { store, plane, network } = await running();
+    const compile = network.routes.compile.bind(network.routes);
+    const taken: number[] = [];
+    network.routes.compile = () => {
+      const started = performance.now();
+      // A table whose compilation takes 5 ms.
+      while (performance.now() - started < 5);
+      taken.push(performance.now());
+      return compile();
+    };
+    const last = lease('100.96.200.0/24', '10.168.0.200');
+    for (let host = 2; host < 40; host += 1) {
+      store.send({ type: 'put', lease: lease(`100.96.${host}.0/24`, `10.168.1.${host}`) });
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    store.send({ type: 'put', lease: last });
+    await vi.waitFor(() => {
+      expect(plane.published.at(-1)?.length).toBe(39 * 3);
+    });
+    // Changes every 2 ms, each publication at least 45 ms after the one before.
+    const gaps = taken.slice(1).map((time, index) => time - (taken[index] ?? 0));
+    expect(gaps.length).toBeGreaterThan(0);
+    for (const gap of gaps) expect(gap).toBeGreaterThanOrEqual(44);
+  });
+});
+
 describe('own lease', () => {
+  it('keeps the expiry that is known when the store cannot tell one', async () => {
+    const { store, network } = await running();
+    store.send({ type: 'put', lease: lease(OWN_SUBNET, OWN_IP, Infinity) });
+    store.send({ type: 'degraded', error: new Error('turn') });
+    await vi.waitFor(() => {
+      expect(network.status().storeError).toBe('turn');
+    });
+    expect(network.lease.expiresAt).toBe(1_000);
+  });
+
+  it('that was a reservation and got a grant is due at once', async () => {
+    const { store, network } = await running();
+    network.adoptLease(lease(OWN_SUBNET, OWN_IP, undefined));
+    store.send({ type: 'put', lease: lease(OWN_SUBNET, OWN_IP, Infinity) });
+    await vi.waitFor(() => {
+      expect(network.lease.expiresAt).toBeLessThanOrEqual(Date.now());
+    });
+  });
+
   it.each([
     ['deleted', { type: 'delete', subnet: OWN.subnet }, 'is gone from the store'],
     [

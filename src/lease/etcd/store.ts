@@ -321,7 +321,10 @@ export class EtcdStore implements LeaseStore {
     const key = Buffer.from(this.#keys.leaseKey(subnet));
     const value = Buffer.from(serializeAttributes(attributes));
     return this.#client.transact(
-      { compare: [unchanged(key, revision)], success: [{ request_put: { key, value, lease: grant } }] },
+      {
+        compare: [unchanged(key, revision)],
+        success: [{ request_put: { key, value, lease: grant } }],
+      },
       signal,
     );
   }
