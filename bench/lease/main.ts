@@ -47,7 +47,7 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
     const options = parse(argv);
     if (options === undefined) return ExitCode.ok;
     if (options.inside) return await inside(options, argv);
-    await checkIsolation();
+    await checkIsolation(options.stores.includes('etcd') ? { etcd: 'etcd-server' } : {});
     const self = [process.execPath, process.argv[1] ?? ''];
     return await runIsolated([...self, ...argv, '--inside'], () => undefined);
   } catch (error) {

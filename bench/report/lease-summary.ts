@@ -25,6 +25,7 @@ export interface Spread {
 
 export interface StartSummary {
   readonly what: string;
+  readonly count: number;
   readonly readyMs: Spread;
   readonly forwardsMs: Spread | undefined;
   /** When it was ready, in bytes. */
@@ -80,12 +81,10 @@ export function summariseStore(result: StoreResult): StoreSummary {
     store: result.store,
     how: result.how,
     starts: [
-      summariseStarts('no leases but the hosts', starts.empty),
+      summariseStarts("no leases but the hosts'", starts.empty),
       summariseStarts('all leases', starts.full),
-      ...(starts.remembered.length === 0
-        ? []
-        : [summariseStarts('all leases, started again', starts.remembered)]),
-    ],
+      summariseStarts('all leases, started again', starts.remembered),
+    ].filter(({ count }) => count > 0),
     phases: PHASES.map((phase) => {
       const all = rounds.map((round) => round[phase]);
       return {
@@ -121,6 +120,7 @@ function summariseStarts(what: string, starts: readonly MeasuredStart[]): StartS
   const forwards = starts.flatMap(({ forwardsMs }) => forwardsMs ?? []);
   return {
     what,
+    count: starts.length,
     readyMs: spread(starts.map(({ readyMs }) => readyMs)),
     forwardsMs: forwards.length === 0 ? undefined : spread(forwards),
     rss: spread(starts.map(({ memory }) => memory.rss)),
@@ -128,6 +128,7 @@ function summariseStarts(what: string, starts: readonly MeasuredStart[]): StartS
 }
 
 export function spread(values: readonly number[]): Spread {
+  if (values.length === 0) return { median: NaN, least: NaN, most: NaN };
   return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
 }
 
