@@ -72,7 +72,8 @@ export async function openEtcd(): Promise<BenchStore> {
   const directory = join(LAB_DIRECTORY, 'etcd');
   await mkdir(directory, { recursive: true });
   const server = await EtcdServer.start({ directory, address: GATEWAY, port: 2379 });
-  const client = server.client();
+  // All leases are one answer of 7 MB.
+  const client = server.client({ grpcOptions: { 'grpc.max_receive_message_length': -1 } });
   const prefix = (place: string): string => `/${place}/network`;
   const fill = async (place: string, leases: Map<string, string>): Promise<void> => {
     await client.put(`${prefix(place)}/config`).value(JSON.stringify(CONFIG));
