@@ -66,6 +66,11 @@ export class RouteTable {
     return [...this.#rejected.values()];
   }
 
+  /** Why the lease of this subnet is no route; undefined when nothing is wrong with it. */
+  rejection(subnet: Cidr): RejectedEntry | undefined {
+    return this.#rejected.get(subnetKey(subnet));
+  }
+
   /** Makes the table exactly what these leases say; returns how it differs from before. */
   replaceAll(leases: Iterable<Lease>): RouteChange[] {
     const before = this.#routes;
