@@ -6,8 +6,7 @@
  *   ping:   |=============================================================|  nothing lost
  *   /readyz 200           200, store not ok, age grows      200, age 0
  */
-import { readFile, rm } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { waitFor } from '../../src/lab/commands.js';
 import { rememberedPath } from '../../src/lease/remembered-file.js';
@@ -142,9 +141,9 @@ describe('a start without the store', () => {
     lab.freezeStore();
     const began = performance.now();
     const again = await lab.start(lab.near);
-    await again.ready(12_000);
+    await again.ready(10_000);
     await lab.reaches(lab.near, lab.far.tunAddress);
-    expect(performance.now() - began).toBeLessThan(7_000);
+    expect(performance.now() - began).toBeLessThan(5_000);
     for (const daemon of [again, far]) {
       const { code, ms } = await daemon.terminate();
       expect(code).toBe(0);
@@ -186,26 +185,20 @@ describe('a start without the store', () => {
     expect(await lab.leases()).toEqual(['100.96.1.0-24']);
   });
 
-  it('remembers nothing that another cluster said, and survives a file of garbage', async () => {
+  it('does not go by what another cluster said, or by half a file', async () => {
     const { near, far } = await lab.startBoth();
     await remembered(near);
     await Promise.all([near.terminate(), far.terminate()]);
     const path = rememberedPath(near.subnetFile);
     const text = await readFile(path, 'utf8');
     await lab.killStore();
-    const { writeFile } = await import('node:fs/promises');
-    for (const garbage of [
-      text.replace('10.168.0.1:2379', '10.168.0.1:2380'),
-      text.slice(0, text.length / 2),
-      '',
-    ]) {
-      await writeFile(path, garbage);
+    const useless = [text.replace('10.168.0.1:2379', '10.168.0.9:2379'), text.slice(0, 200)];
+    for (const content of useless) {
+      await writeFile(path, content);
       const daemon = await lab.start(lab.near);
       await daemon.logged('the lease store is away; asking again', 10_000);
       expect((await daemon.readyz()).code).toBe(503);
       expect(await daemon.terminate()).toMatchObject({ code: 0 });
     }
-    await rm(path);
-    expect(existsSync(path)).toBe(false);
   });
 });

@@ -2,8 +2,11 @@
  * The firewall in a daemon's life: the rules are flanneld's to the byte, come back when another
  * program takes them, follow the subnet, and stay when the daemon ends.
  */
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
+import { LAB_DIRECTORY } from '../../src/lab/topology.js';
 import { CONFIG, EtcdLab } from '../support/etcd-lab.js';
 
 let lab: EtcdLab;
@@ -92,7 +95,11 @@ it('only accepts forwarding unless asked to masquerade, and nothing when told so
   const without = await lab.start(lab.near, { flags: ['--iptables-forward-rules=false'] });
   await without.ready();
   // What the run before left goes, now that nobody wants it.
-  await waitFor('no rules', 5_000, async () => !/flannel/i.test(await saved('filter')) || undefined);
+  await waitFor(
+    'no rules',
+    5_000,
+    async () => !/flannel/i.test(await saved('filter')) || undefined,
+  );
 });
 
 it('has the rules of the new subnet after another host took ours', async () => {
@@ -152,9 +159,15 @@ const NFT = `table ip flannel-ipv4 {
 }
 `;
 
-it('that is not allowed to be touched leaves a daemon forwarding, 503, and says why', async () => {
-  // A machine whose iptables refuses; the real one comes first in the path of nobody else.
-  const env = { PATH: '/nowhere', FLANNELD_IPTABLES_RESYNC: '1' };
+it('that refuses leaves a daemon forwarding; /readyz says why until it works', async () => {
+  // What iptables says without CAP_NET_ADMIN.
+  const bin = join(LAB_DIRECTORY, 'bin');
+  await mkdir(bin, { recursive: true });
+  const script = '#!/bin/sh\necho "iptables: Permission denied (you must be root)" >&2\nexit 4\n';
+  for (const name of ['iptables-save', 'iptables-restore']) {
+    await writeFile(join(bin, name), script, { mode: 0o755 });
+  }
+  const env = { PATH: `${bin}:${process.env.PATH}`, FLANNELD_IPTABLES_RESYNC: '1' };
   const daemon = await lab.start(lab.near, { env });
   const other = await lab.start(lab.far);
   await other.ready();
@@ -163,5 +176,8 @@ it('that is not allowed to be touched leaves a daemon forwarding, 503, and says 
   const { code, detail } = await daemon.readyz();
   expect(code).toBe(503);
   expect(detail.firewall).toMatchObject({ ok: false });
-  expect(detail.firewall.error).toContain('is not installed');
+  expect(detail.firewall.error).toContain('you must be root');
+  await rm(bin, { recursive: true });
+  await daemon.ready(5_000);
+  expect(await saved('filter')).toBe(FILTER);
 });

@@ -42,8 +42,8 @@ export interface StartOptions {
 
 export class EtcdLab {
   readonly #lab: TestLab;
-  readonly client: Etcd3;
   readonly #server: EtcdServer;
+  #client: Etcd3;
   #storeKilled = false;
   #daemons: EtcdDaemon[] = [];
   #programs: Program[] = [];
@@ -51,7 +51,7 @@ export class EtcdLab {
   private constructor(lab: TestLab, server: EtcdServer) {
     this.#lab = lab;
     this.#server = server;
-    this.client = server.client();
+    this.#client = server.client();
   }
 
   static async raise(): Promise<EtcdLab> {
@@ -67,6 +67,10 @@ export class EtcdLab {
     }
   }
 
+  /** The tests' own way to the store. */
+  get client(): Etcd3 {
+    return this.#client;
+  }
   get near(): HostPlan {
     return this.#lab.near;
   }
@@ -110,6 +114,7 @@ export class EtcdLab {
 
   thawStore(): void {
     this.#server.thaw();
+    this.#reconnect();
   }
 
   /** etcd is gone: connections are refused. */
@@ -123,6 +128,7 @@ export class EtcdLab {
     if (!this.#storeKilled) return;
     await this.#server.restart();
     this.#storeKilled = false;
+    this.#reconnect();
   }
 
   /** A lease's key as it is in etcd. */
@@ -176,7 +182,7 @@ export class EtcdLab {
     this.#daemons = [];
     this.#programs = [];
     await Promise.all(programs.map((program) => program.stop()));
-    this.#server.thaw();
+    this.thawStore();
     await this.restoreStore();
     await this.client.delete().all();
     for (const plan of [this.near, this.far]) {
@@ -188,9 +194,15 @@ export class EtcdLab {
   }
 
   async lower(): Promise<void> {
-    this.client.close();
+    this.#client.close();
     await this.#server.stop();
     await this.#lab.lower();
+  }
+
+  /** A client that has seen its server fail refuses for a while to try again. */
+  #reconnect(): void {
+    this.#client.close();
+    this.#client = this.#server.client();
   }
 }
 
@@ -224,7 +236,7 @@ export class EtcdDaemon {
     deadlineMs: number,
     holds: () => Promise<boolean> | boolean,
   ): Promise<void> {
-    await waitFor(`${this.plan.host}: ${what}`, deadlineMs, async () => {
+    await this.#wait(what, deadlineMs, async () => {
       if (!this.program.running) throw new Error(`it ended: ${lastWords(this.program.stderr)}`);
       return (await Promise.resolve(holds()).catch(notAnswering)) ? true : undefined;
     });
@@ -232,9 +244,22 @@ export class EtcdDaemon {
 
   /** Until a line of the log has this message; the line. */
   async logged(message: string, deadlineMs = 5_000): Promise<Record<string, unknown>> {
-    return waitFor(`${this.plan.host} to log "${message}"`, deadlineMs, () =>
+    return this.#wait(`the log line "${message}"`, deadlineMs, () =>
       this.log().findLast(({ msg }) => msg === message),
     );
+  }
+
+  /** Says with its failure what the daemon logged last. */
+  async #wait<T>(
+    what: string,
+    deadlineMs: number,
+    probe: Parameters<typeof waitFor<T>>[2],
+  ): Promise<T> {
+    try {
+      return await waitFor(`${this.plan.host}: ${what}`, deadlineMs, probe);
+    } catch (error) {
+      throw new Error(`${String(error)}\n${this.program.stderr.slice(-3_000)}`, { cause: error });
+    }
   }
 
   log(): Record<string, unknown>[] {
