@@ -2,7 +2,7 @@
  * A store that starts without its store: what a remote store last said is kept beside subnet.env, and
  * a daemon that restarts while the store is away forwards at once from that.
  *
- *   store answers within PATIENCE_MS:  its word counts, and is remembered
+ *   store answers within PATIENCE_MS of the first question:  its word counts, and is remembered
  *   it does not, and something is remembered:  that counts, marked with its age, until it answers
  *   nothing is remembered:  wait, as without this class
  *
@@ -18,7 +18,7 @@ import { isStoreAway, STORE_AWAY } from './errors.js';
 import { readRemembered, writeRemembered, type RememberedLeases } from './remembered-file.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from './store.js';
 
-/** How long a start waits for the store before it goes by what is remembered. */
+/** How long a start, all of it, waits for the store before it goes by what is remembered. */
 const PATIENCE_MS = 2_000;
 /** A change is written this long after it, together with those that followed. */
 const SAVE_AFTER_MS = 5_000;
@@ -43,6 +43,8 @@ export class RememberingStore implements LeaseStore {
 
   /** The store has answered something since the start. */
   #answered = false;
+  /** By performance.now(): when the store has had its time. */
+  #patienceEnds: number | undefined;
   #config: string | undefined;
   #own: Lease | undefined;
   readonly #leases = new Map<string, Lease>();
@@ -136,7 +138,7 @@ export class RememberingStore implements LeaseStore {
       if (remembered !== undefined) {
         const first = await Promise.race([
           next,
-          delay(this.#patienceMs, 'late' as const, { ref: false }),
+          delay(this.#patience(), 'late' as const, { ref: false }),
         ]);
         const answered =
           first !== 'late' && (first.done === true || first.value.type === 'snapshot');
@@ -193,7 +195,7 @@ export class RememberingStore implements LeaseStore {
     answer.catch(() => undefined);
     const timer = new AbortController();
     try {
-      const late = delay(this.#patienceMs, undefined, { signal: timer.signal }).then(() => {
+      const late = delay(this.#patience(), undefined, { signal: timer.signal }).then(() => {
         throw this.#late();
       });
       late.catch(() => undefined);
@@ -211,6 +213,12 @@ export class RememberingStore implements LeaseStore {
       timer.abort();
       giveUp.abort();
     }
+  }
+
+  /** Milliseconds left: a store that was late with one answer is not waited for at the next. */
+  #patience(): number {
+    this.#patienceEnds ??= performance.now() + this.#patienceMs;
+    return Math.max(0, this.#patienceEnds - performance.now());
   }
 
   #late(): Error {
