@@ -7,7 +7,8 @@
  *   nothing is remembered:  wait, as without this class
  *
  * Only a start is helped like this. Once the store has answered, its absence is told as it is: the
- * routes in force stay, and a lease known to be lost is not taken back from memory.
+ * routes in force stay, and a lease known to be lost is not taken back from memory. A watch that is
+ * begun again (the interface changed) starts with what is known, so that it need not wait either.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { sameCidr, subnetKey } from '../config/ipv4.js';
@@ -52,6 +53,8 @@ export class RememberingStore implements LeaseStore {
   #complete = false;
   /** While the store is followed what is known is true now; else since this moment. */
   #trueUntil: number | undefined;
+  /** Why the store is not followed. */
+  #away: Error | undefined;
   #saveTimer: NodeJS.Timeout | undefined;
   #refreshTimer: NodeJS.Timeout | undefined;
   #saving: Promise<void> = Promise.resolve();
@@ -115,13 +118,13 @@ export class RememberingStore implements LeaseStore {
       usable ? { ...own, attributes } : undefined,
       signal,
     );
-    this.#own = lease;
+    this.#learnOwn(lease);
     return lease;
   }
 
   async renewLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
     const renewed = await this.#inner.renewLease(lease, signal);
-    this.#own = renewed;
+    this.#learnOwn(renewed);
     this.#saveSoon();
     return renewed;
   }
@@ -134,8 +137,15 @@ export class RememberingStore implements LeaseStore {
     let toldAway = false;
     let next = events.next();
     try {
-      const remembered = this.#answered ? undefined : this.#remembered;
-      if (remembered !== undefined) {
+      if (this.#complete) {
+        const asOf = this.#trueUntil;
+        const leases = [...this.#leases.values()];
+        yield { type: 'snapshot', leases, rejected: [], ...(asOf === undefined ? {} : { asOf }) };
+        if (this.#away !== undefined) {
+          toldAway = true;
+          yield { type: 'degraded', error: this.#away };
+        }
+      } else if (this.#remembered !== undefined && !this.#answered) {
         const first = await Promise.race([
           next,
           delay(this.#patience(), 'late' as const, { ref: false }),
@@ -143,7 +153,7 @@ export class RememberingStore implements LeaseStore {
         const answered =
           first !== 'late' && (first.done === true || first.value.type === 'snapshot');
         if (!answered) {
-          const { leases, asOf } = remembered;
+          const { leases, asOf } = this.#remembered;
           yield { type: 'snapshot', leases, rejected: [], asOf };
           if (first === 'late') {
             toldAway = true;
@@ -169,6 +179,10 @@ export class RememberingStore implements LeaseStore {
       end.abort();
       await events.return?.();
     }
+  }
+
+  reconnect(): void {
+    this.#inner.reconnect?.();
   }
 
   async close(): Promise<void> {
@@ -232,12 +246,18 @@ export class RememberingStore implements LeaseStore {
     return new Date(this.#remembered?.asOf ?? 0).toISOString();
   }
 
+  #learnOwn(lease: Lease): void {
+    this.#own = lease;
+    if (this.#complete) this.#leases.set(subnetKey(lease.subnet), lease);
+  }
+
   #learn(event: LeaseEvent): void {
     switch (event.type) {
       case 'snapshot':
         this.#answered = true;
         this.#complete = true;
         this.#trueUntil = undefined;
+        this.#away = undefined;
         this.#leases.clear();
         for (const lease of event.leases) this.#leases.set(subnetKey(lease.subnet), lease);
         this.#refreshTimer ??= setInterval(() => {
@@ -252,9 +272,11 @@ export class RememberingStore implements LeaseStore {
         break;
       case 'degraded':
         this.#trueUntil ??= Date.now();
+        this.#away = event.error;
         break;
       case 'recovered':
         this.#trueUntil = undefined;
+        this.#away = undefined;
         break;
       default:
         return;
