@@ -10,7 +10,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { waitFor } from '../../src/lab/commands.js';
 import { rememberedPath } from '../../src/lease/remembered-file.js';
-import { attributes, EtcdLab, type EtcdDaemon } from '../support/etcd-lab.js';
+import { attributes, ENDPOINT, EtcdLab, PREFIX, type EtcdDaemon } from '../support/etcd-lab.js';
 import { tunDevices } from '../support/test-lab.js';
 
 let lab: EtcdLab;
@@ -45,7 +45,8 @@ describe('while traffic runs', () => {
     const told = await near.logged(
       'the lease store cannot be followed; the last known routes stay in force',
     );
-    expect(told).toMatchObject({ level: 40, store: expect.any(String), error: expect.any(String) });
+    expect(told).toMatchObject({ level: 40, store: `${ENDPOINT}${PREFIX}` });
+    expect(told.error).toContain('does not answer');
     const first = (await near.readyz()).detail.store.leasesAgeSeconds ?? -1;
     await near.until('20 s and an age that grows', 25_000, async () => {
       const { code, detail } = await near.readyz();
@@ -56,7 +57,7 @@ describe('while traffic runs', () => {
     expect(await near.metric('store_up')).toBe(0);
     expect(await near.metric('leases_age_seconds')).toBeGreaterThanOrEqual(3);
     expect(await near.metric('ready')).toBe(1);
-    expect((await near.status()).store).toMatchObject({ leasesAsOf: expect.any(String) });
+    expect((await near.status()).store?.leasesAsOf).not.toBeNull();
 
     await lab.killStore();
     await lab.restoreStore();
@@ -153,8 +154,8 @@ describe('a start without the store', () => {
   });
 
   it.each([
-    ['gone', () => lab.killStore()],
-    ['frozen', async () => void lab.freezeStore()],
+    ['gone', (): Promise<void> => lab.killStore()],
+    ['frozen', (): Promise<void> => Promise.resolve(lab.freezeStore())],
   ] as const)(
     'with nothing remembered and etcd %s: waits, says so, and ends within 2 s',
     async (_what, takeAway) => {

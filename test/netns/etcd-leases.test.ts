@@ -25,7 +25,7 @@ describe("a daemon's own lease", () => {
     const { near } = await lab.startBoth();
     const before = await lab.stored('100.96.1.0/24');
     const stream = lab.stream(lab.near, lab.far.tunAddress);
-    await lab.client.leaseClient.leaseRevoke({ ID: before?.lease });
+    await lab.client.leaseClient.leaseRevoke({ ID: before?.lease ?? '' });
     await near.until('a new grant', 5_000, async () => {
       const now = await lab.stored('100.96.1.0/24');
       return now !== undefined && now.lease !== before?.lease && now.lease !== '0';

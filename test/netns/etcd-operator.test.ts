@@ -2,11 +2,12 @@
  * A daemon as an operator starts it: settings from the environment, the interface by rule, several
  * etcd endpoints, a service manager that waits, and exit codes a script can go by.
  */
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { packageVersion } from '../../src/daemon/version.js';
 import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { GATEWAY, ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
 import { attributes, ENDPOINT, EtcdLab, PREFIX, subnetFileOf } from '../support/etcd-lab.js';
 import { COMMAND, tunDevices } from '../support/test-lab.js';
 
@@ -48,7 +49,7 @@ it('reads everything from the environment, as flanneld; a flag wins', async () =
 describe('on a host with two interfaces', () => {
   beforeAll(() =>
     ipBatch(lab.near.host, [
-      'link add storage0 type dummy',
+      'link add storage0 type bridge',
       'address add 192.0.2.5/24 dev storage0',
       'link set storage0 up',
     ]),
@@ -80,16 +81,25 @@ describe('on a host with two interfaces', () => {
   });
 });
 
-it('goes past an endpoint that refuses and one that is not there', async () => {
-  const daemon = await lab.start(lab.near, {
-    onlyFlags: [
-      `--etcd-endpoints=http://10.168.0.1:4001,http://10.168.0.250:2379,${ENDPOINT}`,
-      `--subnet-file=${subnetFileOf(lab.near)}`,
-    ],
-  });
-  await daemon.ready(15_000);
-  await lab.putLease('100.96.40.0/24', '10.168.0.40');
-  await daemon.until('a route', 5_000, async () => (await daemon.status()).routes.length === 1);
+it('goes past endpoints that are silent, refuse or are not there, and stays with the good', async () => {
+  // Accepts and never says a word.
+  const silent = createServer(() => undefined).listen(4002, GATEWAY);
+  const dead = ['10.168.0.1:4002', '10.168.0.1:4001', '10.168.0.250:2379'];
+  try {
+    const daemon = await lab.start(lab.near, {
+      onlyFlags: [
+        `--etcd-endpoints=${[...dead.map((text) => `http://${text}`), ENDPOINT].join(',')}`,
+        `--subnet-file=${subnetFileOf(lab.near)}`,
+      ],
+    });
+    // 5 s for the silent one, 3 s until the kernel gives up asking who has the last.
+    await daemon.ready(15_000);
+    await lab.putLease('100.96.40.0/24', '10.168.0.40');
+    await daemon.until('a route', 2_000, async () => (await daemon.status()).routes.length === 1);
+    expect((await daemon.readyz()).detail.store.ok).toBe(true);
+  } finally {
+    silent.close();
+  }
 });
 
 it('tells systemd READY=1 only when traffic flows, and STOPPING=1 at its end', async () => {
@@ -133,8 +143,6 @@ while True:
 it('prints its version', async () => {
   const { stdout } = await run([...COMMAND, 'run', '--version']);
   expect(stdout).toBe(`${packageVersion()}\n`);
-  const single = await run([...COMMAND, 'run', '-version'], {});
-  expect(single.stdout).toBe(stdout);
 });
 
 describe('exit codes', () => {
@@ -149,23 +157,13 @@ describe('exit codes', () => {
   });
 
   it.each([
-    ['an endpoint of another kind', ['--etcd-endpoints=ftp://10.168.0.1'], 2, /--etcd-endpoints/],
     [
       'http and https mixed',
       ['--etcd-endpoints=http://10.168.0.1:2379,https://10.168.0.1:2379'],
       2,
       /--etcd-endpoints.*all http or all https/,
     ],
-    ['a password without a user', ['--etcd-password=x'], 2, /--etcd-username/],
-    [
-      'two stores',
-      ['--lease-file=/tmp/leases.json', `--etcd-endpoints=${ENDPOINT}`],
-      2,
-      /one store/,
-    ],
-    ['a regular expression that is none', ['--iface-regex=['], 2, /--iface-regex/],
     ['an interface nobody has', ['--iface=eth9'], 2, /--iface: "eth9".*eth0 \(10\.168\.0\.2\)/],
-    ['--kube-subnet-mgr', ['--kube-subnet-mgr'], 2, /--kube-subnet-mgr/],
     ['no route to reach by', ['--iface-can-reach=203.0.113.1'], 1, /--iface-can-reach.*no route/],
     [
       'a CA that is not there',

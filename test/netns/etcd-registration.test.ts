@@ -48,7 +48,10 @@ describe('registration', () => {
     expect(kvs.map(({ key, value }) => [key.toString(), value.toString()])).toEqual([
       ['/coreos.com/network/subnets/100.96.1.0-24', '{"PublicIP":"10.168.0.2","PublicIPv6":null}'],
     ]);
-    const grant = await lab.client.leaseClient.leaseTimeToLive({ ID: kvs[0]?.lease, keys: true });
+    const grant = await lab.client.leaseClient.leaseTimeToLive({
+      ID: kvs[0]?.lease ?? '',
+      keys: true,
+    });
     expect(grant.grantedTTL).toBe('86400');
     expect(grant.keys.map(String)).toEqual(['/coreos.com/network/subnets/100.96.1.0-24']);
 
