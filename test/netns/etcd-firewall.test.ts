@@ -15,10 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => lab.lower());
 beforeEach(() => lab.configure());
-afterEach(async () => {
-  await lab.reset();
-  await within('nft', 'flush', 'ruleset');
-});
+afterEach(() => lab.reset());
 
 const within = async (...argv: string[]): Promise<string> =>
   (await run(inNamespace(lab.near.host, argv))).stdout;

@@ -58,14 +58,7 @@ describe('on a host with two interfaces', () => {
 
   it.each([
     ['--iface-regex by address', ['--iface-regex=^192\\.0\\.2\\.'], 'storage0', '192.0.2.5'],
-    ['--iface-regex by name', ['--iface-regex=^stor'], 'storage0', '192.0.2.5'],
     ['--iface-can-reach', ['--iface-can-reach=192.0.2.200'], 'storage0', '192.0.2.5'],
-    [
-      'the second --iface when the first is not there',
-      ['--iface=em1', '--iface=eth0'],
-      'eth0',
-      '10.168.0.2',
-    ],
     ['the default route, asked for nothing', [], 'eth0', '10.168.0.2'],
   ] as const)('%s', async (_what, flags, name, address) => {
     const daemon = await lab.start(lab.near, {
@@ -146,11 +139,11 @@ it('prints its version', async () => {
 });
 
 describe('exit codes', () => {
-  it.each(['SIGTERM', 'SIGINT'] as const)('0 after %s, within 2 s', async (signal) => {
+  it('0 after SIGINT, within 2 s', async () => {
     const daemon = await lab.start(lab.near);
     await daemon.ready();
     const began = performance.now();
-    daemon.program.kill(signal);
+    daemon.program.kill('SIGINT');
     expect(await daemon.program.ended).toBe(0);
     expect(performance.now() - began).toBeLessThan(2_000);
     expect(await tunDevices(lab.near.host)).toEqual([]);

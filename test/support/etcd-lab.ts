@@ -187,9 +187,7 @@ export class EtcdLab {
     await this.client.delete().all();
     for (const plan of [this.near, this.far]) {
       await rm(join(LAB_DIRECTORY, plan.host), { recursive: true, force: true });
-      for (const command of ['-F', '-X', '-t nat -F', '-t nat -X']) {
-        await run(inNamespace(plan.host, ['iptables', ...command.split(' ')]));
-      }
+      await run(inNamespace(plan.host, ['nft', 'flush', 'ruleset']));
     }
   }
 
