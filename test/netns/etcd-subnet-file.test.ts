@@ -24,7 +24,7 @@ afterAll(() => lab.lower());
 beforeEach(async () => {
   await lab.configure();
   await mkdir(directory, { recursive: true });
-  // Two pages: one for subnet.env, one for what is remembered. Sockets take none.
+  // Four pages: subnet.env and what is remembered, each old and new. Sockets take none.
   await run(['mount', '-t', 'tmpfs', '-o', `size=${4 * PAGE}`, 'small', directory]);
 });
 afterEach(async () => {
