@@ -88,10 +88,8 @@ export class UdpBackend implements Backend {
       );
     }
     const attributes = { publicIp: external.publicIp };
-    const lease = await store.acquireLease(
-      { config, attributes, previousSubnet, formerPublicIp },
-      signal,
-    );
+    const request = { config, attributes, previousSubnet, formerPublicIp };
+    const lease = this.#context.lease ?? (await store.acquireLease(request, signal));
     signal.throwIfAborted();
     const options: DataPlaneOptions = {
       tunName: this.#options.tunName ?? 'flannel%d',

@@ -79,8 +79,11 @@ export async function sourceAddressTo(destination: string): Promise<Ipv4> {
   const socket = createSocket('udp4');
   try {
     await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject);
-      socket.connect(9, destination, resolve);
+      // Node tells this callback of an error, too, which its type does not say.
+      socket.connect(9, destination, (error?: Error) => {
+        if (error) reject(error);
+        else resolve();
+      });
     });
     return parseIpv4('--iface-can-reach', socket.address().address);
   } catch (error) {

@@ -164,6 +164,10 @@ export class EtcdStore implements LeaseStore {
     }
   }
 
+  reconnect(): void {
+    this.#client.reconnect();
+  }
+
   close(): Promise<void> {
     this.#closed.abort();
     this.#client.close();
