@@ -91,11 +91,11 @@ export function formatRemembered(remembered: RememberedLeases): string {
   return `${lines},\n  "config": ${config},\n  "leases": {\n${entries.join(',\n')}\n  }\n}\n`;
 }
 
-/** Rejects with a system error naming the path; what was there before stays. */
-export async function writeRemembered(path: string, remembered: RememberedLeases): Promise<void> {
+/** Writes what formatRemembered gave. Rejects with a system error naming the path; what was there before stays. */
+export async function writeRemembered(path: string, text: string): Promise<void> {
   try {
     await makeDirectory(dirname(path));
-    await writeFileAtomic(path, formatRemembered(remembered), { mode: 0o600 });
+    await writeFileAtomic(path, text, { mode: 0o600 });
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(`cannot keep the leases in ${path}: ${messageOf(error)}`, {

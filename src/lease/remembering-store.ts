@@ -16,13 +16,20 @@ import { isSubnetInRange } from '../config/network.js';
 import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
-import { readRemembered, writeRemembered, type RememberedLeases } from './remembered-file.js';
+import {
+  formatRemembered,
+  readRemembered,
+  writeRemembered,
+  type RememberedLeases,
+} from './remembered-file.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from './store.js';
 
 /** How long a start, all of it, waits for the store before it goes by what is remembered. */
 const PATIENCE_MS = 2_000;
 /** A change is written this long after it, together with those that followed. */
 const SAVE_AFTER_MS = 5_000;
+/** And not before this many times what the last one took: tens of thousands of leases are dear. */
+const SAVE_REST = 100;
 /** Written this often even unchanged: so far may the age of the knowledge be off after a crash. */
 const REFRESH_MS = 300_000;
 
@@ -59,6 +66,8 @@ export class RememberingStore implements LeaseStore {
   #refreshTimer: NodeJS.Timeout | undefined;
   #saving: Promise<void> = Promise.resolve();
   #saveFailed = false;
+  /** What putting the last file together took, in milliseconds. */
+  #saveCostMs = 0;
 
   private constructor(
     inner: LeaseStore,
@@ -285,10 +294,13 @@ export class RememberingStore implements LeaseStore {
   }
 
   #saveSoon(): void {
-    this.#saveTimer ??= setTimeout(() => {
-      this.#saveTimer = undefined;
-      this.#save();
-    }, this.#saveAfterMs).unref();
+    this.#saveTimer ??= setTimeout(
+      () => {
+        this.#saveTimer = undefined;
+        this.#save();
+      },
+      Math.max(this.#saveAfterMs, SAVE_REST * this.#saveCostMs),
+    ).unref();
   }
 
   /** One after another; never rejects. */
@@ -298,13 +310,16 @@ export class RememberingStore implements LeaseStore {
     if (!this.#complete || config === undefined) return;
     this.#saving = this.#saving.then(async () => {
       try {
-        await writeRemembered(this.#path, {
+        const started = performance.now();
+        const text = formatRemembered({
           store: this.location,
           asOf: this.#trueUntil ?? Date.now(),
           config,
           own: this.#ownEntry(),
           leases: [...this.#leases.values()],
         });
+        this.#saveCostMs = performance.now() - started;
+        await writeRemembered(this.#path, text);
         if (this.#saveFailed) this.#log.info({ path: this.#path }, 'leases are kept again');
         this.#saveFailed = false;
       } catch (error) {

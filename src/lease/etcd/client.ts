@@ -37,11 +37,6 @@ const KEEPALIVE_TIMEOUT_MS = 5_000;
 /** Keys a page: 65,536 leases are 14 answers of under 1 MB each. */
 const PAGE = 5_000;
 
-export interface Listing {
-  readonly header: IResponseHeader;
-  readonly entries: readonly IKeyValue[];
-}
-
 export class EtcdClient {
   readonly #location: string;
   readonly #options: EtcdOptions;
@@ -77,10 +72,16 @@ export class EtcdClient {
     return { header, entry: kvs[0] };
   }
 
-  /** Every key with the prefix, as of one revision, whose header is the answer's. */
-  async list(prefix: string, signal: AbortSignal): Promise<Listing> {
+  /**
+   * Hands every key with the prefix to `take`, as of one revision, whose header is the answer. Page
+   * by page: all answers at once would be the greatest part of a daemon's memory.
+   */
+  async list(
+    prefix: string,
+    take: (entry: IKeyValue) => void,
+    signal: AbortSignal,
+  ): Promise<IResponseHeader> {
     const end = prefixEnd(prefix);
-    const entries: IKeyValue[] = [];
     let header: IResponseHeader | undefined;
     let start = Buffer.from(prefix);
     for (;;) {
@@ -92,9 +93,9 @@ export class EtcdClient {
       };
       const page = await this.#call(signal, (member) => member.kv.range(request));
       header ??= page.header;
-      for (const entry of page.kvs) entries.push(entry);
+      for (const entry of page.kvs) take(entry);
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { header, entries };
+      if (!page.more || last === undefined) return header;
       start = Buffer.concat([last.key, Buffer.of(0)]);
     }
   }
