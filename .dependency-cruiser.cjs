@@ -57,9 +57,9 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|text)\\.ts$' },
-      { path: '^src/' },
-      'errors, log and text stand alone',
+      { path: '^src/(errors|log|text|directory)\\.ts$' },
+      { path: '^src/', pathNot: '^src/errors\\.ts$' },
+      'errors, log, text and directory stand alone',
     ),
     forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
   ],

@@ -1,5 +1,6 @@
 /**
- * Set-up on a fresh clone: `run` is what `npm start` needs, `test` what `npm test` needs on top.
+ * Set-up on a fresh clone: `run` is what `npm start` needs, `bench-lease` what `npm run bench:lease`
+ * and `test` what `npm test` needs on top.
  * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
  * it has nothing to do, and prints its log only when it fails.
  */
@@ -21,11 +22,14 @@ const RUN_PACKAGES = {
   sysctl: 'procps',
   unshare: 'util-linux',
 };
+const BENCH_LEASE_PACKAGES = {
+  etcd: 'etcd-server',
+};
 const TEST_PACKAGES = {
+  ...BENCH_LEASE_PACKAGES,
   'clang++-14': 'clang-14',
   'clang-format-14': 'clang-format-14',
   'clang-tidy-14': 'clang-tidy-14',
-  etcd: 'etcd-server',
   openssl: 'openssl',
   traceroute: 'traceroute',
   iptables: 'iptables',
@@ -51,7 +55,8 @@ function checkPlatform() {
 }
 
 function installDebianPackages() {
-  const programs = mode === 'test' ? { ...RUN_PACKAGES, ...TEST_PACKAGES } : RUN_PACKAGES;
+  const more = { run: {}, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode];
+  const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))
     .map(([, name]) => name);

@@ -2,17 +2,18 @@
  * `npm run bench`: the modes beside kernel VXLAN and host-gw in the same lab, in interleaved rounds.
  * Isolates itself like the lab; touches nothing of the machine.
  */
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join, resolve } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../../src/errors.js';
 import { checkIsolation, runIsolated, stopSignal } from '../../src/lab/isolate.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
 import { addHost, buildSwitch, hostPlan } from '../../src/lab/topology.js';
+import { describeCommit } from '../report/commit.js';
 import { judge, summarise, type Environment, type SubjectRounds } from '../report/summary.js';
 import { renderMarkdown, renderText } from '../report/text.js';
+import { integer } from '../integer.js';
 import { measure, type Round } from './measure.js';
 import { shuffled, xorshift32 } from './stats.js';
 import { BASELINE, SUBJECTS, type Subject } from './subjects.js';
@@ -51,13 +52,6 @@ async function main(argv: readonly string[]): Promise<ExitCode> {
 
 function parse(argv: readonly string[]): Options | undefined {
   const names = SUBJECTS.map(({ name }) => name);
-  const integer =
-    (low: number, high: number) =>
-    (text: string): number => {
-      const value = Number(text);
-      if (Number.isInteger(value) && value >= low && value <= high) return value;
-      throw new InvalidArgumentError(`expected an integer from ${low} to ${high}`);
-    };
   const subjects = (text: string): Subject[] =>
     text.split(',').map((name) => {
       const subject = SUBJECTS.find((candidate) => candidate.name === name);
@@ -135,7 +129,7 @@ function describeEnvironment(options: Options, argv: readonly string[]): Environ
   const said = argv.filter((argument) => argument !== '--inside');
   return {
     date: new Date().toISOString().slice(0, 10),
-    commit: commit(),
+    commit: describeCommit(ROOT),
     command: ['npm run bench', ...(said.length === 0 ? [] : ['--', ...said])].join(' '),
     kernel: release(),
     cpu: cpus()[0]?.model ?? 'unknown CPU',
@@ -145,15 +139,4 @@ function describeEnvironment(options: Options, argv: readonly string[]): Environ
     rounds: options.rounds,
     seconds: options.seconds,
   };
-}
-
-function commit(): string {
-  try {
-    const git = (...args: string[]): string =>
-      execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
-    const dirty = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : ', changed';
-    return `${git('rev-parse', '--short', 'HEAD')}${dirty}`;
-  } catch {
-    return 'unknown';
-  }
 }

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "sys/scheduling.h"
 #include "sys/udp_socket.h"
 
 namespace flannelette {
@@ -157,6 +158,7 @@ Status Engine::start() {
 }
 
 void* Engine::run_direction(void* direction) {
+  (void)ask_for_short_turns();
   static_cast<Direction*>(direction)->carry();
   return nullptr;
 }

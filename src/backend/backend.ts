@@ -20,6 +20,8 @@ export interface BackendContext {
   readonly previousSubnet: Cidr | undefined;
   /** PublicIP before the external address changed; see LeaseRequest. */
   readonly formerPublicIp?: Ipv4 | undefined;
+  /** This host's lease, still as it should be: the store is not asked for one. */
+  readonly lease?: Lease | undefined;
   readonly log: Logger;
 }
 

@@ -2,8 +2,8 @@
  * Keeps one data plane in service: opens it, replaces it when it fails, and gives its user one
  * device, one set of routes and one set of counters all the while.
  *
- * A data plane fails for good when its TUN is deleted or the kernel refuses the socket (interface
- * down, address removed). It is then closed and opened again, at first after 0.1 s, doubling to
+ * A data plane fails for good when its TUN is deleted or a descriptor turns out to be none (an
+ * interface that is down only drops packets, counted). It is then closed and opened again, at first after 0.1 s, doubling to
  * 4 s, so that forwarding is back within 5 s of the cause's end. The delay starts over only once a
  * data plane has lived through STABLE_MS: one that fails at once is not retried ten times a second.
  *

@@ -48,6 +48,8 @@ const DEAR_MS = 2;
 
 /** Unreadable entries of the store that are kept to show; any number is skipped. */
 const MAX_REJECTED = 1_000;
+/** Of one snapshot: a Network that was changed rejects every lease there is. */
+const MAX_REJECTED_LOGGED = 20;
 
 export interface UdpOptions {
   /** How packets cross into and out of the kernel: one by one, or many a system call. */
@@ -88,10 +90,8 @@ export class UdpBackend implements Backend {
       );
     }
     const attributes = { publicIp: external.publicIp };
-    const lease = await store.acquireLease(
-      { config, attributes, previousSubnet, formerPublicIp },
-      signal,
-    );
+    const request = { config, attributes, previousSubnet, formerPublicIp };
+    const lease = this.#context.lease ?? (await store.acquireLease(request, signal));
     signal.throwIfAborted();
     const options: DataPlaneOptions = {
       tunName: this.#options.tunName ?? 'flannel%d',
@@ -247,7 +247,8 @@ class UdpNetwork implements Network {
         if (this.#isOwnSubnet(event.subnet)) this.#checkOwn(undefined);
         break;
       case 'rejected':
-        this.#reject(event.entry);
+        this.#keepRejected(event.entry);
+        this.#logRejected([event.entry]);
         break;
       case 'cleared':
         this.#storeRejected.delete(event.key);
@@ -285,24 +286,28 @@ class UdpNetwork implements Network {
     const changes = this.routes.replaceAll(kept.length === 0 ? leases : [...leases, ...kept]);
     if (changes.length > 0 || !this.#published) this.#publishSoon();
     this.#checkOwn(leases.find((lease) => this.#isOwnSubnet(lease.subnet)));
-    for (const entry of rejected) this.#reject(entry);
-    for (const { key, reason } of this.routes.rejected) {
-      this.#log.warn({ lease: key, reason }, 'lease rejected');
-    }
+    for (const entry of rejected) this.#keepRejected(entry);
+    this.#logRejected([...rejected, ...this.routes.rejected]);
   }
 
-  #reject(entry: RejectedEntry): void {
-    const { key, reason } = entry;
+  #keepRejected(entry: RejectedEntry): void {
+    const { key } = entry;
     if (this.#storeRejected.size < MAX_REJECTED || this.#storeRejected.has(key)) {
       this.#storeRejected.set(key, entry);
     }
-    this.#log.warn({ lease: key, reason }, 'lease rejected');
+  }
+
+  #logRejected(entries: readonly RejectedEntry[]): void {
+    for (const { key, reason } of entries.slice(0, MAX_REJECTED_LOGGED)) {
+      this.#log.warn({ lease: key, reason }, 'lease rejected');
+    }
+    const more = entries.length - MAX_REJECTED_LOGGED;
+    if (more > 0) this.#log.warn({ more }, 'more leases rejected; flannelette status tells');
   }
 
   #logRejection(subnet: Cidr): void {
-    const key = subnetKey(subnet);
-    const entry = this.routes.rejected.find((rejected) => rejected.key === key);
-    if (entry !== undefined) this.#log.warn({ lease: key, reason: entry.reason }, 'lease rejected');
+    const entry = this.routes.rejection(subnet);
+    if (entry !== undefined) this.#logRejected([entry]);
   }
 
   /** What the store now holds for our subnet: ours, another host's, or nothing. */

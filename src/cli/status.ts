@@ -17,6 +17,9 @@ const flags = {
 
 const TIMEOUT_MS = 5_000;
 
+/** Of routes and of rejected entries; a network may have 65,536. `--json` gives all. */
+const MAX_ROWS = 50;
+
 export const statusCommand: Command = {
   name: 'status',
   summary: "show a running daemon's lease, routes and counters",
@@ -78,9 +81,7 @@ export function formatStatus(status: DaemonStatus, now: number): string {
   ];
   if (status.rejected.length > 0) {
     const rows = status.rejected.map(({ key, reason }) => [key, reason]);
-    sections.push(
-      section('Rejected', formatTable([{ title: 'entry' }, { title: 'reason' }], rows)),
-    );
+    sections.push(section('Rejected', firstRows([{ title: 'entry' }, { title: 'reason' }], rows)));
   }
   return sections.join('\n');
 }
@@ -165,10 +166,18 @@ function section(title: string, body: string): string {
 
 function routeTable({ routes }: DaemonStatus): string {
   if (routes.length === 0) return '  no other host holds a lease\n';
-  return formatTable(
+  return firstRows(
     [{ title: 'subnet' }, { title: 'host' }],
     routes.map(({ subnet, nextHop }) => [subnet, nextHop]),
   );
+}
+
+/** A table of the first rows, and how many there are when that is not all. */
+function firstRows(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+  const table = formatTable(columns, rows.slice(0, MAX_ROWS));
+  if (rows.length <= MAX_ROWS) return table;
+  const more = formatCount(rows.length - MAX_ROWS);
+  return `${table}  and ${more} more of ${formatCount(rows.length)}: see --json\n`;
 }
 
 const RIGHT = (title: string): Column => ({ title, align: 'right' });

@@ -43,7 +43,7 @@ import {
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
 import { watchExternalInterface } from '../host/watch-interface.js';
 import { isStoreAway } from '../lease/errors.js';
-import type { LeaseStore } from '../lease/store.js';
+import type { Lease, LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
 import {
@@ -175,6 +175,7 @@ export class Daemon {
       phase: this.readiness().phase,
       uptimeSeconds: Math.round(performance.now() - this.#startedAt) / 1000,
       store: this.#store,
+      storeError: this.readiness().store.error,
       config: this.#config,
       network: this.#network,
       external: this.#external,
@@ -299,10 +300,12 @@ export class Daemon {
     const { mode, disable, sourceCheck, subnetFile } = this.#options;
     let external = first;
     let formerPublicIp: Ipv4 | undefined;
+    let lease: Lease | undefined;
     let previousSubnet: Cidr | undefined = (await readSubnetEnv(subnetFile))?.subnet;
     for (;;) {
       this.#phase = 'registering the network';
-      const context = { store, external, previousSubnet, formerPublicIp, log: this.#log };
+      const log = this.#log;
+      const context = { store, external, previousSubnet, formerPublicIp, lease, log };
       const backend = createBackend(
         config,
         context,
@@ -323,7 +326,13 @@ export class Daemon {
       if (change === undefined) return;
       previousSubnet = change.subnet ?? network.lease.subnet;
       formerPublicIp = network.lease.attributes.publicIp;
+      if (change.external !== undefined && change.external.address !== external.address) {
+        store.reconnect?.();
+      }
       external = change.external ?? external;
+      // What the lease says is as true as before: with another MTU the store need not even be there.
+      const holds = network.leaseLost === undefined && external.publicIp === formerPublicIp;
+      lease = change.subnet === undefined && holds ? network.lease : undefined;
       this.#external = external;
     }
   }
@@ -540,7 +549,7 @@ export class Daemon {
       routes: network?.routes.size ?? 0,
       rejectedLeases: state?.rejected.length ?? 0,
       leaseExpiresAt: network?.lease.expiresAt,
-      storeUp: state !== undefined && state.storeError === undefined,
+      storeUp: this.readiness().store.ok,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),
       features: this.#features,

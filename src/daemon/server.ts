@@ -9,9 +9,10 @@
  * out, and what a killed daemon left is replaced. Nothing here can write to the daemon.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, type ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
+import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { requestJson } from './client.js';
 
@@ -46,7 +47,7 @@ export class StatusServer {
 
   /** Listens on a unix socket of mode 0600; a system error names a daemon that is there already. */
   async listenUnix(path: string): Promise<void> {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 }).catch((error: unknown) => {
+    await makeDirectory(dirname(path)).catch((error: unknown) => {
       throw socketError(path, error);
     });
     await removeStaleSocket(path);

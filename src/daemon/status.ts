@@ -66,6 +66,8 @@ export interface StatusParts {
   readonly phase: string;
   readonly uptimeSeconds: number;
   readonly store: LeaseStore | undefined;
+  /** Why it cannot be asked or followed now. */
+  readonly storeError: string | null;
   readonly config: NetworkConfig | undefined;
   readonly network: Network | undefined;
   readonly external: ExternalInterface | undefined;
@@ -92,7 +94,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
         : {
             kind: store.kind,
             location: store.location,
-            error: state?.storeError ?? null,
+            error: parts.storeError,
             leasesAsOf:
               state?.leasesAsOf === undefined ? null : new Date(state.leasesAsOf).toISOString(),
           },

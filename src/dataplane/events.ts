@@ -22,13 +22,7 @@ const TYPE_FAULT = 3;
 const TYPE_REFUSAL = 4;
 const OPERATION_TUN = 1;
 /** In the order of KernelFeature (native/engine/features.h). */
-const FEATURES: readonly NativeFeatureName[] = [
-  'mmsg',
-  'tun-tso',
-  'tun-uso',
-  'udp-gso',
-  'udp-gro',
-];
+const FEATURES: readonly NativeFeatureName[] = ['mmsg', 'tun-tso', 'tun-uso', 'udp-gso', 'udp-gro'];
 
 /** Decodes one record; undefined for a type this version does not know. */
 export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {

@@ -2,10 +2,10 @@
  * Files that other programs read while we write them: the text goes to a file beside its place,
  * which is renamed over it, so a reader sees the old or the new one, never half.
  */
-import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { makeDirectory } from '../directory.js';
 
-const DIRECTORY_MODE = 0o755;
 const FILE_MODE = 0o644;
 
 /**
@@ -17,7 +17,7 @@ export async function replaceFile(path: string, text: string): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}`);
   let opened = false;
   try {
-    await mkdir(dirname(path), { recursive: true, mode: DIRECTORY_MODE });
+    await makeDirectory(dirname(path));
     const file = await open(temporary, 'w', FILE_MODE);
     opened = true;
     try {

@@ -2,8 +2,8 @@
  * Which interface carries the tunnel's datagrams, and the address peers send theirs to.
  *
  * The order is flanneld's: each `--iface` (a name or an IPv4 address) in turn, then each
- * `--iface-regex`, else the interface from which `--iface-can-reach` is reached, else that of the
- * default route. `--public-ip` replaces the advertised address only (NAT); the socket is always
+ * `--iface-regex`, else the interface from which `--iface-can-reach` is reached, else the one that
+ * has `--public-ip`, else that of the default route. `--public-ip` replaces the advertised address only (NAT); the socket is always
  * bound to an address of the interface.
  */
 import { createSocket } from 'node:dgram';
@@ -79,8 +79,11 @@ export async function sourceAddressTo(destination: string): Promise<Ipv4> {
   const socket = createSocket('udp4');
   try {
     await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject);
-      socket.connect(9, destination, resolve);
+      // Node tells this callback of an error, too, which its type does not say.
+      socket.connect(9, destination, (error?: Error) => {
+        if (error) reject(error);
+        else resolve();
+      });
     });
     return parseIpv4('--iface-can-reach', socket.address().address);
   } catch (error) {
@@ -145,6 +148,8 @@ function choose(interfaces: readonly HostInterfaceInfo[], choice: InterfaceChoic
   if (found !== undefined) return found;
   if (iface.length > 0 || ifaceRegex.length > 0) throw noMatch(interfaces, iface, ifaceRegex);
   if (canReach !== undefined) return byReach(interfaces, canReach);
+  const owner = choice.publicIp === undefined ? undefined : byFlag(interfaces, [choice.publicIp]);
+  if (owner !== undefined) return owner;
   return byDefaultRoute(interfaces, defaultInterface);
 }
 
@@ -185,10 +190,14 @@ function byRegex(
   return undefined;
 }
 
-/** Throws an input error for what is no regular expression. */
+/**
+ * Throws an input error for what is no regular expression. JavaScript's, with the leading flags of
+ * Go's: `(?i)eth`.
+ */
 export function parseInterfaceRegex(expression: string): RegExp {
   try {
-    return new RegExp(expression, 'u');
+    const [, flags = '', rest = ''] = /^(?:\(\?([ims]+)\))?(.*)$/su.exec(expression) ?? [];
+    return new RegExp(rest, `u${flags}`);
   } catch (error) {
     throw inputError('--iface-regex', expression, `a regular expression (${messageOf(error)})`);
   }

@@ -184,16 +184,19 @@ export async function attachContainer(daemon: DaemonProcess): Promise<number> {
   return mtu;
 }
 
-/** Aborts when asked to stop and when one of the daemons ends, each with its reason. */
-export function endedEarly(daemons: readonly DaemonProcess[], stop: AbortSignal): AbortSignal {
+/** Aborts when asked to stop and when one of the programs ends, each with its reason. */
+export function endedEarly(
+  programs: readonly { ended(): Promise<Error> }[],
+  stop: AbortSignal,
+): AbortSignal {
   const controller = new AbortController();
   const follow = (): void => {
     controller.abort(stop.reason);
   };
   if (stop.aborted) follow();
   stop.addEventListener('abort', follow, { once: true });
-  for (const daemon of daemons) {
-    void daemon.ended().then((reason) => {
+  for (const program of programs) {
+    void program.ended().then((reason) => {
       controller.abort(reason);
     });
   }

@@ -66,6 +66,13 @@ export class EtcdServer {
     await this.#program.stop();
   }
 
+  /** Resolves when etcd has ended, for whatever cause, with its last line as the reason. */
+  async ended(): Promise<Error> {
+    const code = await this.#program.ended;
+    const [last = ''] = this.#program.stderr.trim().split('\n').slice(-1);
+    return systemError(`etcd ended with code ${code}${last === '' ? '' : `: ${last}`}`);
+  }
+
   /** A client for whatever the daemons' own store does not do. */
   client(options: Partial<IOptions> = {}): Etcd3 {
     return new Etcd3({ hosts: this.endpoint, ...options });
@@ -89,9 +96,7 @@ export class EtcdServer {
   async #ready(): Promise<void> {
     const { address = '127.0.0.1', port } = this.#options;
     await waitFor('etcd', 15_000, async () => {
-      if (!this.#program.running) {
-        throw systemError(`etcd ended: ${this.#program.stderr.slice(-600)}`);
-      }
+      if (!this.#program.running) throw await this.ended();
       return connects(address, port);
     });
   }

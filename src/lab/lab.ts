@@ -1,5 +1,6 @@
 /** The lab's course: build, forward, measure, check. Runs in an isolated process. */
 import { release } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonMode } from '../daemon/options.js';
 import { messageOf, systemError } from '../errors.js';
 import { checkCapture, startCaptures } from './capture.js';
@@ -73,15 +74,17 @@ export async function raiseLab(course: LabCourse): Promise<StandingLab> {
     await attachContainer(farDaemon);
     return { near, far, daemons: [nearDaemon, farDaemon], running, settings, store, mtu };
   } catch (error) {
+    // Daemons without their store only wait: its end is the cause.
+    const cause = await Promise.race([store.ended(), delay(0)]);
     await Promise.allSettled([...running].map((daemon) => daemon.program.stop()));
     await store.close();
-    throw error;
+    throw cause ?? error;
   }
 }
 
-/** Measures and checks; rejects at once when a daemon ends meanwhile, with what it said. */
+/** Measures and checks; rejects at once when a daemon or etcd ends meanwhile, with what it said. */
 export async function runCourse(lab: StandingLab, course: LabCourse): Promise<LabResult> {
-  const signal = endedEarly(lab.daemons, course.signal);
+  const signal = endedEarly([...lab.daemons, lab.store], course.signal);
   try {
     return await measure(lab, { ...course, signal });
   } catch (error) {

@@ -36,6 +36,8 @@ export interface LabStore {
   remove(plan: HostPlan): Promise<void>;
   /** What the daemons of these hosts have written; undefined where the lab wrote it itself. */
   check(hosts: readonly HostPlan[]): Promise<EtcdCheck | undefined>;
+  /** Resolves when the store has ended though nobody closed it, with the reason. */
+  ended(): Promise<Error>;
   close(): Promise<void>;
 }
 
@@ -72,6 +74,10 @@ class FileLabStore implements LabStore {
 
   check(): Promise<undefined> {
     return Promise.resolve(undefined);
+  }
+
+  ended(): Promise<Error> {
+    return new Promise(() => undefined);
   }
 
   close(): Promise<void> {
@@ -144,6 +150,10 @@ class EtcdLabStore implements LabStore {
       leaseSeconds: await this.#grantedSeconds(lease),
     }));
     return checkEtcd(await Promise.all(entries), hosts);
+  }
+
+  ended(): Promise<Error> {
+    return this.#server.ended();
   }
 
   async close(): Promise<void> {

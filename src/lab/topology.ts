@@ -51,16 +51,18 @@ export interface UnderlayOptions {
   readonly mtu?: number;
   /** Segmentation and checksum offload of the hosts' eth0; on unless told. */
   readonly offload?: boolean;
+  /** The switch's own address, as given to buildSwitch; GATEWAY unless told. */
+  readonly gateway?: string;
 }
 
 /** Sets the switch up. */
-export async function buildSwitch(): Promise<void> {
+export async function buildSwitch(gateway = GATEWAY): Promise<void> {
   await mkdir('/run/netns', { recursive: true });
   await mkdir(LAB_DIRECTORY, { recursive: true });
   await ipBatch(undefined, [
     'link set lo up',
     'link add br0 type bridge',
-    `address add ${GATEWAY}/24 dev br0`,
+    `address add ${gateway}/24 dev br0`,
     'link set br0 up',
   ]);
   await bypassBridgeFilter(undefined);
@@ -84,7 +86,7 @@ export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): P
     'link set lo up',
     `address add ${plan.address}/24 dev eth0`,
     'link set eth0 up',
-    `route add default via ${GATEWAY} dev eth0`,
+    `route add default via ${underlay.gateway ?? GATEWAY} dev eth0`,
   ]);
   await run(inNamespace(plan.host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']));
   await bypassBridgeFilter(plan.host);

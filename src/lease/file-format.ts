@@ -30,8 +30,11 @@ export interface LeaseDocument {
   readonly raw: JsonObject;
 }
 
-/** Throws a system error saying what about the text makes no sense. */
-export function parseLeaseDocument(text: string): LeaseDocument {
+/**
+ * Throws a system error saying what about the text makes no sense. Leases of the document `before`
+ * whose entries stayed the same are taken over as they are: of 65,536 a change concerns few.
+ */
+export function parseLeaseDocument(text: string, before?: LeaseDocument): LeaseDocument {
   let raw: unknown;
   try {
     raw = JSON.parse(text);
@@ -49,7 +52,14 @@ export function parseLeaseDocument(text: string): LeaseDocument {
   const leases = new Map<string, Lease>();
   const rejected: RejectedEntry[] = [];
   const blocked: Cidr[] = [];
-  for (const [key, entry] of Object.entries(entries)) {
+  const unchanged = unchangedSince(before);
+  for (const key of Object.keys(entries)) {
+    const entry = entries[key];
+    const known = unchanged(key, entry);
+    if (known !== undefined) {
+      leases.set(key, known);
+      continue;
+    }
     const subnet = parseSubnetKey(key);
     const lease = subnet === undefined ? badKey(key) : parseEntry(subnet, entry);
     if (typeof lease === 'string') {
@@ -67,6 +77,30 @@ export function parseLeaseDocument(text: string): LeaseDocument {
     blocked,
     raw,
   };
+}
+
+/** Finds the lease of an earlier document whose entry says the same. */
+function unchangedSince(
+  before: LeaseDocument | undefined,
+): (key: string, entry: unknown) => Lease | undefined {
+  if (before === undefined) return () => undefined;
+  const entries = entriesOf(before);
+  // The lease that a rejected entry once had may still be in `leases`.
+  const rejected = new Set(before.rejected.map(({ key }) => key));
+  return (key, entry) =>
+    sameEntry(entries[key], entry) && !rejected.has(key) ? before.leases.get(key) : undefined;
+}
+
+/** By the fields that make a lease; one with BackendData is parsed again. */
+function sameEntry(a: unknown, b: unknown): boolean {
+  return (
+    isObject(a) &&
+    isObject(b) &&
+    a['PublicIP'] === b['PublicIP'] &&
+    a['expiresAt'] === b['expiresAt'] &&
+    a['BackendType'] === b['BackendType'] &&
+    (a['BackendData'] ?? b['BackendData'] ?? undefined) === undefined
+  );
 }
 
 /** The text with one lease put in; the rest, and the entry's unknown fields, stay as they were. */

@@ -18,17 +18,21 @@ export interface GoodFile {
   readonly signature: string;
 }
 
-/** `onSignature` hears of the file before it is parsed, so also of one that makes no sense. */
+/**
+ * `onSignature` hears of the file before it is parsed, so also of one that makes no sense. `before` is
+ * the document last read, if any.
+ */
 export async function readLeaseFile(
   path: string,
   onSignature?: (signature: string) => void,
+  before?: LeaseDocument,
 ): Promise<GoodFile> {
   const handle = await open(path, 'r');
   try {
     const signature = describe(await handle.stat({ bigint: true }));
     const text = await handle.readFile('utf8');
     onSignature?.(signature);
-    return { signature, document: parseLeaseDocument(text) };
+    return { signature, document: parseLeaseDocument(text, before) };
   } finally {
     await handle.close();
   }

@@ -20,17 +20,20 @@ export interface LeaseView {
   readonly computedAt: number;
 }
 
-/** More changes than this at once are told as one snapshot. */
+/** More changes than this at once, and than this share of all leases, are told as one snapshot. */
 const MAX_CHANGES_TOLD_SINGLY = 64;
+const MAX_SHARE_TOLD_SINGLY = 1 / 8;
 
 export function viewAt(document: LeaseDocument, now: number): LeaseView {
-  const leases = new Map<string, Lease>();
   let nextExpiry = Number.POSITIVE_INFINITY;
-  for (const [key, lease] of document.leases) {
-    if (isExpired(lease, now)) continue;
-    leases.set(key, lease);
-    nextExpiry = Math.min(nextExpiry, lease.expiresAt ?? nextExpiry);
+  let ended = false;
+  for (const lease of document.leases.values()) {
+    if (isExpired(lease, now)) ended = true;
+    else nextExpiry = Math.min(nextExpiry, lease.expiresAt ?? nextExpiry);
   }
+  const leases = ended
+    ? new Map([...document.leases].filter(([, lease]) => !isExpired(lease, now)))
+    : document.leases;
   return { leases, rejected: document.rejected, nextExpiry, computedAt: now };
 }
 
@@ -70,10 +73,12 @@ export function changesBetween(before: LeaseView, after: LeaseView): readonly Le
   }
   for (const [key, lease] of after.leases) {
     const old = before.leases.get(key);
+    if (old === lease) continue;
     if (old === undefined || !sameLease(old, lease)) puts.push({ type: 'put', lease });
   }
   const changes = [...deletes, ...puts];
-  return changes.length > MAX_CHANGES_TOLD_SINGLY ? [snapshotOf(after)] : changes;
+  const most = Math.max(MAX_CHANGES_TOLD_SINGLY, after.leases.size * MAX_SHARE_TOLD_SINGLY);
+  return changes.length > most ? [snapshotOf(after)] : changes;
 }
 
 function sameRejected(a: readonly RejectedEntry[], b: readonly RejectedEntry[]): boolean {

@@ -8,10 +8,11 @@
  * Other hosts' leases carry no expiry: only the store knows it, and a route that may have ended is
  * better than none while the store is away.
  */
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
+import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { serializeAttributes } from './attributes.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
@@ -90,11 +91,11 @@ export function formatRemembered(remembered: RememberedLeases): string {
   return `${lines},\n  "config": ${config},\n  "leases": {\n${entries.join(',\n')}\n  }\n}\n`;
 }
 
-/** Rejects with a system error naming the path; what was there before stays. */
-export async function writeRemembered(path: string, remembered: RememberedLeases): Promise<void> {
+/** Writes what formatRemembered gave. Rejects with a system error naming the path; what was there before stays. */
+export async function writeRemembered(path: string, text: string): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    await writeFileAtomic(path, formatRemembered(remembered), { mode: 0o600 });
+    await makeDirectory(dirname(path));
+    await writeFileAtomic(path, text, { mode: 0o600 });
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(`cannot keep the leases in ${path}: ${messageOf(error)}`, {

@@ -2,12 +2,13 @@
  * A store that starts without its store: what a remote store last said is kept beside subnet.env, and
  * a daemon that restarts while the store is away forwards at once from that.
  *
- *   store answers within PATIENCE_MS:  its word counts, and is remembered
+ *   store answers within PATIENCE_MS of the first question:  its word counts, and is remembered
  *   it does not, and something is remembered:  that counts, marked with its age, until it answers
  *   nothing is remembered:  wait, as without this class
  *
  * Only a start is helped like this. Once the store has answered, its absence is told as it is: the
- * routes in force stay, and a lease known to be lost is not taken back from memory.
+ * routes in force stay, and a lease known to be lost is not taken back from memory. A watch that is
+ * begun again (the interface changed) starts with what is known, so that it need not wait either.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { sameCidr, subnetKey } from '../config/ipv4.js';
@@ -15,13 +16,20 @@ import { isSubnetInRange } from '../config/network.js';
 import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
-import { readRemembered, writeRemembered, type RememberedLeases } from './remembered-file.js';
+import {
+  formatRemembered,
+  readRemembered,
+  writeRemembered,
+  type RememberedLeases,
+} from './remembered-file.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from './store.js';
 
-/** How long a start waits for the store before it goes by what is remembered. */
+/** How long a start, all of it, waits for the store before it goes by what is remembered. */
 const PATIENCE_MS = 2_000;
 /** A change is written this long after it, together with those that followed. */
 const SAVE_AFTER_MS = 5_000;
+/** And not before this many times what the last one took: tens of thousands of leases are dear. */
+const SAVE_REST = 100;
 /** Written this often even unchanged: so far may the age of the knowledge be off after a crash. */
 const REFRESH_MS = 300_000;
 
@@ -43,6 +51,8 @@ export class RememberingStore implements LeaseStore {
 
   /** The store has answered something since the start. */
   #answered = false;
+  /** By performance.now(): when the store has had its time. */
+  #patienceEnds: number | undefined;
   #config: string | undefined;
   #own: Lease | undefined;
   readonly #leases = new Map<string, Lease>();
@@ -50,10 +60,14 @@ export class RememberingStore implements LeaseStore {
   #complete = false;
   /** While the store is followed what is known is true now; else since this moment. */
   #trueUntil: number | undefined;
+  /** Why the store is not followed. */
+  #away: Error | undefined;
   #saveTimer: NodeJS.Timeout | undefined;
   #refreshTimer: NodeJS.Timeout | undefined;
   #saving: Promise<void> = Promise.resolve();
   #saveFailed = false;
+  /** What putting the last file together took, in milliseconds. */
+  #saveCostMs = 0;
 
   private constructor(
     inner: LeaseStore,
@@ -113,13 +127,13 @@ export class RememberingStore implements LeaseStore {
       usable ? { ...own, attributes } : undefined,
       signal,
     );
-    this.#own = lease;
+    this.#learnOwn(lease);
     return lease;
   }
 
   async renewLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
     const renewed = await this.#inner.renewLease(lease, signal);
-    this.#own = renewed;
+    this.#learnOwn(renewed);
     this.#saveSoon();
     return renewed;
   }
@@ -132,16 +146,23 @@ export class RememberingStore implements LeaseStore {
     let toldAway = false;
     let next = events.next();
     try {
-      const remembered = this.#answered ? undefined : this.#remembered;
-      if (remembered !== undefined) {
+      if (this.#complete) {
+        const asOf = this.#trueUntil;
+        const leases = [...this.#leases.values()];
+        yield { type: 'snapshot', leases, rejected: [], ...(asOf === undefined ? {} : { asOf }) };
+        if (this.#away !== undefined) {
+          toldAway = true;
+          yield { type: 'degraded', error: this.#away };
+        }
+      } else if (this.#remembered !== undefined && !this.#answered) {
         const first = await Promise.race([
           next,
-          delay(this.#patienceMs, 'late' as const, { ref: false }),
+          delay(this.#patience(), 'late' as const, { ref: false }),
         ]);
         const answered =
           first !== 'late' && (first.done === true || first.value.type === 'snapshot');
         if (!answered) {
-          const { leases, asOf } = remembered;
+          const { leases, asOf } = this.#remembered;
           yield { type: 'snapshot', leases, rejected: [], asOf };
           if (first === 'late') {
             toldAway = true;
@@ -169,6 +190,10 @@ export class RememberingStore implements LeaseStore {
     }
   }
 
+  reconnect(): void {
+    this.#inner.reconnect?.();
+  }
+
   async close(): Promise<void> {
     clearTimeout(this.#saveTimer);
     clearInterval(this.#refreshTimer);
@@ -193,7 +218,7 @@ export class RememberingStore implements LeaseStore {
     answer.catch(() => undefined);
     const timer = new AbortController();
     try {
-      const late = delay(this.#patienceMs, undefined, { signal: timer.signal }).then(() => {
+      const late = delay(this.#patience(), undefined, { signal: timer.signal }).then(() => {
         throw this.#late();
       });
       late.catch(() => undefined);
@@ -213,6 +238,12 @@ export class RememberingStore implements LeaseStore {
     }
   }
 
+  /** Milliseconds left: a store that was late with one answer is not waited for at the next. */
+  #patience(): number {
+    this.#patienceEnds ??= performance.now() + this.#patienceMs;
+    return Math.max(0, this.#patienceEnds - performance.now());
+  }
+
   #late(): Error {
     return systemError(
       `${this.location} has not answered within ${this.#patienceMs / 1000} s; routes are those of ${this.#rememberedTime()}`,
@@ -224,12 +255,18 @@ export class RememberingStore implements LeaseStore {
     return new Date(this.#remembered?.asOf ?? 0).toISOString();
   }
 
+  #learnOwn(lease: Lease): void {
+    this.#own = lease;
+    if (this.#complete) this.#leases.set(subnetKey(lease.subnet), lease);
+  }
+
   #learn(event: LeaseEvent): void {
     switch (event.type) {
       case 'snapshot':
         this.#answered = true;
         this.#complete = true;
         this.#trueUntil = undefined;
+        this.#away = undefined;
         this.#leases.clear();
         for (const lease of event.leases) this.#leases.set(subnetKey(lease.subnet), lease);
         this.#refreshTimer ??= setInterval(() => {
@@ -244,9 +281,11 @@ export class RememberingStore implements LeaseStore {
         break;
       case 'degraded':
         this.#trueUntil ??= Date.now();
+        this.#away = event.error;
         break;
       case 'recovered':
         this.#trueUntil = undefined;
+        this.#away = undefined;
         break;
       default:
         return;
@@ -255,10 +294,13 @@ export class RememberingStore implements LeaseStore {
   }
 
   #saveSoon(): void {
-    this.#saveTimer ??= setTimeout(() => {
-      this.#saveTimer = undefined;
-      this.#save();
-    }, this.#saveAfterMs).unref();
+    this.#saveTimer ??= setTimeout(
+      () => {
+        this.#saveTimer = undefined;
+        this.#save();
+      },
+      Math.max(this.#saveAfterMs, SAVE_REST * this.#saveCostMs),
+    ).unref();
   }
 
   /** One after another; never rejects. */
@@ -268,13 +310,16 @@ export class RememberingStore implements LeaseStore {
     if (!this.#complete || config === undefined) return;
     this.#saving = this.#saving.then(async () => {
       try {
-        await writeRemembered(this.#path, {
+        const started = performance.now();
+        const text = formatRemembered({
           store: this.location,
           asOf: this.#trueUntil ?? Date.now(),
           config,
           own: this.#ownEntry(),
           leases: [...this.#leases.values()],
         });
+        this.#saveCostMs = performance.now() - started;
+        await writeRemembered(this.#path, text);
         if (this.#saveFailed) this.#log.info({ path: this.#path }, 'leases are kept again');
         this.#saveFailed = false;
       } catch (error) {

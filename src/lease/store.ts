@@ -79,5 +79,7 @@ export interface LeaseStore {
   renewLease(lease: Lease, signal: AbortSignal): Promise<Lease>;
   /** All leases (this host's own included), then every change, until the signal aborts. */
   watchLeases(signal: AbortSignal): AsyncIterable<LeaseEvent>;
+  /** The host's address is another one: connections from the old one would hang until they time out. */
+  reconnect?(): void;
   close(): Promise<void>;
 }

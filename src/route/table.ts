@@ -22,13 +22,9 @@ import {
   type Ipv4,
 } from '../config/ipv4.js';
 import type { Lease, RejectedEntry } from '../lease/store.js';
-import { PrefixMap } from './prefix-map.js';
+import { CompiledRoutes, type Route } from './compiled-routes.js';
 
-export interface Route {
-  readonly subnet: Cidr;
-  /** The peer's PublicIP: outer destination, and the one outer source accepted for the subnet. */
-  readonly nextHop: Ipv4;
-}
+export { COMPILED_STRIDE, type Route } from './compiled-routes.js';
 
 export type RouteChange =
   | { readonly type: 'add'; readonly route: Route }
@@ -43,12 +39,9 @@ export interface RouteTableOptions {
   readonly ownPublicIp: Ipv4;
 }
 
-/** Numbers of the compiled form per route. */
-export const COMPILED_STRIDE = 3;
-
 export class RouteTable {
   readonly #options: RouteTableOptions;
-  #routes = new PrefixMap<Route>();
+  #routes = new CompiledRoutes();
   #rejected = new Map<string, RejectedEntry>();
   #sorted: readonly Route[] | undefined;
 
@@ -66,17 +59,22 @@ export class RouteTable {
     return [...this.#rejected.values()];
   }
 
+  /** Why the lease of this subnet is no route; undefined when nothing is wrong with it. */
+  rejection(subnet: Cidr): RejectedEntry | undefined {
+    return this.#rejected.get(subnetKey(subnet));
+  }
+
   /** Makes the table exactly what these leases say; returns how it differs from before. */
   replaceAll(leases: Iterable<Lease>): RouteChange[] {
     const before = this.#routes;
-    this.#routes = new PrefixMap();
+    this.#routes = new CompiledRoutes();
     this.#rejected = new Map();
     this.#sorted = undefined;
     const changes: RouteChange[] = [];
     for (const lease of leases) {
       const route = this.#admit(lease);
       if (route === undefined) continue;
-      this.#routes.set(route.subnet, route);
+      this.#routes.set(route);
       const change = changeBetween(before.get(route.subnet), route);
       if (change !== undefined) changes.push(change);
     }
@@ -93,7 +91,7 @@ export class RouteTable {
     if (route === undefined) return this.#remove(lease.subnet);
     const change = changeBetween(this.#routes.get(route.subnet), route);
     if (change !== undefined) {
-      this.#routes.set(route.subnet, route);
+      this.#routes.set(route);
       this.#sorted = undefined;
     }
     return change;
@@ -116,21 +114,13 @@ export class RouteTable {
 
   /** Ascending by subnet. */
   routes(): readonly Route[] {
-    this.#sorted ??= [...this.#routes.values()].sort((a, b) => compareCidr(a.subnet, b.subnet));
+    this.#sorted ??= this.#routes.values().sort((a, b) => compareCidr(a.subnet, b.subnet));
     return this.#sorted;
   }
 
-  /** Triples of network, prefix length, next hop, ascending: the native table's input. */
+  /** Triples of network, prefix length, next hop, in no order: the native table's input. */
   compile(): Uint32Array {
-    const routes = this.routes();
-    const compiled = new Uint32Array(routes.length * COMPILED_STRIDE);
-    let at = 0;
-    for (const { subnet, nextHop } of routes) {
-      compiled[at++] = subnet.network;
-      compiled[at++] = subnet.prefix;
-      compiled[at++] = nextHop;
-    }
-    return compiled;
+    return this.#routes.compile();
   }
 
   #remove(subnet: Cidr): RouteChange | undefined {

@@ -14,7 +14,8 @@ describe('run flags', () => {
   it('has the defaults of flanneld', () => {
     expect(options(['--lease-file=l'])).toEqual({
       leaseFile: 'l',
-      mode: 'batch',
+      mode: 'auto',
+      disable: [],
       iface: [],
       ifaceRegex: [],
       subnetFile: '/run/flannel/subnet.env',
@@ -101,6 +102,12 @@ describe('run flags', () => {
     [['--v=1'], { verbosity: 1 }],
     [['--mode=basic'], { mode: 'basic' }],
     [['--mode=basic', '--mode=batch'], { mode: 'batch' }],
+    [['--mode=offload'], { mode: 'offload' }],
+    [['--disable=udp-gso'], { disable: ['udp-gso'] }],
+    [
+      ['--disable=tun-tso, tun-uso', '-disable', 'mmsg'],
+      { disable: ['tun-tso', 'tun-uso', 'mmsg'] },
+    ],
     [['--ip-masq'], { ipMasq: true }],
     [['--ip-masq-fully-random-disable'], { ipMasqFullyRandom: false }],
     [['--iptables-forward-rules=false'], { forwardRules: false }],
@@ -121,7 +128,9 @@ describe('run flags', () => {
   });
 
   it.each([
-    [['--mode=fast'], '--mode: "fast" is not valid: expected basic or batch'],
+    [['--mode=fast'], '--mode: "fast" is not valid: expected auto or basic or batch or offload'],
+    [['--disable=tso'], '--disable: "tso" is not valid: expected tun-tso, tun-uso, udp-gso'],
+    [['--disable='], '--disable: "" is not valid'],
     [['--healthz-port=65536'], '--healthz-port: "65536" is not valid: expected a whole number'],
     [['--healthz-port=1e3'], '--healthz-port: "1e3" is not valid'],
     [['--healthz-port=-1'], '--healthz-port: "-1" is not valid'],
@@ -167,12 +176,14 @@ describe('the environment', () => {
       FLANNELD_SUBNET_LEASE_RENEW_MARGIN: '30',
       FLANNELD_IFACE: 'eth1',
       FLANNELD_SOURCE_CHECK: 'false',
+      FLANNELD_DISABLE: 'udp-gro,mmsg',
       FLANNELD_V: '1',
     };
     expect(options([], env)).toMatchObject({
       leaseFile: '/srv/l',
       leaseRenewMarginMinutes: 30,
       iface: ['eth1'],
+      disable: ['udp-gro', 'mmsg'],
       sourceCheck: false,
       verbosity: 1,
     });
@@ -184,7 +195,7 @@ describe('the environment', () => {
   });
 
   it('is not set when it is empty, as in flanneld', () => {
-    expect(options(['--lease-file=l'], { FLANNELD_MODE: '' }).mode).toBe('batch');
+    expect(options(['--lease-file=l'], { FLANNELD_MODE: '' }).mode).toBe('auto');
   });
 
   it('is named in the error', () => {

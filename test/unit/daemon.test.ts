@@ -108,7 +108,7 @@ describe('a daemon', () => {
     const status = await askDaemon();
     expect(status).toMatchObject({
       pid: process.pid,
-      mode: 'batch',
+      mode: 'auto',
       ready: true,
       store: { kind: 'fake', location: 'memory', error: null },
       network: '100.96.0.0/16',

@@ -67,6 +67,9 @@ describe('choice of the external interface', () => {
     [{ ifaceRegex: ['nope', 'eth'] }, 'eth0 10.168.0.2 10.168.0.2 1500'],
     [{ iface: ['eth1'], ifaceRegex: ['eth0'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
     [{ iface: ['eth7'], ifaceRegex: ['eth1'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ ifaceRegex: ['(?i)^ETH1$'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ publicIp: '192.0.2.5' }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ publicIp: '192.0.2.5', iface: ['eth0'] }, 'eth0 10.168.0.2 192.0.2.5 1500'],
     [{ canReach: reach('10.168.0.20') }, 'eth0 10.168.0.20 10.168.0.20 1500'],
     [{ iface: ['eth1'], canReach: reach('10.168.0.20') }, 'eth1 192.0.2.5 192.0.2.5 9000'],
   ])('%j', (choice, expected) => {

@@ -130,3 +130,34 @@ describe('views', () => {
     expect(kept.rejected).toHaveLength(2);
   });
 });
+
+describe('a document read again', () => {
+  const first = parse({
+    '100.96.1.0-24': { PublicIP: '10.168.0.2', expiresAt: '2026-11-21T12:00:00Z' },
+    '100.96.2.0-24': { PublicIP: '10.168.0.3' },
+    '100.96.3.0-24': { PublicIP: '10.168.0.4', BackendData: { a: 1 } },
+  });
+
+  it('takes over what stayed the same and parses the rest', () => {
+    const text = serializeDocument({
+      version: 1,
+      leases: {
+        '100.96.1.0-24': { PublicIP: '10.168.0.2', expiresAt: '2026-11-21T13:00:00Z' },
+        '100.96.2.0-24': { PublicIP: '10.168.0.3', note: 'new' },
+        '100.96.3.0-24': { PublicIP: '10.168.0.4', BackendData: { a: 2 } },
+        '100.96.4.0-24': { PublicIP: '10.168.0.5' },
+      },
+    });
+    const again = parseLeaseDocument(text, first);
+    expect(again).toEqual(parseLeaseDocument(text));
+    expect(again.leases.get('100.96.2.0-24')).toBe(first.leases.get('100.96.2.0-24'));
+  });
+
+  it('rejects a bad entry again though its last good lease was kept', () => {
+    const bad = serializeDocument({ version: 1, leases: { '100.96.2.0-24': { PublicIP: 'x' } } });
+    const document = parseLeaseDocument(bad, first);
+    const kept = { ...document, leases: first.leases };
+    expect(parseLeaseDocument(bad, kept).rejected).toEqual(document.rejected);
+    expect(document.rejected).toHaveLength(1);
+  });
+});

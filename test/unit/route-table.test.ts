@@ -194,11 +194,52 @@ it('compiles ascending triples, and holds 65,536 subnets', () => {
   expect(table.rejected).toHaveLength(1);
   const compiled = table.compile();
   expect(compiled).toHaveLength(65535 * 3);
-  expect([...compiled.subarray(0, 6)]).toEqual([
-    0x0a000000, 24, 0xac100000, 0x0a000200, 24, 0xac100002,
-  ]);
-  for (let at = 3; at < compiled.length; at += 3) {
-    if ((compiled[at] ?? 0) <= (compiled[at - 3] ?? 0)) throw new Error(`not ascending at ${at}`);
+  const seen = triples(compiled);
+  expect(seen.size).toBe(65535);
+  for (let n = 0; n < 65536; n++) {
+    const wanted = n === 1 ? undefined : 0xac100000 + n;
+    if (seen.get(`${0x0a000000 + n * 256}/24`) !== wanted) throw new Error(`subnet ${n} is wrong`);
   }
   expect(table.lookup(ip('10.255.255.9'))?.nextHop).toBe(0xac100000 + 65535);
+});
+
+/** A compiled table as a map from NETWORK/PREFIX to next hop. */
+function triples(compiled: Uint32Array): Map<string, number> {
+  const out = new Map<string, number>();
+  for (let at = 0; at < compiled.length; at += 3) {
+    out.set(`${compiled[at]}/${compiled[at + 1]}`, compiled[at + 2] ?? 0);
+  }
+  return out;
+}
+
+it('compiles what a map would hold after any sequence of changes', () => {
+  let state = 12345;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 8) % below;
+  };
+  const table = new RouteTable({
+    network: cidr('10.0.0.0/8'),
+    subnetLen: 24,
+    own: cidr('10.255.0.0/24'),
+    ownPublicIp: 1,
+  });
+  const model = new Map<string, number>();
+  for (let step = 0; step < 5_000; step++) {
+    const subnet = cidrOf(0x0a000000 + random(200) * 256, 24);
+    const key = `${subnet.network}/24`;
+    if (random(3) === 0) {
+      table.delete(subnet);
+      model.delete(key);
+    } else {
+      const publicIp = 0xac100000 + random(1_000);
+      table.put({ subnet, attributes: { publicIp }, expiresAt: undefined });
+      model.set(key, publicIp);
+    }
+    if (step % 97 === 0) expect(triples(table.compile())).toEqual(model);
+  }
+  expect(table.size).toBe(model.size);
+  expect(table.routes().map(({ subnet }) => subnet.network)).toEqual(
+    [...model.keys()].map((key) => Number(key.split('/')[0])).sort((a, b) => a - b),
+  );
 });

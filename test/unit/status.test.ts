@@ -64,6 +64,16 @@ Drops
 `);
   });
 
+  it('prints 50 routes of a large network and how many more there are', () => {
+    const routes = Array.from({ length: 65_535 }, (_, index) => ({
+      subnet: `10.${index >> 8}.${index & 255}.0/24`,
+      nextHop: '192.168.77.3',
+    }));
+    const lines = formatStatus({ ...STATUS, routes }, NOW).split('\n');
+    expect(lines.filter((line) => line.includes('192.168.77.3'))).toHaveLength(50);
+    expect(lines).toContain('  and 65,485 more of 65,535: see --json');
+  });
+
   it('says what is wrong', () => {
     const text = formatStatus(
       {

@@ -74,7 +74,7 @@ describe('writing', () => {
   it('below a file, or where the kernel takes no files, fails as plainly', async () => {
     await writeFile(join(directory, 'file'), '');
     await expect(writeSubnetEnv(join(directory, 'file', 'subnet.env'), ENV)).rejects.toMatchObject({
-      code: 'EEXIST',
+      code: 'ENOTDIR',
     });
     // The kernel's own directory takes no new files, for root neither.
     await expect(writeSubnetEnv('/proc/self/subnet.env', ENV)).rejects.toMatchObject({

@@ -1,18 +1,20 @@
 /**
  * The calls flannelette makes to etcd, over the `etcd3` client's own connection pool and stubs.
  *
- * Each call ends within CALL_MS; one that cannot reach a member is tried at the next, once each. A
- * server that stops answering on a connection (SIGSTOP, a cut cable) is found out by HTTP/2 pings, so
+ * One member is used until it cannot be reached; then the next is, and stays in use. A call is tried
+ * at each member once, for CALL_MS each. A server that stops answering on a connection (SIGSTOP, a cut cable) is found out by HTTP/2 pings, so
  * a watch ends within KEEPALIVE_MS + KEEPALIVE_TIMEOUT_MS of it.
  */
 import { readFileSync } from 'node:fs';
-import { handleWhen, noop, retry } from 'cockatiel';
+import { noop } from 'cockatiel';
 import {
+  castGrpcError,
   Etcd3,
   EtcdAuthenticationFailedError,
   EtcdInvalidAuthTokenError,
   EtcdPermissionDeniedError,
   EtcdUserNotFoundError,
+  GRPCDeadlineExceededError,
   GRPCFailedPreconditionError,
   GRPCInvalidArgumentError,
   GRPCUnauthenticatedError,
@@ -35,39 +37,28 @@ const KEEPALIVE_TIMEOUT_MS = 5_000;
 /** Keys a page: 65,536 leases are 14 answers of under 1 MB each. */
 const PAGE = 5_000;
 
-export interface Listing {
-  readonly header: IResponseHeader;
-  readonly entries: readonly IKeyValue[];
-}
-
 export class EtcdClient {
-  readonly #client: Etcd3;
   readonly #location: string;
+  readonly #options: EtcdOptions;
+  readonly #credentials: ReturnType<typeof readCredentials>;
+  /** A client for each endpoint, in their order. */
+  #members: readonly Etcd3[] = [];
+  #member: Etcd3;
+  #connections = 0;
 
   /** `options` are normalised. Throws a system error for a PEM file that cannot be read. */
   constructor(options: EtcdOptions, location: string) {
     this.#location = location;
-    const { username, password, endpoints } = options;
-    const credentials = readCredentials(options);
-    this.#client = new Etcd3({
-      hosts: [...endpoints],
-      ...(credentials === undefined ? {} : { credentials }),
-      ...(username === undefined || password === undefined ? {} : { auth: { username, password } }),
-      grpcOptions: {
-        'grpc.keepalive_time_ms': KEEPALIVE_MS,
-        'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-        'grpc.keepalive_permit_without_calls': 1,
-        'grpc.initial_reconnect_backoff_ms': 100,
-        'grpc.max_reconnect_backoff_ms': 2_000,
-        // A watch that catches up on many changes answers in one message.
-        'grpc.max_receive_message_length': -1,
-      },
-      defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_MS }),
-      faultHandling: {
-        host: () => noop,
-        global: retry(handleWhen(isRecoverableError), { maxAttempts: endpoints.length - 1 }),
-      },
-    });
+    this.#options = options;
+    this.#credentials = readCredentials(options);
+    this.#member = this.#connect();
+  }
+
+  /** Goes on by connections made anew: those there were came from an address that is gone. */
+  reconnect(): void {
+    const old = this.#members;
+    this.#member = this.#connect();
+    for (const member of old) member.close();
   }
 
   /** One key; undefined when it is not there. */
@@ -75,16 +66,22 @@ export class EtcdClient {
     key: string,
     signal: AbortSignal,
   ): Promise<{ header: IResponseHeader; entry: IKeyValue | undefined }> {
-    const { header, kvs } = await this.#call(signal, () =>
-      this.#client.kv.range({ key: Buffer.from(key) }),
+    const { header, kvs } = await this.#call(signal, (member) =>
+      member.kv.range({ key: Buffer.from(key) }),
     );
     return { header, entry: kvs[0] };
   }
 
-  /** Every key with the prefix, as of one revision, whose header is the answer's. */
-  async list(prefix: string, signal: AbortSignal): Promise<Listing> {
+  /**
+   * Hands every key with the prefix to `take`, as of one revision, whose header is the answer. Page
+   * by page: all answers at once would be the greatest part of a daemon's memory.
+   */
+  async list(
+    prefix: string,
+    take: (entry: IKeyValue) => void,
+    signal: AbortSignal,
+  ): Promise<IResponseHeader> {
     const end = prefixEnd(prefix);
-    const entries: IKeyValue[] = [];
     let header: IResponseHeader | undefined;
     let start = Buffer.from(prefix);
     for (;;) {
@@ -94,32 +91,32 @@ export class EtcdClient {
         limit: PAGE,
         ...(header === undefined ? {} : { revision: header.revision }),
       };
-      const page = await this.#call(signal, () => this.#client.kv.range(request));
+      const page = await this.#call(signal, (member) => member.kv.range(request));
       header ??= page.header;
-      for (const entry of page.kvs) entries.push(entry);
+      for (const entry of page.kvs) take(entry);
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { header, entries };
+      if (!page.more || last === undefined) return header;
       start = Buffer.concat([last.key, Buffer.of(0)]);
     }
   }
 
   /** True when the comparisons held and the operations were done. */
   async transact(request: ITxnRequest, signal: AbortSignal): Promise<boolean> {
-    const { succeeded } = await this.#call(signal, () => this.#client.kv.txn(request));
+    const { succeeded } = await this.#call(signal, (member) => member.kv.txn(request));
     return succeeded;
   }
 
   /** A grant of `seconds`; its id. */
   async grant(seconds: number, signal: AbortSignal): Promise<string> {
-    const { ID } = await this.#call(signal, () =>
-      this.#client.leaseClient.leaseGrant({ TTL: seconds }),
+    const { ID } = await this.#call(signal, (member) =>
+      member.leaseClient.leaseGrant({ TTL: seconds }),
     );
     return ID;
   }
 
   /** Gives an unused grant back. Errors are nobody's business: it ends by itself. */
   async revoke(id: string, signal: AbortSignal): Promise<void> {
-    await this.#call(signal, () => this.#client.leaseClient.leaseRevoke({ ID: id })).catch(
+    await this.#call(signal, (member) => member.leaseClient.leaseRevoke({ ID: id })).catch(
       () => undefined,
     );
   }
@@ -133,7 +130,12 @@ export class EtcdClient {
     revision: bigint,
     signal: AbortSignal,
   ): AsyncGenerator<IWatchResponse> {
-    const stream = await this.#call(signal, () => this.#client.watchClient.watch());
+    const member = this.#member;
+    const stream = await unlessAborted(signal, member.watchClient.watch()).catch(
+      (error: unknown) => {
+        throw signal.aborted ? error : this.#explain(error);
+      },
+    );
     const items = streamItems<IWatchResponse>(stream, signal);
     stream.write({
       create_request: {
@@ -146,6 +148,7 @@ export class EtcdClient {
     try {
       yield* items;
     } catch (error) {
+      this.#leave(member);
       throw this.#explain(error);
     } finally {
       stream.cancel();
@@ -153,28 +156,60 @@ export class EtcdClient {
   }
 
   close(): void {
-    this.#client.close();
+    for (const member of this.#members) member.close();
   }
 
-  async #call<T>(signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  /** Makes a client for each endpoint; the one to use first. */
+  #connect(): Etcd3 {
+    const { username, password, endpoints } = this.#options;
+    const credentials = this.#credentials;
+    this.#connections += 1;
+    const connect = (endpoint: string): Etcd3 =>
+      new Etcd3({
+        hosts: endpoint,
+        ...(credentials === undefined ? {} : { credentials }),
+        ...(username === undefined || password === undefined
+          ? {}
+          : { auth: { username, password } }),
+        grpcOptions: {
+          'grpc.keepalive_time_ms': KEEPALIVE_MS,
+          'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+          'grpc.keepalive_permit_without_calls': 1,
+          'grpc.initial_reconnect_backoff_ms': 100,
+          'grpc.max_reconnect_backoff_ms': 2_000,
+          // A watch that catches up on many changes answers in one message.
+          'grpc.max_receive_message_length': -1,
+          // gRPC shares connections between clients of equal options: these are to be new ones.
+          'flannelette.connections': this.#connections,
+        },
+        defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_MS }),
+        faultHandling: { host: () => noop, global: noop },
+      });
+    const [first = '', ...others] = endpoints;
+    const member = connect(first);
+    this.#members = [member, ...others.map(connect)];
+    return member;
+  }
+
+  /** Uses the next member, unless that was done already. */
+  #leave(member: Etcd3): void {
+    if (member !== this.#member) return;
+    const next = (this.#members.indexOf(member) + 1) % this.#members.length;
+    this.#member = this.#members[next] ?? member;
+  }
+
+  async #call<T>(signal: AbortSignal, call: (member: Etcd3) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
-    let stop = (): void => undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      stop = () => {
-        reject(signal.reason as Error);
-      };
-      signal.addEventListener('abort', stop, { once: true });
-    });
-    // etcd3 cannot cancel a call: one that is given up ends by its deadline.
-    const work = call();
-    work.catch(() => undefined);
-    try {
-      return await Promise.race([work, aborted]);
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw this.#explain(error);
-    } finally {
-      signal.removeEventListener('abort', stop);
+    for (let asked = 1; ; asked += 1) {
+      const member = this.#member;
+      try {
+        return await unlessAborted(signal, call(member));
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (!isUnreachable(error)) throw this.#explain(error);
+        this.#leave(member);
+        if (asked >= this.#members.length) throw this.#explain(error);
+      }
     }
   }
 
@@ -193,6 +228,31 @@ export class EtcdClient {
       field: '--etcd-endpoints',
       cause: error,
     });
+  }
+}
+
+/** What another member may not say. A call that had no answer in time is not recoverable to etcd3. */
+function isUnreachable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const cause = castGrpcError(error);
+  return isRecoverableError(cause) || cause instanceof GRPCDeadlineExceededError;
+}
+
+/** The outcome, or the signal's reason if that comes first: etcd3 cannot cancel a call. */
+async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  let stop = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => {
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  // One that is given up ends by its deadline.
+  work.catch(() => undefined);
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
 

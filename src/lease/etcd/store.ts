@@ -46,10 +46,11 @@ export interface EtcdStoreOptions {
 /** What one listing said. */
 interface Contents {
   readonly header: IResponseHeader;
-  readonly leases: Map<string, Lease>;
+  readonly leases: Lease[];
   readonly rejected: RejectedEntry[];
   readonly blocked: Cidr[];
-  readonly revisions: Map<string, string>;
+  /** Of the entries that are asked for, by name. */
+  readonly own: Map<string, { readonly lease: Lease; readonly revision: string }>;
 }
 
 const NO_GRANT = '0';
@@ -85,12 +86,15 @@ export class EtcdStore implements LeaseStore {
   async acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const { config, attributes, previousSubnet, formerPublicIp } = request;
     for (let race = 0; race < MAX_RACES; race += 1) {
-      const contents = await this.#list(signal);
+      const contents = await this.#list(
+        ({ publicIp }) => publicIp === attributes.publicIp || publicIp === formerPublicIp,
+        signal,
+      );
       const allocation = allocateSubnet({
         config,
         publicIp: attributes.publicIp,
         formerPublicIp,
-        leases: [...contents.leases.values()],
+        leases: contents.leases,
         blocked: contents.blocked,
         previousSubnet,
         now: this.#now(),
@@ -164,6 +168,10 @@ export class EtcdStore implements LeaseStore {
     }
   }
 
+  reconnect(): void {
+    this.#client.reconnect();
+  }
+
   close(): Promise<void> {
     this.#closed.abort();
     this.#client.close();
@@ -187,11 +195,11 @@ export class EtcdStore implements LeaseStore {
     standing: () => void,
   ): AsyncGenerator<LeaseEvent | 'standing'> {
     if (position.cluster === undefined) {
-      const { header, leases, rejected } = await this.#list(signal);
+      const { header, leases, rejected } = await this.#list(() => false, signal);
       position.cluster = header.cluster_id;
       position.next = BigInt(header.revision) + 1n;
       for (const { key } of rejected) position.unreadable.add(key);
-      yield { type: 'snapshot', leases: [...leases.values()], rejected };
+      yield { type: 'snapshot', leases, rejected };
     }
     for await (const answer of this.#client.watch(this.#keys.subnets, position.next, signal)) {
       if (answer.canceled) {
@@ -230,28 +238,31 @@ export class EtcdStore implements LeaseStore {
     }
   }
 
-  async #list(signal: AbortSignal): Promise<Contents> {
-    const { header, entries } = await this.#client.list(this.#keys.subnets, signal);
-    const contents: Contents = {
-      header,
-      leases: new Map(),
+  /** What is in etcd; `isOwn` says of which leases the revision is needed to change them. */
+  async #list(
+    isOwn: (attributes: LeaseAttributes) => boolean,
+    signal: AbortSignal,
+  ): Promise<Contents> {
+    const contents: Omit<Contents, 'header'> = {
+      leases: [],
       rejected: [],
       blocked: [],
-      revisions: new Map(),
+      own: new Map(),
     };
-    for (const kv of entries) {
+    const take = (kv: IKeyValue): void => {
       const name = this.#keys.entryName(kv.key.toString('utf8'));
-      contents.revisions.set(name, kv.mod_revision);
-      const decoded = this.#decode(name, kv);
-      if (!('reason' in decoded)) {
-        contents.leases.set(name, decoded);
-        continue;
+      const lease = this.#decode(name, kv);
+      if (!('reason' in lease)) {
+        contents.leases.push(lease);
+        if (isOwn(lease.attributes)) contents.own.set(name, { lease, revision: kv.mod_revision });
+        return;
       }
-      contents.rejected.push(decoded);
+      contents.rejected.push(lease);
       const subnet = parseSubnetKey(name);
       if (subnet !== undefined) contents.blocked.push(subnet);
-    }
-    return contents;
+    };
+    const header = await this.#client.list(this.#keys.subnets, take, signal);
+    return { header, ...contents };
   }
 
   #decode(name: string, kv: IKeyValue): Lease | RejectedEntry {
@@ -269,13 +280,12 @@ export class EtcdStore implements LeaseStore {
     contents: Contents,
     signal: AbortSignal,
   ): Promise<Lease | undefined> {
-    const revision = contents.revisions.get(subnetKey(subnet));
-    const stored = contents.leases.get(subnetKey(subnet));
-    if (origin === 'reservation' && stored !== undefined && revision !== undefined) {
+    const stored = contents.own.get(subnetKey(subnet));
+    if (origin === 'reservation' && stored !== undefined) {
       const wanted = { subnet, attributes, expiresAt: undefined };
-      return this.#keepReservation(stored.attributes, wanted, revision, signal);
+      return this.#keepReservation(stored.lease.attributes, wanted, stored.revision, signal);
     }
-    return this.#put(subnet, attributes, revision, signal);
+    return this.#put(subnet, attributes, stored?.revision, signal);
   }
 
   /** A reservation keeps having no grant; it is written only where its value says something else. */
@@ -331,7 +341,7 @@ export class EtcdStore implements LeaseStore {
 
   async #delete(subnet: Cidr, contents: Contents, signal: AbortSignal): Promise<void> {
     const key = Buffer.from(this.#keys.leaseKey(subnet));
-    const revision = contents.revisions.get(subnetKey(subnet));
+    const revision = contents.own.get(subnetKey(subnet))?.revision;
     await this.#client.transact(
       { compare: [unchanged(key, revision)], success: [{ request_delete_range: { key } }] },
       signal,

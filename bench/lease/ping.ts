@@ -1,0 +1,64 @@
+/** Pings whose every round trip is kept, for percentiles; and the first reply after a start. */
+import { systemError } from '../../src/errors.js';
+import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
+import type { HostPlan } from '../../src/lab/topology.js';
+
+export interface PingSeries {
+  readonly sent: number;
+  /** Round trips in milliseconds, in the order of the replies. */
+  readonly roundTrips: readonly number[];
+}
+
+/** Reads the lines of iputils ping. */
+export function parseSeries(output: string): PingSeries {
+  const sent = /(\d+) packets transmitted/.exec(output);
+  if (sent === null) throw systemError(`ping printed no summary: ${output.slice(-200)}`);
+  const roundTrips = [...output.matchAll(/icmp_seq=\d+ .*time=([\d.]+) ms/g)].map((match) =>
+    Number(match[1]),
+  );
+  return { sent: Number(sent[1]), roundTrips };
+}
+
+/** The value below which `share` of them lie (nearest rank). */
+export function percentile(values: readonly number[], share: number): number {
+  if (values.length === 0) throw new RangeError('percentile of nothing');
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? NaN;
+}
+
+export async function pingSeries(
+  from: HostPlan,
+  address: string,
+  options: { seconds: number; intervalSeconds: number; signal: AbortSignal },
+): Promise<PingSeries> {
+  const { seconds, intervalSeconds, signal } = options;
+  const count = Math.round(seconds / intervalSeconds);
+  const argv = ['ping', '-n', '-c', String(count), '-i', String(intervalSeconds), '-W', '2'];
+  const { stdout } = await run(inNamespace(from.container, [...argv, address]), {
+    timeoutMs: (seconds + 10) * 1_000,
+    accept: [0, 1],
+    signal,
+  });
+  return parseSeries(stdout);
+}
+
+/** Pings from now on; `firstReply` resolves with when the first answer came (epoch, ms). */
+export class PingUntilReply {
+  readonly #program: Program;
+
+  constructor(from: HostPlan, address: string) {
+    const argv = ['ping', '-n', '-D', '-i', '0.02', address];
+    this.#program = new Program(inNamespace(from.container, argv));
+  }
+
+  async firstReply(deadlineMs: number): Promise<number> {
+    return waitFor('a reply from the last subnet', deadlineMs, () => {
+      const reply = /^\[([\d.]+)\] \d+ bytes from /m.exec(this.#program.stdout);
+      return reply === null ? undefined : Number(reply[1]) * 1_000;
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#program.stop();
+  }
+}

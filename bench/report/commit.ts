@@ -1,0 +1,14 @@
+/** Which state of the sources a result belongs to. */
+import { execFileSync } from 'node:child_process';
+
+/** The short hash of HEAD, with `, changed` when files differ from it; `unknown` without git. */
+export function describeCommit(root: string): string {
+  try {
+    const git = (...args: string[]): string =>
+      execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
+    const dirty = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : ', changed';
+    return `${git('rev-parse', '--short', 'HEAD')}${dirty}`;
+  } catch {
+    return 'unknown';
+  }
+}

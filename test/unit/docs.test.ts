@@ -1,0 +1,199 @@
+/** The documents against the code: what they name exists, and what exists is named. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { environmentName, flagText, readArguments, resolveFlags } from '../../src/cli/flags.js';
+import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
+import { Daemon } from '../../src/daemon/daemon.js';
+import { validateDaemonOptions } from '../../src/daemon/options.js';
+import { ExitCode } from '../../src/errors.js';
+import { ETCD_DEFAULTS } from '../../src/lease/etcd/options.js';
+import { silentLogger } from '../../src/log.js';
+import { createMetrics } from '../../src/metrics/metrics.js';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+const OPERATIONS = read('docs/operations.md');
+const DOCUMENTS = new Map(
+  [
+    'README.md',
+    'CONTRIBUTING.md',
+    'CHANGELOG.md',
+    ...readdirSync(join(ROOT, 'docs'))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => `docs/${name}`),
+  ].map((path) => [path, read(path)]),
+);
+const SOURCES = sourcesBelow('src');
+
+describe('docs/operations.md', () => {
+  describe('the table of flags', () => {
+    const documented = new Map(
+      rowsOf('Flags', 'flag').map((row) => [quotedIn(row.flag)[0] ?? '', row]),
+    );
+
+    it('has every flag of run and no other', () => {
+      const flags = Object.values(runFlags).map(({ name }) => flagText(name));
+      expect([...documented.keys()].sort()).toEqual(flags.sort());
+    });
+
+    it.each(Object.entries(runFlags))('has variable and default of %s', (key, flag) => {
+      const row = documented.get(flagText(flag.name));
+      const variable = flag.argumentOnly === true ? 'none' : `\`${environmentName(flag.name)}\``;
+      expect(row?.variable).toBe(variable);
+      const value = key === 'etcdEndpoints' ? ETCD_DEFAULTS.endpoints.join(',') : flag.shownDefault;
+      expect(row?.default).toBe(value === undefined ? 'none' : `\`${value}\``);
+    });
+
+    it('says of every flag how it compares with flanneld', () => {
+      for (const { compared = '' } of documented.values()) {
+        expect(compared).toMatch(/^(same|ours|refused|ignored|differs: \S.*)$/);
+      }
+    });
+  });
+
+  it('names every metric there is, with its meaning', () => {
+    const rows = rowsOf('Metrics', 'metric');
+    expect(rows.map((row) => quotedIn(row.metric)[0]).sort()).toEqual([...metricNames()].sort());
+    for (const { meaning } of rows) expect(meaning).not.toBe('');
+  });
+
+  it('names every drop reason there is', () => {
+    const counters = read('native/core/counters.h');
+    const names = /kDropReasons> names = \{([^}]*)\}/.exec(counters)?.[1] ?? '';
+    const reasons = [...names.matchAll(/"(\w+)"/g)].map((match) => match[1]);
+    expect(reasons.length).toBeGreaterThan(0);
+    expect(rowsOf('Drop reasons', 'reason').map((row) => quotedIn(row.reason)[0])).toEqual(reasons);
+  });
+
+  it('has the fields of /readyz', () => {
+    const options = daemonOptions(resolveFlags(runFlags, readArguments([], runCommand), {}));
+    const readiness = new Daemon(options, silentLogger()).readiness();
+    const rows = rowsOf('Health and metrics', 'field');
+    expect(rows.map((row) => quotedIn(row.field)[0])).toEqual(Object.keys(readiness));
+    const store = rows.find((row) => quotedIn(row.field)[0] === 'store');
+    expect(quotedIn(store?.meaning).sort()).toEqual(Object.keys(readiness.store).sort());
+  });
+
+  it('has the exit codes', () => {
+    const codes = rowsOf('Exit codes', 'code').map((row) => Number(quotedIn(row.code)[0]));
+    expect(codes).toEqual(Object.values(ExitCode));
+  });
+
+  describe('the troubleshooting table', () => {
+    const rows = rowsOf('Troubleshooting', 'symptom');
+    const COLUMN = 'log line or message';
+    const lines = [...new Set(rows.flatMap((row) => quotedIn(row[COLUMN])))];
+
+    it('has a symptom, a cause and an advice in every row', () => {
+      expect(rows.length).toBeGreaterThan(15);
+      for (const row of rows) {
+        for (const column of ['symptom', 'cause', 'what to do']) expect(row[column]).not.toBe('');
+      }
+    });
+
+    it.each(lines)('quotes what the code says: %s', (line) => {
+      // An ellipsis stands for what varies; the parts around it are of one file.
+      const parts = line.split('…').map((part) => part.trim());
+      const found = SOURCES.some((text) => parts.every((part) => text.includes(part)));
+      expect(found).toBe(true);
+    });
+  });
+});
+
+describe.each([...DOCUMENTS])('%s', (document, text) => {
+  it('names no metric that is not there', () => {
+    const known = metricNames();
+    for (const [name] of text.matchAll(/\bflannelette_[a-z_]+/g)) {
+      expect(known).toContain(name.replace(/_(bucket|sum|count)$/, ''));
+    }
+  });
+
+  it('names no variable of a flag that is not there', () => {
+    const known = Object.values(runFlags).map(({ name }) => environmentName(name));
+    for (const [name] of text.matchAll(/\bFLANNELD_[A-Z][A-Z_]*/g)) {
+      if (name !== 'FLANNELD_NAME') expect(known).toContain(name);
+    }
+  });
+
+  it('shows command lines of run that are valid', () => {
+    for (const line of text.split('\n')) {
+      const [, words] = /^\s*flannelette run\b([^`#&|]*)/.exec(line) ?? [];
+      if (words === undefined) continue;
+      const argv = words.split(/\s+/).filter((word) => word !== '' && word !== '...');
+      const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
+      expect(() => {
+        validateDaemonOptions(daemonOptions(values));
+      }, line).not.toThrow();
+    }
+  });
+
+  it('links to files and headings that are there', () => {
+    for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (target.includes('://')) continue;
+      const [file = '', anchor] = target.split('#');
+      const path = file === '' ? document : join(document, '..', file);
+      const there = DOCUMENTS.get(path) ?? read(path);
+      if (anchor !== undefined) expect(headingAnchors(there)).toContain(anchor);
+    }
+  });
+});
+
+type Row = Readonly<Record<string, string | undefined>>;
+
+/** The rows of the first table below a heading whose first column has this title. */
+function rowsOf(heading: string, first: string): readonly Row[] {
+  const [, section = ''] = OPERATIONS.split(new RegExp(`^##+ ${heading}$`, 'm'));
+  const lines = section.split('\n');
+  const start = lines.findIndex((line) => cellsOf(line)[0] === first);
+  expect(start, `a table of ${first} below ${heading}`).toBeGreaterThanOrEqual(0);
+  const titles = cellsOf(lines[start] ?? '');
+  const rest = lines.slice(start + 2);
+  const end = rest.findIndex((line) => !line.startsWith('|'));
+  return rest.slice(0, end).map((line) => {
+    const cells = cellsOf(line);
+    expect(cells, line).toHaveLength(titles.length);
+    return Object.fromEntries(titles.map((title, index) => [title, cells[index]]));
+  });
+}
+
+/** Cells of a table's line; a bar inside backticks is written `\|`. */
+function cellsOf(line: string): string[] {
+  if (!line.startsWith('|')) return [];
+  const cells = line.split(/(?<!\\)\|/).slice(1, -1);
+  return cells.map((cell) => cell.trim());
+}
+
+function quotedIn(text = ''): string[] {
+  return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
+}
+
+function headingAnchors(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+function metricNames(): ReadonlySet<string> {
+  const metrics = createMetrics({
+    version: '',
+    mode: '',
+    sample: () => {
+      throw new Error('nothing is scraped');
+    },
+  });
+  const names = metrics.registry.getMetricsAsArray().map(({ name }) => name);
+  metrics.close();
+  return new Set(names.filter((name) => name.startsWith('flannelette_')));
+}
+
+/** Texts of the source files, their strings joined that run over several lines. */
+function sourcesBelow(directory: string): string[] {
+  return readdirSync(join(ROOT, directory), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => read(join(directory, name)).replaceAll(/['`]\s*\+\s*['`]/g, ''));
+}
