@@ -13,7 +13,7 @@ import { isolationCommand, isolationEnvironment } from '../dist/src/lab/isolate.
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');
-const FUZZ_SECONDS = 8;
+const FUZZ_SECONDS = 5;
 const MINUTE = 60_000;
 
 const STAGES = {

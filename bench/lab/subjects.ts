@@ -7,6 +7,7 @@ import {
   removeVxlan,
   VXLAN_OVERHEAD,
 } from '../../src/lab/kernel-overlays.js';
+import { FEATURE_NAMES, type DaemonMode, type FeatureName } from '../../src/daemon/options.js';
 import type { HostPlan } from '../../src/lab/topology.js';
 
 /** UDP and outer IPv4 header. */
@@ -29,12 +30,21 @@ export interface Subject {
   raise(underlay: Underlay): Promise<() => Promise<void>>;
 }
 
-const daemon = (mode: 'basic' | 'batch', what: string): Subject => ({
-  name: mode,
+const daemon = (
+  name: string,
+  mode: DaemonMode,
+  what: string,
+  disable: readonly FeatureName[] = [],
+): Subject => ({
+  name,
   what,
   mtu: ({ mtu }) => mtu - UDP_OVERHEAD,
   raise: async ({ hosts, command }) => {
-    const daemons: DaemonProcess[] = await startDaemons(hosts, { command, mode });
+    const daemons: DaemonProcess[] = await startDaemons(hosts, {
+      command,
+      mode,
+      flags: disable.length === 0 ? [] : [`--disable=${disable.join(',')}`],
+    });
     return async () => {
       await Promise.all(daemons.map((one) => one.stop()));
     };
@@ -56,8 +66,14 @@ const vxlan = (name: string, what: string): Subject => ({
 });
 
 export const SUBJECTS: readonly Subject[] = [
-  daemon('basic', 'flannelette, one read and one send per packet'),
-  daemon('batch', 'flannelette, recvmmsg and sendmmsg'),
+  daemon('basic', 'basic', 'flannelette, one read and one send per packet'),
+  daemon('batch', 'batch', 'flannelette, recvmmsg and sendmmsg'),
+  daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
+  daemon('no-udp-trains', 'offload', 'offload without UDP_SEGMENT and UDP_GRO', [
+    'udp-gso',
+    'udp-gro',
+  ]),
+  daemon('legacy', 'offload', 'offload with every optional feature off', FEATURE_NAMES),
   vxlan(BASELINE, 'kernel VXLAN as flannel sets it up'),
   vxlan(NOISE, 'the same a second time: the noise floor'),
   {

@@ -17,7 +17,7 @@ import {
   waitForDrops,
 } from '../support/test-lab.js';
 
-describe.each(['basic', 'batch'] as const)('mode %s', (mode) => {
+describe.each(['basic', 'batch', 'offload'] as const)('mode %s', (mode) => {
   let lab: TestLab;
   beforeAll(async () => {
     lab = await TestLab.raise({ mode });
