@@ -9,7 +9,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemError } from '../errors.js';
-import { inNamespace, Program, waitFor } from './commands.js';
+import { inNamespace, Program, run, waitFor } from './commands.js';
 import { TUNNEL_PORT } from './daemon-process.js';
 import { ipv4Of, readFrames } from './pcap.js';
 import { LAB_DIRECTORY, type HostPlan } from './topology.js';
@@ -55,8 +55,21 @@ export class Capture {
   }
 }
 
+/**
+ * A train of datagrams (UDP_SEGMENT) is cut by the network card; a veth passes it on whole, and a
+ * capture there shows what no wire carries. Without this offload the kernel cuts it in front.
+ */
+async function offerTrains(hosts: readonly HostPlan[], on: boolean): Promise<void> {
+  for (const plan of hosts) {
+    const argv = ['ethtool', '-K', 'eth0', 'tx-udp-segmentation', on ? 'on' : 'off'];
+    // A kernel without the feature has no trains either.
+    await run(inNamespace(plan.host, argv), { accept: [0, 1, 92] });
+  }
+}
+
 /** Starts the three captures of the check. */
 export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Captures> {
+  await offerTrains([near, far], false);
   const echo = 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply';
   const started: Capture[] = [];
   const start = async (namespace: string, filter: string): Promise<Capture> => {
@@ -86,11 +99,15 @@ export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Capt
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
-    stop: async () => ({
-      wire: await wire.stop(),
-      near: await nearSide.stop(),
-      far: await farSide.stop(),
-    }),
+    stop: async () => {
+      const frames = {
+        wire: await wire.stop(),
+        near: await nearSide.stop(),
+        far: await farSide.stop(),
+      };
+      await offerTrains([near, far], true);
+      return frames;
+    },
   };
 }
 

@@ -18,7 +18,8 @@ const open = (port) =>
     mtu: 1472,
     bindAddress: LOOPBACK,
     port,
-    mode: 'batch',
+    mode: 'offload',
+    disabled: [],
     sourceCheck: true,
     socketBufferBytes: 0,
   });
