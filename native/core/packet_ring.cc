@@ -2,9 +2,8 @@
 
 namespace flannelette {
 
-PacketRing::PacketRing(size_t capacity, size_t records)
-    // Not value-initialised: pages the traffic never reaches are never touched.
-    : capacity_(capacity), arena_(new uint8_t[capacity]), records_(records), mask_(records - 1) {}
+PacketRing::PacketRing(std::span<uint8_t> arena, size_t records)
+    : arena_(arena), records_(records), mask_(records - 1) {}
 
 std::span<uint8_t> PacketRing::reserve(size_t bytes) {
   if (count_ == 0) {
@@ -16,12 +15,12 @@ std::span<uint8_t> PacketRing::reserve(size_t bytes) {
   size_t start = head_;
   if (wrapped) {
     if (front_ - head_ < bytes) return {};
-  } else if (capacity_ - head_ < bytes) {
+  } else if (arena_.size() - head_ < bytes) {
     if (front_ < bytes) return {};
     start = 0;
   }
   reservation_ = start;
-  return {arena_.get() + start, bytes};
+  return arena_.subspan(start, bytes);
 }
 
 void PacketRing::commit(size_t offset, size_t length, size_t used, uint32_t next_hop) {
@@ -45,7 +44,7 @@ void PacketRing::release(size_t n) {
 
 size_t PacketRing::used_bytes() const {
   if (count_ == 0) return 0;
-  return head_ > front_ ? head_ - front_ : capacity_ - front_ + head_;
+  return head_ > front_ ? head_ - front_ : arena_.size() - front_ + head_;
 }
 
 }  // namespace flannelette

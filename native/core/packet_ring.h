@@ -8,7 +8,7 @@
 //
 // One thread runs both stages of a direction (a thread hop per packet costs more than the copy), so
 // nothing here is shared or atomic. When bytes or records run out the reader stops and the kernel's
-// own queue holds on. Memory is allocated once.
+// own queue holds on. The memory is the caller's.
 //
 //   0        front            head              capacity
 //   |  free  | packets ------ |  free           |      head wraps to 0 when the tail is too short
@@ -16,7 +16,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -31,8 +30,8 @@ struct PacketRecord {
 
 class PacketRing {
  public:
-  // `capacity` bytes for packets and `records` (a power of two) packets at most.
-  PacketRing(size_t capacity, size_t records);
+  // `arena` holds the packets and outlives the ring; `records` (a power of two) packets at most.
+  PacketRing(std::span<uint8_t> arena, size_t records);
 
   // `bytes` contiguous bytes for the reader stage, empty when the ring is full. The reservation
   // lasts until the next reserve; only what is committed is kept.
@@ -50,18 +49,17 @@ class PacketRing {
   // The i-th packet from the front, i < size().
   const PacketRecord& peek(size_t i) const { return records_[(first_ + i) & mask_]; }
   std::span<uint8_t> bytes(const PacketRecord& record) {
-    return {arena_.get() + record.offset, record.length};
+    return arena_.subspan(record.offset, record.length);
   }
 
   // Removes n <= size() packets from the front.
   void release(size_t n);
 
   size_t used_bytes() const;
-  size_t capacity() const { return capacity_; }
+  size_t capacity() const { return arena_.size(); }
 
  private:
-  size_t capacity_;
-  std::unique_ptr<uint8_t[]> arena_;
+  std::span<uint8_t> arena_;
   std::vector<PacketRecord> records_;
   size_t mask_;
   size_t first_ = 0;

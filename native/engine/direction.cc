@@ -22,8 +22,11 @@ bool is_final(int number) {
 }
 
 Direction::Direction(const DirectionContext& context, TableReader reader, size_t ring_bytes,
-                     size_t ring_records)
-    : context_(context), ring_(ring_bytes, ring_records), reader_(reader) {}
+                     size_t ring_records, size_t staging_bytes)
+    : context_(context),
+      memory_(ring_bytes + staging_bytes),
+      ring_(memory_.bytes().first(ring_bytes), ring_records),
+      reader_(reader) {}
 
 void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
   context_.table.leave(reader_);

@@ -17,6 +17,7 @@
 #include "engine/events.h"
 #include "engine/features.h"
 #include "sys/io.h"
+#include "sys/packet_memory.h"
 
 namespace flannelette {
 
@@ -57,8 +58,9 @@ struct DirectionContext {
 
 class Direction {
  public:
+  // `staging_bytes`: of memory beside the ring, see staging().
   Direction(const DirectionContext& context, TableReader reader, size_t ring_bytes,
-            size_t ring_records);
+            size_t ring_records, size_t staging_bytes = 0);
   virtual ~Direction() = default;
   Direction(const Direction&) = delete;
   Direction& operator=(const Direction&) = delete;
@@ -74,6 +76,8 @@ class Direction {
 
  protected:
   virtual void run() = 0;
+
+  std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }
 
   size_t batch_limit() const { return context_.mode == Mode::kBasic ? 1 : kBatchMax; }
   bool running() const { return !ended_ && !context_.stop.load(std::memory_order_relaxed); }
@@ -108,6 +112,7 @@ class Direction {
   void note_ring();
 
   const DirectionContext context_;
+  PacketMemory memory_;
   PacketRing ring_;
   ThreadCounters counters_;
 

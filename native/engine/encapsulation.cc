@@ -25,11 +25,10 @@ constexpr uint64_t kAvoidNs = 10'000'000'000;
 
 Encapsulation::Encapsulation(const DirectionContext& context)
     : Direction(context, kEncapsulationReader, context.vnet_header ? kStagedRingBytes : kRingBytes,
-                context.vnet_header ? kStagedRingRecords : kRingRecords),
+                context.vnet_header ? kStagedRingRecords : kRingRecords,
+                context.vnet_header ? kIpv4PacketMax : 0),
       misses_(context_.events, EventType::kMiss),
-      sender_(context_.io, context_.udp_fd, context_.port) {
-  if (context_.vnet_header) staging_.reset(new uint8_t[kIpv4PacketMax]);
-}
+      sender_(context_.io, context_.udp_fd, context_.port) {}
 
 void Encapsulation::run() {
   while (running()) {
@@ -78,7 +77,7 @@ Encapsulation::Fill Encapsulation::fill_staged() {
   if (staged_hop_ != 0 && !place()) return Fill::kRingFull;
   size_t filled = 0;
   for (size_t i = 0; i < batch_limit() && filled < kFillBytes; ++i) {
-    iovec pieces[2] = {{&header_, sizeof(header_)}, {staging_.get(), kIpv4PacketMax}};
+    iovec pieces[2] = {{&header_, sizeof(header_)}, {staging().data(), staging().size()}};
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);
     if (received < 0) {
@@ -105,7 +104,7 @@ bool Encapsulation::nothing_read(int number) {
 }
 
 bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
-  const std::span<uint8_t> bytes(staging_.get(), received);
+  const std::span<uint8_t> bytes = staging().first(received);
   Ipv4Packet packet;
   const PacketFault faulty = Ipv4Packet::parse(bytes, packet);
   if (faulty != PacketFault::kNone) {
@@ -147,7 +146,7 @@ bool Encapsulation::place() {
       ring_.commit(at, length, at + length, staged_hop_);
     }
   } else {
-    std::memcpy(space.data(), staging_.get(), staged_bytes_);
+    std::memcpy(space.data(), staging().data(), staged_bytes_);
     ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_);
   }
   staged_hop_ = 0;

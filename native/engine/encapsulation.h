@@ -12,8 +12,6 @@
 // stays in the staging buffer until there is.
 #pragma once
 
-#include <memory>
-
 #include "core/segment.h"
 #include "core/virtio_net.h"
 #include "engine/direction.h"
@@ -53,7 +51,6 @@ class Encapsulation final : public Direction {
 
   EventSource misses_;
   TrainSender sender_;
-  std::unique_ptr<uint8_t[]> staging_;
   VirtioNetHeader header_;
   SegmentPlan plan_;           // of a large packet
   bool staged_large_ = false;  // the staged packet is one

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <random>
+#include <vector>
 
 #include "packets.h"
 
@@ -41,7 +42,8 @@ size_t wrong_packets(PacketRing& ring, const std::deque<Expected>& model) {
 }  // namespace
 
 TEST_CASE("a new ring is empty and gives its whole capacity") {
-  PacketRing ring(1000, 4);
+  std::vector<uint8_t> arena(1000);
+  PacketRing ring(arena, 4);
   CHECK(ring.empty());
   CHECK(ring.size() == 0);
   CHECK(ring.used_bytes() == 0);
@@ -53,7 +55,8 @@ TEST_CASE("a new ring is empty and gives its whole capacity") {
 
 TEST_CASE("packets from exact reservations lie back to back, also behind long reservations") {
   for (const size_t reserved : {100, 900}) {
-    PacketRing ring(2000, 16);
+    std::vector<uint8_t> arena(2000);
+    PacketRing ring(arena, 16);
     for (uint32_t i = 0; i < 10; ++i) REQUIRE(append(ring, reserved, 100, i));
     for (size_t i = 1; i < ring.size(); ++i)
       CHECK(ring.peek(i).offset == ring.peek(i - 1).offset + ring.peek(i - 1).length);
@@ -62,7 +65,8 @@ TEST_CASE("packets from exact reservations lie back to back, also behind long re
 }
 
 TEST_CASE("a reservation that is not committed keeps nothing") {
-  PacketRing ring(1000, 4);
+  std::vector<uint8_t> arena(1000);
+  PacketRing ring(arena, 4);
   REQUIRE(append(ring, 300, 300, 1));
   for (int i = 0; i < 100; ++i) CHECK(ring.reserve(700).size() == 700);
   CHECK(ring.used_bytes() == 300);
@@ -70,7 +74,8 @@ TEST_CASE("a reservation that is not committed keeps nothing") {
 }
 
 TEST_CASE("full by records, then room again one by one") {
-  PacketRing ring(100000, 4);
+  std::vector<uint8_t> arena(100000);
+  PacketRing ring(arena, 4);
   for (uint32_t i = 0; i < 4; ++i) REQUIRE(append(ring, 10, 10, i));
   CHECK(ring.records_free() == 0);
   CHECK(ring.reserve(1).empty());
@@ -81,7 +86,8 @@ TEST_CASE("full by records, then room again one by one") {
 }
 
 TEST_CASE("full by bytes: exactly full, nothing more, and whole again when drained") {
-  PacketRing ring(1000, 64);
+  std::vector<uint8_t> arena(1000);
+  PacketRing ring(arena, 64);
   for (uint32_t i = 0; i < 10; ++i) REQUIRE(append(ring, 100, 100, i));
   CHECK(ring.used_bytes() == 1000);
   CHECK(ring.reserve(1).empty());
@@ -100,7 +106,8 @@ TEST_CASE("full by bytes: exactly full, nothing more, and whole again when drain
 
 TEST_CASE(
     "a tail too short for a packet is passed over and counts as used until the wrap is done") {
-  PacketRing ring(1000, 64);
+  std::vector<uint8_t> arena(1000);
+  PacketRing ring(arena, 64);
   REQUIRE(append(ring, 600, 600, 1));
   REQUIRE(append(ring, 300, 300, 2));
   CHECK(ring.reserve(200).empty());  // neither the tail nor the front has room
@@ -116,7 +123,8 @@ TEST_CASE(
 }
 
 TEST_CASE("several packets of one reservation, in slots with room between") {
-  PacketRing ring(4 * 100, 4);
+  std::vector<uint8_t> arena(4 * 100);
+  PacketRing ring(arena, 4);
   auto slots = ring.reserve(400);
   REQUIRE(slots.size() == 400);
   for (size_t i = 0; i < 400; ++i) slots[i] = static_cast<uint8_t>(i / 100);
@@ -135,7 +143,8 @@ TEST_CASE("several packets of one reservation, in slots with room between") {
 }
 
 TEST_CASE("releasing nothing changes nothing") {
-  PacketRing ring(100, 4);
+  std::vector<uint8_t> arena(100);
+  PacketRing ring(arena, 4);
   ring.release(0);
   REQUIRE(append(ring, 10, 10, 1));
   ring.release(0);
@@ -152,7 +161,8 @@ TEST_CASE("random use against a naive queue") {
   for (const Shape shape : {Shape{4096, 16, 1000}, Shape{1000, 64, 100}, Shape{509, 8, 509},
                             Shape{60, 64, 3}, Shape{65536, 32, 9000}}) {
     std::mt19937 random(static_cast<uint32_t>(shape.capacity));
-    PacketRing ring(shape.capacity, shape.records);
+    std::vector<uint8_t> arena(shape.capacity);
+    PacketRing ring(arena, shape.records);
     std::deque<Expected> model;
     size_t wrong = 0;
     size_t wraps = 0;
