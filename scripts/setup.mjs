@@ -1,6 +1,6 @@
 /**
- * Set-up on a fresh clone: `run` is what `npm start` needs, `bench-lease` what `npm run bench:lease`
- * and `test` what `npm test` needs on top.
+ * Set-up on a fresh clone: `run` is what `npm start` needs; `bench-lease`, `bench-micro` and `test`
+ * what `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top.
  * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
  * it has nothing to do, and prints its log only when it fails.
  */
@@ -47,6 +47,7 @@ installDebianPackages();
 installNodePackages();
 buildAddon();
 buildTypeScript();
+if (mode === 'bench-micro') buildMicroBenchmarks();
 
 function checkPlatform() {
   const major = Number(process.versions.node.split('.')[0]);
@@ -55,7 +56,7 @@ function checkPlatform() {
 }
 
 function installDebianPackages() {
-  const more = { run: {}, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode];
+  const more = { 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode] ?? {};
   const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))
@@ -120,6 +121,14 @@ function buildTypeScript() {
   step('TypeScript', () => {
     rmSync(output, { recursive: true, force: true });
     run(['npx', 'tsc', '-p', 'tsconfig.build.json']);
+  });
+}
+
+function buildMicroBenchmarks() {
+  const make = ['make', '-C', 'bench/micro'];
+  if (spawnSync(make[0], [...make.slice(1), '--question'], { cwd: ROOT }).status === 0) return;
+  step('the micro benchmarks', () => {
+    run(make);
   });
 }
 

@@ -1,23 +1,18 @@
-// How fast bytes are summed and copied: GB/s of the word-by-word reference, the fast sum, memcpy, a
-// copy with the sum in the same pass, and memcpy followed by the sum. The subjects take turns, so
-// that a slow moment of the machine hits all; the fastest of many short rounds counts, since other
-// work on the machine only ever slows one.
+// How fast bytes are summed and copied: the word-by-word reference, the fast sum, memcpy, a copy
+// with the sum in the same pass, and memcpy followed by the sum.
 //
-//   make -C bench/micro && bench/micro/build/checksum
+//   make -C bench/micro && bench/micro/build/checksum ROUNDS
 #include "core/checksum.h"
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
-#include <random>
-#include <vector>
+
+#include "harness.h"
 
 using namespace flannelette;
+using namespace flannelette::bench;
 
 namespace {
 
-constexpr size_t kRounds = 101;
 constexpr double kBytesPerRound = 4e6;
 
 // What the subjects compute ends here, so that no compiler leaves it out.
@@ -26,7 +21,6 @@ volatile uint16_t sink;
 struct Subject {
   const char* name;
   uint16_t (*run)(std::span<const uint8_t> from, uint8_t* to);
-  double speed = 0;  // GB/s, of the fastest round
 };
 
 uint16_t copy(std::span<const uint8_t> from, uint8_t* to) {
@@ -34,46 +28,40 @@ uint16_t copy(std::span<const uint8_t> from, uint8_t* to) {
   return to[from.size() / 2];
 }
 
-void measure(Subject& subject, std::span<const uint8_t> from, uint8_t* to) {
+constexpr Subject kSubjects[] = {
+    {"reference", [](auto bytes, uint8_t*) { return ones_complement_sum_reference(bytes); }},
+    {"sum", [](auto bytes, uint8_t*) { return ones_complement_sum(bytes); }},
+    {"memcpy", copy},
+    {"copy_and_sum", [](auto bytes, uint8_t* out) { return copy_and_sum(bytes, out); }},
+    {"memcpy and sum",
+     [](auto bytes, uint8_t* out) {
+       std::memcpy(out, bytes.data(), bytes.size());
+       return ones_complement_sum(bytes);
+     }},
+};
+
+double speed(const Subject& subject, std::span<const uint8_t> from, uint8_t* to) {
   const auto passes = static_cast<size_t>(kBytesPerRound / static_cast<double>(from.size()));
-  const auto started = std::chrono::steady_clock::now();
+  const double started = now_ns();
   for (size_t i = 0; i < passes; ++i) sink = subject.run(from, to);
-  const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - started;
-  const double speed = static_cast<double>(passes * from.size()) / took.count();
-  subject.speed = std::max(subject.speed, speed);
+  return static_cast<double>(passes * from.size()) / (now_ns() - started);
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  const size_t rounds = rounds_of(argc, argv);
+  pin(0);
   std::mt19937 random(1);
   std::vector<uint8_t> from(65535 + 2);
   std::vector<uint8_t> to(from.size());
   for (uint8_t& byte : from) byte = static_cast<uint8_t>(random());
-
-  std::printf("GB/s, fastest of %zu interleaved rounds\n%-14s", kRounds, "bytes");
-  bool titled = false;
-  for (const size_t size : {20, 64, 576, 1448, 8948, 65535}) {
-    Subject subjects[] = {
-        {"reference", [](auto bytes, uint8_t*) { return ones_complement_sum_reference(bytes); }},
-        {"sum", [](auto bytes, uint8_t*) { return ones_complement_sum(bytes); }},
-        {"memcpy", copy},
-        {"copy_and_sum", [](auto bytes, uint8_t* out) { return copy_and_sum(bytes, out); }},
-        {"memcpy, sum",
-         [](auto bytes, uint8_t* out) {
-           std::memcpy(out, bytes.data(), bytes.size());
-           return ones_complement_sum(bytes);
-         }},
-    };
-    for (size_t round = 0; round < kRounds; ++round)
+  std::vector<Cell> cells;
+  for (const size_t size : {20, 64, 576, 1448, 8948, 65535})
+    for (const Subject& subject : kSubjects)
       // Two bytes off, as a payload behind headers is: nothing relies on alignment.
-      for (Subject& subject : subjects)
-        measure(subject, std::span(from).subspan(2, size), to.data());
-    if (!titled)
-      for (const Subject& subject : subjects) std::printf("%14s", subject.name);
-    titled = true;
-    std::printf("\n%-14zu", size);
-    for (const Subject& subject : subjects) std::printf("%14.2f", subject.speed);
-  }
-  std::printf("\n");
+      cells.push_back(
+          {"bytes summed and copied", std::to_string(size) + " bytes, " + subject.name, "GB/s",
+           [&, size] { return speed(subject, std::span(from).subspan(2, size), to.data()); }});
+  run_rounds(cells, rounds, random);
 }

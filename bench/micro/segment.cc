@@ -1,24 +1,21 @@
 // How fast a packet of 65,516 bytes from a TUN with TSO or USO becomes packets of the MTU: GB/s of
-// written bytes and nanoseconds a packet, against a memcpy of the same packet. The subjects take
-// turns; the fastest round counts, since other work on the machine only ever slows one.
+// written bytes and nanoseconds a packet, against a memcpy of the same packet.
 //
-//   make -C bench/micro && bench/micro/build/segment
+//   make -C bench/micro && bench/micro/build/segment ROUNDS
 #include "core/segment.h"
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "core/bytes.h"
 #include "core/checksum.h"
+#include "harness.h"
 
 using namespace flannelette;
+using namespace flannelette::bench;
 
 namespace {
 
-constexpr size_t kRounds = 201;
 constexpr size_t kPasses = 50;
 // A ring's worth of room, so that packets are written to memory that is not in L1.
 constexpr size_t kRoom = size_t{1} << 20;
@@ -36,42 +33,67 @@ std::vector<uint8_t> super_packet(bool tcp, size_t payload) {
 }
 
 template <typename Run>
-double fastest(double fastest, const Run& run) {
-  const auto started = std::chrono::steady_clock::now();
+double mean_ns(const Run& run) {
+  const double started = now_ns();
   for (size_t i = 0; i < kPasses; ++i) run(i);
-  const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - started;
-  return std::min(fastest, took.count() / kPasses);
+  return (now_ns() - started) / kPasses;
 }
+
+// A large packet and the ring its segments go to.
+struct Subject {
+  Subject(bool tcp, uint16_t gso_size)
+      : bytes(super_packet(tcp, 65464)),
+        header{.gso_type = tcp ? kGsoTcp4 : kGsoUdpL4, .gso_size = gso_size} {
+    if (Ipv4Packet::parse(bytes, packet) != PacketFault::kNone ||
+        SegmentPlan::make(header, packet, plan) != SegmentFault::kNone)
+      std::abort();
+    slots = kRoom / plan.bytes();
+  }
+
+  double cut() {
+    return mean_ns([&](size_t i) {
+      if (SegmentPlan::make(header, packet, plan) != SegmentFault::kNone) std::abort();
+      plan.write(std::span(ring).subspan(i % slots * plan.bytes(), plan.bytes()));
+    });
+  }
+  double copied() {
+    return mean_ns([&](size_t i) {
+      std::memcpy(&ring[i % slots * plan.bytes()], bytes.data(), bytes.size());
+    });
+  }
+
+  std::vector<uint8_t> bytes;
+  VirtioNetHeader header;
+  Ipv4Packet packet;
+  SegmentPlan plan;
+  size_t slots = 0;
+  std::vector<uint8_t> ring = std::vector<uint8_t>(kRoom);
+};
 
 }  // namespace
 
-int main() {
-  std::vector<uint8_t> ring(kRoom);
-  std::printf("%-20s%14s%14s%14s\n", "", "GB/s", "ns/packet", "memcpy GB/s");
+int main(int argc, char** argv) {
+  const size_t rounds = rounds_of(argc, argv);
+  pin(0);
+  std::mt19937 random(1);
+  std::vector<std::unique_ptr<Subject>> subjects;
+  std::vector<Cell> cells;
   for (const bool tcp : {true, false}) {
     for (const uint16_t gso_size : {1448, 8948}) {
-      std::vector<uint8_t> bytes = super_packet(tcp, 65464);
-      const VirtioNetHeader header{.gso_type = tcp ? kGsoTcp4 : kGsoUdpL4, .gso_size = gso_size};
-      Ipv4Packet packet;
-      SegmentPlan plan;
-      if (Ipv4Packet::parse(bytes, packet) != PacketFault::kNone ||
-          SegmentPlan::make(header, packet, plan) != SegmentFault::kNone)
-        return 1;
-      const size_t slots = kRoom / plan.bytes();
-      double cut = 1e18;
-      double copied = 1e18;
-      for (size_t round = 0; round < kRounds; ++round) {
-        cut = fastest(cut, [&](size_t i) {
-          if (SegmentPlan::make(header, packet, plan) != SegmentFault::kNone) return;
-          plan.write(std::span(ring).subspan(i % slots * plan.bytes(), plan.bytes()));
-        });
-        copied = fastest(copied, [&](size_t i) {
-          std::memcpy(&ring[i % slots * plan.bytes()], bytes.data(), bytes.size());
-        });
-      }
-      std::printf("%s, gso_size %-8u%14.2f%14.1f%14.2f\n", tcp ? "TCP" : "UDP", gso_size,
-                  static_cast<double>(plan.bytes()) / cut, cut / static_cast<double>(plan.count()),
-                  static_cast<double>(bytes.size()) / copied);
+      subjects.push_back(std::make_unique<Subject>(tcp, gso_size));
+      Subject& subject = *subjects.back();
+      const std::string name =
+          std::string(tcp ? "TCP" : "UDP") + ", gso_size " + std::to_string(gso_size);
+      cells.push_back({"64 KiB segmented", name, "GB/s", [&subject] {
+                         return static_cast<double>(subject.plan.bytes()) / subject.cut();
+                       }});
+      cells.push_back({"64 KiB segmented", name + ", a packet", "ns", [&subject] {
+                         return subject.cut() / static_cast<double>(subject.plan.count());
+                       }});
+      cells.push_back({"64 KiB segmented", name + ", memcpy instead", "GB/s", [&subject] {
+                         return static_cast<double>(subject.bytes.size()) / subject.copied();
+                       }});
     }
   }
+  run_rounds(cells, rounds, random);
 }

@@ -156,7 +156,7 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
   return true;
 }
 
-bool read_routes(const Napi::Value& value, std::vector<Route>& out) {
+bool read_route_changes(const Napi::Value& value, std::vector<Route>& out) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
       value.As<Napi::TypedArray>().ElementLength() % 3 != 0) {
     Napi::TypeError::New(value.Env(),
@@ -168,10 +168,10 @@ bool read_routes(const Napi::Value& value, std::vector<Route>& out) {
   out.reserve(triples.ElementLength() / 3);
   for (size_t i = 0; i < triples.ElementLength(); i += 3) {
     const Route route{{triples[i], triples[i + 1]}, triples[i + 2]};
-    if (route.subnet.prefix > 32 || route.next_hop == 0 ||
+    if (route.subnet.prefix > 32 ||
         (route.subnet.network & ~prefix_mask(route.subnet.prefix)) != 0) {
       throw_range(value.Env(), "routes[" + std::to_string(i / 3) + "]",
-                  "a prefix length of 0 to 32, no bits outside it, and a next hop");
+                  "a prefix length of 0 to 32 and no bits outside it");
       return false;
     }
     out.push_back(route);

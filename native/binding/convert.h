@@ -22,7 +22,8 @@ bool read_text(const Napi::Value& value, const char* name, std::string& out);
 
 // Throws a TypeError or RangeError that names the field and returns false when it does not fit.
 bool read_options(const Napi::Value& value, EngineOptions& out);
-bool read_routes(const Napi::Value& value, std::vector<Route>& out);
+// A next hop of 0 takes the route away.
+bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
 
 Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features);
 Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction);

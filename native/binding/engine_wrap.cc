@@ -11,7 +11,7 @@ Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
   return DefineClass(env, "Engine",
                      {
                          InstanceMethod("start", &EngineWrap::start),
-                         InstanceMethod("setRoutes", &EngineWrap::set_routes),
+                         InstanceMethod("changeRoutes", &EngineWrap::change_routes),
                          InstanceMethod("restoreDevice", &EngineWrap::restore_device),
                          InstanceMethod("lookup", &EngineWrap::lookup),
                          InstanceMethod("counters", &EngineWrap::counters),
@@ -52,9 +52,9 @@ void EngineWrap::start(const Napi::CallbackInfo& info) {
   if (auto error = engine_->start()) to_js_error(info.Env(), *error).ThrowAsJavaScriptException();
 }
 
-void EngineWrap::set_routes(const Napi::CallbackInfo& info) {
-  std::vector<Route> routes;
-  if (read_routes(info[0], routes)) engine_->set_routes(routes);
+void EngineWrap::change_routes(const Napi::CallbackInfo& info) {
+  std::vector<Route> changes;
+  if (read_route_changes(info[0], changes)) engine_->change_routes(changes);
 }
 
 Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {

@@ -27,7 +27,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
 
  private:
   void start(const Napi::CallbackInfo& info);
-  void set_routes(const Napi::CallbackInfo& info);
+  void change_routes(const Napi::CallbackInfo& info);
   Napi::Value restore_device(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);

@@ -183,8 +183,15 @@ Result<bool> Engine::restore_device() {
   return tun_->restore(tun_address_, overlay_);
 }
 
-void Engine::set_routes(std::span<const Route> routes) {
-  table_.publish(std::make_unique<const ForwardingTable>(routes));
+void Engine::change_routes(std::span<const Route> changes) {
+  for (const Route& change : changes) {
+    if (change.next_hop != 0) {
+      routes_.set(change);
+    } else {
+      routes_.remove(change.subnet);
+    }
+  }
+  table_.publish(std::make_unique<const ForwardingTable>(routes_));
 }
 
 uint32_t Engine::lookup(uint32_t address) {

@@ -28,7 +28,7 @@ import { formatIpv4 } from '../config/ipv4.js';
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'setRoutes' | 'restoreDevice' | 'snapshot' | 'close'
+  'device' | 'start' | 'changeRoutes' | 'restoreDevice' | 'snapshot' | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -50,7 +50,8 @@ export class DataPlaneSupervisor {
   #device: string;
   #live: DataPlaneHandle | undefined;
   #retired: readonly ThreadCounters[] = [];
-  #routes: Uint32Array | undefined;
+  /** The routes published so far, for a replacement. */
+  readonly #routes: () => Uint32Array;
   #started = false;
   #closed = false;
   #error: string | undefined;
@@ -61,10 +62,19 @@ export class DataPlaneSupervisor {
   #check: NodeJS.Timeout | undefined;
   #checkError: string | undefined;
 
-  /** Opens the first data plane; what it throws is the caller's to handle. */
-  constructor(options: DataPlaneOptions, open: OpenDataPlane, log: Logger) {
+  /**
+   * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
+   * compiled, when a replacement needs them.
+   */
+  constructor(
+    options: DataPlaneOptions,
+    open: OpenDataPlane,
+    routes: () => Uint32Array,
+    log: Logger,
+  ) {
     this.#options = options;
     this.#open = open;
+    this.#routes = routes;
     this.#log = log;
     this.#misses = new RateLimitedLog((fields) => {
       log.debug(fields, 'no route to the destination');
@@ -104,11 +114,10 @@ export class DataPlaneSupervisor {
     });
   }
 
-  /** Publishes a compiled forwarding table, also to every replacement. */
-  setRoutes(routes: Uint32Array): void {
-    this.#routes = routes;
+  /** Publishes changes of routes (RouteTable.takeChanges); a replacement gets all routes. */
+  changeRoutes(changes: Uint32Array): void {
     this.#use((plane) => {
-      plane.setRoutes(routes);
+      plane.changeRoutes(changes);
     });
   }
 
@@ -225,7 +234,7 @@ export class DataPlaneSupervisor {
       // The old name keeps firewall rules and captures valid; if it was taken, any name will do.
       const tunName = this.#attempts % 2 === 1 ? this.#device : this.#options.tunName;
       plane = this.#open({ ...this.#options, tunName });
-      if (this.#routes !== undefined) plane.setRoutes(this.#routes);
+      plane.changeRoutes(this.#routes());
       if (this.#started) plane.start();
     } catch (error) {
       plane?.close();

@@ -2,15 +2,13 @@
  * The udp backend: IPv4 packets of the overlay inside UDP datagrams, one each, to the host that
  * holds the lease of their destination.
  *
- *   store --watch--> route table --compile, once a burst--> forwarding table of the data plane
+ *   store --watch--> route table --changes, once a turn--> forwarding table of the data plane
  *                        |                                       | events: miss, refused, fault
  *                        +-- lookup, status, metrics             v
  *                                                  supervisor: replaces a data plane that failed
  *
- * Store events change the route table at once; the forwarding table follows at the end of the
- * event loop's turn, so a burst of changes costs one compile. Where compiling is dear (tens of
- * thousands of routes) the next waits nine times as long as the last one took: a steady stream of
- * changes costs a tenth of a core, whatever its rate. Forwarding starts with the first publication:
+ * Store events change the route table at once; the forwarding table follows at the end of the event
+ * loop's turn, so a burst of changes is published once. Forwarding starts with the first publication:
  * until then packets wait in the kernel's queue instead of being answered with net-unreachable.
  */
 import type { NetworkConfig } from '../config/network.js';
@@ -41,10 +39,6 @@ const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
 /** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-
-/** Time between publications, as a multiple of what the last one took if that was dear. */
-const PUBLICATION_REST = 9;
-const DEAR_MS = 2;
 
 /** Unreadable entries of the store that are kept to show; any number is skipped. */
 const MAX_REJECTED = 1_000;
@@ -108,15 +102,15 @@ export class UdpBackend implements Backend {
       sourceCheck: this.#options.sourceCheck,
       socketBufferBytes: SOCKET_BUFFER_BYTES,
     };
-    // The last step that can fail: until here there is nothing to undo but the lease, which stays
-    // in the store for this host's next start, as flanneld's does.
-    const plane = new DataPlaneSupervisor(options, this.#open, log);
     const routes = new RouteTable({
       network: config.network,
       subnetLen: config.subnetLen,
       own: lease.subnet,
       ownPublicIp: external.publicIp,
     });
+    // The last step that can fail: until here there is nothing to undo but the lease, which stays
+    // in the store for this host's next start, as flanneld's does.
+    const plane = new DataPlaneSupervisor(options, this.#open, () => routes.compile(), log);
     log.info(
       { subnet: formatCidr(lease.subnet), device: plane.device, mtu, port: options.port },
       'network registered',
@@ -138,9 +132,7 @@ class UdpNetwork implements Network {
   #storeError: string | undefined;
   readonly #storeRejected = new Map<string, RejectedEntry>();
   #leasesAsOf: number | undefined;
-  /** Calls off the publication under way. */
-  #callOff: (() => void) | undefined;
-  #restUntil = Number.NEGATIVE_INFINITY;
+  #publication: NodeJS.Immediate | undefined;
   #resolveSynced!: () => void;
   #rejectSynced!: (reason: Error) => void;
   #published = false;
@@ -225,7 +217,7 @@ class UdpNetwork implements Network {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#callOff?.();
+    clearImmediate(this.#publication);
     this.#plane.close();
     this.#rejectSynced(systemError('the network was closed before its leases were known'));
   }
@@ -338,31 +330,16 @@ class UdpNetwork implements Network {
   }
 
   #publishSoon(): void {
-    if (this.#closed || this.#callOff !== undefined) return;
-    const publish = (): void => {
-      this.#callOff = undefined;
+    if (this.#closed || this.#publication !== undefined) return;
+    this.#publication = setImmediate(() => {
+      this.#publication = undefined;
       this.#publish();
-    };
-    const wait = this.#restUntil - performance.now();
-    if (wait <= 0) {
-      const immediate = setImmediate(publish);
-      this.#callOff = () => {
-        clearImmediate(immediate);
-      };
-    } else {
-      const timer = setTimeout(publish, wait);
-      this.#callOff = () => {
-        clearTimeout(timer);
-      };
-    }
+    });
   }
 
   #publish(): void {
-    const started = performance.now();
-    this.#plane.setRoutes(this.routes.compile());
+    this.#plane.changeRoutes(this.routes.takeChanges());
     this.#plane.start();
-    const ended = performance.now();
-    if (ended - started >= DEAR_MS) this.#restUntil = ended + PUBLICATION_REST * (ended - started);
     this.#published = true;
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     this.#resolveSynced();

@@ -60,8 +60,8 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#engine.start();
   }
 
-  setRoutes(routes: Uint32Array): void {
-    this.#engine.setRoutes(routes);
+  changeRoutes(changes: Uint32Array): void {
+    this.#engine.changeRoutes(changes);
   }
 
   /** Restores what the device lost when it was set down and up; true when there was something. */

@@ -81,8 +81,11 @@ export interface NativeEngine {
   readonly eventFd: number;
   /** Starts the two threads. Throws when already started or closed. */
   start(): void;
-  /** Publishes a new forwarding table: triples of network, prefix length, next hop. */
-  setRoutes(routes: Uint32Array): void;
+  /**
+   * Changes the forwarding table, for the threads all at once: triples of network, prefix length,
+   * next hop, in order; a next hop of 0 takes the route to exactly that subnet away.
+   */
+  changeRoutes(changes: Uint32Array): void;
   /**
    * Gives the device its address and the overlay's route again when they are gone, as after it was
    * set down and up; true when they were. Leaves a device that is down alone.

@@ -1,7 +1,7 @@
 /**
  * The authoritative map from subnets to hosts, built from leases.
  *
- *   leases --validate--> routes --compile--> forwarding table (native, read per packet)
+ *   leases --validate--> routes --changes--> forwarding table (native, read per packet)
  *                    \-> rejected, with the reason
  *
  * A lease is another host's word and may be wrong: one that could take over this host's subnet, send
@@ -22,14 +22,21 @@ import {
   type Ipv4,
 } from '../config/ipv4.js';
 import type { Lease, RejectedEntry } from '../lease/store.js';
-import { CompiledRoutes, type Route } from './compiled-routes.js';
+import { PrefixMap } from './prefix-map.js';
 
-export { COMPILED_STRIDE, type Route } from './compiled-routes.js';
+export interface Route {
+  readonly subnet: Cidr;
+  /** The peer's PublicIP: outer destination, and the one outer source accepted for the subnet. */
+  readonly nextHop: Ipv4;
+}
 
 export type RouteChange =
   | { readonly type: 'add'; readonly route: Route }
   | { readonly type: 'update'; readonly route: Route; readonly previous: Route }
   | { readonly type: 'remove'; readonly route: Route };
+
+/** In place of a next hop: the route is taken away. */
+const NO_ROUTE = 0;
 
 export interface RouteTableOptions {
   readonly network: Cidr;
@@ -41,7 +48,9 @@ export interface RouteTableOptions {
 
 export class RouteTable {
   readonly #options: RouteTableOptions;
-  #routes = new CompiledRoutes();
+  #routes = new PrefixMap<Route>();
+  /** Triples of takeChanges. */
+  #changes: number[] = [];
   #rejected = new Map<string, RejectedEntry>();
   #sorted: readonly Route[] | undefined;
 
@@ -67,20 +76,22 @@ export class RouteTable {
   /** Makes the table exactly what these leases say; returns how it differs from before. */
   replaceAll(leases: Iterable<Lease>): RouteChange[] {
     const before = this.#routes;
-    this.#routes = new CompiledRoutes();
+    this.#routes = new PrefixMap();
     this.#rejected = new Map();
     this.#sorted = undefined;
-    const changes: RouteChange[] = [];
     for (const lease of leases) {
       const route = this.#admit(lease);
-      if (route === undefined) continue;
-      this.#routes.set(route);
+      if (route !== undefined) this.#routes.set(route.subnet, route);
+    }
+    const changes: RouteChange[] = [];
+    for (const route of this.#routes.values()) {
       const change = changeBetween(before.get(route.subnet), route);
       if (change !== undefined) changes.push(change);
     }
     for (const route of before.values()) {
       if (this.#routes.get(route.subnet) === undefined) changes.push({ type: 'remove', route });
     }
+    for (const change of changes) this.#note(change);
     return changes;
   }
 
@@ -91,8 +102,8 @@ export class RouteTable {
     if (route === undefined) return this.#remove(lease.subnet);
     const change = changeBetween(this.#routes.get(route.subnet), route);
     if (change !== undefined) {
-      this.#routes.set(route);
-      this.#sorted = undefined;
+      this.#routes.set(route.subnet, route);
+      this.#note(change);
     }
     return change;
   }
@@ -114,21 +125,42 @@ export class RouteTable {
 
   /** Ascending by subnet. */
   routes(): readonly Route[] {
-    this.#sorted ??= this.#routes.values().sort((a, b) => compareCidr(a.subnet, b.subnet));
+    this.#sorted ??= [...this.#routes.values()].sort((a, b) => compareCidr(a.subnet, b.subnet));
     return this.#sorted;
   }
 
-  /** Triples of network, prefix length, next hop, in no order: the native table's input. */
+  /** All routes for an empty native table: triples of network, prefix length, next hop. */
   compile(): Uint32Array {
-    return this.#routes.compile();
+    const triples = new Uint32Array(this.size * 3);
+    let at = 0;
+    for (const { subnet, nextHop } of this.#routes.values()) {
+      triples[at++] = subnet.network;
+      triples[at++] = subnet.prefix;
+      triples[at++] = nextHop;
+    }
+    return triples;
+  }
+
+  /** What changed since the last call, in order: such triples, of a route taken away with next hop 0. */
+  takeChanges(): Uint32Array {
+    const changes = Uint32Array.from(this.#changes);
+    this.#changes = [];
+    return changes;
   }
 
   #remove(subnet: Cidr): RouteChange | undefined {
     const route = this.#routes.get(subnet);
     if (route === undefined) return undefined;
     this.#routes.delete(subnet);
+    const change: RouteChange = { type: 'remove', route };
+    this.#note(change);
+    return change;
+  }
+
+  #note({ type, route }: RouteChange): void {
     this.#sorted = undefined;
-    return { type: 'remove', route };
+    const { network, prefix } = route.subnet;
+    this.#changes.push(network, prefix, type === 'remove' ? NO_ROUTE : route.nextHop);
   }
 
   /** The lease's route; undefined for our own lease and for one that is set aside as rejected. */

@@ -12,6 +12,10 @@ namespace flannelette::test {
 
 namespace {
 
+bool same(const Subnet& a, const Subnet& b) {
+  return a.network == b.network && a.prefix == b.prefix;
+}
+
 // Compares at both ends of every route, one beyond each, and at random addresses.
 size_t differences(const ForwardingTable& table, const NaiveTable& naive, std::mt19937& random) {
   size_t wrong = 0;
@@ -115,13 +119,79 @@ TEST_CASE("random routes of mixed lengths, with duplicates and overlaps, against
       routes.push_back({{address & prefix_mask(prefix), prefix}, hop()});
     }
     const ForwardingTable table(routes);
-    const NaiveTable naive(routes);
+    std::vector<Route> kept;
+    for (const Route& route : routes) {
+      std::erase_if(kept, [&](const Route& other) { return same(other.subnet, route.subnet); });
+      kept.push_back(route);
+    }
+    const NaiveTable naive(kept);
     CAPTURE(round);
     CHECK(differences(table, naive, random) == 0);
-    CHECK(table.route_count() == routes.size());
+    CHECK(table.route_count() == kept.size());
     for (uint32_t hop = 0; hop <= 22; ++hop)
       CHECK(table.has_next_hop(hop) == naive.has_next_hop(hop));
   }
+}
+
+TEST_CASE("random changes against the naive table; copies made on the way stay as they were") {
+  std::mt19937 random(8);
+  for (int round = 0; round < 20; ++round) {
+    ForwardingTable table;
+    std::vector<Route> routes;
+    std::vector<std::pair<ForwardingTable, NaiveTable>> copies;
+    const uint32_t spread = prefix_mask(static_cast<uint32_t>(random() % 28));
+    const auto base = static_cast<uint32_t>(random());
+    CAPTURE(round);
+    for (int step = 0; step < 200; ++step) {
+      const uint32_t prefix = random() % 33;
+      const uint32_t address = (base & spread) | (random() & ~spread);
+      Subnet subnet{address & prefix_mask(prefix), prefix};
+      if (!routes.empty() && random() % 2 == 0) subnet = routes[random() % routes.size()].subnet;
+      const bool there =
+          std::erase_if(routes, [&](const Route& route) { return same(route.subnet, subnet); }) > 0;
+      if (random() % 2 == 0) {
+        CHECK(table.remove(subnet) == there);
+      } else {
+        routes.push_back({subnet, static_cast<uint32_t>(1 + random() % 20)});
+        table.set(routes.back());
+      }
+      if (step % 20 == 0) copies.emplace_back(table, NaiveTable(routes));
+    }
+    copies.emplace_back(table, NaiveTable(routes));
+    for (const auto& [copy, naive] : copies) {
+      CHECK(differences(copy, naive, random) == 0);
+      CHECK(copy.route_count() == naive.routes().size());
+      for (uint32_t hop = 0; hop <= 22; ++hop)
+        CHECK(copy.has_next_hop(hop) == naive.has_next_hop(hop));
+    }
+    while (!routes.empty()) {
+      CHECK(table.remove(routes.back().subnet));
+      routes.pop_back();
+    }
+    CHECK(differences(table, NaiveTable({}), random) == 0);
+    // Nothing of the routes that were there is left but empty buckets of next hops.
+    CHECK(table.memory_bytes() <= ForwardingTable().memory_bytes() + 256 * 256);
+  }
+}
+
+TEST_CASE("a change of one route in 65,536 leaves the copies alone and shares their nodes") {
+  std::vector<Route> routes;
+  for (uint32_t i = 0; i < 65536; ++i) routes.push_back({{ip(10, 0, 0, 0) | i << 8, 24}, 1 + i});
+  const ForwardingTable before(routes);
+  ForwardingTable table = before;
+  table.set({{ip(10, 7, 7, 0), 24}, kNode2});
+  CHECK(table.remove({ip(10, 8, 8, 0), 24}));
+  CHECK(!table.remove({ip(10, 8, 8, 0), 24}));
+  CHECK(!table.remove({ip(10, 8, 0, 0), 16}));
+  CHECK(before.lookup(ip(10, 7, 7, 1)) == 1 + 0x707);
+  CHECK(before.lookup(ip(10, 8, 8, 1)) == 1 + 0x808);
+  CHECK(table.lookup(ip(10, 7, 7, 1)) == kNode2);
+  CHECK(table.lookup(ip(10, 8, 8, 1)) == 0);
+  CHECK(table.has_next_hop(kNode2));
+  CHECK(!before.has_next_hop(kNode2));
+  CHECK(!table.has_next_hop(1 + 0x707));
+  CHECK(before.has_next_hop(1 + 0x707));
+  CHECK(table.route_count() == 65535);
 }
 
 TEST_CASE("65,536 subnets of /24 in 10.0.0.0/8") {

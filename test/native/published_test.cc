@@ -194,4 +194,55 @@ TEST_CASE("lookups in a forwarding table that changes: the old next hop or the n
   CHECK(published.retired() == 0);
 }
 
+TEST_CASE(
+    "lookups while routes change one by one: every version is whole, and what they share stays") {
+  // Of every version the first routes are taken away; how many, the mark's next hop tells.
+  constexpr uint32_t kRoutes = 600;
+  const auto subnet = [](uint32_t i) { return Subnet{ip(10, 0, 0, 0) | i << 8, 24}; };
+  const Subnet mark{ip(11, 0, 0, 0), 16};
+  std::atomic<bool> stop{false};
+  std::atomic<size_t> wrong{0};
+  std::atomic<size_t> reads{0};
+  ForwardingTable routes;
+  for (uint32_t i = 0; i < kRoutes; ++i) routes.set({subnet(i), 1 + i});
+  routes.set({mark, 5000});
+  Published<ForwardingTable, 2> published(std::make_unique<const ForwardingTable>(routes));
+  std::vector<std::thread> readers;
+  for (size_t slot = 0; slot < 2; ++slot) {
+    readers.emplace_back([&, slot] {
+      std::mt19937 random(static_cast<uint32_t>(slot));
+      while (!stop) {
+        const ForwardingTable& table = published.enter(slot);
+        const uint32_t changed = table.lookup(mark.network) - 5000;
+        for (int n = 0; n < 64; ++n) {
+          const uint32_t i = random() % kRoutes;
+          const uint32_t wanted = i < changed ? 0 : 1 + i;
+          if (table.lookup(subnet(i).network | 9) != wanted) ++wrong;
+          if (wanted != 0 && !table.has_next_hop(wanted)) ++wrong;
+        }
+        ++reads;
+        published.leave(slot);
+      }
+    });
+  }
+  const auto end = std::chrono::steady_clock::now() + kStress;
+  while (std::chrono::steady_clock::now() < end || reads < 10) {
+    for (uint32_t i = 0; i < kRoutes; ++i) {
+      routes.remove(subnet(i));
+      routes.set({mark, 5001 + i});
+      published.publish(std::make_unique<const ForwardingTable>(routes));
+    }
+    for (uint32_t i = kRoutes; i-- > 0;) {
+      routes.set({subnet(i), 1 + i});
+      routes.set({mark, 5000 + i});
+      published.publish(std::make_unique<const ForwardingTable>(routes));
+    }
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+  CHECK(wrong == 0);
+  published.publish(std::make_unique<const ForwardingTable>(routes));
+  CHECK(published.retired() == 0);
+}
+
 }  // namespace flannelette::test

@@ -25,7 +25,7 @@ const open = (port) =>
   });
 const running = (port) => {
   const engine = open(port);
-  engine.setRoutes(Uint32Array.of(0x64600200, 24, 0x0aa80003));
+  engine.changeRoutes(Uint32Array.of(0x64600200, 24, 0x0aa80003));
   engine.start();
   return engine;
 };

@@ -42,6 +42,8 @@ export class FakeDataPlane
   readonly options: DataPlaneOptions;
   readonly device: string;
   readonly published: (readonly number[])[] = [];
+  /** NETWORK/PREFIX to next hop, as the changes published so far leave them. */
+  readonly routes = new Map<string, number>();
   /** What the next restoreDevice calls do, one each; then nothing is missing. */
   readonly restorations: (boolean | Error)[] = [];
   restoreCalls = 0;
@@ -59,8 +61,13 @@ export class FakeDataPlane
     this.started = true;
   }
 
-  setRoutes(routes: Uint32Array): void {
-    this.published.push([...routes]);
+  changeRoutes(changes: Uint32Array): void {
+    this.published.push([...changes]);
+    for (let at = 0; at < changes.length; at += 3) {
+      const [network = 0, prefix = 0, nextHop = 0] = changes.subarray(at, at + 3);
+      if (nextHop === 0) this.routes.delete(`${network}/${prefix}`);
+      else this.routes.set(`${network}/${prefix}`, nextHop);
+    }
   }
 
   restoreDevice(): boolean {

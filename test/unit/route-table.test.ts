@@ -212,7 +212,7 @@ function triples(compiled: Uint32Array): Map<string, number> {
   return out;
 }
 
-it('compiles what a map would hold after any sequence of changes', () => {
+it('compiles, and tells changes of, what a map would hold after any sequence of changes', () => {
   let state = 12345;
   const random = (below: number): number => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0;
@@ -225,6 +225,7 @@ it('compiles what a map would hold after any sequence of changes', () => {
     ownPublicIp: 1,
   });
   const model = new Map<string, number>();
+  const followed = new Map<string, number>();
   for (let step = 0; step < 5_000; step++) {
     const subnet = cidrOf(0x0a000000 + random(200) * 256, 24);
     const key = `${subnet.network}/24`;
@@ -236,10 +237,38 @@ it('compiles what a map would hold after any sequence of changes', () => {
       table.put({ subnet, attributes: { publicIp }, expiresAt: undefined });
       model.set(key, publicIp);
     }
-    if (step % 97 === 0) expect(triples(table.compile())).toEqual(model);
+    if (step % 97 !== 0) continue;
+    expect(triples(table.compile())).toEqual(model);
+    for (const [key, nextHop] of triples(table.takeChanges())) {
+      if (nextHop === 0) followed.delete(key);
+      else followed.set(key, nextHop);
+    }
+    expect(followed).toEqual(model);
+    expect(table.takeChanges()).toHaveLength(0);
   }
   expect(table.size).toBe(model.size);
   expect(table.routes().map(({ subnet }) => subnet.network)).toEqual(
     [...model.keys()].map((key) => Number(key.split('/')[0])).sort((a, b) => a - b),
   );
+});
+
+it('of two leases of one subnet in a listing the later wins, also against what was before', () => {
+  const table = new RouteTable({
+    network: cidr('10.0.0.0/8'),
+    subnetLen: 24,
+    own: cidr('10.255.0.0/24'),
+    ownPublicIp: 1,
+  });
+  const subnet = cidr('10.1.1.0/24');
+  const held = (host: number): Lease => ({
+    subnet,
+    attributes: { publicIp: 0xac100000 + host },
+    expiresAt: undefined,
+  });
+  table.replaceAll([held(7)]);
+  expect([...table.takeChanges()]).toEqual([subnet.network, 24, 0xac100007]);
+  expect(table.replaceAll([held(8), held(7)])).toEqual([]);
+  expect([...table.takeChanges()]).toEqual([]);
+  table.replaceAll([held(8), held(9)]);
+  expect([...table.takeChanges()]).toEqual([subnet.network, 24, 0xac100009]);
 });
