@@ -65,7 +65,7 @@ class ForwardingTable {
   size_t memory_bytes() const;
 
  private:
-  static constexpr uint32_t kSlots = 256;
+  static constexpr size_t kSlots = 256;
 
   struct Node {
     bool inner = false;              // an InnerNode
