@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { isolationCommand, isolationEnvironment } from '../dist/src/lab/isolate.js';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -21,10 +21,9 @@ const STAGES = {
   'native-asan': () => doctest('asan'),
   'native-tsan': () => doctest('tsan'),
   fuzz,
-  unit: () => vitest('unit', []),
-  etcd: () => vitest('etcd', []),
-  // The whole stage runs in namespaces of its own: nothing a test does can reach the host.
-  netns: () => vitest('netns', isolationCommand([])),
+  unit: () => vitest('unit'),
+  etcd: () => vitest('etcd'),
+  netns,
 };
 
 const CI = process.env.CI === 'true';
@@ -37,7 +36,7 @@ for (const name of chosenStages()) {
     console.log(`stage ${name} ran no test`);
     counts.failed += 1;
   }
-  for (const key of Object.keys(total)) total[key] += counts[key];
+  add(total, counts);
   const seconds = ((Date.now() - started) / 1000).toFixed(0);
   console.log(`== ${name}: ${line(counts)} in ${seconds} s`);
 }
@@ -78,9 +77,7 @@ async function doctest(variant) {
 async function fuzz() {
   const built = await run(make('fuzz'), { timeoutMs: 10 * MINUTE, quiet: true });
   if (built.code !== 0) return failed('cannot build the fuzz targets', built);
-  const counts = { passed: 0, failed: 0, skipped: 0 };
-  for (const source of readdirSync(join(ROOT, 'test', 'fuzz')).filter((f) => f.endsWith('.cc'))) {
-    const target = basename(source, '.cc');
+  return inTurns(namesIn('fuzz', '.cc'), async (target) => {
     const artifacts = mkdtempSync(join(tmpdir(), 'flannelette-fuzz-'));
     const argv = [join(NATIVE, 'build', 'fuzz', target), '-seed=1', '-verbosity=0'];
     argv.push(`-max_total_time=${FUZZ_SECONDS}`, '-print_final_stats=1', '-max_len=2048');
@@ -92,22 +89,35 @@ async function fuzz() {
     const ok = result.code === 0 && runs > 0;
     if (!ok) console.log(result.output.slice(-4_000), `\ninput kept in ${artifacts}`);
     else rmSync(artifacts, { recursive: true });
-    counts[ok ? 'passed' : 'failed'] += 1;
     console.log(`${ok ? '✓' : '✗'} ${target}: ${runs} inputs`);
-  }
-  return counts;
+    return { passed: Number(ok), failed: Number(!ok), skipped: 0 };
+  });
 }
 
-async function vitest(project, prefix) {
+/**
+ * Each file runs in namespaces of its own: nothing a test does can reach the host or another file,
+ * and two run at once, because they wait more than they work.
+ */
+function netns() {
+  return inTurns(namesIn('netns', '.test.ts'), (name) =>
+    vitest('netns', { file: `test/netns/${name}.test.ts`, prefix: isolationCommand([]) }),
+  );
+}
+
+/** Runs vitest on a project; of one file alone the output is kept until it ends. */
+async function vitest(project, { file, prefix = [] } = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'flannelette-test-'));
   const report = join(directory, 'report.json');
   writeFileSync(report, '{}');
   const argv = [process.execPath, join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run'];
   argv.push('--project', project, '--reporter=default', '--reporter=json');
-  const result = await run([...prefix, ...argv, `--outputFile.json=${report}`], {
+  argv.push(`--outputFile.json=${report}`, ...(file === undefined ? [] : [file]));
+  const result = await run([...prefix, ...argv], {
     timeoutMs: 12 * MINUTE,
+    quiet: file !== undefined,
     env: { ...isolationEnvironment(), NO_COLOR: '1' },
   });
+  if (file !== undefined) console.log(result.output.trim());
   const found = JSON.parse(readFileSync(report, 'utf8'));
   rmSync(directory, { recursive: true });
   const counts = {
@@ -115,9 +125,33 @@ async function vitest(project, prefix) {
     failed: found.numFailedTests ?? 0,
     skipped: (found.numPendingTests ?? 0) + (found.numTodoTests ?? 0),
   };
-  // A file that cannot be loaded, or an error outside a test.
+  // A file that cannot be loaded or runs no test, or an error outside a test.
   if (result.code !== 0 && counts.failed === 0) counts.failed = 1;
   return counts;
+}
+
+/** Does the work on each item, two at a time; the sum of their counts. */
+async function inTurns(items, work) {
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  const waiting = [...items];
+  const worker = async () => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
+      add(sum, await work(item));
+    }
+  };
+  await Promise.all([worker(), worker()]);
+  return sum;
+}
+
+function add(sum, counts) {
+  for (const key of Object.keys(sum)) sum[key] += counts[key];
+}
+
+/** The files of a directory of tests that end so, without that ending. */
+function namesIn(directory, ending) {
+  return readdirSync(join(ROOT, 'test', directory))
+    .filter((file) => file.endsWith(ending))
+    .map((file) => file.slice(0, -ending.length));
 }
 
 function make(target) {

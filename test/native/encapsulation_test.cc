@@ -143,7 +143,8 @@ TEST_CASE("encapsulation: a refused send drops exactly one packet under its reas
       {ENETUNREACH, DropReason::kSendUnreachable}, {EHOSTUNREACH, DropReason::kSendUnreachable},
       {ENETDOWN, DropReason::kSendUnreachable},    {EMSGSIZE, DropReason::kSendTooBig},
       {EINVAL, DropReason::kSendFailed},           {EIO, DropReason::kSendFailed}};
-  for (const auto& [error, reason] : reasons) {
+  for (const auto& [number, reason] : reasons) {
+    const int error = number;  // doctest captures it, clang 14 no structured binding
     for (const Mode mode : kModes) {
       Rig rig;
       Encapsulation encapsulation(rig.context(mode));

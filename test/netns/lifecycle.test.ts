@@ -104,7 +104,9 @@ describe('the end', () => {
   it.each(['basic', 'batch'] as const)('comes within 2 s under load, mode %s', async (mode) => {
     lab = await TestLab.raise({ mode });
     const { near, far, nearDaemon } = lab;
-    const flood = new IperfTarget(far).udp(near, { seconds: 3, bytes: 64 }).catch(() => undefined);
+    const end = new AbortController();
+    const load = { seconds: 30, bytes: 64, signal: end.signal };
+    const flood = new IperfTarget(far).udp(near, load).catch(() => undefined);
     await waitFor('the flood', 5_000, async () => {
       const { sentPackets } = await counters(nearDaemon, 'encapsulate');
       return sentPackets > 10_000 ? true : undefined;
@@ -119,6 +121,7 @@ describe('the end', () => {
     expect(existsSync(statusSocketPath(subnetFileOf(near)))).toBe(false);
     // subnet.env stays, as flanneld leaves it: the next run takes the same subnet.
     expect(existsSync(subnetFileOf(near))).toBe(true);
+    end.abort();
     await flood;
     await lab.startDaemon(near);
     expect(await ping(near, far.containerAddress, { count: 3 })).toMatchObject({ received: 3 });

@@ -11,13 +11,27 @@ import { silentLogger } from '../../dist/src/log.js';
 
 const [path, publicIp, renewals] = process.argv.slice(2);
 const { signal } = new AbortController();
+/** As a daemon: a lock that others hold for too long is waited for again. */
+async function persist(work) {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error.code !== 'ELOCKED') throw error;
+    }
+  }
+}
+
 const store = await LeaseFileStore.open(path, { log: silentLogger() });
 const config = parseNetworkConfig(await store.readNetworkConfig(signal));
 
 process.once('message', async () => {
   const attributes = { publicIp: parseIpv4('PUBLIC_IP', publicIp) };
-  let lease = await store.acquireLease({ config, attributes, previousSubnet: undefined }, signal);
-  for (let n = 0; n < Number(renewals); n++) lease = await store.renewLease(lease, signal);
+  const wish = { config, attributes, previousSubnet: undefined };
+  let lease = await persist(() => store.acquireLease(wish, signal));
+  for (let n = 0; n < Number(renewals); n++) {
+    lease = await persist(() => store.renewLease(lease, signal));
+  }
   await store.close();
   process.send({ subnet: formatCidr(lease.subnet) }, () => process.disconnect());
 });
