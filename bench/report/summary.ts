@@ -1,15 +1,10 @@
 /** From rounds to statements: estimates, paired ratios to VXLAN, and the first targets. */
+import type { Machine } from '../command.js';
 import { METRICS, type Metric, type Round } from '../lab/measure.js';
 import { estimate, pairedRatio, type Estimate } from '../lab/stats.js';
 import { BASELINE } from '../lab/subjects.js';
 
-export interface Environment {
-  readonly date: string;
-  readonly commit: string;
-  readonly command: string;
-  readonly kernel: string;
-  readonly cpu: string;
-  readonly cpus: number;
+export interface Environment extends Machine {
   readonly underlayMtu: number;
   readonly underlayOffload: boolean;
   readonly rounds: number;
