@@ -8,10 +8,10 @@ import { checkIsolation, runIsolated, type Programs } from '../src/lab/isolate.j
 import { describeCommit } from './report/commit.js';
 
 /** The project's directory: this file is dist/bench/command.js. */
-const ROOT = resolve(import.meta.dirname, '..', '..');
+export const PROJECT = resolve(import.meta.dirname, '..', '..');
 
 /** The command that is flannelette. */
-export const FLANNELETTE = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];
+export const FLANNELETTE = [process.execPath, join(PROJECT, 'dist', 'src', 'cli', 'main.js')];
 
 /** Options of every benchmark. */
 interface CommonOptions {
@@ -130,7 +130,7 @@ function describeMachine(name: string, argv: readonly string[]): Machine {
   const said = argv.filter((argument) => argument !== '--inside');
   return {
     date: new Date().toISOString().slice(0, 10),
-    commit: describeCommit(ROOT),
+    commit: describeCommit(PROJECT),
     command: [`npm run ${name}`, ...(said.length === 0 ? [] : ['--', ...said])].join(' '),
     kernel: release(),
     cpu: cpus()[0]?.model ?? 'unknown CPU',

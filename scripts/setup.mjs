@@ -1,12 +1,12 @@
 /**
- * Set-up on a fresh clone: `run` is what `npm start` needs, `bench-lease` what `npm run bench:lease`
- * and `test` what `npm test` needs on top.
+ * Set-up on a fresh clone: `run` is what `npm start` needs; `bench`, `bench-lease` and `test` what
+ * `npm run bench`, `npm run bench:lease` and `npm test` need on top.
  * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
  * it has nothing to do, and prints its log only when it fails.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
@@ -21,6 +21,13 @@ const RUN_PACKAGES = {
   ethtool: 'ethtool',
   sysctl: 'procps',
   unshare: 'util-linux',
+};
+/** The user-space tunnels that flannelette is compared with. */
+const BENCH_PACKAGES = {
+  'wireguard-go': 'wireguard-go',
+  wg: 'wireguard-tools',
+  tincd: 'tinc',
+  vtund: 'vtun',
 };
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',
@@ -47,6 +54,7 @@ installDebianPackages();
 installNodePackages();
 buildAddon();
 buildTypeScript();
+if (mode === 'bench') buildSender();
 
 function checkPlatform() {
   const major = Number(process.versions.node.split('.')[0]);
@@ -55,7 +63,12 @@ function checkPlatform() {
 }
 
 function installDebianPackages() {
-  const more = { run: {}, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode];
+  const more = {
+    run: {},
+    bench: BENCH_PACKAGES,
+    'bench-lease': BENCH_LEASE_PACKAGES,
+    test: TEST_PACKAGES,
+  }[mode];
   const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))
@@ -120,6 +133,17 @@ function buildTypeScript() {
   step('TypeScript', () => {
     rmSync(output, { recursive: true, force: true });
     run(['npx', 'tsc', '-p', 'tsconfig.build.json']);
+  });
+}
+
+/** The benchmark's sender to random destinations. */
+function buildSender() {
+  const source = join(ROOT, 'bench', 'lab', 'scatter.cc');
+  const program = join(ROOT, 'bench', 'lab', 'build', 'scatter');
+  if (newest([program]) >= newest([source])) return;
+  step("the benchmark's sender", () => {
+    mkdirSync(dirname(program), { recursive: true });
+    run(['g++', '-std=c++20', '-O2', '-Wall', '-Wextra', '-Werror', source, '-o', program]);
   });
 }
 

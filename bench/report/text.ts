@@ -1,5 +1,17 @@
-/** The benchmark's result for a terminal and as Markdown; both from the same tables. */
-import type { Environment, MetricTable, SubjectRounds, Target } from './summary.js';
+/** The benchmark's result for a terminal and as Markdown; both from the same summaries. */
+import type { MetricKey } from '../lab/metrics.js';
+import { BASELINE, NOISE } from '../lab/subjects.js';
+import {
+  noiseOf,
+  shapeOf,
+  type Environment,
+  type GroupTable,
+  type MetricTable,
+  type SubjectRounds,
+  type Target,
+  type UnderlayName,
+  type UnderlaySummary,
+} from './summary.js';
 import {
   fixed,
   interval,
@@ -14,12 +26,124 @@ import {
   type ReportTable,
 } from './table.js';
 
-const TITLES = ['subject', 'median', '95 % interval', 'ratio to vxlan', '95 % interval'] as const;
+/** One line each; Markdown may wrap them. */
+const INTRODUCTION = [
+  'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every subject once, in random order, with processes of its own. Ratios are medians of per-round ratios, with 95 % bootstrap intervals. Absolute numbers are those of this small machine and drift; ratios count.',
+  `\`${NOISE}\` is ${BASELINE} measured twice: how far its ratio is from 1 is the noise.`,
+  "Packets per system call and switch are those delivered: received datagrams, or the full segments that the TCP payload makes; acknowledgements are not counted. Calls are those of both ends, as flannelette counts its own (reads, writes and waits of the packet loops) and perf those of the other programs, in a run of its own; the kernel's overlays have no ends.",
+];
 
-function tableOf({ metric, rows }: MetricTable): ReportTable {
+export const UNDERLAY_TITLES: Readonly<Record<UnderlayName, string>> = {
+  offload: 'Underlay with segmentation offload',
+  plain: 'Underlay without segmentation and checksum offload',
+};
+
+/** Columns of the summary. */
+const SUMMARY: readonly MetricKey[] = [
+  ...(['tcp', 'tcp4', 'tcpReverse', 'tcpBoth', 'udp64', 'udp1372'] as const),
+  ...(['rtt', 'loadedRtt', 'tcpCpu'] as const),
+];
+
+export function renderText(
+  environment: Environment,
+  subjects: readonly SubjectRounds[],
+  summaries: readonly UnderlaySummary[],
+): string {
+  return [
+    ...textFacts(describe(environment)),
+    textTable(subjectTable(subjects)),
+    ...summaries.flatMap((summary) => [
+      `\n${UNDERLAY_TITLES[summary.underlay]}\n`,
+      ...statements(summary),
+      ...tablesOf(summary).map(textTable),
+      ...summary.targets.map(judgement),
+    ]),
+    '',
+  ].join('\n');
+}
+
+export function renderMarkdown(
+  environment: Environment,
+  subjects: readonly SubjectRounds[],
+  summaries: readonly UnderlaySummary[],
+): string {
+  return [
+    ...markdownHead('Benchmarks'),
+    ...INTRODUCTION.flatMap((paragraph) => [paragraph, '']),
+    ...markdownFacts(describe(environment)),
+    '',
+    ...markdownTable(subjectTable(subjects)),
+    '',
+    '## Targets',
+    ...summaries.flatMap(({ underlay, targets }) => [
+      '',
+      `${UNDERLAY_TITLES[underlay]}:`,
+      '',
+      ...(targets.length === 0 ? ['- none of their subjects ran'] : []),
+      ...targets.map((target) => `- ${judgement(target)}`),
+    ]),
+    ...summaries.flatMap((summary) => [
+      '',
+      `## ${UNDERLAY_TITLES[summary.underlay]}`,
+      ...statements(summary).flatMap((paragraph) => ['', paragraph]),
+      ...tablesOf(summary).flatMap((table) => ['', ...markdownTable(table, 3)]),
+    ]),
+    '',
+  ].join('\n');
+}
+
+function describe(environment: Environment): Fact[] {
+  const { rounds, seconds, underlayMtu, quick, uncounted } = environment;
+  return [
+    ...machineFacts(environment),
+    ['Underlay', `MTU ${underlayMtu}`],
+    ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],
+    ...(quick === undefined ? [] : [['Mode', quick] as const]),
+    ...(uncounted === undefined ? [] : [['System calls of peers', uncounted] as const]),
+  ];
+}
+
+function subjectTable(subjects: readonly SubjectRounds[]): ReportTable {
+  return {
+    title: 'Subjects',
+    columns: ['subject', 'what', 'MTU'],
+    left: ['what'],
+    rows: subjects.map(({ name, what, mtu }) => [name, what, String(mtu)]),
+  };
+}
+
+function tablesOf({ tables, groups }: UnderlaySummary): ReportTable[] {
+  return [ratioTable(tables), ...tables.map(metricTable), ...groups.map(groupTable)];
+}
+
+function ratioTable(tables: readonly MetricTable[]): ReportTable {
+  const columns = tables.filter(
+    ({ metric, base }) => SUMMARY.includes(metric.key) && base === BASELINE,
+  );
+  const subjects = [...new Set(columns.flatMap(({ rows }) => rows.map((row) => row.subject)))];
+  return {
+    title: `Ratios to ${BASELINE}; of pings and CPU less is better`,
+    columns: ['subject', ...columns.map(({ metric }) => metric.short)],
+    rows: subjects.map((subject) => [
+      subject,
+      ...columns.map(({ rows }) => {
+        const ratio = rows.find((row) => row.subject === subject)?.ratio;
+        return ratio === undefined ? '-' : fixed(ratio.median, 2);
+      }),
+    ]),
+  };
+}
+
+function metricTable({ metric, base, rows }: MetricTable): ReportTable {
   return {
     title: metric.title,
-    columns: TITLES,
+    columns: [
+      'subject',
+      'median',
+      '95 % interval',
+      `ratio to ${base}`,
+      '95 % interval of the ratio',
+    ],
     rows: rows.map(({ subject, value, ratio }) => [
       subject,
       `${fixed(value.median, metric.digits)} ${metric.unit}`,
@@ -30,59 +154,42 @@ function tableOf({ metric, rows }: MetricTable): ReportTable {
   };
 }
 
-export function renderText(
-  environment: Environment,
-  subjects: readonly SubjectRounds[],
-  tables: readonly MetricTable[],
-  targets: readonly Target[],
-): string {
-  return [
-    ...textFacts(describe(environment)),
-    ...subjects.map(({ name, what, mtu }) => `${name}: ${what}, MTU ${mtu}`),
-    ...tables.map((table) => textTable(tableOf(table))),
-    ...targets.map(judgement),
-    '',
-  ].join('\n');
+function groupTable({ title, metrics, rows }: GroupTable): ReportTable {
+  return {
+    title,
+    columns: ['subject', ...metrics.map(({ short }) => short)],
+    rows: rows.map(({ subject, values }) => [
+      subject,
+      ...values.map((value, index) => {
+        const { unit = '', digits = 0 } = metrics[index] ?? {};
+        return value === undefined ? '-' : `${fixed(value, digits)} ${unit}`.trim();
+      }),
+    ]),
+  };
 }
 
-export function renderMarkdown(
-  environment: Environment,
-  subjects: readonly SubjectRounds[],
-  tables: readonly MetricTable[],
-  targets: readonly Target[],
-): string {
+/** Noise, and the comparison with what others found; computed, so that they follow the numbers. */
+function statements(summary: UnderlaySummary): string[] {
+  const noise = noiseOf(summary);
+  const shape = shapeOf(summary);
+  const ratio = ({ median, ...of }: { median: number; low: number; high: number }): string =>
+    `${fixed(median, 3)} (${interval({ median, ...of }, 3)})`;
   return [
-    ...markdownHead('Benchmarks'),
-    'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container',
-    'on each; iperf3 and ping between the containers. Every round measures every subject once, in',
-    'random order. Ratios are medians of per-round ratios to kernel VXLAN in the same run, with 95 %',
-    'bootstrap intervals. Absolute numbers are those of this small machine and drift; ratios count.',
-    '`vxlan again` is VXLAN measured twice: how far its ratio is from 1 is the noise.',
-    '',
-    ...markdownFacts(describe(environment)),
-    '',
-    ...markdownTable({
-      title: 'Subjects',
-      columns: ['subject', 'what', 'MTU'],
-      left: ['what'],
-      rows: subjects.map(({ name, what, mtu }) => [name, what, String(mtu)]),
-    }),
-    ...tables.flatMap((table) => ['', ...markdownTable(tableOf(table))]),
-    '',
-    '## Targets',
-    '',
-    ...targets.map((target) => `- ${judgement(target)}`),
-    '',
-  ].join('\n');
-}
-
-function describe(environment: Environment): Fact[] {
-  const { rounds, seconds, underlayMtu, underlayOffload } = environment;
-  return [
-    ...machineFacts(environment),
-    ['Underlay', `MTU ${underlayMtu}, segmentation offload ${underlayOffload ? 'on' : 'off'}`],
-    ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],
+    ...(noise === undefined
+      ? []
+      : [
+          `Noise: of all metrics, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratio(noise.ratio)}.`,
+        ]),
+    ...(shape === undefined
+      ? []
+      : [
+          `Published: old measurements of flannel have udp < VXLAN < host-gw in TCP throughput, udp at about 0.6 of VXLAN. Here basic, which works as flannel's udp does, is ${ratio(shape.udp)} of VXLAN and host-gw ${ratio(shape.hostGw)}: the order ${agreement(shape.order)}, the factor ${agreement(shape.factor)}.`,
+        ]),
   ];
+}
+
+function agreement(yes: boolean): string {
+  return yes ? 'agrees' : 'does not agree';
 }
 
 function judgement({ text, ratio, met }: Target): string {
