@@ -2,11 +2,12 @@
  * `npm run bench`: the modes beside kernel overlays and other user-space tunnels in the same lab, in
  * interleaved rounds. Isolates itself like the lab; touches nothing of the machine.
  */
+import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
 import { addHost, buildSwitch, hostPlan, removeHost } from '../../src/lab/topology.js';
-import { messageOf, systemError } from '../../src/errors.js';
+import { messageOf } from '../../src/errors.js';
 import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
 import {
   summarise,
@@ -92,7 +93,7 @@ function describeCommand(): Command {
       listOf('--underlays', UNDERLAYS),
     )
     .option('--mtu <bytes>', "MTU of the hosts' eth0, 1500 to 65535", integer(1_500, 65_535), 1_500)
-    .option('--quick', `${QUICK_TEXT}; what is said besides counts`, false)
+    .option('--quick', `${QUICK_TEXT}; other options override it`, false)
     .addHelpText('after', `\nRatios are to ${BASELINE}. ${describeDurations()}`);
 }
 
@@ -139,19 +140,22 @@ async function compare(
   const signal = stopSignal();
   const subjects = subjectsOf(options);
   const missing = await perfMissing();
+  const [load = NaN] = loadavg();
   print(
     `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} minutes\n`,
   );
   await buildSwitch();
   const results: UnderlayRounds[] = [];
+  const repeated: string[] = [];
   for (const underlay of options.underlays) {
     print(`\n${UNDERLAY_TITLES[underlay]}\n`);
-    const measured = await measureUnderlay(underlay, options, missing === undefined, print, signal);
-    results.push({ underlay, subjects: measured });
+    const run = { underlay, options, perf: missing === undefined, repeated, print, signal };
+    results.push({ underlay, subjects: await measureUnderlay(run) });
   }
   const environment: Environment = {
     ...machine,
     ...{ underlayMtu: options.mtu, rounds: options.rounds, seconds: options.seconds },
+    ...{ load, repeated },
     quick: options.quick ? QUICK_TEXT : undefined,
     uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,
   };
@@ -164,16 +168,20 @@ async function compare(
   };
 }
 
-async function measureUnderlay(
-  name: UnderlayName,
-  options: Options,
-  perf: boolean,
-  print: (text: string) => void,
-  signal: AbortSignal,
-): Promise<SubjectRounds[]> {
+interface UnderlayRun {
+  readonly underlay: UnderlayName;
+  readonly options: Options;
+  readonly perf: boolean;
+  /** Gets what had to be measured again. */
+  readonly repeated: string[];
+  readonly print: (text: string) => void;
+  readonly signal: AbortSignal;
+}
+
+async function measureUnderlay(run: UnderlayRun): Promise<SubjectRounds[]> {
+  const { underlay: name, options, print, signal } = run;
   const subjects = subjectsOf(options);
   const [near, far] = [hostPlan(1), hostPlan(2)];
-  const underlay: Underlay = { near, far, mtu: options.mtu };
   for (const plan of [near, far]) {
     await addHost(plan, { mtu: options.mtu, offload: name === 'offload' });
   }
@@ -183,19 +191,9 @@ async function measureUnderlay(
   for (let number = 1; number <= options.rounds; number += 1) {
     for (const [index, subject] of shuffled(subjects, random).entries()) {
       signal.throwIfAborted();
-      const place = `${name}, round ${number} of ${options.rounds}, ${index + 1} of ${subjects.length}`;
-      print(`${place}: ${subject.name}\n`);
-      const done = (step: Step, found: Round): void => {
-        print(`    ${describeStep(step, found)}\n`);
-      };
-      const steps = stepsOf(options);
-      const { seconds } = options;
-      const round = await measure(subject, underlay, { steps, seconds, perf, signal, done }).catch(
-        (error: unknown) => {
-          signal.throwIfAborted();
-          throw systemError(`${place}: ${subject.name}: ${messageOf(error)}`, { cause: error });
-        },
-      );
+      const place = `${name}, round ${number} of ${options.rounds}: ${subject.name}`;
+      print(`${place} (${index + 1} of ${subjects.length})\n`);
+      const round = await measureTwice(run, place, subject, { near, far, mtu: options.mtu });
       rounds.get(subject)?.push(round);
     }
   }
@@ -204,6 +202,27 @@ async function measureUnderlay(
     ...{ name: subject.name, what: subject.what, mtu: subject.mtu(options.mtu) },
     rounds: measured,
   }));
+}
+
+/** A failure is said and measured again, once: one lost connection shall not cost a run of hours. */
+async function measureTwice(
+  { options, perf, repeated, print, signal }: UnderlayRun,
+  place: string,
+  subject: Subject,
+  underlay: Underlay,
+): Promise<Round> {
+  const done = (step: Step, found: Round): void => {
+    print(`    ${describeStep(step, found)}\n`);
+  };
+  const once = { steps: stepsOf(options), seconds: options.seconds, perf, signal, done };
+  try {
+    return await measure(subject, underlay, once);
+  } catch (error) {
+    signal.throwIfAborted();
+    repeated.push(`${place}: ${messageOf(error)}`);
+    print(`    failed, measured again: ${messageOf(error)}\n`);
+    return measure(subject, underlay, once);
+  }
 }
 
 function describeStep({ key }: Step, found: Round): string {

@@ -53,10 +53,15 @@ async function takeSteps(scene: Scene, { steps, done }: RoundOptions): Promise<R
   }
   const made = (await fragments(scene)) - fragmentsBefore;
   if (made > 0) throw systemError(`${subject.name}: ${made} fragments: its MTU is too large`);
+  if (round.rtt !== undefined && round.loadedRtt !== undefined) {
+    round.rttGrowth = round.loadedRtt / round.rtt;
+  }
   const memory = await largestMemory(raised);
-  return memory === undefined
-    ? round
-    : { ...round, rss: memory.rss / 1e6, rssPeak: memory.peak / 1e6 };
+  if (memory !== undefined) {
+    round.rss = memory.rss / 1e6;
+    round.rssPeak = memory.peak / 1e6;
+  }
+  return round;
 }
 
 /** Fragments that hosts and containers have made so far. */

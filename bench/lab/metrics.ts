@@ -24,6 +24,7 @@ export type MetricKey =
   | 'rttP99'
   | 'loadedRtt'
   | 'loadedRttP99'
+  | 'rttGrowth'
   | 'tcpCpu'
   | 'udpCpu'
   | 'user'
@@ -60,8 +61,15 @@ export const MAIN_METRICS: readonly Metric[] = [
   metric('rttP99', 'Round trip (ping -A), 99th percentile', 'ms', 3),
   metric('loadedRtt', 'Round trip while TCP runs, median', 'ms', 3, 'ping under load'),
   metric('loadedRttP99', 'Round trip while TCP runs, 99th percentile', 'ms', 3),
+  metric('rttGrowth', 'Round trip while TCP runs / idle, medians', 'x', 1),
   metric('tcpCpu', 'CPU per TCP Gbit, whole machine', 's', 3, 'CPU/Gbit'),
   metric('udpCpu', 'CPU per received 64-byte UDP packet, whole machine', 'us', 1),
+];
+
+/** Columns of the first table, and what the noise is looked for in. */
+export const SUMMARY_KEYS: readonly MetricKey[] = [
+  ...(['tcp', 'tcp4', 'tcpReverse', 'tcpBoth', 'udp64', 'udp1372'] as const),
+  ...(['rtt', 'loadedRtt', 'tcpCpu'] as const),
 ];
 
 /** Columns of a table: medians only. */

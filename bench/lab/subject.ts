@@ -32,7 +32,7 @@ export interface Subject {
   /** What must be installed, besides what every lab needs. */
   readonly needs?: Programs;
   /** MTU of the overlay in bytes: the greatest whose datagrams fit the underlay. */
-  mtu(underlayMtu: number): number;
+  readonly mtu: (underlayMtu: number) => number;
   /** Its hosts, where its subnets are not the documents'. */
   readonly hosts?: Pick<Underlay, 'near' | 'far'>;
   /** Addresses that all lead to the far container, in CIDR form. */

@@ -3,6 +3,7 @@ import type { Machine } from '../command.js';
 import {
   MAIN_METRICS,
   METRIC_GROUPS,
+  SUMMARY_KEYS,
   type Metric,
   type MetricKey,
   type Round,
@@ -19,6 +20,10 @@ export interface Environment extends Machine {
   readonly seconds: number;
   /** What a short run gives up; undefined of a whole one. */
   readonly quick: string | undefined;
+  /** Mean number of running processes in the minute before (`loadavg`). */
+  readonly load: number;
+  /** Rounds of a subject that failed and were measured again, with the reason. */
+  readonly repeated: readonly string[];
   /** Why system calls of the peers were not counted; undefined when they were. */
   readonly uncounted: string | undefined;
 }
@@ -180,9 +185,10 @@ function findRatio(
   return table?.rows.find((row) => row.subject === subject)?.ratio;
 }
 
-/** The ratio of the baseline to itself that is farthest from 1, of all metrics. */
+/** The ratio of the baseline to itself that is farthest from 1, of the first table's metrics. */
 export function noiseOf(summary: UnderlaySummary): { title: string; ratio: Estimate } | undefined {
   return summary.tables
+    .filter(({ metric }) => SUMMARY_KEYS.includes(metric.key))
     .flatMap(({ metric }) => {
       const ratio = findRatio(summary, metric.key, NOISE);
       return ratio === undefined ? [] : [{ title: metric.title, ratio }];

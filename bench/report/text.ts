@@ -1,5 +1,5 @@
 /** The benchmark's result for a terminal and as Markdown; both from the same summaries. */
-import type { MetricKey } from '../lab/metrics.js';
+import { SUMMARY_KEYS } from '../lab/metrics.js';
 import { BASELINE, NOISE } from '../lab/subjects.js';
 import {
   noiseOf,
@@ -30,19 +30,13 @@ import {
 const INTRODUCTION = [
   'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every subject once, in random order, with processes of its own. Ratios are medians of per-round ratios, with 95 % bootstrap intervals. Absolute numbers are those of this small machine and drift; ratios count.',
   `\`${NOISE}\` is ${BASELINE} measured twice: how far its ratio is from 1 is the noise.`,
-  "Packets per system call and switch are those delivered: received datagrams, or the full segments that the TCP payload makes; acknowledgements are not counted. Calls are those of both ends, as flannelette counts its own (reads, writes and waits of the packet loops) and perf those of the other programs, in a run of its own; the kernel's overlays have no ends.",
+  "System calls and context switches are those of both ends, per packet delivered: datagrams received, or the full segments that make the TCP payload; acknowledgements are not counted. flannelette counts its own calls, the reads, writes and waits of its packet loops (not the sched_yield between two looks); perf counts those of the other programs, in a run of its own. The kernel's overlays have no ends.",
 ];
 
 export const UNDERLAY_TITLES: Readonly<Record<UnderlayName, string>> = {
   offload: 'Underlay with segmentation offload',
   plain: 'Underlay without segmentation and checksum offload',
 };
-
-/** Columns of the summary. */
-const SUMMARY: readonly MetricKey[] = [
-  ...(['tcp', 'tcp4', 'tcpReverse', 'tcpBoth', 'udp64', 'udp1372'] as const),
-  ...(['rtt', 'loadedRtt', 'tcpCpu'] as const),
-];
 
 export function renderText(
   environment: Environment,
@@ -93,12 +87,14 @@ export function renderMarkdown(
 }
 
 function describe(environment: Environment): Fact[] {
-  const { rounds, seconds, underlayMtu, quick, uncounted } = environment;
+  const { rounds, seconds, underlayMtu, load, quick, uncounted, repeated } = environment;
   return [
     ...machineFacts(environment),
+    ['Load of the machine before', `${fixed(load, 2)}, average of a minute`],
     ['Underlay', `MTU ${underlayMtu}`],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],
     ...(quick === undefined ? [] : [['Mode', quick] as const]),
+    ...repeated.map((why) => ['Measured again', why] as const),
     ...(uncounted === undefined ? [] : [['System calls of peers', uncounted] as const]),
   ];
 }
@@ -118,7 +114,7 @@ function tablesOf({ tables, groups }: UnderlaySummary): ReportTable[] {
 
 function ratioTable(tables: readonly MetricTable[]): ReportTable {
   const columns = tables.filter(
-    ({ metric, base }) => SUMMARY.includes(metric.key) && base === BASELINE,
+    ({ metric, base }) => SUMMARY_KEYS.includes(metric.key) && base === BASELINE,
   );
   const subjects = [...new Set(columns.flatMap(({ rows }) => rows.map((row) => row.subject)))];
   return {
@@ -178,7 +174,7 @@ function statements(summary: UnderlaySummary): string[] {
     ...(noise === undefined
       ? []
       : [
-          `Noise: of all metrics, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratio(noise.ratio)}.`,
+          `Noise: of the metrics in the next table, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratio(noise.ratio)}.`,
         ]),
     ...(shape === undefined
       ? []

@@ -156,13 +156,7 @@ export class IperfTarget {
     if (options.reverse === true) flags.push('--reverse');
     if (options.bidirectional === true) flags.push('--bidir');
     const end = await this.#measure(from, options, flags);
-    const ways = options.bidirectional === true ? ['', '_bidir_reverse'] : [''];
-    const sum = (name: string, value: string, missing?: number): number =>
-      ways.reduce((total, way) => total + readNumber(readSum(end, name + way), value, missing), 0);
-    return {
-      gbps: sum('sum_received', 'bits_per_second') / 1e9,
-      retransmits: sum('sum_sent', 'retransmits', 0),
-    };
+    return readTcp(end, options.bidirectional === true);
   }
 
   /** UDP as fast as one sender can, in datagrams of `bytes` of payload. */
@@ -209,6 +203,17 @@ export class IperfTarget {
     }
     return server;
   }
+}
+
+/** Reads the end of iperf3's report; of both ways it has a sum each. */
+export function readTcp(end: Record<string, unknown>, bidirectional: boolean): TcpResult {
+  const ways = bidirectional ? ['', '_bidir_reverse'] : [''];
+  const sum = (name: string, value: string, missing?: number): number =>
+    ways.reduce((total, way) => total + readNumber(readSum(end, name + way), value, missing), 0);
+  return {
+    gbps: sum('sum_received', 'bits_per_second') / 1e9,
+    retransmits: sum('sum_sent', 'retransmits', 0),
+  };
 }
 
 function readSum(end: Record<string, unknown>, name: string): Record<string, unknown> {
