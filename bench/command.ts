@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { CommanderError, InvalidArgumentError, type Command } from 'commander';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../src/errors.js';
 import { checkIsolation, runIsolated, type Programs } from '../src/lab/isolate.js';
-import { describeCommit } from './report/commit.js';
+import { describeCommit } from './report/versions.js';
 
 /** The project's directory: this file is dist/bench/command.js. */
 export const PROJECT = resolve(import.meta.dirname, '..', '..');

@@ -17,6 +17,7 @@ import {
   type UnderlayRounds,
 } from '../report/summary.js';
 import { fixed } from '../report/table.js';
+import { describePackages } from '../report/versions.js';
 import { renderMarkdown, renderText, UNDERLAY_TITLES } from '../report/text.js';
 import { measure } from './measure.js';
 import { MAIN_METRICS, type Round } from './metrics.js';
@@ -156,6 +157,7 @@ async function compare(
     ...machine,
     ...{ underlayMtu: options.mtu, rounds: options.rounds, seconds: options.seconds },
     ...{ load, repeated },
+    packages: describePackages(['iperf3', ...Object.values(programsOf(subjects))]),
     quick: options.quick ? QUICK_TEXT : undefined,
     uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,
   };

@@ -31,7 +31,7 @@ export interface Subject {
   readonly main: boolean;
   /** What must be installed, besides what every lab needs. */
   readonly needs?: Programs;
-  /** MTU of the overlay in bytes: the greatest whose datagrams fit the underlay. */
+  /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */
   readonly mtu: (underlayMtu: number) => number;
   /** Its hosts, where its subnets are not the documents'. */
   readonly hosts?: Pick<Underlay, 'near' | 'far'>;

@@ -20,6 +20,8 @@ export interface Environment extends Machine {
   readonly seconds: number;
   /** What a short run gives up; undefined of a whole one. */
   readonly quick: string | undefined;
+  /** Debian packages of the programs that took part, with versions. */
+  readonly packages: string;
   /** Mean number of running processes in the minute before (`loadavg`). */
   readonly load: number;
   /** Rounds of a subject that failed and were measured again, with the reason. */

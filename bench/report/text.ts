@@ -90,6 +90,7 @@ function describe(environment: Environment): Fact[] {
   const { rounds, seconds, underlayMtu, load, quick, uncounted, repeated } = environment;
   return [
     ...machineFacts(environment),
+    ['Programs', environment.packages],
     ['Load of the machine before', `${fixed(load, 2)}, average of a minute`],
     ['Underlay', `MTU ${underlayMtu}`],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],

@@ -204,6 +204,7 @@ describe('the report', () => {
   const environment = {
     ...{ date: '2026-11-21', commit: 'abc', command: 'npm run bench', kernel: '6.18' },
     ...{ cpu: 'EPYC', cpus: 2, underlayMtu: 1_500, rounds: 3, seconds: 2, load: 0.1 },
+    packages: 'tinc 1.0',
     ...{ quick: undefined, uncounted: 'perf is not there', repeated: ['round 2: lost'] },
   };
   const without = ['tcpCalls', 'scatter', 'rss'];
@@ -221,7 +222,14 @@ describe('the report', () => {
     ['text', renderText(environment, subjects, summaries)],
     ['Markdown', renderMarkdown(environment, subjects, summaries)],
   ])('says as %s where, what and how, for each underlay', (_name, text) => {
-    const parts = ['2026-11-21', '6.18', '2 x EPYC', 'npm run bench', 'perf is not there'];
+    const parts = [
+      '2026-11-21',
+      '6.18',
+      '2 x EPYC',
+      'npm run bench',
+      'perf is not there',
+      'tinc 1.0',
+    ];
     parts.push('round 2: lost', 'basic itself', '6.25 Gbit/s', '0.625', '4.500', '88 MB');
     for (const part of parts) expect(text).toContain(part);
     expect(text).toContain('Underlay with segmentation offload');
