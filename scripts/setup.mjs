@@ -1,6 +1,6 @@
 /**
- * Set-up on a fresh clone: `run` is what `npm start` needs; `bench-lease`, `bench-micro` and `test`
- * what `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top.
+ * Set-up on a fresh clone: `run` is what `npm start` needs; `bench`, `bench-lease`, `bench-micro` and
+ * `test` what `npm run bench`, `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top.
  * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
  * it has nothing to do, and prints its log only when it fails.
  */
@@ -21,6 +21,13 @@ const RUN_PACKAGES = {
   ethtool: 'ethtool',
   sysctl: 'procps',
   unshare: 'util-linux',
+};
+/** The user-space tunnels that flannelette is compared with. */
+const BENCH_PACKAGES = {
+  'wireguard-go': 'wireguard-go',
+  wg: 'wireguard-tools',
+  tincd: 'tinc',
+  vtund: 'vtun',
 };
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',
@@ -47,7 +54,8 @@ installDebianPackages();
 installNodePackages();
 buildAddon();
 buildTypeScript();
-if (mode === 'bench-micro') buildMicroBenchmarks();
+if (mode === 'bench') makeIn('bench/lab', "the benchmark's sender");
+if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
 
 function checkPlatform() {
   const major = Number(process.versions.node.split('.')[0]);
@@ -56,7 +64,8 @@ function checkPlatform() {
 }
 
 function installDebianPackages() {
-  const more = { 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode] ?? {};
+  const more =
+    { bench: BENCH_PACKAGES, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode] ?? {};
   const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))
@@ -124,10 +133,10 @@ function buildTypeScript() {
   });
 }
 
-function buildMicroBenchmarks() {
-  const make = ['make', '-C', 'bench/micro'];
+function makeIn(directory, what) {
+  const make = ['make', '-C', directory];
   if (spawnSync(make[0], [...make.slice(1), '--question'], { cwd: ROOT }).status === 0) return;
-  step('the micro benchmarks', () => {
+  step(what, () => {
     run(make);
   });
 }

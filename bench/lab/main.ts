@@ -1,142 +1,234 @@
 /**
- * `npm run bench`: the modes beside kernel VXLAN and host-gw in the same lab, in interleaved rounds.
- * Isolates itself like the lab; touches nothing of the machine.
+ * `npm run bench`: the modes beside kernel overlays and other user-space tunnels in the same lab, in
+ * interleaved rounds. Isolates itself like the lab; touches nothing of the machine.
  */
-import { writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
-import { join, resolve } from 'node:path';
-import { Command, CommanderError } from 'commander';
-import { ExitCode, FlannelletteError, inputError, messageOf } from '../../src/errors.js';
-import { checkIsolation, runIsolated, stopSignal } from '../../src/lab/isolate.js';
+import { loadavg } from 'node:os';
+import { Command } from 'commander';
+import { stopSignal, type Programs } from '../../src/lab/isolate.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { addHost, buildSwitch, hostPlan } from '../../src/lab/topology.js';
-import { describeCommit } from '../report/commit.js';
-import { judge, summarise, type Environment, type SubjectRounds } from '../report/summary.js';
-import { renderMarkdown, renderText } from '../report/text.js';
-import { integer } from '../integer.js';
-import { measure, type Round } from './measure.js';
+import { addHost, buildSwitch, hostPlan, removeHost } from '../../src/lab/topology.js';
+import { messageOf } from '../../src/errors.js';
+import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
+import {
+  summarise,
+  type Environment,
+  type SubjectRounds,
+  type UnderlayName,
+  type UnderlayRounds,
+} from '../report/summary.js';
+import { fixed } from '../report/table.js';
+import { describePackages } from '../report/versions.js';
+import { renderMarkdown, renderText, UNDERLAY_TITLES } from '../report/text.js';
+import { measure } from './measure.js';
+import { MAIN_METRICS, type Round } from './metrics.js';
+import { perfMissing } from './observe.js';
 import { shuffled, xorshift32 } from './stats.js';
-import { BASELINE, SUBJECTS, type Subject } from './subjects.js';
-
-/** The project's directory: this file is dist/bench/lab/main.js. */
-const ROOT = resolve(import.meta.dirname, '..', '..', '..');
-const COMMAND = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];
+import { STEPS, type Step, type StepName } from './steps.js';
+import type { Subject, Underlay } from './subject.js';
+import { BASELINE, SUBJECTS } from './subjects.js';
 
 interface Options {
   readonly rounds: number;
   readonly seconds: number;
-  readonly subjects: readonly Subject[];
+  readonly subjects: readonly string[];
+  readonly metrics: readonly StepName[];
+  readonly underlays: readonly UnderlayName[];
   readonly mtu: number;
-  readonly offload: boolean;
-  readonly json: boolean;
-  readonly write?: string;
-  readonly inside: boolean;
+  readonly quick: boolean;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+/** Those not said follow from `quick`. */
+type SaidOptions = Partial<Options> & { readonly quick: boolean };
 
-async function main(argv: readonly string[]): Promise<ExitCode> {
-  try {
-    const options = parse(argv);
-    if (options === undefined) return ExitCode.ok;
-    if (options.inside) return await inside(options, argv);
-    await checkIsolation();
-    const self = [process.execPath, process.argv[1] ?? ''];
-    return await runIsolated([...self, ...argv, '--inside'], () => undefined);
-  } catch (error) {
-    if (error instanceof CommanderError) return ExitCode.usage;
-    process.stderr.write(`bench: ${messageOf(error)}\n`);
-    return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;
-  }
-}
+const UNDERLAYS: readonly UnderlayName[] = ['offload', 'plain'];
+const MAIN_SUBJECTS = SUBJECTS.filter(({ main }) => main).map(({ name }) => name);
+const STEP_NAMES = STEPS.map(({ name }) => name);
 
-function parse(argv: readonly string[]): Options | undefined {
+type Extent = Pick<Options, 'rounds' | 'seconds' | 'metrics' | 'underlays'>;
+const WHOLE: Extent = { rounds: 8, seconds: 2, metrics: STEP_NAMES, underlays: UNDERLAYS };
+const QUICK: Extent = {
+  ...{ rounds: 3, seconds: 1, underlays: ['offload'] },
+  metrics: ['tcp', 'udp64', 'ping'],
+};
+const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone, one underlay: wide intervals, nothing of the rest`;
+
+/** What a subject takes besides measuring: daemons, containers, iperf3's own start. */
+const RAISE_SECONDS = 3;
+const STEP_SECONDS = 0.7;
+
+process.exitCode = await runBenchmark<SaidOptions>({
+  name: 'bench',
+  program: describeCommand(),
+  needs: (said) => programsOf(subjectsOf(settle(said))),
+  measure: (said, machine, print) => compare(settle(said), machine, print),
+});
+
+function describeCommand(): Command {
   const names = SUBJECTS.map(({ name }) => name);
-  const subjects = (text: string): Subject[] =>
-    text.split(',').map((name) => {
-      const subject = SUBJECTS.find((candidate) => candidate.name === name);
-      if (subject !== undefined) return subject;
-      throw inputError('--subjects', name, names.join(', '));
-    });
-  const program = new Command('npm run bench --')
+  const list = listOf('--subjects', ['all', ...names]);
+  const subjects = (text: string): string[] =>
+    list(text).flatMap((name) => (name === 'all' ? names : [name]));
+  return new Command('npm run bench --')
     .description(
-      'Compares the modes with kernel VXLAN and host-gw in the same lab, in interleaved rounds.',
+      'Compares the modes with kernel overlays and other user-space tunnels in the same lab, in interleaved rounds.',
     )
-    .option('--rounds <n>', 'rounds, 1 to 1000', integer(1, 1_000), 10)
-    .option('--seconds <n>', 'length of a throughput measurement', integer(1, 600), 2)
-    .option('--subjects <names>', `comma-separated, of: ${names.join(', ')}`, subjects, SUBJECTS)
-    .option('--mtu <bytes>', "MTU of the hosts' eth0, 576 to 65535", integer(576, 65_535), 1_500)
-    .option('--no-offload', "no segmentation and checksum offload on the hosts' eth0")
-    .option('--write <file>', 'write the result as Markdown')
-    .option('--json', 'print one JSON object with all rounds as the last line', false)
-    .addHelpText('after', `\nRatios are to ${BASELINE}. About 7 s per subject and round.`)
-    .exitOverride();
-  program.addOption(program.createOption('--inside').hideHelp().default(false));
-  try {
-    program.parse([...argv], { from: 'user' });
-  } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return undefined;
-    throw error;
-  }
-  return program.opts<Options & Record<string, unknown>>();
+    .option('--rounds <n>', `rounds, 1 to 1000 (default: ${WHOLE.rounds})`, integer(1, 1_000))
+    .option(
+      '--seconds <n>',
+      `length of a throughput measurement (default: ${WHOLE.seconds})`,
+      integer(1, 600),
+    )
+    .option(
+      '--subjects <names>',
+      `comma-separated, or all, of: ${names.join(', ')} (default: ${MAIN_SUBJECTS.join(', ')})`,
+      subjects,
+    )
+    .option(
+      '--metrics <names>',
+      `comma-separated, of: ${STEP_NAMES.join(', ')} (default: all)`,
+      listOf('--metrics', STEP_NAMES),
+    )
+    .option(
+      '--underlays <names>',
+      `comma-separated, of: ${UNDERLAYS.join(', ')} (default: both)`,
+      listOf('--underlays', UNDERLAYS),
+    )
+    .option('--mtu <bytes>', "MTU of the hosts' eth0, 1500 to 65535", integer(1_500, 65_535), 1_500)
+    .option('--quick', `${QUICK_TEXT}; other options override it`, false)
+    .addHelpText('after', `\nRatios are to ${BASELINE}. ${describeDurations()}`);
 }
 
-async function inside(options: Options, argv: readonly string[]): Promise<ExitCode> {
-  const print = (text: string): void => {
-    (options.json ? process.stderr : process.stdout).write(text);
-  };
+/** What was said, completed with what a whole run or a quick one has. */
+function settle(said: SaidOptions): Options {
+  return { subjects: MAIN_SUBJECTS, mtu: 1_500, ...(said.quick ? QUICK : WHOLE), ...said };
+}
+
+function subjectsOf({ subjects }: Options): Subject[] {
+  return SUBJECTS.filter(({ name }) => subjects.includes(name));
+}
+
+function stepsOf({ metrics }: Options): Step[] {
+  return STEPS.filter(({ name }) => metrics.includes(name));
+}
+
+function programsOf(subjects: readonly Subject[]): Programs {
+  return Object.assign({}, ...subjects.map(({ needs }) => needs ?? {})) as Programs;
+}
+
+function minutesOf(options: Options): number {
+  const { underlays, rounds, seconds } = options;
+  const subjectSeconds = subjectsOf(options).map((subject) =>
+    stepsOf(options)
+      .filter((step) => step.applies(subject))
+      .reduce((sum) => sum + seconds + STEP_SECONDS, RAISE_SECONDS),
+  );
+  const round = subjectSeconds.reduce((sum, one) => sum + one, 0);
+  return Math.ceil((underlays.length * rounds * round) / 60);
+}
+
+function describeDurations(): string {
+  const minutes = (said: Partial<Options>): string =>
+    `${minutesOf(settle({ quick: false, ...said }))} minutes`;
+  const all = SUBJECTS.map(({ name }) => name);
+  return `About ${minutes({})}; ${minutes({ subjects: all })} with all subjects; ${minutes({ quick: true })} with --quick.`;
+}
+
+async function compare(
+  options: Options,
+  machine: Machine,
+  print: (text: string) => void,
+): Promise<Result> {
   const signal = stopSignal();
-  const hosts = [hostPlan(1), hostPlan(2)];
-  const underlay = { hosts, mtu: options.mtu, command: COMMAND };
+  const subjects = subjectsOf(options);
+  const missing = await perfMissing();
+  const [load = NaN] = loadavg();
+  print(
+    `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} minutes\n`,
+  );
   await buildSwitch();
-  for (const plan of hosts) await addHost(plan, { mtu: options.mtu, offload: options.offload });
-  await writeLeaseFile(hosts);
-
-  const random = xorshift32(Date.now());
-  const rounds = new Map<Subject, Round[]>(options.subjects.map((subject) => [subject, []]));
-  for (let number = 1; number <= options.rounds; number += 1) {
-    print(`round ${number} of ${options.rounds}:`);
-    for (const subject of shuffled(options.subjects, random)) {
-      signal.throwIfAborted();
-      const round = await measure(subject, underlay, options.seconds, signal);
-      rounds.get(subject)?.push(round);
-      print(` ${subject.name} ${round.tcpGbps.toFixed(2)} Gbit/s;`);
-    }
-    print('\n');
+  const results: UnderlayRounds[] = [];
+  const repeated: string[] = [];
+  for (const underlay of options.underlays) {
+    print(`\n${UNDERLAY_TITLES[underlay]}\n`);
+    const run = { underlay, options, perf: missing === undefined, repeated, print, signal };
+    results.push({ underlay, subjects: await measureUnderlay(run) });
   }
+  const environment: Environment = {
+    ...machine,
+    ...{ underlayMtu: options.mtu, rounds: options.rounds, seconds: options.seconds },
+    ...{ load, repeated },
+    packages: describePackages(['iperf3', ...Object.values(programsOf(subjects))]),
+    quick: options.quick ? QUICK_TEXT : undefined,
+    uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,
+  };
+  const described = results[0]?.subjects ?? [];
+  const summaries = results.map(summarise);
+  return {
+    text: renderText(environment, described, summaries),
+    markdown: renderMarkdown(environment, described, summaries),
+    data: { environment, summaries, results },
+  };
+}
 
-  const found: SubjectRounds[] = [...rounds].map(([subject, measured]) => ({
-    name: subject.name,
-    what: subject.what,
-    mtu: subject.mtu(underlay),
+interface UnderlayRun {
+  readonly underlay: UnderlayName;
+  readonly options: Options;
+  readonly perf: boolean;
+  /** Gets what had to be measured again. */
+  readonly repeated: string[];
+  readonly print: (text: string) => void;
+  readonly signal: AbortSignal;
+}
+
+async function measureUnderlay(run: UnderlayRun): Promise<SubjectRounds[]> {
+  const { underlay: name, options, print, signal } = run;
+  const subjects = subjectsOf(options);
+  const [near, far] = [hostPlan(1), hostPlan(2)];
+  for (const plan of [near, far]) {
+    await addHost(plan, { mtu: options.mtu, offload: name === 'offload' });
+  }
+  await writeLeaseFile([near, far]);
+  const random = xorshift32(Date.now());
+  const rounds = new Map<Subject, Round[]>(subjects.map((subject) => [subject, []]));
+  for (let number = 1; number <= options.rounds; number += 1) {
+    for (const [index, subject] of shuffled(subjects, random).entries()) {
+      signal.throwIfAborted();
+      const place = `${name}, round ${number} of ${options.rounds}: ${subject.name}`;
+      print(`${place} (${index + 1} of ${subjects.length})\n`);
+      const round = await measureTwice(run, place, subject, { near, far, mtu: options.mtu });
+      rounds.get(subject)?.push(round);
+    }
+  }
+  for (const plan of [near, far]) await removeHost(plan);
+  return [...rounds].map(([subject, measured]) => ({
+    ...{ name: subject.name, what: subject.what, mtu: subject.mtu(options.mtu) },
     rounds: measured,
   }));
-  const environment = describeEnvironment(options, argv);
-  const tables = summarise(found);
-  const targets = judge(tables);
-  print(`\n${renderText(environment, found, tables, targets)}`);
-  if (options.write !== undefined) {
-    writeFileSync(options.write, renderMarkdown(environment, found, tables, targets));
-  }
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify({ environment, targets, tables, rounds: found })}\n`);
-  }
-  if (process.connected) process.disconnect();
-  return ExitCode.ok;
 }
 
-function describeEnvironment(options: Options, argv: readonly string[]): Environment {
-  const said = argv.filter((argument) => argument !== '--inside');
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    commit: describeCommit(ROOT),
-    command: ['npm run bench', ...(said.length === 0 ? [] : ['--', ...said])].join(' '),
-    kernel: release(),
-    cpu: cpus()[0]?.model ?? 'unknown CPU',
-    cpus: cpus().length,
-    underlayMtu: options.mtu,
-    underlayOffload: options.offload,
-    rounds: options.rounds,
-    seconds: options.seconds,
+/** A failure is said and measured again, once: one lost connection shall not cost a run of hours. */
+async function measureTwice(
+  { options, perf, repeated, print, signal }: UnderlayRun,
+  place: string,
+  subject: Subject,
+  underlay: Underlay,
+): Promise<Round> {
+  const done = (step: Step, found: Round): void => {
+    print(`    ${describeStep(step, found)}\n`);
   };
+  const once = { steps: stepsOf(options), seconds: options.seconds, perf, signal, done };
+  try {
+    return await measure(subject, underlay, once);
+  } catch (error) {
+    signal.throwIfAborted();
+    repeated.push(`${place}: ${messageOf(error)}`);
+    print(`    failed, measured again: ${messageOf(error)}\n`);
+    return measure(subject, underlay, once);
+  }
+}
+
+function describeStep({ key }: Step, found: Round): string {
+  const metric = MAIN_METRICS.find((candidate) => candidate.key === key);
+  if (metric === undefined) return '';
+  return `${metric.title}: ${fixed(found[key] ?? NaN, metric.digits)} ${metric.unit}`;
 }

@@ -5,8 +5,8 @@ import { addContainer, removeContainer } from '../../src/lab/topology.js';
 import { median, shuffled } from '../lab/stats.js';
 import { BenchDaemon } from './daemon.js';
 import { FAR, NEAR, ROUTES } from './network.js';
-import { percentile, PingUntilReply, pingSeries } from './ping.js';
-import type { Memory } from './process.js';
+import { percentile, PingUntilReply, pingSeries } from '../ping.js';
+import type { Memory } from '../process.js';
 import type { BenchStore, Place } from './stores.js';
 import type { WriterOrder, WriterReport } from './writer-order.js';
 
@@ -173,7 +173,7 @@ async function measurePhase(
     const wallBefore = performance.now();
     writer?.begin();
     const pings = await pingSeries(NEAR, FAR.containerAddress, {
-      seconds,
+      count: Math.round(seconds / PING_INTERVAL_SECONDS),
       intervalSeconds: PING_INTERVAL_SECONDS,
       signal,
     });

@@ -1,15 +1,10 @@
 /** From the lease benchmark's starts and rounds to statements: estimates, paired ratios, targets. */
+import type { Machine } from '../command.js';
 import { estimate, median, pairedRatio, type Estimate } from '../lab/stats.js';
 import { PHASES, type Phase, type PhaseName, type StoreResult } from '../lease/measure.js';
 
-export interface LeaseEnvironment {
-  readonly date: string;
-  readonly commit: string;
-  readonly command: string;
-  readonly kernel: string;
+export interface LeaseEnvironment extends Machine {
   readonly node: string;
-  readonly cpu: string;
-  readonly cpus: number;
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;

@@ -45,6 +45,8 @@ export interface DaemonSettings {
   readonly storeFlags?: readonly string[];
   /** More flags of `run`. */
   readonly flags?: readonly string[];
+  /** Milliseconds a daemon may take until it forwards; 10,000 unless told. */
+  readonly readyLimitMs?: number;
 }
 
 /** What subnet.env says, as Docker would be given it. */
@@ -59,10 +61,12 @@ export class DaemonProcess {
   readonly plan: HostPlan;
   readonly subnetFile: string;
   readonly program: Program;
+  readonly #readyLimitMs: number;
 
   /** Starts the daemon of a host; `ready` waits for it. */
   constructor(plan: HostPlan, settings: DaemonSettings) {
     this.plan = plan;
+    this.#readyLimitMs = settings.readyLimitMs ?? 10_000;
     this.subnetFile = subnetFileOf(plan);
     this.program = new Program(
       inNamespace(plan.host, [
@@ -80,8 +84,8 @@ export class DaemonProcess {
   }
 
   /** Waits until the daemon forwards; its own words when it ends instead. */
-  async ready(deadlineMs = 10_000): Promise<void> {
-    await waitFor(`the daemon of ${this.plan.host}`, deadlineMs, async () => {
+  async ready(): Promise<void> {
+    await waitFor(`the daemon of ${this.plan.host}`, this.#readyLimitMs, async () => {
       if (!this.program.running) throw this.#ended(await this.program.ended);
       const status = await this.status().catch(() => undefined);
       return status?.ready === true ? true : undefined;
@@ -147,16 +151,17 @@ export function subnetFileOf(plan: HostPlan): string {
   return join(LAB_DIRECTORY, plan.host, 'subnet.env');
 }
 
-/** Starts a daemon per host and waits until all of them forward. */
+/** Starts a daemon per host, with the same settings or its own, and waits until all of them forward. */
 export async function startDaemons(
   hosts: readonly HostPlan[],
-  settings: DaemonSettings,
+  settings: DaemonSettings | ((plan: HostPlan) => DaemonSettings),
 ): Promise<DaemonProcess[]> {
   const daemons: DaemonProcess[] = [];
   try {
     for (const plan of hosts) {
       await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
-      daemons.push(new DaemonProcess(plan, settings));
+      const own = typeof settings === 'function' ? settings(plan) : settings;
+      daemons.push(new DaemonProcess(plan, own));
     }
     await Promise.all(daemons.map((daemon) => daemon.ready()));
     return daemons;

@@ -3,6 +3,7 @@
  */
 import type { DaemonProcess } from './daemon-process.js';
 import { inNamespace, run } from './commands.js';
+import { readSnmp } from './snmp.js';
 import type { HostPlan } from './topology.js';
 
 /** Packets one way and back at one hop; the order of hops is that of the way from near to far. */
@@ -132,14 +133,8 @@ async function readLinks(namespace: string): Promise<Links> {
   );
 }
 
-/** RcvbufErrors of the namespace's UDP sockets (/proc/net/snmp). */
 async function readUdpBufferErrors(namespace: string): Promise<number> {
-  const { stdout } = await run(inNamespace(namespace, ['cat', '/proc/net/snmp']));
-  const [names = [], values = []] = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('Udp:'))
-    .map((line) => line.split(' '));
-  return Number(values[names.indexOf('RcvbufErrors')] ?? 0);
+  return (await readSnmp(namespace))('Udp', 'RcvbufErrors');
 }
 
 async function readDaemon(daemon: DaemonProcess): Promise<{

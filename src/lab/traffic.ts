@@ -130,6 +130,15 @@ export interface LoadOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface TcpOptions extends LoadOptions {
+  /** From the server to the client. */
+  readonly reverse?: boolean;
+  /** Both ways at once; not with `reverse`. */
+  readonly bidirectional?: boolean;
+  /** 1 unless told. */
+  readonly streams?: number;
+}
+
 /**
  * iperf3 towards a container, one measurement after another. Each has a server of its own: one that
  * still ends the test before resets the next client's connection.
@@ -141,15 +150,13 @@ export class IperfTarget {
     this.#at = at;
   }
 
-  /** TCP from a container to the server's, or back. */
-  async tcp(from: HostPlan, options: LoadOptions & { reverse?: boolean }): Promise<TcpResult> {
-    const end = await this.#measure(from, options, options.reverse === true ? ['--reverse'] : []);
-    const sent = readSum(end, 'sum_sent');
-    const received = readSum(end, 'sum_received');
-    return {
-      gbps: readNumber(received, 'bits_per_second') / 1e9,
-      retransmits: readNumber(sent, 'retransmits', 0),
-    };
+  /** TCP from a container to the server's, back, or both at once; then the result is the sum. */
+  async tcp(from: HostPlan, options: TcpOptions): Promise<TcpResult> {
+    const flags = ['--parallel', String(options.streams ?? 1)];
+    if (options.reverse === true) flags.push('--reverse');
+    if (options.bidirectional === true) flags.push('--bidir');
+    const end = await this.#measure(from, options, flags);
+    return readTcp(end, options.bidirectional === true);
   }
 
   /** UDP as fast as one sender can, in datagrams of `bytes` of payload. */
@@ -196,6 +203,17 @@ export class IperfTarget {
     }
     return server;
   }
+}
+
+/** Reads the end of iperf3's report; of both ways it has a sum each. */
+export function readTcp(end: Record<string, unknown>, bidirectional: boolean): TcpResult {
+  const ways = bidirectional ? ['', '_bidir_reverse'] : [''];
+  const sum = (name: string, value: string, missing?: number): number =>
+    ways.reduce((total, way) => total + readNumber(readSum(end, name + way), value, missing), 0);
+  return {
+    gbps: sum('sum_received', 'bits_per_second') / 1e9,
+    retransmits: sum('sum_sent', 'retransmits', 0),
+  };
 }
 
 function readSum(end: Record<string, unknown>, name: string): Record<string, unknown> {

@@ -1,7 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { estimate, median, pairedRatio, shuffled, xorshift32 } from '../../bench/lab/stats.js';
-import { judge, summarise, type SubjectRounds } from '../../bench/report/summary.js';
-import type { Round } from '../../bench/lab/measure.js';
 
 describe('median', () => {
   it.each([
@@ -59,37 +57,4 @@ it('shuffled keeps every item and reaches every order', () => {
     orders.add(order.join(''));
   }
   expect(orders.size).toBe(6);
-});
-
-describe('targets', () => {
-  const round = (tcpGbps: number, udpPps: number): Round => ({
-    tcpGbps,
-    udpPps,
-    rttMs: 1,
-    tcpCpuSecondsPerGbit: 1,
-    udpCpuMicrosecondsPerPacket: 1,
-  });
-  const subject = (name: string, rounds: Round[]): SubjectRounds => ({
-    ...{ name, what: '', mtu: 1472, rounds },
-  });
-
-  it('are judged by the median of the ratios of the same rounds', () => {
-    const tables = summarise([
-      subject('batch', [round(1, 40), round(2, 80), round(9, 90)]),
-      subject('vxlan', [round(10, 100), round(10, 100), round(10, 100)]),
-    ]);
-    expect(judge(tables).map(({ met, ratio }) => [ratio.median, met])).toEqual([
-      [0.2, true],
-      [0.8, true],
-    ]);
-    const missed = summarise([
-      subject('batch', [round(0.9, 40)]),
-      subject('vxlan', [round(10, 100)]),
-    ]);
-    expect(judge(missed).map(({ met }) => met)).toEqual([false, false]);
-  });
-
-  it('are not judged without both subjects', () => {
-    expect(judge(summarise([subject('batch', [round(1, 1)])]))).toEqual([]);
-  });
 });

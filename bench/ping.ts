@@ -1,7 +1,7 @@
 /** Pings whose every round trip is kept, for percentiles; and the first reply after a start. */
-import { systemError } from '../../src/errors.js';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import type { HostPlan } from '../../src/lab/topology.js';
+import { systemError } from '../src/errors.js';
+import { inNamespace, Program, run, waitFor } from '../src/lab/commands.js';
+import type { HostPlan } from '../src/lab/topology.js';
 
 export interface PingSeries {
   readonly sent: number;
@@ -26,14 +26,25 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? NaN;
 }
 
+export interface SeriesOptions {
+  /** At most 3,500, of which what ping prints is kept whole. */
+  readonly count: number;
+  /** Without it the next ping goes out as soon as the last was answered (`ping -A`). */
+  readonly intervalSeconds?: number;
+  /** When it ends at the latest; needed without an interval. */
+  readonly deadlineSeconds?: number;
+  readonly signal: AbortSignal;
+}
+
 export async function pingSeries(
   from: HostPlan,
   address: string,
-  options: { seconds: number; intervalSeconds: number; signal: AbortSignal },
+  { count, intervalSeconds, deadlineSeconds, signal }: SeriesOptions,
 ): Promise<PingSeries> {
-  const { seconds, intervalSeconds, signal } = options;
-  const count = Math.round(seconds / intervalSeconds);
-  const argv = ['ping', '-n', '-c', String(count), '-i', String(intervalSeconds), '-W', '2'];
+  const argv = ['ping', '-n', '-c', String(count), '-W', '2'];
+  argv.push(...(intervalSeconds === undefined ? ['-A'] : ['-i', String(intervalSeconds)]));
+  if (deadlineSeconds !== undefined) argv.push('-w', String(deadlineSeconds));
+  const seconds = deadlineSeconds ?? count * (intervalSeconds ?? 1);
   const { stdout } = await run(inNamespace(from.container, [...argv, address]), {
     timeoutMs: (seconds + 10) * 1_000,
     accept: [0, 1],

@@ -1,0 +1,116 @@
+/** What a load costs the machine and the user-space ends meanwhile. */
+import { Program, run } from '../../src/lab/commands.js';
+import { systemError } from '../../src/errors.js';
+import { machineTimes, memoryOf, switchesOf, treeOf, type MachineTimes } from '../process.js';
+import type { Raised } from './subject.js';
+
+export interface Cost {
+  readonly machine: MachineTimes;
+  /** Context switches of the ends' threads; undefined when there are no ends. */
+  readonly switches: number | undefined;
+  /** System calls of the ends' packet loops, where they count them. */
+  readonly calls: number | undefined;
+}
+
+export async function observe<T>(
+  raised: Raised,
+  work: () => Promise<T>,
+): Promise<{ result: T; cost: Cost }> {
+  const before = await look(raised);
+  const result = await work();
+  const after = await look(raised);
+  const since = (now: number | undefined, then: number | undefined): number | undefined =>
+    now === undefined || then === undefined ? undefined : now - then;
+  return {
+    result,
+    cost: {
+      machine: machineSince(after.machine, before.machine),
+      switches: since(after.switches, before.switches),
+      calls: since(after.calls, before.calls),
+    },
+  };
+}
+
+/** CPU seconds the machine was busy, whatever with. */
+export function busySeconds({ user, system, interrupts, steal }: MachineTimes): number {
+  return user + system + interrupts + steal;
+}
+
+async function look(raised: Raised): Promise<Cost> {
+  const calls = await raised.systemCalls?.();
+  const processes = await processesOf(raised);
+  const switches = await Promise.all(processes.map(switchesOf));
+  return {
+    machine: await machineTimes(),
+    switches: processes.length === 0 ? undefined : switches.reduce((sum, of) => sum + of, 0),
+    calls,
+  };
+}
+
+function machineSince(now: MachineTimes, then: MachineTimes): MachineTimes {
+  const difference = (key: keyof MachineTimes): number => now[key] - then[key];
+  return {
+    user: difference('user'),
+    system: difference('system'),
+    interrupts: difference('interrupts'),
+    steal: difference('steal'),
+    idle: difference('idle'),
+    switches: difference('switches'),
+  };
+}
+
+/** Resident memory of the largest process, now and ever, in bytes. */
+export async function largestMemory(
+  raised: Raised,
+): Promise<{ rss: number; peak: number } | undefined> {
+  const memories = await Promise.all((await processesOf(raised)).map(memoryOf));
+  if (memories.length === 0) return undefined;
+  return {
+    rss: Math.max(...memories.map(({ rss }) => rss)),
+    peak: Math.max(...memories.map(({ peak }) => peak)),
+  };
+}
+
+/** The ends and the processes they started. */
+async function processesOf({ programs }: Raised): Promise<number[]> {
+  const trees = programs.flatMap(({ pid }) => (pid === undefined ? [] : [treeOf(pid)]));
+  return (await Promise.all(trees)).flat();
+}
+
+const SYSTEM_CALLS = 'raw_syscalls:sys_enter';
+
+/** Why the kernel cannot be asked for the system calls of a program that does not count them. */
+export async function perfMissing(): Promise<string | undefined> {
+  const trial = await run(['perf', 'stat', '-e', SYSTEM_CALLS, '--', 'true'], {
+    accept: Array.from({ length: 256 }, (_, code) => code),
+  });
+  if (trial.code === 0) return undefined;
+  return trial.code === 127
+    ? 'perf (Debian package linux-perf) is not installed'
+    : `perf cannot count ${SYSTEM_CALLS} here`;
+}
+
+/** System calls of the ends while `work` goes on; perf(1) counts, which slows them down. */
+export async function countCalls<T>(
+  raised: Raised,
+  work: () => Promise<T>,
+): Promise<{ result: T; calls: number }> {
+  const processes = (await processesOf(raised)).join(',');
+  const perf = new Program(['perf', 'stat', '-x', ';', '-e', SYSTEM_CALLS, '-p', processes]);
+  try {
+    const result = await work();
+    // It reports what it has counted when interrupted.
+    perf.kill('SIGINT');
+    await perf.ended;
+    return { result, calls: parsePerf(perf.stderr) };
+  } finally {
+    await perf.stop();
+  }
+}
+
+/** Reads `perf stat -x ';'`: the count is the first field. */
+export function parsePerf(output: string): number {
+  const count = new RegExp(`^(\\d+);[^;]*;${SYSTEM_CALLS};`, 'm').exec(output)?.[1];
+  if (count === undefined) throw systemError(`perf stat counted nothing: ${output.slice(-200)}`);
+  return Number(count);
+}

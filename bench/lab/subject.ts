@@ -1,0 +1,60 @@
+/** An overlay under test: what it is, how it is set up between two hosts and taken down. */
+import type { Program } from '../../src/lab/commands.js';
+import type { DaemonProcess } from '../../src/lab/daemon-process.js';
+import type { Programs } from '../../src/lab/isolate.js';
+import type { HostPlan } from '../../src/lab/topology.js';
+
+/** UDP and outer IPv4 header. */
+export const UDP_OVERHEAD = 28;
+
+/** Two hosts without containers. */
+export interface Underlay {
+  readonly near: HostPlan;
+  readonly far: HostPlan;
+  readonly mtu: number;
+}
+
+/** A subject that stands. */
+export interface Raised {
+  /** The user-space ends; none when the kernel carries the packets. */
+  readonly programs: readonly Program[];
+  /** System calls of the packet loops so far, of ends that count them. */
+  readonly systemCalls?: () => Promise<number>;
+  lower(): Promise<void>;
+}
+
+export interface Subject {
+  readonly name: string;
+  /** What it is, for the report. */
+  readonly what: string;
+  /** Measured unless others are asked for. */
+  readonly main: boolean;
+  /** What must be installed, besides what every lab needs. */
+  readonly needs?: Programs;
+  /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */
+  readonly mtu: (underlayMtu: number) => number;
+  /** Its hosts, where its subnets are not the documents'. */
+  readonly hosts?: Pick<Underlay, 'near' | 'far'>;
+  /** Addresses that all lead to the far container, in CIDR form. */
+  readonly scatter?: string;
+  raise(underlay: Underlay): Promise<Raised>;
+}
+
+/** The daemons of both hosts as ends of a subject. */
+export function raisedDaemons(daemons: readonly DaemonProcess[]): Raised {
+  return {
+    programs: daemons.map(({ program }) => program),
+    systemCalls: async () => {
+      const states = await Promise.all(daemons.map((daemon) => daemon.status()));
+      return states
+        .flatMap(({ dataPlane }) => dataPlane?.threads ?? [])
+        .reduce(
+          (sum, { readCalls, writeCalls, pollCalls }) => sum + readCalls + writeCalls + pollCalls,
+          0,
+        );
+    },
+    lower: async () => {
+      await Promise.all(daemons.map((one) => one.stop()));
+    },
+  };
+}
