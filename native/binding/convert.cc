@@ -62,6 +62,14 @@ bool read_mode(const Napi::Object& from, Mode& out) {
   return true;
 }
 
+// One thread, or two for each queue pair.
+bool read_workers(const Napi::Object& from, size_t& out) {
+  if (!read_number(from, "workers", 1, 2.0 * kQueuePairsMax, out)) return false;
+  if (out == 1 || out % 2 == 0) return true;
+  throw_range(from.Env(), "workers", "1 or an even number");
+  return false;
+}
+
 // A list of feature names as a set.
 bool read_features(const Napi::Object& from, const char* field, FeatureSet& out) {
   const Napi::Value value = from.Get(field);
@@ -144,7 +152,8 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_address(from, "bindAddress", out.bind_address) ||
       !read_number(from, "port", 1, 65535, out.port) ||
       !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
-      !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled))
+      !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled) ||
+      !read_workers(from, out.workers))
     return false;
   const Napi::Value check = from.Get("sourceCheck");
   if (!check.IsBoolean()) {

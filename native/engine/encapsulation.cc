@@ -24,26 +24,23 @@ constexpr uint64_t kAvoidNs = 10'000'000'000;
 }  // namespace
 
 Encapsulation::Encapsulation(const DirectionContext& context)
-    : Direction(context, kEncapsulationReader, context.vnet_header ? kStagedRingBytes : kRingBytes,
+    : Direction(context, encapsulation_reader(context.pair),
+                context.vnet_header ? kStagedRingBytes : kRingBytes,
                 context.vnet_header ? kStagedRingRecords : kRingRecords),
       misses_(context_.events, EventType::kMiss),
       sender_(context_.io, context_.udp_fd, context_.port) {
   if (context_.vnet_header) staging_.reset(new uint8_t[kIpv4PacketMax]);
 }
 
-void Encapsulation::run() {
-  while (running()) {
-    const Fill filled = fill();
-    if (!running()) break;
-    const Drain drained = drain();
-    if (!running()) break;
-    if (drained == Drain::kBlocked) {
-      // Read on only while there is room for what comes.
-      if (filled != Fill::kMore) wait(filled == Fill::kTunEmpty ? POLLIN : 0, POLLOUT);
-    } else if (filled == Fill::kTunEmpty && !linger()) {
-      wait(POLLIN, 0);
-    }
-  }
+Turn Encapsulation::turn() {
+  const Fill filled = fill();
+  if (!running()) return {};
+  const bool carried = !ring_.empty();
+  if (drain() == Drain::kDone)
+    return {.progress = carried, .more = filled != Fill::kTunEmpty, .tun = POLLIN};
+  // Reads on only while there is room for what comes.
+  const short tun = filled == Fill::kTunEmpty ? POLLIN : 0;
+  return {.progress = carried, .more = filled == Fill::kMore, .tun = tun, .udp = POLLOUT};
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {
@@ -173,7 +170,6 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
 
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
-  if (!ring_.empty()) made_progress();
   if (sender_.avoids_any()) sender_.revise(monotonic_ns());
   while (!ring_.empty()) {
     counters_.write_calls.add(1);

@@ -26,7 +26,7 @@ class Encapsulation final : public Direction {
   explicit Encapsulation(const DirectionContext& context);
 
  protected:
-  void run() override;
+  Turn turn() override;
 
  private:
   enum class Fill : uint8_t { kMore, kTunEmpty, kRingFull };

@@ -19,19 +19,50 @@ void set_buffer(int fd, int forced, int plain, int bytes) {
     (void)::setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
 }
 
-}  // namespace
+int set_reuse_port(int fd, int on) {
+  return ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ? errno : 0;
+}
 
-Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
+Result<OwnedFd> open_bound(uint32_t address, uint16_t port, int buffer_bytes, bool reuse_port) {
   OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error{errno, "socket UDP", ""};
   if (buffer_bytes > 0) {
     set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
     set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
   }
+  if (reuse_port) {
+    const int number = set_reuse_port(fd.get(), 1);
+    if (number != 0) return Error{number, "setsockopt SO_REUSEPORT", ""};
+  }
   const sockaddr_in local = socket_address(address, port);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) < 0)
     return Error{errno, "bind", format_address(address) + ":" + std::to_string(port)};
   return fd;
+}
+
+}  // namespace
+
+Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
+  return open_bound(address, port, buffer_bytes, false);
+}
+
+int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t address, uint16_t port,
+                    int buffer_bytes) {
+  int number = set_reuse_port(sockets[0].get(), 1);
+  while (number == 0 && sockets.size() < count) {
+    auto next = open_bound(address, port, buffer_bytes, true);
+    if (!next.ok()) {
+      number = next.error().number;
+    } else {
+      sockets.push_back(std::move(next.value()));
+    }
+  }
+  return number;
+}
+
+void leave_one_udp_socket(std::vector<OwnedFd>& sockets) {
+  sockets.resize(1);
+  (void)set_reuse_port(sockets[0].get(), 0);
 }
 
 int check_udp_gso(int fd) {

@@ -11,6 +11,8 @@ import {
   FEATURE_NAMES,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
+  MAX_WORKERS,
+  checkFeatures,
   type DaemonOptions,
   type FeatureName,
 } from '../daemon/options.js';
@@ -48,16 +50,10 @@ const refused = (name: string, why: string): Flag<boolean> => ({
 
 const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
 
-function parseFeatures(field: string, values: readonly string[]): FeatureName[] {
-  const names = values.flatMap((value) => value.split(',').map((name) => name.trim()));
-  return names.map((name) => {
-    const found = FEATURE_NAMES.find((feature) => feature === name);
-    if (found === undefined) throw inputError(field, name, FEATURE_NAMES.join(', '));
-    return found;
-  });
-}
+const splitAtCommas = (values: readonly string[]): string[] =>
+  values.flatMap((value) => value.split(',').map((name) => name.trim()));
 
-/** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode, disable, source-check. */
+/** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode and what follows it. */
 export const runFlags = {
   etcdEndpoints: unsetText(
     'etcd-endpoints',
@@ -95,8 +91,14 @@ export const runFlags = {
       { placeholder: 'features' },
     ),
     fallback: [],
-    parse: parseFeatures,
+    parse: (field, values) => checkFeatures(field, splitAtCommas(values)),
   } satisfies Flag<readonly FeatureName[]>,
+  workers: integerFlag(
+    'workers',
+    'packet threads: 1 for both directions, 2 for one each, an even number for more queues of the TUN and sockets on the port',
+    { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
+    { placeholder: 'threads' },
+  ),
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -246,6 +248,7 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     ...storeOptions(values),
     mode: values.mode,
     disable: values.disable,
+    resources: { workers: values.workers },
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),

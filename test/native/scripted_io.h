@@ -91,6 +91,7 @@ class ScriptedIo final : public Io {
   std::deque<PollAnswer> poll_answers;
   // Called first in each poll; true: the answer is in the pollfds already.
   std::function<bool(pollfd*, int)> on_poll;
+  std::function<void()> on_send;  // first in each send to the UDP socket
 
   std::vector<SentDatagram> sent;
   std::vector<Bytes> written;
@@ -361,6 +362,7 @@ class ScriptedIo final : public Io {
   }
 
   int next_send() {
+    if (on_send) on_send();
     if (send_blocked) return -EAGAIN;
     return send_results.empty() ? INT32_MAX : take(send_results);
   }

@@ -16,6 +16,7 @@ describe('run flags', () => {
       leaseFile: 'l',
       mode: 'auto',
       disable: [],
+      resources: { workers: 2 },
       iface: [],
       ifaceRegex: [],
       subnetFile: '/run/flannel/subnet.env',
@@ -108,6 +109,8 @@ describe('run flags', () => {
       ['--disable=tun-tso, tun-uso', '-disable', 'mmsg'],
       { disable: ['tun-tso', 'tun-uso', 'mmsg'] },
     ],
+    [['--workers=1'], { resources: { workers: 1 } }],
+    [['--workers=32', '--disable=multiqueue'], { resources: { workers: 32 } }],
     [['--ip-masq'], { ipMasq: true }],
     [['--ip-masq-fully-random-disable'], { ipMasqFullyRandom: false }],
     [['--iptables-forward-rules=false'], { forwardRules: false }],
@@ -129,8 +132,14 @@ describe('run flags', () => {
 
   it.each([
     [['--mode=fast'], '--mode: "fast" is not valid: expected auto or basic or batch or offload'],
-    [['--disable=tso'], '--disable: "tso" is not valid: expected tun-tso, tun-uso, udp-gso'],
+    [
+      ['--disable=tso'],
+      '--disable: "tso" is not valid: expected mmsg, tun-tso, tun-uso, udp-gso, udp-gro, multiqueue',
+    ],
     [['--disable='], '--disable: "" is not valid'],
+    [['--workers=0'], '--workers: "0" is not valid: expected a whole number from 1 to 32'],
+    [['--workers=33'], '--workers: "33" is not valid: expected a whole number from 1 to 32'],
+    [['--workers=3'], '--workers: 3 is not valid: expected 1 or an even number up to 32'],
     [['--healthz-port=65536'], '--healthz-port: "65536" is not valid: expected a whole number'],
     [['--healthz-port=1e3'], '--healthz-port: "1e3" is not valid'],
     [['--healthz-port=-1'], '--healthz-port: "-1" is not valid'],
