@@ -3,7 +3,6 @@
 #include <sys/eventfd.h>
 
 #include <cerrno>
-#include <csignal>
 
 #include "sys/scheduling.h"
 #include "sys/udp_socket.h"
@@ -144,19 +143,21 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
     encapsulations_.push_back(std::make_unique<Encapsulation>(context(options, io, pair)));
     decapsulations_.push_back(std::make_unique<Decapsulation>(context(options, io, pair)));
   }
-  plan_workers(options.workers);
+  plan_workers(options);
 }
 
-void Engine::plan_workers(size_t workers) {
-  if (workers == 1) {
+void Engine::plan_workers(const EngineOptions& options) {
+  if (options.workers == 1) {
     workers_.push_back({encapsulations_[0].get(), decapsulations_[0].get(), "fl-tunnel"});
-    return;
+  } else {
+    for (size_t pair = 0; pair < udp_.size(); ++pair) {
+      const std::string number = std::to_string(pair);
+      workers_.push_back({encapsulations_[pair].get(), nullptr, "fl-encap-" + number});
+      workers_.push_back({decapsulations_[pair].get(), nullptr, "fl-decap-" + number});
+    }
   }
-  for (size_t pair = 0; pair < udp_.size(); ++pair) {
-    const std::string number = std::to_string(pair);
-    workers_.push_back({encapsulations_[pair].get(), nullptr, "fl-encap-" + number});
-    workers_.push_back({decapsulations_[pair].get(), nullptr, "fl-decap-" + number});
-  }
+  for (size_t i = 0; i < workers_.size() && !options.cpus.empty(); ++i)
+    workers_[i].cpu = static_cast<int>(options.cpus[i % options.cpus.size()]);
 }
 
 DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pair) {
@@ -184,22 +185,15 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pa
 Status Engine::start() {
   if (closed_) return Error{EBADF, "start", "closed"};
   if (started_ != 0) return Error{EALREADY, "start", ""};
-  // Signals belong to the process's main thread.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  int number = 0;
   for (Worker& worker : workers_) {
-    number = ::pthread_create(&worker.thread, nullptr, &Engine::run_worker, &worker);
-    if (number != 0) break;
+    if (auto error =
+            start_thread(worker.thread, worker.name, worker.cpu, &Engine::run_worker, &worker)) {
+      close();
+      return error;
+    }
     ++started_;
-    ::pthread_setname_np(worker.thread, worker.name.c_str());
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (number == 0) return std::nullopt;
-  close();
-  return Error{number, "pthread_create", ""};
+  return std::nullopt;
 }
 
 void* Engine::run_worker(void* worker) {

@@ -36,8 +36,9 @@ struct EngineOptions {
   uint32_t bind_address = 0;  // of the UDP socket
   uint16_t port = 8285;
   Mode mode = Mode::kBatch;
-  size_t workers = 2;       // threads: 1, or 2 for each queue pair
-  FeatureSet disabled = 0;  // optional kernel features to do without
+  size_t workers = 2;          // threads: 1, or 2 for each queue pair
+  std::vector<unsigned> cpus;  // threads keep to these in turn; empty: to none
+  FeatureSet disabled = 0;     // optional kernel features to do without
   bool source_check = true;
   int socket_buffer_bytes = 0;  // 0: the kernel's default
 };
@@ -50,7 +51,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno.
+  // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno,
+  // EINVAL for a CPU that is not there.
   Status start();
   // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
   // Idempotent.
@@ -78,10 +80,11 @@ class Engine {
   struct Worker {
     Direction* first;
     Direction* second;
-    std::string name;  // of the thread, at most 15 bytes
+    std::string name;  // of the thread
+    int cpu = -1;      // the thread keeps to it; negative: to none
     pthread_t thread = {};
   };
-  void plan_workers(size_t workers);
+  void plan_workers(const EngineOptions& options);
   static void* run_worker(void* worker);
 
   // In the order of use: the directions, made last, go first.

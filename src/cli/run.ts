@@ -53,6 +53,13 @@ const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; wit
 const splitAtCommas = (values: readonly string[]): string[] =>
   values.flatMap((value) => value.split(',').map((name) => name.trim()));
 
+function parseCpus(field: string, values: readonly string[]): number[] {
+  return splitAtCommas(values).map((text) => {
+    if (!/^\d{1,4}$/.test(text)) throw inputError(field, text, 'numbers of CPUs, e.g. 0,1');
+    return Number(text);
+  });
+}
+
 /** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode and what follows it. */
 export const runFlags = {
   etcdEndpoints: unsetText(
@@ -99,6 +106,15 @@ export const runFlags = {
     { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
     { placeholder: 'threads' },
   ),
+  cpus: {
+    ...listFlag(
+      'cpus',
+      'CPUs the packet threads keep to, in turn, separated by commas; without it the kernel moves them as it likes',
+      { placeholder: 'numbers' },
+    ),
+    fallback: [],
+    parse: parseCpus,
+  } satisfies Flag<readonly number[]>,
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -248,7 +264,7 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     ...storeOptions(values),
     mode: values.mode,
     disable: values.disable,
-    resources: { workers: values.workers },
+    resources: { workers: values.workers, cpus: values.cpus },
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),

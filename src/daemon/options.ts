@@ -7,6 +7,7 @@ import { parseIpv4 } from '../config/ipv4.js';
 import {
   DEFAULT_RESOURCES,
   FEATURE_NAMES,
+  usableCpus,
   type DataPlaneOptions,
   type DataPlaneResources,
   type FeatureName,
@@ -142,7 +143,7 @@ export function checkFeatures(field: string, names: readonly string[]): FeatureN
   });
 }
 
-function checkResources({ workers }: DataPlaneResources): void {
+function checkResources({ workers, cpus }: DataPlaneResources): void {
   if (
     !Number.isInteger(workers) ||
     workers < 1 ||
@@ -155,6 +156,15 @@ function checkResources({ workers }: DataPlaneResources): void {
       `1 or an even number up to ${MAX_WORKERS}: a thread for each direction of each queue pair`,
     );
   }
+  checkCpus(cpus);
+}
+
+function checkCpus(cpus: readonly number[]): void {
+  if (cpus.length === 0) return;
+  const usable = usableCpus();
+  const absent = cpus.find((cpu) => !usable.includes(cpu));
+  if (absent === undefined) return;
+  throw inputError('--cpus', absent, `CPUs this process may run on: ${usable.join(', ')}`);
 }
 
 function checkStore({ leaseFile, etcd }: DaemonOptions): void {

@@ -27,9 +27,9 @@ export type HostInterface = NativeInterface;
 export type ThreadCounters = NativeThreadCounters;
 
 /** How much of the machine a data plane takes. */
-export type DataPlaneResources = Pick<DataPlaneOptions, 'workers'>;
+export type DataPlaneResources = Pick<DataPlaneOptions, 'workers' | 'cpus'>;
 
-export const DEFAULT_RESOURCES: DataPlaneResources = { workers: 2 };
+export const DEFAULT_RESOURCES: DataPlaneResources = { workers: 2, cpus: [] };
 
 export interface DataPlaneSnapshot {
   readonly mode: DataPlaneOptions['mode'];
@@ -122,6 +122,11 @@ export function probeKernel(): readonly KernelFeature[] {
 /** The network interfaces of this process's network namespace. */
 export function hostInterfaces(): readonly HostInterface[] {
   return native().interfaces();
+}
+
+/** CPUs that this process may run on. */
+export function usableCpus(): readonly number[] {
+  return native().cpus();
 }
 
 /**

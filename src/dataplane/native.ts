@@ -49,6 +49,8 @@ export interface NativeEngineOptions {
    * queue pairs, each a queue of the TUN and a socket on the port.
    */
   readonly workers: number;
+  /** CPUs that the threads keep to, in turn; empty for no such limit. */
+  readonly cpus: readonly number[];
   /** Kernel features to do without although mode or workers would use them. */
   readonly disabled: readonly NativeFeatureName[];
   /** Refuse datagrams whose outer source holds no lease or whose inner source is not in it. */
@@ -139,6 +141,8 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
+  /** CPUs that this process may run on. */
+  cpus(): readonly number[];
   /**
    * Sends one datagram to a service manager (sd_notify(3)). `path` is absolute or `@abstract`, at
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.

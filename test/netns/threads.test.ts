@@ -6,6 +6,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { inNamespace, run } from '../../src/lab/commands.js';
+import { usableCpus } from '../../src/dataplane/dataplane.js';
 import type { DaemonProcess } from '../../src/lab/daemon-process.js';
 import { ping } from '../../src/lab/traffic.js';
 import { COMMAND, LEASE_FILE, TestLab, tunDevices } from '../support/test-lab.js';
@@ -24,16 +25,25 @@ async function raise(...flags: string[]): Promise<TestLab> {
   return lab;
 }
 
-/** Names of a daemon's packet threads. */
-async function packetThreads(daemon: DaemonProcess): Promise<string[]> {
+/** A daemon's packet threads by name, with the CPUs each may run on. */
+async function packetThreads(
+  daemon: DaemonProcess,
+): Promise<{ readonly name: string; readonly cpus: string | undefined }[]> {
   const tasks = `/proc/${(await daemon.status()).pid}/task`;
-  const names = await Promise.all(
-    (await readdir(tasks)).map((task) => readFile(join(tasks, task, 'comm'), 'utf8')),
+  const threads = await Promise.all(
+    (await readdir(tasks)).map(async (task) => {
+      const name = (await readFile(join(tasks, task, 'comm'), 'utf8')).trim();
+      const status = await readFile(join(tasks, task, 'status'), 'utf8');
+      return { name, cpus: /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] };
+    }),
   );
-  return names
-    .map((name) => name.trim())
-    .filter((name) => name.startsWith('fl-'))
-    .sort();
+  return threads
+    .filter(({ name }) => name.startsWith('fl-'))
+    .sort((a, b) => a.name.localeCompare(b.name));
+}
+
+async function threadNames(daemon: DaemonProcess): Promise<string[]> {
+  return (await packetThreads(daemon)).map(({ name }) => name);
 }
 
 /** Sockets a host has on the tunnel's port. */
@@ -49,7 +59,7 @@ describe.each([
 ] as const)('%i workers', (workers, names, multiqueue) => {
   it('carry both ways, stop cleanly, and start again', async () => {
     const { near, far, nearDaemon } = await raise(`--workers=${workers}`);
-    expect(await packetThreads(nearDaemon)).toEqual(names);
+    expect(await threadNames(nearDaemon)).toEqual(names);
     expect(await sockets(near.host)).toBe(Math.max(1, workers / 2));
     const { dataPlane } = await nearDaemon.status();
     expect(dataPlane?.features).toContainEqual({ name: 'multiqueue', state: multiqueue, errno: 0 });
@@ -67,9 +77,15 @@ describe.each([
   });
 });
 
-it('4 workers do without more queues when these are disabled', async () => {
-  const { near, far, nearDaemon } = await raise('--workers=4', '--disable=multiqueue');
-  expect(await packetThreads(nearDaemon)).toEqual(['fl-decap-0', 'fl-encap-0']);
+it('4 workers do without more queues when these are disabled, each on its CPU', async () => {
+  // The last CPU there is, and the first: where there is one, both.
+  const last = usableCpus().at(-1) ?? 0;
+  const flags = ['--workers=4', '--disable=multiqueue', `--cpus=${last},0`];
+  const { near, far, nearDaemon } = await raise(...flags);
+  expect(await packetThreads(nearDaemon)).toEqual([
+    { name: 'fl-decap-0', cpus: '0' },
+    { name: 'fl-encap-0', cpus: String(last) },
+  ]);
   expect(await sockets(near.host)).toBe(1);
   expect((await ping(near, far.containerAddress, { count: 3 })).received).toBe(3);
 });

@@ -21,6 +21,7 @@ const open = (port, more = {}) =>
     port,
     mode: 'offload',
     workers: 2,
+    cpus: [],
     disabled: [],
     sourceCheck: true,
     socketBufferBytes: 0,
