@@ -174,7 +174,9 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "port", 1, 65535, out.port) ||
       !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
       !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled) ||
-      !read_workers(from, out.workers) || !read_cpus(from, out.cpus))
+      !read_workers(from, out.workers) ||
+      !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
+      !read_cpus(from, out.cpus))
     return false;
   const Napi::Value check = from.Get("sourceCheck");
   if (!check.IsBoolean()) {

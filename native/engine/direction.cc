@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -17,7 +18,8 @@ Turn both(const Turn& a, const Turn& b) {
   return {.progress = a.progress || b.progress,
           .more = a.more || b.more,
           .tun = static_cast<short>(a.tun | b.tun),
-          .udp = static_cast<short>(a.udp | b.udp)};
+          .udp = static_cast<short>(a.udp | b.udp),
+          .send_fd = std::max(a.send_fd, b.send_fd)};
 }
 
 }  // namespace
@@ -63,7 +65,7 @@ Turn Direction::take_turn() {
 
 bool Direction::linger(const Turn& turn) {
   constexpr int kYieldsMax = 6;
-  const bool blocked = ((turn.tun | turn.udp) & POLLOUT) != 0;
+  const bool blocked = turn.send_fd >= 0 || (turn.tun & POLLOUT) != 0;
   if (blocked || context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
   ++yields_;
   context_.io.yield();
@@ -86,12 +88,13 @@ void Direction::wait(short tun_events, int timeout_ms) {
 
 std::optional<short> Direction::poll(const Turn& turn, int timeout_ms) {
   leave_tables();
-  pollfd fds[3] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}};
+  pollfd fds[4] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}};
   // A negative descriptor is not watched, not even for errors.
   if (turn.tun != 0) fds[1] = {context_.tun_fd, turn.tun, 0};
   if (turn.udp != 0) fds[2] = {context_.udp_fd, turn.udp, 0};
+  if (turn.send_fd >= 0) fds[3] = {turn.send_fd, POLLOUT, 0};
   counters_.poll_calls.add(1);
-  const int ready = context_.io.poll(fds, 3, timeout_ms);
+  const int ready = context_.io.poll(fds, 4, timeout_ms);
   if (ready < 0 && ready != -EINTR) {
     // Out of memory, or a limit: a loop that cannot wait must not spin instead.
     const timespec pause{0, 10'000'000};
@@ -101,7 +104,7 @@ std::optional<short> Direction::poll(const Turn& turn, int timeout_ms) {
   // POLLERR without data is how a deleted TUN shows; the device's queue cannot come back.
   if ((fds[1].revents & (POLLERR | POLLNVAL)) != 0 && (fds[1].revents & POLLIN) == 0)
     fault(FaultSource::kTun, EBADFD);
-  if ((fds[2].revents & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
+  if (((fds[2].revents | fds[3].revents) & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
   if (ready <= 0) return std::nullopt;
   return fds[1].revents;
 }

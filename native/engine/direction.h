@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "core/counters.h"
 #include "core/forwarding_table.h"
@@ -47,7 +48,8 @@ struct DirectionContext {
   Io& io;
   size_t pair = 0;
   int tun_fd = -1;
-  int udp_fd = -1;
+  int udp_fd = -1;                   // of the tunnel's port
+  std::vector<int> source_fds = {};  // sockets of further source ports, to send by only
   int raw_fd = -1;
   int stop_fd = -1;
   const std::atomic<bool>& stop;
@@ -70,6 +72,7 @@ struct Turn {
   bool more = false;      // another turn may carry more at once
   short tun = 0;          // events of the TUN; 0: none
   short udp = 0;          // of the pair's UDP socket
+  int send_fd = -1;       // the socket that takes nothing now: POLLOUT; negative: none
 };
 
 class Direction {

@@ -21,6 +21,13 @@ constexpr size_t kFillBytes = size_t{128} * 1024;
 // How long trains to a next hop that refuses them are not tried.
 constexpr uint64_t kAvoidNs = 10'000'000'000;
 
+// A socket for each source port, the tunnel's own first.
+std::vector<int> send_fds(const DirectionContext& context) {
+  std::vector<int> fds = {context.udp_fd};
+  fds.insert(fds.end(), context.source_fds.begin(), context.source_fds.end());
+  return fds;
+}
+
 }  // namespace
 
 Encapsulation::Encapsulation(const DirectionContext& context)
@@ -28,7 +35,7 @@ Encapsulation::Encapsulation(const DirectionContext& context)
                 context.vnet_header ? kStagedRingBytes : kRingBytes,
                 context.vnet_header ? kStagedRingRecords : kRingRecords),
       misses_(context_.events, EventType::kMiss),
-      sender_(context_.io, context_.udp_fd, context_.port) {
+      sender_(context_.io, send_fds(context_), context_.port) {
   if (context_.vnet_header) staging_.reset(new uint8_t[kIpv4PacketMax]);
 }
 
@@ -40,7 +47,10 @@ Turn Encapsulation::turn() {
     return {.progress = carried, .more = filled != Fill::kTunEmpty, .tun = POLLIN};
   // Reads on only while there is room for what comes.
   const short tun = filled == Fill::kTunEmpty ? POLLIN : 0;
-  return {.progress = carried, .more = filled == Fill::kMore, .tun = tun, .udp = POLLOUT};
+  return {.progress = carried,
+          .more = filled == Fill::kMore,
+          .tun = tun,
+          .send_fd = sender_.front_fd(ring_)};
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {
@@ -65,7 +75,7 @@ Encapsulation::Fill Encapsulation::fill_bare() {
     }
     const uint32_t next_hop = admit(packet, 1, routes);
     const size_t length = packet.bytes().size();
-    if (next_hop != 0) ring_.commit(0, length, length, next_hop);
+    if (next_hop != 0) ring_.commit(0, length, length, next_hop, port_);
   }
   return Fill::kMore;
 }
@@ -141,11 +151,11 @@ bool Encapsulation::place() {
     plan_.write(space);
     for (size_t i = 0, at = 0; i < count; ++i, at += plan_.length()) {
       const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
-      ring_.commit(at, length, at + length, staged_hop_);
+      ring_.commit(at, length, at + length, staged_hop_, port_);
     }
   } else {
     std::memcpy(space.data(), staging_.get(), staged_bytes_);
-    ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_);
+    ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_, port_);
   }
   staged_hop_ = 0;
   return true;
@@ -165,6 +175,7 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
     return 0;
   }
   packet.decrement_ttl();
+  port_ = sender_.port_for(packet);
   return next_hop;
 }
 

@@ -58,6 +58,7 @@ class Encapsulation final : public Direction {
   SegmentPlan plan_;           // of a large packet
   bool staged_large_ = false;  // the staged packet is one
   size_t staged_bytes_ = 0;    // what it takes in the ring
+  uint16_t port_ = 0;          // source port of the packet admitted last
   uint32_t staged_hop_ = 0;    // not 0: the staging buffer holds a packet for the ring
 };
 

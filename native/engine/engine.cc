@@ -94,6 +94,7 @@ struct Engine::Parts {
   bool vnet_header;
   std::unique_ptr<FeatureSwitches> features;
   std::vector<OwnedFd> udp;
+  std::vector<OwnedFd> sources;
   OwnedFd raw;
   OwnedFd stop_event;
   EventPipe events;
@@ -104,6 +105,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
+  std::vector<OwnedFd> sources;
+  while (sources.size() + 1 < options.source_ports) {
+    auto source = open_send_socket(options.bind_address, options.socket_buffer_bytes);
+    if (!source.ok()) return std::move(source.error());
+    sources.push_back(std::move(source.value()));
+  }
   auto raw = open_raw_socket();
   if (!raw.ok()) return std::move(raw.error());
   auto events = EventPipe::open();
@@ -124,7 +131,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   return std::unique_ptr<Engine>(
       new Engine(options, io,
                  Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(sockets),
-                       std::move(raw.value()), std::move(stop_event), std::move(events.value())}));
+                       std::move(sources), std::move(raw.value()), std::move(stop_event),
+                       std::move(events.value())}));
 }
 
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
@@ -138,6 +146,7 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       stop_event_(std::move(parts.stop_event)),
       raw_(std::move(parts.raw)),
       udp_(std::move(parts.udp)),
+      sources_(std::move(parts.sources)),
       tun_(std::make_unique<Tun>(std::move(parts.tun))) {
   for (size_t pair = 0; pair < udp_.size(); ++pair) {
     encapsulations_.push_back(std::make_unique<Encapsulation>(context(options, io, pair)));
@@ -161,11 +170,14 @@ void Engine::plan_workers(const EngineOptions& options) {
 }
 
 DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pair) {
+  std::vector<int> source_fds;
+  for (const OwnedFd& source : sources_) source_fds.push_back(source.get());
   return {
       .io = io,
       .pair = pair,
       .tun_fd = tun_->fd(pair),
       .udp_fd = udp_[pair].get(),
+      .source_fds = std::move(source_fds),
       .raw_fd = raw_.get(),
       .stop_fd = stop_event_.get(),
       .stop = stop_,
@@ -212,6 +224,7 @@ void Engine::close() {
   for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
   // Now, and not when the object goes: a garbage collector may take its time.
   udp_.clear();
+  sources_.clear();
   raw_.reset();
   tun_.reset();
   stop_event_.reset();

@@ -27,6 +27,8 @@
 
 namespace flannelette {
 
+inline constexpr size_t kSourcePortsMax = 64;
+
 struct EngineOptions {
   std::string tun_name = "flannel%d";
   uint32_t tun_address = 0;  // set with prefix length 32
@@ -38,6 +40,7 @@ struct EngineOptions {
   Mode mode = Mode::kBatch;
   size_t workers = 2;          // threads: 1, or 2 for each queue pair
   std::vector<unsigned> cpus;  // threads keep to these in turn; empty: to none
+  size_t source_ports = 1;     // datagrams leave by, 1 to kSourcePortsMax
   FeatureSet disabled = 0;     // optional kernel features to do without
   bool source_check = true;
   int socket_buffer_bytes = 0;  // 0: the kernel's default
@@ -98,7 +101,8 @@ class Engine {
   EventPipe events_;
   OwnedFd stop_event_;
   OwnedFd raw_;
-  std::vector<OwnedFd> udp_;  // one for each pair
+  std::vector<OwnedFd> udp_;      // one for each pair
+  std::vector<OwnedFd> sources_;  // one for each source port but the first, shared by the pairs
   std::unique_ptr<Tun> tun_;
   std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
   std::vector<std::unique_ptr<Decapsulation>> decapsulations_;

@@ -28,6 +28,11 @@ int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t addres
 // Closes all but the first, which nobody can share the port with then.
 void leave_one_udp_socket(std::vector<OwnedFd>& sockets);
 
+// A socket on a port of the kernel's choice, to send by only. A filter of one instruction refuses
+// whatever is sent to it before it is queued, so that nothing can pile up unread. Without a
+// connection and without IP_RECVERR no ICMP error is queued either, as on the other sockets.
+Result<OwnedFd> open_send_socket(uint32_t address, int buffer_bytes);
+
 // Whether the kernel knows UDP_SEGMENT (4.18): 0, or an errno. Changes nothing.
 int check_udp_gso(int fd);
 // Lets the kernel hand over trains of datagrams, each receive with a UDP_GRO control message that

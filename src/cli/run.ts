@@ -11,6 +11,7 @@ import {
   FEATURE_NAMES,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
+  MAX_SOURCE_PORTS,
   MAX_WORKERS,
   checkFeatures,
   type DaemonOptions,
@@ -115,6 +116,12 @@ export const runFlags = {
     fallback: [],
     parse: parseCpus,
   } satisfies Flag<readonly number[]>,
+  sourcePorts: integerFlag(
+    'source-ports',
+    'UDP ports to send from: the configured one, and others so that network cards and equal-cost paths can spread flows',
+    { min: 1, max: MAX_SOURCE_PORTS, fallback: DAEMON_DEFAULTS.resources.sourcePorts },
+    { placeholder: 'ports' },
+  ),
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -264,7 +271,11 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     ...storeOptions(values),
     mode: values.mode,
     disable: values.disable,
-    resources: { workers: values.workers, cpus: values.cpus },
+    resources: {
+      workers: values.workers,
+      cpus: values.cpus,
+      sourcePorts: values.sourcePorts,
+    },
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),

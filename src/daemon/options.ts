@@ -91,6 +91,9 @@ export const MAX_RESYNC_SECONDS = 86_400;
 /** 16 queue pairs with a thread for each direction (native/engine/direction.h). */
 export const MAX_WORKERS = 32;
 
+/** More would only cost sockets: a network card has no more queues. */
+export const MAX_SOURCE_PORTS = 64;
+
 /** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -143,7 +146,7 @@ export function checkFeatures(field: string, names: readonly string[]): FeatureN
   });
 }
 
-function checkResources({ workers, cpus }: DataPlaneResources): void {
+function checkResources({ workers, cpus, sourcePorts }: DataPlaneResources): void {
   if (
     !Number.isInteger(workers) ||
     workers < 1 ||
@@ -156,6 +159,7 @@ function checkResources({ workers, cpus }: DataPlaneResources): void {
       `1 or an even number up to ${MAX_WORKERS}: a thread for each direction of each queue pair`,
     );
   }
+  checkRange('--source-ports', sourcePorts, 1, MAX_SOURCE_PORTS, 'UDP ports to send from');
   checkCpus(cpus);
 }
 

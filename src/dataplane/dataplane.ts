@@ -27,9 +27,9 @@ export type HostInterface = NativeInterface;
 export type ThreadCounters = NativeThreadCounters;
 
 /** How much of the machine a data plane takes. */
-export type DataPlaneResources = Pick<DataPlaneOptions, 'workers' | 'cpus'>;
+export type DataPlaneResources = Pick<DataPlaneOptions, 'workers' | 'cpus' | 'sourcePorts'>;
 
-export const DEFAULT_RESOURCES: DataPlaneResources = { workers: 2, cpus: [] };
+export const DEFAULT_RESOURCES: DataPlaneResources = { workers: 2, cpus: [], sourcePorts: 1 };
 
 export interface DataPlaneSnapshot {
   readonly mode: DataPlaneOptions['mode'];

@@ -49,6 +49,8 @@ export interface NativeEngineOptions {
    * queue pairs, each a queue of the TUN and a socket on the port.
    */
   readonly workers: number;
+  /** UDP ports that datagrams leave by, 1 to 64: `port` and others the kernel picks. */
+  readonly sourcePorts: number;
   /** CPUs that the threads keep to, in turn; empty for no such limit. */
   readonly cpus: readonly number[];
   /** Kernel features to do without although mode or workers would use them. */

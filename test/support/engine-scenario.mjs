@@ -22,6 +22,7 @@ const open = (port, more = {}) =>
     mode: 'offload',
     workers: 2,
     cpus: [],
+    sourcePorts: 1,
     disabled: [],
     sourceCheck: true,
     socketBufferBytes: 0,
