@@ -80,6 +80,7 @@ export {
   probeKernel,
   type DataPlaneEvent,
   type DataPlaneOptions,
+  type DataPlaneResources,
   type DataPlaneSnapshot,
   type HostInterface,
   type KernelFeature,

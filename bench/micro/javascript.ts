@@ -107,6 +107,9 @@ const OPTIONS: DataPlaneOptions = {
   port: 8_285,
   mode: 'batch',
   disabled: [],
+  workers: 2,
+  cpus: [],
+  sourcePorts: 1,
   sourceCheck: true,
   socketBufferBytes: 0,
 };

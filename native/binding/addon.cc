@@ -8,6 +8,7 @@
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
+#include "sys/scheduling.h"
 
 namespace flannelette {
 
@@ -62,6 +63,18 @@ Napi::Value interfaces(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value cpus(const Napi::CallbackInfo& info) {
+  auto listed = usable_cpus();
+  if (!listed.ok()) {
+    to_js_error(info.Env(), listed.error()).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  Napi::Array out = Napi::Array::New(info.Env(), listed.value().size());
+  uint32_t at = 0;
+  for (const unsigned cpu : listed.value()) out.Set(at++, cpu);
+  return out;
+}
+
 Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   std::string path;
   std::string message;
@@ -83,6 +96,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineWrap::define(env, &environment->engines));
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("interfaces", Napi::Function::New(env, interfaces));
+  exports.Set("cpus", Napi::Function::New(env, cpus));
   exports.Set("notify", Napi::Function::New(env, notify_manager));
   return exports;
 }

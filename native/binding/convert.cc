@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include <sched.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -58,6 +60,33 @@ bool read_mode(const Napi::Object& from, Mode& out) {
   } else {
     throw_range(from.Env(), "mode", "basic, batch or offload");
     return false;
+  }
+  return true;
+}
+
+// One thread, or two for each queue pair.
+bool read_workers(const Napi::Object& from, size_t& out) {
+  if (!read_number(from, "workers", 1, 2.0 * kQueuePairsMax, out)) return false;
+  if (out == 1 || out % 2 == 0) return true;
+  throw_range(from.Env(), "workers", "1 or an even number");
+  return false;
+}
+
+bool read_cpus(const Napi::Object& from, std::vector<unsigned>& out) {
+  const Napi::Value value = from.Get("cpus");
+  if (!value.IsArray()) {
+    Napi::TypeError::New(from.Env(), "cpus: expected an array").ThrowAsJavaScriptException();
+    return false;
+  }
+  const auto numbers = value.As<Napi::Array>();
+  for (uint32_t at = 0; at < numbers.Length(); ++at) {
+    const Napi::Value number = numbers.Get(at);
+    const double cpu = number.IsNumber() ? number.As<Napi::Number>().DoubleValue() : NAN;
+    if (!(cpu >= 0 && cpu < CPU_SETSIZE && cpu == std::floor(cpu))) {
+      throw_range(from.Env(), "cpus", "numbers of CPUs");
+      return false;
+    }
+    out.push_back(static_cast<unsigned>(cpu));
   }
   return true;
 }
@@ -144,7 +173,10 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_address(from, "bindAddress", out.bind_address) ||
       !read_number(from, "port", 1, 65535, out.port) ||
       !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
-      !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled))
+      !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled) ||
+      !read_workers(from, out.workers) ||
+      !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
+      !read_cpus(from, out.cpus))
     return false;
   const Napi::Value check = from.Get("sourceCheck");
   if (!check.IsBoolean()) {

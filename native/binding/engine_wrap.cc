@@ -76,9 +76,11 @@ Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
-  Napi::Array out = Napi::Array::New(info.Env(), 2);
-  out.Set(0U, to_js_counters(info.Env(), "encapsulate", engine_->encapsulation()));
-  out.Set(1U, to_js_counters(info.Env(), "decapsulate", engine_->decapsulation()));
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (const auto& direction : engine_->encapsulations())
+    out.Set(out.Length(), to_js_counters(info.Env(), "encapsulate", *direction));
+  for (const auto& direction : engine_->decapsulations())
+    out.Set(out.Length(), to_js_counters(info.Env(), "decapsulate", *direction));
   return out;
 }
 

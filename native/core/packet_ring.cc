@@ -23,10 +23,12 @@ std::span<uint8_t> PacketRing::reserve(size_t bytes) {
   return arena_.subspan(start, bytes);
 }
 
-void PacketRing::commit(size_t offset, size_t length, size_t used, uint32_t next_hop) {
+void PacketRing::commit(size_t offset, size_t length, size_t used, uint32_t next_hop,
+                        uint16_t port) {
   PacketRecord& record = records_[(first_ + count_) & mask_];
   record.offset = static_cast<uint32_t>(reservation_ + offset);
-  record.length = static_cast<uint32_t>(length);
+  record.length = static_cast<uint16_t>(length);
+  record.port = port;
   record.end = static_cast<uint32_t>(reservation_ + used);
   record.next_hop = next_hop;
   head_ = record.end;

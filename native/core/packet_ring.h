@@ -23,7 +23,8 @@ namespace flannelette {
 
 struct PacketRecord {
   uint32_t offset = 0;    // of the packet's first byte in the arena
-  uint32_t length = 0;    // bytes of the packet
+  uint16_t length = 0;    // bytes of the packet
+  uint16_t port = 0;      // which of the source ports it leaves by (encapsulation)
   uint32_t end = 0;       // arena bytes up to here are freed with the packet
   uint32_t next_hop = 0;  // outer destination (encapsulation), host order
 };
@@ -40,7 +41,7 @@ class PacketRing {
   // Appends the packet at `offset` of the last reservation. Commits within one reservation are in
   // ascending order; `used` is where the next packet may start (at least offset + length).
   // Requires records_free() > 0.
-  void commit(size_t offset, size_t length, size_t used, uint32_t next_hop);
+  void commit(size_t offset, size_t length, size_t used, uint32_t next_hop, uint16_t port = 0);
 
   bool empty() const { return count_ == 0; }
   size_t size() const { return count_; }

@@ -49,7 +49,7 @@ size_t datagram_length(const msghdr& message, size_t received) {
 }  // namespace
 
 Decapsulation::Decapsulation(const DirectionContext& context)
-    : Direction(context, kDecapsulationReader, kRingBytes, kRingRecords),
+    : Direction(context, decapsulation_reader(context.pair), kRingBytes, kRingRecords),
       refusals_(context_.events, EventType::kRefused),
       coalescer_(coalesce_options(context_.features)) {
   for (size_t i = 0; i < kBatchMax; ++i) {
@@ -60,15 +60,10 @@ Decapsulation::Decapsulation(const DirectionContext& context)
   }
 }
 
-void Decapsulation::run() {
-  while (running()) {
-    if (fill()) {
-      drain();
-      made_progress();
-    } else if (running() && !linger()) {
-      wait(0, POLLIN);
-    }
-  }
+Turn Decapsulation::turn() {
+  if (!fill()) return {.udp = POLLIN};
+  drain();
+  return {.progress = true, .more = true};
 }
 
 bool Decapsulation::fill() {
@@ -258,7 +253,7 @@ int Decapsulation::write_pieces(const iovec* pieces, size_t count) {
     if (written == -EINTR) continue;
     if (written != -EAGAIN || waited) return static_cast<int>(-written);
     waited = true;
-    wait(POLLOUT, 0, kTunBlockedMs);
+    wait(POLLOUT, kTunBlockedMs);
   }
   return ECANCELED;
 }

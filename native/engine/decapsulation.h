@@ -27,7 +27,7 @@ class Decapsulation final : public Direction {
   explicit Decapsulation(const DirectionContext& context);
 
  protected:
-  void run() override;
+  Turn turn() override;
 
  private:
   // Aligned and sized for one control message with an int.

@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -9,6 +10,19 @@
 #include "sys/address.h"
 
 namespace flannelette {
+
+namespace {
+
+// Two turns of one thread as one.
+Turn both(const Turn& a, const Turn& b) {
+  return {.progress = a.progress || b.progress,
+          .more = a.more || b.more,
+          .tun = static_cast<short>(a.tun | b.tun),
+          .udp = static_cast<short>(a.udp | b.udp),
+          .send_fd = std::max(a.send_fd, b.send_fd)};
+}
+
+}  // namespace
 
 uint64_t monotonic_ns() {
   timespec now{};
@@ -21,40 +35,86 @@ bool is_final(int number) {
   return number == EBADFD || number == EBADF || number == ENOTSOCK || number == ENODEV;
 }
 
-Direction::Direction(const DirectionContext& context, TableReader reader, size_t ring_bytes,
+Direction::Direction(const DirectionContext& context, size_t reader, size_t ring_bytes,
                      size_t ring_records, size_t staging_bytes)
     : context_(context),
       memory_(ring_bytes + staging_bytes),
       ring_(memory_.bytes().first(ring_bytes), ring_records),
       reader_(reader) {}
 
-void Direction::wait(short tun_events, short udp_events, int timeout_ms) {
-  context_.table.leave(reader_);
-  yields_ = 0;
-  pollfd fds[3] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}};
+void Direction::carry(Direction* other) {
+  other_ = other;
+  if (other_ != nullptr) other_->other_ = this;
+  while (thread_running()) {
+    Turn turn = take_turn();
+    if (other_ != nullptr) turn = both(turn, other_->take_turn());
+    if (turn.progress) yields_ = 0;
+    if (turn.more || !thread_running() || linger(turn)) continue;
+    yields_ = 0;
+    (void)poll(turn, -1);
+  }
+  leave_tables();
+}
+
+Turn Direction::take_turn() {
+  if (!running() || taking_turn_) return {};
+  taking_turn_ = true;
+  const Turn taken = turn();
+  taking_turn_ = false;
+  // Idle beside a busy one, it must not hold an old table back.
+  if (!taken.progress) context_.table.leave(reader_);
+  return taken;
+}
+
+bool Direction::linger(const Turn& turn) {
+  constexpr int kYieldsMax = 6;
+  const bool blocked = turn.send_fd >= 0 || (turn.tun & POLLOUT) != 0;
+  if (blocked || context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
+  ++yields_;
+  context_.io.yield();
+  return true;
+}
+
+void Direction::wait(short tun_events, int timeout_ms) {
+  const uint64_t end = monotonic_ns() + static_cast<uint64_t>(timeout_ms) * 1'000'000;
+  int left_ms = timeout_ms;
+  while (running() && left_ms > 0) {
+    const Turn theirs = other_ == nullptr ? Turn{} : other_->take_turn();
+    if (!running()) return;
+    const auto had = poll(both(theirs, {.tun = tun_events}), theirs.more ? 0 : left_ms);
+    if (other_ == nullptr || (!had && !theirs.more)) return;
+    if (had && (*had & tun_events) != 0) return;
+    const uint64_t now = monotonic_ns();
+    left_ms = now >= end ? 0 : static_cast<int>((end - now + 999'999) / 1'000'000);
+  }
+}
+
+std::optional<short> Direction::poll(const Turn& turn, int timeout_ms) {
+  leave_tables();
+  pollfd fds[4] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}};
   // A negative descriptor is not watched, not even for errors.
-  if (tun_events != 0) fds[1] = {context_.tun_fd, tun_events, 0};
-  if (udp_events != 0) fds[2] = {context_.udp_fd, udp_events, 0};
+  if (turn.tun != 0) fds[1] = {context_.tun_fd, turn.tun, 0};
+  if (turn.udp != 0) fds[2] = {context_.udp_fd, turn.udp, 0};
+  if (turn.send_fd >= 0) fds[3] = {turn.send_fd, POLLOUT, 0};
   counters_.poll_calls.add(1);
-  const int ready = context_.io.poll(fds, 3, timeout_ms);
+  const int ready = context_.io.poll(fds, 4, timeout_ms);
   if (ready < 0 && ready != -EINTR) {
     // Out of memory, or a limit: a loop that cannot wait must not spin instead.
     const timespec pause{0, 10'000'000};
     ::nanosleep(&pause, nullptr);
-    return;
+    return std::nullopt;
   }
   // POLLERR without data is how a deleted TUN shows; the device's queue cannot come back.
   if ((fds[1].revents & (POLLERR | POLLNVAL)) != 0 && (fds[1].revents & POLLIN) == 0)
     fault(FaultSource::kTun, EBADFD);
-  if ((fds[2].revents & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
+  if (((fds[2].revents | fds[3].revents) & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
+  if (ready <= 0) return std::nullopt;
+  return fds[1].revents;
 }
 
-bool Direction::linger() {
-  constexpr int kYieldsMax = 6;
-  if (context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
-  ++yields_;
-  context_.io.yield();
-  return true;
+void Direction::leave_tables() {
+  context_.table.leave(reader_);
+  if (other_ != nullptr) context_.table.leave(other_->reader_);
 }
 
 void Direction::fault(FaultSource source, int number) {

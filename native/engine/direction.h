@@ -1,13 +1,17 @@
 // What both directions of the tunnel share: the descriptors and tables they work on, how they
 // wait, how they answer with ICMP, and how they end.
 //
-// A direction is one thread that owns one ring. Its loop never blocks but in wait(), which always
-// watches the stop eventfd too, so that a stop takes effect at once, idle or under load. No
-// allocation, lock or log line is made per packet.
+// A direction owns one ring and works in turns: a turn reads up to a batch and passes it on. A
+// thread carries one direction, or two that take turns. It never blocks but in poll, which always
+// watches the stop eventfd too, so that a stop takes effect at once, idle or under load. While one
+// direction of a thread waits (for a descriptor that takes nothing, or an error to pass) the other
+// goes on. No allocation, lock or log line is made per packet.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "core/counters.h"
 #include "core/forwarding_table.h"
@@ -31,15 +35,22 @@ enum class Mode : uint8_t {
   kOffload,  // as batch, and packets cross the kernel as trains wherever it can
 };
 
-// Readers of the forwarding table: one slot each.
-enum TableReader : size_t { kEncapsulationReader, kDecapsulationReader, kControlReader, kReaders };
-using PublishedTable = Published<ForwardingTable, kReaders>;
+// A queue pair is a queue of the TUN and a socket on the tunnel's port.
+inline constexpr size_t kQueuePairsMax = 16;
+
+// Readers of the forwarding table, a slot each: the control thread, the directions of each pair.
+inline constexpr size_t kControlReader = 0;
+constexpr size_t encapsulation_reader(size_t pair) { return 1 + 2 * pair; }
+constexpr size_t decapsulation_reader(size_t pair) { return 2 + 2 * pair; }
+using PublishedTable = Published<ForwardingTable, 1 + 2 * kQueuePairsMax>;
 
 // Everything a direction works on; set up before its thread starts and unchanged after.
 struct DirectionContext {
   Io& io;
+  size_t pair = 0;
   int tun_fd = -1;
-  int udp_fd = -1;
+  int udp_fd = -1;                   // of the tunnel's port
+  std::vector<int> source_fds = {};  // sockets of further source ports, to send by only
   int raw_fd = -1;
   int stop_fd = -1;
   const std::atomic<bool>& stop;
@@ -56,26 +67,34 @@ struct DirectionContext {
   bool source_check = true;
 };
 
+// What came of a direction's turn, and which poll events it needs before the next.
+struct Turn {
+  bool progress = false;  // packets were carried
+  bool more = false;      // another turn may carry more at once
+  short tun = 0;          // events of the TUN; 0: none
+  short udp = 0;          // of the pair's UDP socket
+  int send_fd = -1;       // the socket that takes nothing now: POLLOUT; negative: none
+};
+
 class Direction {
  public:
   // `staging_bytes`: of memory beside the ring, see staging().
-  Direction(const DirectionContext& context, TableReader reader, size_t ring_bytes,
-            size_t ring_records, size_t staging_bytes = 0);
+  Direction(const DirectionContext& context, size_t reader, size_t ring_bytes, size_t ring_records,
+            size_t staging_bytes = 0);
   virtual ~Direction() = default;
   Direction(const Direction&) = delete;
   Direction& operator=(const Direction&) = delete;
 
-  // The thread's work: carries packets until stopped or until a descriptor is gone for good.
-  void carry() {
-    run();
-    context_.table.leave(reader_);
-  }
+  // The thread's work: carries packets, in turns with `other` if there is one, until stopped or
+  // until the descriptors are gone for good.
+  void carry(Direction* other = nullptr);
 
   const ThreadCounters& counters() const { return counters_; }
   size_t ring_capacity() const { return ring_.capacity(); }
 
  protected:
-  virtual void run() = 0;
+  // Reads up to a batch and passes it on.
+  virtual Turn turn() = 0;
 
   std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }
 
@@ -85,17 +104,11 @@ class Direction {
   // The forwarding table, good until the next wait.
   const ForwardingTable& table() { return context_.table.enter(reader_); }
 
-  // Waits until a descriptor has one of its events (0: not watched), the stop, or the time-out
-  // (negative: none).
-  void wait(short tun_events, short udp_events, int timeout_ms = -1);
-  // Whether to look once more before waiting: in batch mode the CPU is given away a few times
-  // first, so that whoever produces packets produces a batch, and a wake-up (an inter-processor
-  // interrupt, tens of microseconds on a virtual machine) is saved. On an idle CPU this is a few
-  // system calls, not polling. TCP through the tunnel gains a fifth from it.
-  bool linger();
-  void made_progress() { yields_ = 0; }
+  // Waits within a turn until the TUN has one of the events (0: not watched), the stop, or the
+  // time-out. The thread's other direction goes on meanwhile.
+  void wait(short tun_events, int timeout_ms);
   // Lets time pass after an error that is neither expected nor final, so that it cannot spin.
-  void back_off() { wait(0, 0, 100); }
+  void back_off() { wait(0, 100); }
 
   bool on(KernelFeature feature) const { return context_.features.on(feature); }
   // Goes on without a feature that the kernel refuses; told to the control plane once.
@@ -117,7 +130,23 @@ class Direction {
   ThreadCounters counters_;
 
  private:
-  TableReader reader_;
+  // A turn of a direction that runs and is not in the midst of one.
+  Turn take_turn();
+  // This direction or the thread's other one is running.
+  bool thread_running() const { return running() || (other_ != nullptr && other_->running()); }
+  // Whether to look once more before waiting: in batch mode the CPU is given away a few times
+  // first, so that whoever produces packets produces a batch, and a wake-up (an inter-processor
+  // interrupt, tens of microseconds on a virtual machine) is saved. On an idle CPU this is a few
+  // system calls, not polling. TCP through the tunnel gains a fifth from it.
+  bool linger(const Turn& turn);
+  // Waits for the events of a turn, the stop, or the time-out (negative: none). What the TUN had;
+  // empty when nothing happened.
+  std::optional<short> poll(const Turn& turn, int timeout_ms);
+  void leave_tables();
+
+  size_t reader_;
+  Direction* other_ = nullptr;  // on the same thread
+  bool taking_turn_ = false;
   bool ended_ = false;
   int yields_ = 0;
   // Linux allows itself 1,000 ICMP errors a second (icmp_msgs_per_sec); a tunnel needs fewer.

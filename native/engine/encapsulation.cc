@@ -21,28 +21,35 @@ constexpr size_t kFillBytes = size_t{128} * 1024;
 // How long trains to a next hop that refuses them are not tried.
 constexpr uint64_t kAvoidNs = 10'000'000'000;
 
+// A socket for each source port, the tunnel's own first.
+std::vector<int> send_fds(const DirectionContext& context) {
+  std::vector<int> fds = {context.udp_fd};
+  fds.insert(fds.end(), context.source_fds.begin(), context.source_fds.end());
+  return fds;
+}
+
 }  // namespace
 
 Encapsulation::Encapsulation(const DirectionContext& context)
-    : Direction(context, kEncapsulationReader, context.vnet_header ? kStagedRingBytes : kRingBytes,
+    : Direction(context, encapsulation_reader(context.pair),
+                context.vnet_header ? kStagedRingBytes : kRingBytes,
                 context.vnet_header ? kStagedRingRecords : kRingRecords,
                 context.vnet_header ? kIpv4PacketMax : 0),
       misses_(context_.events, EventType::kMiss),
-      sender_(context_.io, context_.udp_fd, context_.port) {}
+      sender_(context_.io, send_fds(context_), context_.port) {}
 
-void Encapsulation::run() {
-  while (running()) {
-    const Fill filled = fill();
-    if (!running()) break;
-    const Drain drained = drain();
-    if (!running()) break;
-    if (drained == Drain::kBlocked) {
-      // Read on only while there is room for what comes.
-      if (filled != Fill::kMore) wait(filled == Fill::kTunEmpty ? POLLIN : 0, POLLOUT);
-    } else if (filled == Fill::kTunEmpty && !linger()) {
-      wait(POLLIN, 0);
-    }
-  }
+Turn Encapsulation::turn() {
+  const Fill filled = fill();
+  if (!running()) return {};
+  const bool carried = !ring_.empty();
+  if (drain() == Drain::kDone)
+    return {.progress = carried, .more = filled != Fill::kTunEmpty, .tun = POLLIN};
+  // Reads on only while there is room for what comes.
+  const short tun = filled == Fill::kTunEmpty ? POLLIN : 0;
+  return {.progress = carried,
+          .more = filled == Fill::kMore,
+          .tun = tun,
+          .send_fd = sender_.front_fd(ring_)};
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {
@@ -67,7 +74,7 @@ Encapsulation::Fill Encapsulation::fill_bare() {
     }
     const uint32_t next_hop = admit(packet, 1, routes);
     const size_t length = packet.bytes().size();
-    if (next_hop != 0) ring_.commit(0, length, length, next_hop);
+    if (next_hop != 0) ring_.commit(0, length, length, next_hop, port_);
   }
   return Fill::kMore;
 }
@@ -143,11 +150,11 @@ bool Encapsulation::place() {
     plan_.write(space);
     for (size_t i = 0, at = 0; i < count; ++i, at += plan_.length()) {
       const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
-      ring_.commit(at, length, at + length, staged_hop_);
+      ring_.commit(at, length, at + length, staged_hop_, port_);
     }
   } else {
     std::memcpy(space.data(), staging().data(), staged_bytes_);
-    ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_);
+    ring_.commit(0, staged_bytes_, staged_bytes_, staged_hop_, port_);
   }
   staged_hop_ = 0;
   return true;
@@ -167,12 +174,12 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
     return 0;
   }
   packet.decrement_ttl();
+  port_ = sender_.port_for(packet);
   return next_hop;
 }
 
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
-  if (!ring_.empty()) made_progress();
   if (sender_.avoids_any()) sender_.revise(monotonic_ns());
   while (!ring_.empty()) {
     counters_.write_calls.add(1);

@@ -24,7 +24,7 @@ class Encapsulation final : public Direction {
   explicit Encapsulation(const DirectionContext& context);
 
  protected:
-  void run() override;
+  Turn turn() override;
 
  private:
   enum class Fill : uint8_t { kMore, kTunEmpty, kRingFull };
@@ -55,6 +55,7 @@ class Encapsulation final : public Direction {
   SegmentPlan plan_;           // of a large packet
   bool staged_large_ = false;  // the staged packet is one
   size_t staged_bytes_ = 0;    // what it takes in the ring
+  uint16_t port_ = 0;          // source port of the packet admitted last
   uint32_t staged_hop_ = 0;    // not 0: the staging buffer holds a packet for the ring
 };
 

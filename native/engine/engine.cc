@@ -3,7 +3,6 @@
 #include <sys/eventfd.h>
 
 #include <cerrno>
-#include <csignal>
 
 #include "sys/scheduling.h"
 #include "sys/udp_socket.h"
@@ -12,14 +11,16 @@ namespace flannelette {
 
 namespace {
 
-FeatureSet used_by(Mode mode) {
-  switch (mode) {
+FeatureSet used_by(const EngineOptions& options) {
+  const FeatureSet queues =
+      options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0};
+  switch (options.mode) {
     case Mode::kBasic:
-      return 0;
+      return queues;
     case Mode::kBatch:
-      return feature_bit(KernelFeature::kMmsg);
+      return queues | feature_bit(KernelFeature::kMmsg);
     case Mode::kOffload:
-      return kAllFeatures;
+      return queues | (kAllFeatures & ~feature_bit(KernelFeature::kMultiqueue));
   }
   return 0;
 }
@@ -36,6 +37,18 @@ void try_udp_features(int fd, FeatureSwitches& features) {
   }
 }
 
+// Opens the device for several queues if the switches want them. Kernels before 3.8 ignore the
+// request, and refuse the second queue.
+Result<Tun> open_device(TunOptions options, FeatureSwitches& features) {
+  constexpr KernelFeature kQueues = KernelFeature::kMultiqueue;
+  options.multi_queue = features.on(kQueues);
+  auto tun = Tun::open(options);
+  if (tun.ok() || !options.multi_queue || tun.error().number != EINVAL) return tun;
+  features.refuse(kQueues, EINVAL);
+  options.multi_queue = false;
+  return Tun::open(options);
+}
+
 // Opens the device with as much offload as the switches want and the kernel grants.
 Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& vnet_header) {
   constexpr KernelFeature kTcp = KernelFeature::kTunTso;
@@ -44,7 +57,7 @@ Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& v
   options.name = name;
   vnet_header = options.vnet_header = features.on(kTcp) || features.on(kUdp);
   if (vnet_header) {
-    auto tun = Tun::open(options);
+    auto tun = open_device(options, features);
     int number = tun.ok() ? 0 : tun.error().number;
     if (!tun.ok() && number != EINVAL && number != EOPNOTSUPP) return tun;
     if (tun.ok() && features.on(kUdp)) {
@@ -58,7 +71,20 @@ Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& v
     features.refuse(kUdp, number);
   }
   vnet_header = options.vnet_header = false;
-  return Tun::open(options);
+  return open_device(options, features);
+}
+
+// Sockets and queues for `pairs` pairs, or for one where the kernel refuses more.
+void add_pairs(const EngineOptions& options, size_t pairs, Tun& tun, std::vector<OwnedFd>& sockets,
+               FeatureSwitches& features) {
+  constexpr KernelFeature kQueues = KernelFeature::kMultiqueue;
+  if (!features.on(kQueues)) return;
+  int number = add_udp_sockets(sockets, pairs, options.bind_address, options.port,
+                               options.socket_buffer_bytes);
+  if (number == 0) number = tun.add_queues(pairs);
+  if (number == 0) return;
+  features.refuse(kQueues, number);
+  leave_one_udp_socket(sockets);
 }
 
 }  // namespace
@@ -67,18 +93,24 @@ struct Engine::Parts {
   Tun tun;
   bool vnet_header;
   std::unique_ptr<FeatureSwitches> features;
-  OwnedFd udp;
+  std::vector<OwnedFd> udp;
+  std::vector<OwnedFd> sources;
   OwnedFd raw;
   OwnedFd stop_event;
   EventPipe events;
 };
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
-  auto features = std::make_unique<FeatureSwitches>(used_by(options.mode), options.disabled);
+  auto features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
-  try_udp_features(udp.value().get(), *features);
+  std::vector<OwnedFd> sources;
+  while (sources.size() + 1 < options.source_ports) {
+    auto source = open_send_socket(options.bind_address, options.socket_buffer_bytes);
+    if (!source.ok()) return std::move(source.error());
+    sources.push_back(std::move(source.value()));
+  }
   auto raw = open_raw_socket();
   if (!raw.ok()) return std::move(raw.error());
   auto events = EventPipe::open();
@@ -89,13 +121,18 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   bool vnet_header = false;
   auto tun = open_tun(options.tun_name, *features, vnet_header);
   if (!tun.ok()) return std::move(tun.error());
+  std::vector<OwnedFd> sockets;
+  sockets.push_back(std::move(udp.value()));
+  add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
+  for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
   if (auto error = tun.value().configure(options.tun_address, options.mtu, options.overlay))
     return std::move(*error);
 
-  return std::unique_ptr<Engine>(new Engine(
-      options, io,
-      Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(udp.value()),
-            std::move(raw.value()), std::move(stop_event), std::move(events.value())}));
+  return std::unique_ptr<Engine>(
+      new Engine(options, io,
+                 Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(sockets),
+                       std::move(sources), std::move(raw.value()), std::move(stop_event),
+                       std::move(events.value())}));
 }
 
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
@@ -109,15 +146,38 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       stop_event_(std::move(parts.stop_event)),
       raw_(std::move(parts.raw)),
       udp_(std::move(parts.udp)),
-      tun_(std::make_unique<Tun>(std::move(parts.tun))),
-      encapsulation_(std::make_unique<Encapsulation>(context(options, io))),
-      decapsulation_(std::make_unique<Decapsulation>(context(options, io))) {}
+      sources_(std::move(parts.sources)),
+      tun_(std::make_unique<Tun>(std::move(parts.tun))) {
+  for (size_t pair = 0; pair < udp_.size(); ++pair) {
+    encapsulations_.push_back(std::make_unique<Encapsulation>(context(options, io, pair)));
+    decapsulations_.push_back(std::make_unique<Decapsulation>(context(options, io, pair)));
+  }
+  plan_workers(options);
+}
 
-DirectionContext Engine::context(const EngineOptions& options, Io& io) {
+void Engine::plan_workers(const EngineOptions& options) {
+  if (options.workers == 1) {
+    workers_.push_back({encapsulations_[0].get(), decapsulations_[0].get(), "fl-tunnel"});
+  } else {
+    for (size_t pair = 0; pair < udp_.size(); ++pair) {
+      const std::string number = std::to_string(pair);
+      workers_.push_back({encapsulations_[pair].get(), nullptr, "fl-encap-" + number});
+      workers_.push_back({decapsulations_[pair].get(), nullptr, "fl-decap-" + number});
+    }
+  }
+  for (size_t i = 0; i < workers_.size() && !options.cpus.empty(); ++i)
+    workers_[i].cpu = static_cast<int>(options.cpus[i % options.cpus.size()]);
+}
+
+DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pair) {
+  std::vector<int> source_fds;
+  for (const OwnedFd& source : sources_) source_fds.push_back(source.get());
   return {
       .io = io,
-      .tun_fd = tun_->fd(),
-      .udp_fd = udp_.get(),
+      .pair = pair,
+      .tun_fd = tun_->fd(pair),
+      .udp_fd = udp_[pair].get(),
+      .source_fds = std::move(source_fds),
       .raw_fd = raw_.get(),
       .stop_fd = stop_event_.get(),
       .stop = stop_,
@@ -137,29 +197,21 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io) {
 Status Engine::start() {
   if (closed_) return Error{EBADF, "start", "closed"};
   if (started_ != 0) return Error{EALREADY, "start", ""};
-  // Signals belong to the process's main thread.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  const std::array<Direction*, 2> directions = {encapsulation_.get(), decapsulation_.get()};
-  constexpr std::array<const char*, 2> names = {"fl-encap", "fl-decap"};
-  int number = 0;
-  for (size_t i = 0; i < directions.size() && number == 0; ++i) {
-    number = ::pthread_create(&threads_[i], nullptr, &Engine::run_direction, directions[i]);
-    if (number != 0) break;
+  for (Worker& worker : workers_) {
+    if (auto error =
+            start_thread(worker.thread, worker.name, worker.cpu, &Engine::run_worker, &worker)) {
+      close();
+      return error;
+    }
     ++started_;
-    ::pthread_setname_np(threads_[i], names[i]);
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (number == 0) return std::nullopt;
-  close();
-  return Error{number, "pthread_create", ""};
+  return std::nullopt;
 }
 
-void* Engine::run_direction(void* direction) {
+void* Engine::run_worker(void* worker) {
   (void)ask_for_short_turns();
-  static_cast<Direction*>(direction)->carry();
+  const auto* work = static_cast<const Worker*>(worker);
+  work->first->carry(work->second);
   return nullptr;
 }
 
@@ -169,9 +221,10 @@ void Engine::close() {
   stop_.store(true, std::memory_order_relaxed);
   // Never read, so that it stays readable for every waiter.
   ::eventfd_write(stop_event_.get(), 1);
-  for (size_t i = 0; i < started_; ++i) ::pthread_join(threads_[i], nullptr);
+  for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
   // Now, and not when the object goes: a garbage collector may take its time.
-  udp_.reset();
+  udp_.clear();
+  sources_.clear();
   raw_.reset();
   tun_.reset();
   stop_event_.reset();

@@ -1,23 +1,33 @@
-// The data plane of one host: a TUN device, a UDP socket, and a thread per direction between them.
+// The data plane of one host: a TUN device, a UDP port, and threads that carry packets between
+// them.
 //
-// Owned and called by one control thread; the two data-plane threads touch nothing of it but what
+//   workers 1   one pair, one thread for both directions
+//   workers 2   one pair, a thread for each direction
+//   workers 2k  k pairs (a queue of the TUN, a socket on the port), two threads each
+//
+// The kernel keeps an inner flow on one queue and an outer flow on one socket, so pairs do not
+// change the order of a flow's packets; nothing is shared between pairs but what is read only.
+//
+// Owned and called by one control thread; the data-plane threads touch nothing of it but what
 // DirectionContext names. An engine is opened, started once and closed; a restart is a new engine.
 #pragma once
 
 #include <pthread.h>
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
 #include "sys/tun.h"
 
 namespace flannelette {
+
+inline constexpr size_t kSourcePortsMax = 64;
 
 struct EngineOptions {
   std::string tun_name = "flannel%d";
@@ -28,7 +38,10 @@ struct EngineOptions {
   uint32_t bind_address = 0;  // of the UDP socket
   uint16_t port = 8285;
   Mode mode = Mode::kBatch;
-  FeatureSet disabled = 0;  // optional kernel features to do without
+  size_t workers = 2;          // threads: 1, or 2 for each queue pair
+  std::vector<unsigned> cpus;  // threads keep to these in turn; empty: to none
+  size_t source_ports = 1;     // datagrams leave by, 1 to kSourcePortsMax
+  FeatureSet disabled = 0;     // optional kernel features to do without
   bool source_check = true;
   int socket_buffer_bytes = 0;  // 0: the kernel's default
 };
@@ -41,7 +54,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno.
+  // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno,
+  // EINVAL for a CPU that is not there.
   Status start();
   // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
   // Idempotent.
@@ -59,14 +73,24 @@ class Engine {
   const FeatureSwitches& features() const { return *features_; }
   const std::string& tun_name() const { return tun_name_; }
   int take_event_fd() { return events_.take_read_end(); }
-  const Direction& encapsulation() const { return *encapsulation_; }
-  const Direction& decapsulation() const { return *decapsulation_; }
+  // Of each queue pair.
+  std::span<const std::unique_ptr<Encapsulation>> encapsulations() const { return encapsulations_; }
+  std::span<const std::unique_ptr<Decapsulation>> decapsulations() const { return decapsulations_; }
 
  private:
   struct Parts;
   Engine(const EngineOptions& options, Io& io, Parts parts);
-  DirectionContext context(const EngineOptions& options, Io& io);
-  static void* run_direction(void* direction);
+  DirectionContext context(const EngineOptions& options, Io& io, size_t pair);
+  // What one thread carries: a direction, or two in turns.
+  struct Worker {
+    Direction* first;
+    Direction* second;
+    std::string name;  // of the thread
+    int cpu = -1;      // the thread keeps to it; negative: to none
+    pthread_t thread = {};
+  };
+  void plan_workers(const EngineOptions& options);
+  static void* run_worker(void* worker);
 
   // In the order of use: the directions, made last, go first.
   std::string tun_name_;
@@ -80,11 +104,12 @@ class Engine {
   EventPipe events_;
   OwnedFd stop_event_;
   OwnedFd raw_;
-  OwnedFd udp_;
+  std::vector<OwnedFd> udp_;      // one for each pair
+  std::vector<OwnedFd> sources_;  // one for each source port but the first, shared by the pairs
   std::unique_ptr<Tun> tun_;
-  std::unique_ptr<Encapsulation> encapsulation_;
-  std::unique_ptr<Decapsulation> decapsulation_;
-  std::array<pthread_t, 2> threads_{};
+  std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
+  std::vector<std::unique_ptr<Decapsulation>> decapsulations_;
+  std::vector<Worker> workers_;
   size_t started_ = 0;
   bool closed_ = false;
 };

@@ -14,19 +14,20 @@
 namespace flannelette {
 
 enum class KernelFeature : uint8_t {
-  kMmsg,    // recvmmsg (2.6.33) and sendmmsg (3.0)
-  kTunTso,  // TCP packets larger than the MTU from and to the TUN (2.6.27)
-  kTunUso,  // trains of UDP packets from and to the TUN (6.2)
-  kUdpGso,  // UDP_SEGMENT: one send, many datagrams (4.18)
-  kUdpGro,  // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
+  kMmsg,        // recvmmsg (2.6.33) and sendmmsg (3.0)
+  kTunTso,      // TCP packets larger than the MTU from and to the TUN (2.6.27)
+  kTunUso,      // trains of UDP packets from and to the TUN (6.2)
+  kUdpGso,      // UDP_SEGMENT: one send, many datagrams (4.18)
+  kUdpGro,      // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
+  kMultiqueue,  // several queues of the TUN (3.8), several sockets on the port (3.9)
   kCount,
 };
 
 inline constexpr size_t kKernelFeatures = static_cast<size_t>(KernelFeature::kCount);
 
 constexpr const char* feature_name(KernelFeature feature) {
-  constexpr std::array<const char*, kKernelFeatures> names = {"mmsg", "tun-tso", "tun-uso",
-                                                              "udp-gso", "udp-gro"};
+  constexpr std::array<const char*, kKernelFeatures> names = {"mmsg",    "tun-tso", "tun-uso",
+                                                              "udp-gso", "udp-gro", "multiqueue"};
   return names[static_cast<size_t>(feature)];
 }
 

@@ -8,7 +8,8 @@
 
 namespace flannelette {
 
-TrainSender::TrainSender(Io& io, int fd, uint16_t port) : io_(io), fd_(fd) {
+TrainSender::TrainSender(Io& io, std::vector<int> fds, uint16_t port)
+    : io_(io), fds_(std::move(fds)) {
   for (size_t m = 0; m < kMessagesMax; ++m) {
     addresses_[m] = socket_address(0, port);
     msghdr& header = messages_[m].msg_hdr;
@@ -25,17 +26,19 @@ TrainSender::TrainSender(Io& io, int fd, uint16_t port) : io_(io), fd_(fd) {
 
 TrainSender::Outcome TrainSender::send(PacketRing& ring, const Limits& limits) {
   const size_t limit = limits.mmsg ? std::min(limits.messages, kMessagesMax) : 1;
+  const uint16_t port = ring.peek(0).port;
+  const int fd = fds_[port];
   size_t count = 0;
-  for (size_t at = 0; count < limit && at < ring.size(); ++count)
+  for (size_t at = 0; count < limit && at < ring.size() && ring.peek(at).port == port; ++count)
     at += put(ring, at, count, limits.trains);
 
   Outcome outcome;
   outcome.front = packets_[0];
   int sent = 0;
   if (limits.mmsg) {
-    sent = io_.sendmmsg(fd_, messages_.data(), static_cast<unsigned>(count));
+    sent = io_.sendmmsg(fd, messages_.data(), static_cast<unsigned>(count));
   } else {
-    const ssize_t taken = io_.sendmsg(fd_, &messages_[0].msg_hdr);
+    const ssize_t taken = io_.sendmsg(fd, &messages_[0].msg_hdr);
     sent = taken < 0 ? static_cast<int>(taken) : 1;
   }
   if (sent < 0) {
@@ -81,7 +84,9 @@ size_t TrainSender::train_length(const PacketRing& ring, size_t at) const {
   uint32_t end = first.offset + first.length;
   for (; run < horizon; ++run) {
     const PacketRecord& next = ring.peek(at + run);
-    if (next.next_hop != first.next_hop || next.offset != end || next.length > first.length) break;
+    if (next.next_hop != first.next_hop || next.port != first.port || next.offset != end ||
+        next.length > first.length)
+      break;
     end += next.length;
     if (next.length < first.length) {
       ++run;

@@ -1,11 +1,15 @@
 // The writer stage of encapsulation: packets of the ring become datagrams, as few system calls as
 // the kernel allows.
 //
-// Vocabulary: a *run* is neighbouring packets of the ring of one length to one next hop, back to
-// back in memory, the last of them perhaps shorter; a *train* is a run sent by one message with
-// UDP_SEGMENT, which the kernel cuts into one datagram for each packet; a *batch* is the messages
-// of one sendmmsg. A run longer than a train is split evenly: a long train and a stub would cost
-// the receiver twice. The wire is the same with and without trains.
+// Vocabulary: a *run* is neighbouring packets of the ring of one length to one next hop by one
+// source port, back to back in memory, the last of them perhaps shorter; a *train* is a run sent by
+// one message with UDP_SEGMENT, which the kernel cuts into one datagram for each packet; a *batch*
+// is the messages of one sendmmsg. A run longer than a train is split evenly: a long train and a
+// stub would cost the receiver twice. The wire is the same with and without trains.
+//
+// With several source ports a flow leaves by the one its hash picks, so that it keeps its order
+// while network cards and equal-cost paths, which hash the outer header, can tell flows apart. A
+// batch is what one socket sends: packets of the same port at the front of the ring.
 //
 // Nothing is lost when the kernel refuses: what it did not take is offered again without the
 // feature. EIO switches trains off for good (no checksum offload on the way out, up to Linux 6.10;
@@ -18,7 +22,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
+#include "core/flow_hash.h"
 #include "core/packet_ring.h"
 #include "sys/io.h"
 
@@ -31,7 +37,16 @@ inline constexpr size_t kSendBytesMax = 65507;
 
 class TrainSender {
  public:
-  TrainSender(Io& io, int fd, uint16_t port);
+  // `fds`: a socket for each source port; `port`: the destination's, host order.
+  TrainSender(Io& io, std::vector<int> fds, uint16_t port);
+
+  // Index of the source port a packet leaves by.
+  uint16_t port_for(const Ipv4Packet& packet) const {
+    if (fds_.size() == 1) return 0;
+    return static_cast<uint16_t>(uint64_t{flow_hash(packet)} * fds_.size() >> 32);
+  }
+  // The socket of the front of a ring that is not empty.
+  int front_fd(const PacketRing& ring) const { return fds_[ring.peek(0).port]; }
 
   // How a batch may be made.
   struct Limits {
@@ -76,7 +91,7 @@ class TrainSender {
   bool avoided(uint32_t next_hop) const;
 
   Io& io_;
-  int fd_;
+  std::vector<int> fds_;
   std::array<Avoided, kAvoidedMax> avoided_{};
   size_t avoided_count_ = 0;
   std::array<size_t, kMessagesMax> packets_{};  // of each message

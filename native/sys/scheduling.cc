@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 
 namespace flannelette {
@@ -35,6 +36,40 @@ int ask_for_short_turns() {
   attributes.size = sizeof(attributes);
   attributes.runtime_ns = kTurnNs;
   return ::syscall(SYS_sched_setattr, 0, &attributes, 0) < 0 ? errno : 0;
+}
+
+Result<std::vector<unsigned>> usable_cpus() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof(set), &set) < 0) return Error{errno, "sched_getaffinity", ""};
+  std::vector<unsigned> cpus;
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  return cpus;
+}
+
+Status start_thread(pthread_t& thread, const std::string& name, int cpu, void* (*work)(void*),
+                    void* argument) {
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  if (cpu >= 0) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<unsigned>(cpu), &set);
+    ::pthread_attr_setaffinity_np(&attributes, sizeof(set), &set);
+  }
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Fails with EINVAL when the CPU is not there: the thread has not run then.
+  const int number = ::pthread_create(&thread, &attributes, work, argument);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_attr_destroy(&attributes);
+  if (number != 0)
+    return Error{number, "pthread_create",
+                 cpu < 0 ? name : name + " on CPU " + std::to_string(cpu)};
+  ::pthread_setname_np(thread, name.substr(0, 15).c_str());
+  return std::nullopt;
 }
 
 }  // namespace flannelette

@@ -1,5 +1,12 @@
-// How the kernel's scheduler treats the calling thread.
+// How the kernel's scheduler treats threads.
 #pragma once
+
+#include <pthread.h>
+
+#include <string>
+#include <vector>
+
+#include "core/result.h"
 
 namespace flannelette {
 
@@ -8,5 +15,13 @@ namespace flannelette {
 // CPU stays the same. Earlier kernels take the request and ignore it. 0 or an errno, which matters
 // to nobody: without it packets only wait longer on a busy machine.
 int ask_for_short_turns();
+
+// CPUs this process may run on (sched_getaffinity): those of its cpuset that are there.
+Result<std::vector<unsigned>> usable_cpus();
+
+// Starts a thread without signals, which belong to the process's main thread, and keeps it to one
+// CPU when `cpu` is not negative. `name` is cut at 15 bytes.
+Status start_thread(pthread_t& thread, const std::string& name, int cpu, void* (*work)(void*),
+                    void* argument);
 
 }  // namespace flannelette

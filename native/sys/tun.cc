@@ -18,26 +18,44 @@ namespace {
 // to size: one sender's burst overflows it.
 constexpr uint32_t kTunQueueLength = 1000;
 
+// A descriptor of the device `name`, which it creates when there is none; `name` becomes the name
+// the kernel chose.
+Result<OwnedFd> open_queue(std::string& name, int flags) {
+  OwnedFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return Error{errno, "open /dev/net/tun", ""};
+  ifreq request{};
+  if (name.size() >= sizeof(request.ifr_name)) return Error{ENAMETOOLONG, "TUNSETIFF", name};
+  std::memcpy(request.ifr_name, name.data(), name.size());
+  request.ifr_flags = static_cast<short>(flags);
+  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return Error{errno, "TUNSETIFF", name};
+  name = request.ifr_name;
+  return fd;
+}
+
 }  // namespace
 
 Result<Tun> Tun::open(const TunOptions& options) {
-  OwnedFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) return Error{errno, "open /dev/net/tun", ""};
-
-  ifreq request{};
-  if (options.name.size() >= sizeof(request.ifr_name))
-    return Error{ENAMETOOLONG, "TUNSETIFF", options.name};
-  std::memcpy(request.ifr_name, options.name.data(), options.name.size());
   int flags = IFF_TUN | IFF_NO_PI;
   if (options.vnet_header) flags |= IFF_VNET_HDR;
   if (options.multi_queue) flags |= IFF_MULTI_QUEUE;
-  request.ifr_flags = static_cast<short>(flags);
-  if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return Error{errno, "TUNSETIFF", options.name};
-
-  std::string name(request.ifr_name);
+  std::string name = options.name;
+  auto fd = open_queue(name, flags);
+  if (!fd.ok()) return std::move(fd.error());
   const int ifindex = static_cast<int>(::if_nametoindex(name.c_str()));
   if (ifindex == 0) return Error{errno, "if_nametoindex", name};
-  return Tun(std::move(fd), std::move(name), ifindex);
+  return Tun(std::move(fd.value()), flags, std::move(name), ifindex);
+}
+
+int Tun::add_queues(size_t count) {
+  while (fds_.size() < count) {
+    auto fd = open_queue(name_, flags_);
+    if (!fd.ok()) {
+      fds_.resize(1);
+      return fd.error().number;
+    }
+    fds_.push_back(std::move(fd.value()));
+  }
+  return 0;
 }
 
 int Tun::set_offload(bool tcp, bool udp) const {
@@ -45,7 +63,7 @@ int Tun::set_offload(bool tcp, bool udp) const {
   if (tcp) flags |= TUN_F_TSO4 | TUN_F_TSO_ECN;
   // The kernel takes both USO flags together or none (6.2).
   if (udp) flags |= TUN_F_USO4 | TUN_F_USO6;
-  return ::ioctl(fd_.get(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
+  return ::ioctl(fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
 }
 
 Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {

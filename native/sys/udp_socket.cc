@@ -1,5 +1,6 @@
 #include "sys/udp_socket.h"
 
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -19,19 +20,66 @@ void set_buffer(int fd, int forced, int plain, int bytes) {
     (void)::setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
 }
 
-}  // namespace
+int set_reuse_port(int fd, int on) {
+  return ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ? errno : 0;
+}
 
-Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
+enum class Use : uint8_t { kAlone, kShared, kSendOnly };
+
+int drop_all_received(int fd) {
+  sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog program = {1, &drop};
+  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? errno : 0;
+}
+
+Result<OwnedFd> open_bound(uint32_t address, uint16_t port, int buffer_bytes, Use use) {
   OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error{errno, "socket UDP", ""};
   if (buffer_bytes > 0) {
     set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
     set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
   }
+  if (use == Use::kSendOnly) {
+    const int number = drop_all_received(fd.get());
+    if (number != 0) return Error{number, "setsockopt SO_ATTACH_FILTER", ""};
+  }
+  if (use == Use::kShared) {
+    const int number = set_reuse_port(fd.get(), 1);
+    if (number != 0) return Error{number, "setsockopt SO_REUSEPORT", ""};
+  }
   const sockaddr_in local = socket_address(address, port);
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) < 0)
     return Error{errno, "bind", format_address(address) + ":" + std::to_string(port)};
   return fd;
+}
+
+}  // namespace
+
+Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
+  return open_bound(address, port, buffer_bytes, Use::kAlone);
+}
+
+int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t address, uint16_t port,
+                    int buffer_bytes) {
+  int number = set_reuse_port(sockets[0].get(), 1);
+  while (number == 0 && sockets.size() < count) {
+    auto next = open_bound(address, port, buffer_bytes, Use::kShared);
+    if (!next.ok()) {
+      number = next.error().number;
+    } else {
+      sockets.push_back(std::move(next.value()));
+    }
+  }
+  return number;
+}
+
+void leave_one_udp_socket(std::vector<OwnedFd>& sockets) {
+  sockets.resize(1);
+  (void)set_reuse_port(sockets[0].get(), 0);
+}
+
+Result<OwnedFd> open_send_socket(uint32_t address, int buffer_bytes) {
+  return open_bound(address, 0, buffer_bytes, Use::kSendOnly);
 }
 
 int check_udp_gso(int fd) {

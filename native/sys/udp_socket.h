@@ -1,7 +1,9 @@
 // The sockets of the tunnel: UDP for encapsulated packets, raw for ICMP errors.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "core/result.h"
 #include "sys/owned_fd.h"
@@ -12,6 +14,24 @@ namespace flannelette {
 // kernel's path MTU discovery: all defaults, as flanneld leaves them. `buffer_bytes` sets both
 // socket buffers, past rmem_max and wmem_max where CAP_NET_ADMIN allows; 0 leaves the defaults.
 Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes);
+
+// Opens more sockets on the port of the first, `count` in all, between which the kernel spreads
+// what arrives: a datagram goes to the socket its outer flow's hash picks, so one flow stays on one
+// socket. 0 or an errno: SO_REUSEPORT is Linux 3.9.
+//
+// The kernel lets sockets share a port when each has SO_REUSEPORT at the time the later one binds,
+// and one user opened them. The first is bound without it, which is refused as long as anybody else
+// holds the port, and gets it afterwards: two daemons that start at once cannot both pass, and one
+// that comes later fails at its own first socket.
+int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t address, uint16_t port,
+                    int buffer_bytes);
+// Closes all but the first, which nobody can share the port with then.
+void leave_one_udp_socket(std::vector<OwnedFd>& sockets);
+
+// A socket on a port of the kernel's choice, to send by only. A filter of one instruction refuses
+// whatever is sent to it before it is queued, so that nothing can pile up unread. Without a
+// connection and without IP_RECVERR no ICMP error is queued either, as on the other sockets.
+Result<OwnedFd> open_send_socket(uint32_t address, int buffer_bytes);
 
 // Whether the kernel knows UDP_SEGMENT (4.18): 0, or an errno. Changes nothing.
 int check_udp_gso(int fd);

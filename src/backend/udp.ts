@@ -20,7 +20,13 @@ import {
   subnetKey,
   type Cidr,
 } from '../config/ipv4.js';
-import { DataPlane, type DataPlaneOptions, type FeatureName } from '../dataplane/dataplane.js';
+import {
+  DataPlane,
+  DEFAULT_RESOURCES,
+  type DataPlaneOptions,
+  type DataPlaneResources,
+  type FeatureName,
+} from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
 import type { Lease, LeaseEvent, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
@@ -50,6 +56,8 @@ export interface UdpOptions {
   readonly mode: DataPlaneOptions['mode'];
   /** Optional kernel features to do without. */
   readonly disabled?: readonly FeatureName[];
+  /** Threads, queues and buffers; DEFAULT_RESOURCES when not given. */
+  readonly resources?: DataPlaneResources;
   /** Refuse datagrams whose outer source holds no lease for the inner source. */
   readonly sourceCheck: boolean;
   /** TUN name pattern, `%d` is the first free number; `flannel%d` when not given. */
@@ -101,6 +109,7 @@ export class UdpBackend implements Backend {
       disabled: this.#options.disabled ?? [],
       sourceCheck: this.#options.sourceCheck,
       socketBufferBytes: SOCKET_BUFFER_BYTES,
+      ...(this.#options.resources ?? DEFAULT_RESOURCES),
     };
     const routes = new RouteTable({
       network: config.network,

@@ -11,6 +11,9 @@ import {
   FEATURE_NAMES,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
+  MAX_SOURCE_PORTS,
+  MAX_WORKERS,
+  checkFeatures,
   type DaemonOptions,
   type FeatureName,
 } from '../daemon/options.js';
@@ -48,16 +51,17 @@ const refused = (name: string, why: string): Flag<boolean> => ({
 
 const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
 
-function parseFeatures(field: string, values: readonly string[]): FeatureName[] {
-  const names = values.flatMap((value) => value.split(',').map((name) => name.trim()));
-  return names.map((name) => {
-    const found = FEATURE_NAMES.find((feature) => feature === name);
-    if (found === undefined) throw inputError(field, name, FEATURE_NAMES.join(', '));
-    return found;
+const splitAtCommas = (values: readonly string[]): string[] =>
+  values.flatMap((value) => value.split(',').map((name) => name.trim()));
+
+function parseCpus(field: string, values: readonly string[]): number[] {
+  return splitAtCommas(values).map((text) => {
+    if (!/^\d{1,4}$/.test(text)) throw inputError(field, text, 'numbers of CPUs, e.g. 0,1');
+    return Number(text);
   });
 }
 
-/** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode, disable, source-check. */
+/** Every flag of flanneld v0.28 for IPv4, but glog's own, and ours: lease-file, mode and what follows it. */
 export const runFlags = {
   etcdEndpoints: unsetText(
     'etcd-endpoints',
@@ -95,8 +99,29 @@ export const runFlags = {
       { placeholder: 'features' },
     ),
     fallback: [],
-    parse: parseFeatures,
+    parse: (field, values) => checkFeatures(field, splitAtCommas(values)),
   } satisfies Flag<readonly FeatureName[]>,
+  workers: integerFlag(
+    'workers',
+    'packet threads: 1 for both directions, 2 for one each, an even number for more queues of the TUN and sockets on the port',
+    { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
+    { placeholder: 'threads' },
+  ),
+  cpus: {
+    ...listFlag(
+      'cpus',
+      'CPUs the packet threads keep to, in turn, separated by commas; without it the kernel moves them as it likes',
+      { placeholder: 'numbers' },
+    ),
+    fallback: [],
+    parse: parseCpus,
+  } satisfies Flag<readonly number[]>,
+  sourcePorts: integerFlag(
+    'source-ports',
+    'UDP ports to send from: the configured one, and others so that network cards and equal-cost paths can spread flows',
+    { min: 1, max: MAX_SOURCE_PORTS, fallback: DAEMON_DEFAULTS.resources.sourcePorts },
+    { placeholder: 'ports' },
+  ),
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -246,6 +271,11 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     ...storeOptions(values),
     mode: values.mode,
     disable: values.disable,
+    resources: {
+      workers: values.workers,
+      cpus: values.cpus,
+      sourcePorts: values.sourcePorts,
+    },
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),

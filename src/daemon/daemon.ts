@@ -297,7 +297,7 @@ export class Daemon {
     first: ExternalInterface,
     signal: AbortSignal,
   ): Promise<void> {
-    const { mode, disable, sourceCheck, subnetFile } = this.#options;
+    const { mode, disable, resources, sourceCheck, subnetFile } = this.#options;
     let external = first;
     let formerPublicIp: Ipv4 | undefined;
     let lease: Lease | undefined;
@@ -309,7 +309,7 @@ export class Daemon {
       const backend = createBackend(
         config,
         context,
-        { mode: dataPlaneMode(mode), disabled: disable, sourceCheck },
+        { mode: dataPlaneMode(mode), disabled: disable, resources, sourceCheck },
         this.#dependencies.openDataPlane,
       );
       const network = await this.#untilAnswered(store, signal, () =>

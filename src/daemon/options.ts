@@ -4,25 +4,23 @@
  */
 import { isIP } from 'node:net';
 import { parseIpv4 } from '../config/ipv4.js';
-import type { DataPlaneOptions, FeatureName } from '../dataplane/dataplane.js';
+import {
+  DEFAULT_RESOURCES,
+  FEATURE_NAMES,
+  usableCpus,
+  type DataPlaneOptions,
+  type DataPlaneResources,
+  type FeatureName,
+} from '../dataplane/dataplane.js';
 import { inputError } from '../errors.js';
 import { parseInterfaceRegex } from '../host/interface.js';
 import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/options.js';
 
-export type { FeatureName } from '../dataplane/dataplane.js';
+export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 
 /** `auto` is the best there is: offload, which goes on without what the kernel refuses. */
 export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload';
 export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload'];
-
-/** Optional kernel features that can be switched off one by one. */
-export const FEATURE_NAMES: readonly FeatureName[] = [
-  'tun-tso',
-  'tun-uso',
-  'udp-gso',
-  'udp-gro',
-  'mmsg',
-];
 
 /** The data plane's mode for a daemon's. */
 export function dataPlaneMode(mode: DaemonMode): DataPlaneOptions['mode'] {
@@ -34,8 +32,9 @@ export interface DaemonOptions {
   readonly leaseFile?: string;
   readonly etcd?: EtcdOptions;
   readonly mode: DaemonMode;
-  /** Kernel features to do without, of those the mode would use. */
+  /** Kernel features to do without, of those that would be used. */
   readonly disable: readonly FeatureName[];
+  readonly resources: DataPlaneResources;
   /** Names or addresses of interfaces, tried in order; empty for the default route's. */
   readonly iface: readonly string[];
   /** Regular expressions for names or addresses, tried in order after `iface`. */
@@ -68,6 +67,7 @@ export interface DaemonOptions {
 export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
   mode: 'auto',
   disable: [],
+  resources: DEFAULT_RESOURCES,
   iface: [],
   ifaceRegex: [],
   subnetFile: '/run/flannel/subnet.env',
@@ -88,6 +88,12 @@ export const MAX_RENEW_MARGIN_MINUTES = 1439;
 /** A day: longer is a mistake, and setTimeout ends at 24 days. */
 export const MAX_RESYNC_SECONDS = 86_400;
 
+/** 16 queue pairs with a thread for each direction (native/engine/direction.h). */
+export const MAX_WORKERS = 32;
+
+/** More would only cost sockets: a network card has no more queues. */
+export const MAX_SOURCE_PORTS = 64;
+
 /** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -102,11 +108,8 @@ export function validateDaemonOptions(options: DaemonOptions): void {
   if (!DAEMON_MODES.includes(options.mode)) {
     throw inputError('--mode', options.mode, DAEMON_MODES.join(', '));
   }
-  for (const feature of options.disable) {
-    if (!FEATURE_NAMES.includes(feature)) {
-      throw inputError('--disable', feature, `names out of ${FEATURE_NAMES.join(', ')}`);
-    }
-  }
+  checkFeatures('--disable', options.disable);
+  checkResources(options.resources);
   if (options.iface.includes('')) {
     throw inputError('--iface', '', 'the name or IPv4 address of an interface');
   }
@@ -132,6 +135,40 @@ export function validateDaemonOptions(options: DaemonOptions): void {
     MAX_RENEW_MARGIN_MINUTES,
     'minutes',
   );
+}
+
+/** The names of kernel features; throws an input error for any other name. */
+export function checkFeatures(field: string, names: readonly string[]): FeatureName[] {
+  return names.map((name) => {
+    const found = FEATURE_NAMES.find((feature) => feature === name);
+    if (found === undefined) throw inputError(field, name, FEATURE_NAMES.join(', '));
+    return found;
+  });
+}
+
+function checkResources({ workers, cpus, sourcePorts }: DataPlaneResources): void {
+  if (
+    !Number.isInteger(workers) ||
+    workers < 1 ||
+    workers > MAX_WORKERS ||
+    (workers > 1 && workers % 2 !== 0)
+  ) {
+    throw inputError(
+      '--workers',
+      workers,
+      `1 or an even number up to ${MAX_WORKERS}: a thread for each direction of each queue pair`,
+    );
+  }
+  checkRange('--source-ports', sourcePorts, 1, MAX_SOURCE_PORTS, 'UDP ports to send from');
+  checkCpus(cpus);
+}
+
+function checkCpus(cpus: readonly number[]): void {
+  if (cpus.length === 0) return;
+  const usable = usableCpus();
+  const absent = cpus.find((cpu) => !usable.includes(cpu));
+  if (absent === undefined) return;
+  throw inputError('--cpus', absent, `CPUs this process may run on: ${usable.join(', ')}`);
 }
 
 function checkStore({ leaseFile, etcd }: DaemonOptions): void {

@@ -18,12 +18,18 @@ import {
 } from './native.js';
 
 export type { DataPlaneEvent } from './events.js';
+export { FEATURE_NAMES } from './native.js';
 export type DataPlaneOptions = NativeEngineOptions;
 export type KernelFeature = NativeFeature;
 export type FeatureName = NativeFeatureName;
 export type FeatureState = NativeFeatureState;
 export type HostInterface = NativeInterface;
 export type ThreadCounters = NativeThreadCounters;
+
+/** How much of the machine a data plane takes. */
+export type DataPlaneResources = Pick<DataPlaneOptions, 'workers' | 'cpus' | 'sourcePorts'>;
+
+export const DEFAULT_RESOURCES: DataPlaneResources = { workers: 2, cpus: [], sourcePorts: 1 };
 
 export interface DataPlaneSnapshot {
   readonly mode: DataPlaneOptions['mode'];
@@ -116,6 +122,11 @@ export function probeKernel(): readonly KernelFeature[] {
 /** The network interfaces of this process's network namespace. */
 export function hostInterfaces(): readonly HostInterface[] {
   return native().interfaces();
+}
+
+/** CPUs that this process may run on. */
+export function usableCpus(): readonly number[] {
+  return native().cpus();
 }
 
 /**

@@ -2,7 +2,7 @@
  * Fixed-size records the native threads write to the event pipe (native/engine/events.h).
  * Little-endian: u32 type, u32 detail, u32 address, u32 repeated.
  */
-import type { NativeFeatureName } from './native.js';
+import { FEATURE_NAMES, type NativeFeatureName } from './native.js';
 
 export const EVENT_BYTES = 16;
 
@@ -21,8 +21,6 @@ const TYPE_REFUSED = 2;
 const TYPE_FAULT = 3;
 const TYPE_REFUSAL = 4;
 const OPERATION_TUN = 1;
-/** In the order of KernelFeature (native/engine/features.h). */
-const FEATURES: readonly NativeFeatureName[] = ['mmsg', 'tun-tso', 'tun-uso', 'udp-gso', 'udp-gro'];
 
 /** Decodes one record; undefined for a type this version does not know. */
 export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
@@ -37,7 +35,7 @@ export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
     case TYPE_FAULT:
       return { type: 'fault', errno: detail, operation: address === OPERATION_TUN ? 'tun' : 'udp' };
     case TYPE_REFUSAL: {
-      const feature = FEATURES[address];
+      const feature = FEATURE_NAMES[address];
       return feature === undefined ? undefined : { type: 'refusal', feature, errno: detail };
     }
     default:

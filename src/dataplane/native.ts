@@ -13,8 +13,19 @@ import { systemError, messageOf } from '../errors.js';
 
 export type NativeMode = 'basic' | 'batch' | 'offload';
 
-/** Optional kernel features, each on a switch of its own (native/engine/features.h). */
-export type NativeFeatureName = 'mmsg' | 'tun-tso' | 'tun-uso' | 'udp-gso' | 'udp-gro';
+/**
+ * Optional kernel features, each on a switch of its own, in the order of KernelFeature
+ * (native/engine/features.h).
+ */
+export const FEATURE_NAMES = [
+  'mmsg',
+  'tun-tso',
+  'tun-uso',
+  'udp-gso',
+  'udp-gro',
+  'multiqueue',
+] as const;
+export type NativeFeatureName = (typeof FEATURE_NAMES)[number];
 
 export interface NativeEngineOptions {
   /** TUN name pattern; `%d` is the first free number (TUNSETIFF). At most 15 bytes. */
@@ -33,7 +44,16 @@ export interface NativeEngineOptions {
   readonly bindAddress: number;
   readonly port: number;
   readonly mode: NativeMode;
-  /** Kernel features to do without although the mode would use them. */
+  /**
+   * Threads, 1 to 32: 1 for both directions, 2 for one each, more (even) for that many halves of
+   * queue pairs, each a queue of the TUN and a socket on the port.
+   */
+  readonly workers: number;
+  /** UDP ports that datagrams leave by, 1 to 64: `port` and others the kernel picks. */
+  readonly sourcePorts: number;
+  /** CPUs that the threads keep to, in turn; empty for no such limit. */
+  readonly cpus: readonly number[];
+  /** Kernel features to do without although mode or workers would use them. */
   readonly disabled: readonly NativeFeatureName[];
   /** Refuse datagrams whose outer source holds no lease or whose inner source is not in it. */
   readonly sourceCheck: boolean;
@@ -41,6 +61,7 @@ export interface NativeEngineOptions {
   readonly socketBufferBytes: number;
 }
 
+/** Of one direction of one queue pair. */
 export interface NativeThreadCounters {
   /** `encapsulate` (TUN to UDP) or `decapsulate` (UDP to TUN). */
   readonly direction: 'encapsulate' | 'decapsulate';
@@ -79,7 +100,7 @@ export interface NativeEngine {
   readonly tunName: string;
   /** Read end of the event pipe; the caller owns and closes it. */
   readonly eventFd: number;
-  /** Starts the two threads. Throws when already started or closed. */
+  /** Starts the threads. Throws when already started or closed. */
   start(): void;
   /**
    * Changes the forwarding table, for the threads all at once: triples of network, prefix length,
@@ -125,6 +146,8 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
+  /** CPUs that this process may run on. */
+  cpus(): readonly number[];
   /**
    * Sends one datagram to a service manager (sd_notify(3)). `path` is absolute or `@abstract`, at
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.

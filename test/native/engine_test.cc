@@ -117,6 +117,39 @@ TEST_CASE("udp socket: non-blocking, closed at exec, a wished buffer is asked fo
   CHECK(port_of(fd) != 0);
 }
 
+TEST_CASE("udp sockets: several share a port that nobody else can take") {
+  auto first = open_udp_socket(kLocalhost, 0, 0);
+  REQUIRE(first.ok());
+  const uint16_t port = port_of(first.value().get());
+  std::vector<OwnedFd> sockets;
+  sockets.push_back(std::move(first.value()));
+  REQUIRE(add_udp_sockets(sockets, 4, kLocalhost, port, 0) == 0);
+  CHECK(sockets.size() == 4);
+  for (const OwnedFd& socket : sockets) CHECK(port_of(socket.get()) == port);
+  // Another daemon's first socket, whatever it wants after.
+  auto second = open_udp_socket(kLocalhost, port, 0);
+  REQUIRE(!second.ok());
+  CHECK(second.error().number == EADDRINUSE);
+}
+
+TEST_CASE("udp sockets: a port that is ours alone is not shared, also when it was before") {
+  auto holder = open_udp_socket(kLocalhost, 0, 0);
+  REQUIRE(holder.ok());
+  const uint16_t port = port_of(holder.value().get());
+  std::vector<OwnedFd> sockets;
+  sockets.push_back(std::move(holder.value()));
+  REQUIRE(add_udp_sockets(sockets, 2, kLocalhost, port, 0) == 0);
+  leave_one_udp_socket(sockets);
+  CHECK(sockets.size() == 1);
+  // Even who sets SO_REUSEPORT himself is refused.
+  const OwnedFd intruder(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  REQUIRE(::setsockopt(intruder.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0);
+  const sockaddr_in local = socket_address(kLocalhost, port);
+  CHECK(::bind(intruder.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) == -1);
+  CHECK(errno == EADDRINUSE);
+}
+
 TEST_CASE("kernel io: results and negative errnos of the real calls") {
   Io& io = kernel_io();
   auto pipe = EventPipe::open();

@@ -33,6 +33,8 @@ inline constexpr int kTunFd = 1001;
 inline constexpr int kUdpFd = 1002;
 inline constexpr int kRawFd = 1003;
 inline constexpr int kStopFd = 1004;
+// Sockets of further source ports are this and the numbers after it.
+inline constexpr int kSourceFd = 2001;
 
 // One read of the TUN: a packet, or the errno it fails with.
 struct TunRead {
@@ -58,6 +60,7 @@ struct SentDatagram {
   Bytes bytes;
   uint32_t destination;
   uint16_t port;
+  int fd = -1;  // the socket it was sent by
 };
 
 // A packet a send refused, and the errno it gave.
@@ -70,6 +73,7 @@ struct PollCall {
   short tun;  // events watched; 0: not watched
   short udp;
   int timeout_ms;
+  int source_fd = -1;  // a further source port's socket, watched for POLLOUT
 };
 
 class ScriptedIo final : public Io {
@@ -82,6 +86,8 @@ class ScriptedIo final : public Io {
   std::deque<int> raw_results;    // the same of the raw socket
   // While set, every send would block and no poll says POLLOUT of the UDP socket.
   bool send_blocked = false;
+  // The same of one socket, a further source port's.
+  int blocked_fd = -1;
   // What the next polls answer about the TUN and the UDP socket, before they look at the queues.
   struct PollAnswer {
     short tun;
@@ -91,6 +97,7 @@ class ScriptedIo final : public Io {
   std::deque<PollAnswer> poll_answers;
   // Called first in each poll; true: the answer is in the pollfds already.
   std::function<bool(pollfd*, int)> on_poll;
+  std::function<void()> on_send;  // first in each send to the UDP socket
 
   std::vector<SentDatagram> sent;
   std::vector<Bytes> written;
@@ -224,28 +231,28 @@ class ScriptedIo final : public Io {
       return static_cast<ssize_t>(raw.back().bytes.size());
     }
     ++sendmsg_calls;
-    if (fd != kUdpFd) return -EBADF;
-    const int result = next_send();
+    if (fd != kUdpFd && fd < kSourceFd) return -EBADF;
+    const int result = next_send(fd);
     if (result < 0) {
       note_refusal(*message, -result);
       return result;
     }
-    return static_cast<ssize_t>(record(*message));
+    return static_cast<ssize_t>(record(*message, fd));
   }
 
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) override {
     count_call();
     ++sendmmsg_calls;
     offered.push_back(count);
-    if (fd != kUdpFd) return -EBADF;
-    const int result = next_send();
+    if (fd != kUdpFd && fd < kSourceFd) return -EBADF;
+    const int result = next_send(fd);
     if (result < 0) {
       note_refusal(messages[0].msg_hdr, -result);
       return result;
     }
     const unsigned taken = std::min(count, static_cast<unsigned>(result));
     for (unsigned i = 0; i < taken; ++i) {
-      messages[i].msg_len = static_cast<unsigned>(record(messages[i].msg_hdr));
+      messages[i].msg_len = static_cast<unsigned>(record(messages[i].msg_hdr, fd));
     }
     return static_cast<int>(taken);
   }
@@ -254,23 +261,30 @@ class ScriptedIo final : public Io {
     count_call();
     yields_now_ = 0;
     pollfd* tun = nullptr;
-    pollfd* udp = nullptr;
+    pollfd* udp = nullptr;   // waiting to receive
+    pollfd* send = nullptr;  // waiting to send
     for (nfds_t i = 0; i < count; ++i) {
       if (fds[i].fd == kTunFd) tun = &fds[i];
-      if (fds[i].fd == kUdpFd) udp = &fds[i];
+      if (fds[i].fd == kUdpFd || fds[i].fd >= kSourceFd)
+        (fds[i].events == POLLOUT ? send : udp) = &fds[i];
     }
-    polls.push_back({tun == nullptr ? short{0} : tun->events,
-                     udp == nullptr ? short{0} : udp->events, timeout_ms});
+    PollCall call = {tun == nullptr ? short{0} : tun->events,
+                     udp == nullptr ? short{0} : udp->events, timeout_ms};
+    if (send != nullptr && send->fd == kUdpFd) call.udp = static_cast<short>(call.udp | POLLOUT);
+    if (send != nullptr && send->fd != kUdpFd) call.source_fd = send->fd;
+    polls.push_back(call);
     if (on_poll && on_poll(fds, timeout_ms)) return 1;
     if (!poll_answers.empty()) {
       const PollAnswer answer = take(poll_answers);
       if (tun != nullptr) tun->revents = answer.tun;
       if (udp != nullptr) udp->revents = answer.udp;
+      if (send != nullptr) send->revents = answer.udp;
       return answer.result;
     }
     int ready = 0;
     if (tun != nullptr) ready += answer(*tun, !tun_reads.empty(), true);
-    if (udp != nullptr) ready += answer(*udp, !datagrams.empty(), !send_blocked);
+    if (udp != nullptr) ready += answer(*udp, !datagrams.empty(), false);
+    if (send != nullptr) ready += answer(*send, false, !send_blocked && send->fd != blocked_fd);
     if (ready == 0 && timeout_ms < 0) stop = true;
     return ready;
   }
@@ -333,7 +347,7 @@ class ScriptedIo final : public Io {
   }
 
   // Cuts a train into its datagrams, as the kernel does, and keeps them; all its bytes.
-  size_t record(const msghdr& message) {
+  size_t record(const msghdr& message, int fd) {
     const SentDatagram all = captured(message);
     size_t segment = all.bytes.size();
     if (message.msg_controllen != 0) {
@@ -348,7 +362,7 @@ class ScriptedIo final : public Io {
       const size_t end = std::min(all.bytes.size(), at + segment);
       sent.push_back({Bytes(all.bytes.begin() + static_cast<ptrdiff_t>(at),
                             all.bytes.begin() + static_cast<ptrdiff_t>(end)),
-                      all.destination, all.port});
+                      all.destination, all.port, fd});
       at = end;
     } while (at < all.bytes.size());
     if (message.msg_controllen != 0)
@@ -360,8 +374,9 @@ class ScriptedIo final : public Io {
     if (error != EAGAIN && error != EINTR) refused.push_back({captured(message).bytes, error});
   }
 
-  int next_send() {
-    if (send_blocked) return -EAGAIN;
+  int next_send(int fd) {
+    if (on_send) on_send();
+    if (send_blocked || fd == blocked_fd) return -EAGAIN;
     return send_results.empty() ? INT32_MAX : take(send_results);
   }
 

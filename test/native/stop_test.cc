@@ -16,8 +16,9 @@ namespace flannelette::test {
 namespace {
 
 // Runs a direction until it waits for the `waits`-th time, stops it, and returns how long it took.
+// `shared`: with decapsulation on the same thread.
 template <typename T>
-std::chrono::milliseconds time_to_stop(Rig& rig, Mode mode) {
+std::chrono::milliseconds time_to_stop(Rig& rig, Mode mode, bool shared = false) {
   const OwnedFd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   std::atomic<bool> waiting{false};
   rig.io.on_poll = [&](pollfd* fds, int timeout_ms) {
@@ -28,7 +29,8 @@ std::chrono::milliseconds time_to_stop(Rig& rig, Mode mode) {
     return true;
   };
   T direction(rig.context(mode));
-  std::thread thread([&] { direction.carry(); });
+  Decapsulation other(rig.context(mode));
+  std::thread thread([&] { direction.carry(shared ? &other : nullptr); });
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (!waiting && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   REQUIRE(waiting);
@@ -60,6 +62,16 @@ TEST_CASE("stop: an encapsulation with a full ring behind a blocked socket") {
   for (uint32_t i = 0; i < 3000; ++i) rig.io.tun_reads.push_back({numbered_packet(i), 0});
   CHECK(time_to_stop<Encapsulation>(rig, Mode::kBatch) < kLimit);
   CHECK(rig.io.sent.empty());
+}
+
+TEST_CASE("stop: both directions on one thread, idle or blocked") {
+  for (const bool blocked : {false, true}) {
+    Rig rig;
+    rig.io.send_blocked = blocked;
+    offer(rig.io, 3000);
+    CHECK(time_to_stop<Encapsulation>(rig, Mode::kBatch, true) < kLimit);
+    CHECK(rig.io.sent.empty() == blocked);
+  }
 }
 
 TEST_CASE("stop: an encapsulation that waits out an error") {

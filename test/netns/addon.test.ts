@@ -21,6 +21,7 @@ it.each([
   ['close-twice', 0],
   ['start-twice', 0],
   ['port-taken', 0],
+  ['queue-pairs', 0],
   ['collected', 0],
   ['cycles', 0],
 ])('%s ends with code %i and leaves no device', async (scenario, code) => {

@@ -2,16 +2,11 @@
  * Mode offload against itself, the other modes and itself with features switched off or refused:
  * transfers are byte-exact both ways, and the features in use are the ones expected.
  */
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import type { DaemonSettings } from '../../src/lab/daemon-process.js';
-import type { HostPlan } from '../../src/lab/topology.js';
 import { IperfTarget, ping } from '../../src/lab/traffic.js';
-import { counters, ROOT, TestLab } from '../support/test-lab.js';
-
-const SCRIPT = join(ROOT, 'test', 'support', 'tcp-transfer.mjs');
-const BYTES = 32 * 1024 * 1024;
+import { transfer } from '../support/transfer.js';
+import { counters, TestLab } from '../support/test-lab.js';
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -34,24 +29,6 @@ async function raise(
     await bare.attachContainer(await bare.startDaemon(plan, settings));
   }
   return bare;
-}
-
-/** Sends bytes through the tunnel; both ends must have seen the same. */
-async function transfer(from: HostPlan, to: HostPlan, port: number): Promise<void> {
-  const serve = [process.execPath, SCRIPT, 'serve', to.containerAddress, String(port)];
-  const server = new Program(inNamespace(to.container, serve));
-  try {
-    await waitFor('the receiver', 5_000, () => server.stdout.includes('listening') || undefined);
-    const send = [process.execPath, SCRIPT, 'send', to.containerAddress, String(port)];
-    const { stdout } = await run(inNamespace(from.container, [...send, String(BYTES)]), {
-      timeoutMs: 60_000,
-    });
-    await server.ended;
-    expect(stdout).toMatch(/^[0-9a-f]{64}\n$/);
-    expect(server.stdout).toBe(`listening\n${stdout}`);
-  } finally {
-    await server.stop();
-  }
 }
 
 const disable = (features: string): Partial<DaemonSettings> => ({
@@ -96,6 +73,7 @@ describe('the features', () => {
       'tun-uso active',
       'udp-gso active',
       'udp-gro active',
+      'multiqueue unused',
     ]);
     await new IperfTarget(far).tcp(near, { seconds: 1 });
     const sent = await counters(nearDaemon, 'encapsulate');

@@ -3,11 +3,12 @@
  * Each scenario ends the way its name says; the test looks at the exit code and what is left.
  */
 import { closeSync, readdirSync } from 'node:fs';
+import { createSocket } from 'node:dgram';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { native } from '../../dist/src/dataplane/native.js';
 
 const LOOPBACK = 0x7f000001;
-const open = (port) =>
+const open = (port, more = {}) =>
   new (native().Engine)({
     tunName: 'flannel%d',
     tunAddress: 0x64600100,
@@ -19,12 +20,16 @@ const open = (port) =>
     bindAddress: LOOPBACK,
     port,
     mode: 'offload',
+    workers: 2,
+    cpus: [],
+    sourcePorts: 1,
     disabled: [],
     sourceCheck: true,
     socketBufferBytes: 0,
+    ...more,
   });
-const running = (port) => {
-  const engine = open(port);
+const running = (port, more) => {
+  const engine = open(port, more);
   engine.changeRoutes(Uint32Array.of(0x64600200, 24, 0x0aa80003));
   engine.start();
   return engine;
@@ -85,6 +90,25 @@ const scenarios = {
     const engine = running(9001);
     expectThrow(() => open(9001), 'EADDRINUSE');
     engine.close();
+  },
+  'queue-pairs': async () => {
+    const engine = running(9001, { workers: 4 });
+    // Each from a port of its own: the kernel spreads them, and each arrives once. They are too
+    // short for packets and go no further.
+    const sockets = Array.from({ length: 64 }, () => createSocket('udp4'));
+    for (const socket of sockets) socket.send('x', 9001, '127.0.0.1', () => socket.close());
+    const received = () =>
+      engine
+        .counters()
+        .filter(({ direction }) => direction === 'decapsulate')
+        .map(({ drops }) => drops.short);
+    for (let tries = 0; received().reduce((a, b) => a + b) < 64; tries += 1) {
+      if (tries === 5_000) throw new Error(`received ${received()} of 64`);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    if (received().length !== 2 || received().includes(0)) throw new Error(`got ${received()}`);
+    engine.close();
+    if (engine.counters().length !== 4) throw new Error('counters of a closed engine');
   },
   collected: async () => {
     (() => running(9001))();
