@@ -195,7 +195,7 @@ describe('the comparison with what was published', () => {
 it('the noise is the ratio farthest from 1, up or down', () => {
   const summary = offload(
     subject('vxlan', { tcp: 10, udp64: 10 }),
-    subject('vxlan again', { tcp: 8, udp64: 11 }),
+    subject('vxlan-again', { tcp: 8, udp64: 11 }),
   );
   expect(noiseOf(summary)).toMatchObject({ title: 'TCP, 1 stream', ratio: { median: 0.8 } });
 });
