@@ -247,6 +247,13 @@ describe('the report', () => {
     expect(scatter).not.toContain('| vxlan |');
   });
 
+  it('has no table of ratios without VXLAN', () => {
+    const alone = [subject('basic', {})];
+    const summary = summarise({ underlay: 'offload', subjects: alone });
+    expect(renderMarkdown(environment, subjects, summaries)).toContain('### Ratios to vxlan');
+    expect(renderMarkdown(environment, alone, [summary])).not.toContain('### Ratios to vxlan');
+  });
+
   it('has tables whose rows are as wide as their titles', () => {
     const lines = renderMarkdown(environment, subjects, summaries).split('\n');
     const tables = lines.filter((line) => line.startsWith('|'));
