@@ -128,7 +128,7 @@ function minutesOf(options: Options): number {
 
 function describeDurations(): string {
   const minutes = (said: Partial<Options>): string =>
-    `${minutesOf(settle({ quick: false, ...said }))} minutes`;
+    `${minutesOf(settle({ quick: false, ...said }))} min`;
   const all = SUBJECTS.map(({ name }) => name);
   return `About ${minutes({})}; ${minutes({ subjects: all })} with all subjects; ${minutes({ quick: true })} with --quick.`;
 }
@@ -143,7 +143,7 @@ async function compare(
   const missing = await perfMissing();
   const [load = NaN] = loadavg();
   print(
-    `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} minutes\n`,
+    `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} min\n`,
   );
   await buildSwitch();
   const results: UnderlayRounds[] = [];

@@ -36,7 +36,7 @@ const daemon = (
 /** The baseline of ratios. */
 export const BASELINE = 'vxlan';
 /** The baseline measured a second time in each round: what differs between the two is noise. */
-export const NOISE = 'vxlan again';
+export const NOISE = 'vxlan-again';
 
 const vxlan = (name: string, what: string): Subject => ({
   ...{ name, what, main: true },

@@ -110,12 +110,18 @@ function subjectTable(subjects: readonly SubjectRounds[]): ReportTable {
 }
 
 function tablesOf({ tables, groups }: UnderlaySummary): ReportTable[] {
-  return [ratioTable(tables), ...tables.map(metricTable), ...groups.map(groupTable)];
+  const ratios = ratioTable(tables);
+  return [
+    ...(ratios.rows.length === 0 ? [] : [ratios]),
+    ...tables.map(metricTable),
+    ...groups.map(groupTable),
+  ];
 }
 
 function ratioTable(tables: readonly MetricTable[]): ReportTable {
   const columns = tables.filter(
-    ({ metric, base }) => SUMMARY_KEYS.includes(metric.key) && base === BASELINE,
+    ({ metric, rows }) =>
+      SUMMARY_KEYS.includes(metric.key) && rows.some(({ ratio }) => ratio !== undefined),
   );
   const subjects = [...new Set(columns.flatMap(({ rows }) => rows.map((row) => row.subject)))];
   return {

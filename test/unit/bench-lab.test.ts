@@ -195,7 +195,7 @@ describe('the comparison with what was published', () => {
 it('the noise is the ratio farthest from 1, up or down', () => {
   const summary = offload(
     subject('vxlan', { tcp: 10, udp64: 10 }),
-    subject('vxlan again', { tcp: 8, udp64: 11 }),
+    subject('vxlan-again', { tcp: 8, udp64: 11 }),
   );
   expect(noiseOf(summary)).toMatchObject({ title: 'TCP, 1 stream', ratio: { median: 0.8 } });
 });
@@ -245,6 +245,13 @@ describe('the report', () => {
     const scatter = text.slice(text.indexOf('random destinations'), text.indexOf('### Round trip'));
     expect(scatter).toContain('| basic |');
     expect(scatter).not.toContain('| vxlan |');
+  });
+
+  it('has no table of ratios without VXLAN', () => {
+    const alone = [subject('basic', {})];
+    const summary = summarise({ underlay: 'offload', subjects: alone });
+    expect(renderMarkdown(environment, subjects, summaries)).toContain('### Ratios to vxlan');
+    expect(renderMarkdown(environment, alone, [summary])).not.toContain('### Ratios to vxlan');
   });
 
   it('has tables whose rows are as wide as their titles', () => {
