@@ -1,16 +1,13 @@
 /**
- * Mode offload against itself, the other modes and itself with features switched off or refused:
- * transfers are byte-exact both ways, and the features in use are the ones expected.
+ * Mode offload with features switched off: transfers are byte-exact both ways, and the features in
+ * use are the ones expected. Pairs of modes are in exact.test.ts, refusals in refusals.test.ts.
  */
-import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import type { DaemonSettings } from '../../src/lab/daemon-process.js';
-import type { HostPlan } from '../../src/lab/topology.js';
-import { IperfTarget, ping } from '../../src/lab/traffic.js';
-import { counters, ROOT, TestLab } from '../support/test-lab.js';
+import { IperfTarget } from '../../src/lab/traffic.js';
+import { transferBothWays } from '../support/exact.js';
+import { counters, TestLab } from '../support/test-lab.js';
 
-const SCRIPT = join(ROOT, 'test', 'support', 'tcp-transfer.mjs');
 const BYTES = 32 * 1024 * 1024;
 
 let lab: TestLab | undefined;
@@ -23,9 +20,8 @@ afterEach(async () => {
 async function raise(
   near: Partial<DaemonSettings>,
   far: Partial<DaemonSettings>,
-  mtu = 1500,
 ): Promise<TestLab> {
-  const bare = await TestLab.bare(2, {}, { mtu });
+  const bare = await TestLab.bare(2);
   lab = bare;
   for (const [plan, settings] of [
     [bare.near, near],
@@ -36,24 +32,6 @@ async function raise(
   return bare;
 }
 
-/** Sends bytes through the tunnel; both ends must have seen the same. */
-async function transfer(from: HostPlan, to: HostPlan, port: number): Promise<void> {
-  const serve = [process.execPath, SCRIPT, 'serve', to.containerAddress, String(port)];
-  const server = new Program(inNamespace(to.container, serve));
-  try {
-    await waitFor('the receiver', 5_000, () => server.stdout.includes('listening') || undefined);
-    const send = [process.execPath, SCRIPT, 'send', to.containerAddress, String(port)];
-    const { stdout } = await run(inNamespace(from.container, [...send, String(BYTES)]), {
-      timeoutMs: 60_000,
-    });
-    await server.ended;
-    expect(stdout).toMatch(/^[0-9a-f]{64}\n$/);
-    expect(server.stdout).toBe(`listening\n${stdout}`);
-  } finally {
-    await server.stop();
-  }
-}
-
 const disable = (features: string): Partial<DaemonSettings> => ({
   mode: 'offload',
   flags: [`--disable=${features}`],
@@ -62,9 +40,6 @@ const OFFLOAD = { mode: 'offload' } as const;
 
 describe('a transfer is byte-exact both ways', () => {
   it.each<[string, Partial<DaemonSettings>, Partial<DaemonSettings>]>([
-    ['offload and offload', OFFLOAD, OFFLOAD],
-    ['offload and basic', OFFLOAD, { mode: 'basic' }],
-    ['offload and batch', OFFLOAD, { mode: 'batch' }],
     ['no TSO and no trains sent', disable('tun-tso,tun-uso'), disable('udp-gso')],
     ['no trains received and none of mmsg', disable('udp-gro'), disable('mmsg')],
     [
@@ -74,15 +49,7 @@ describe('a transfer is byte-exact both ways', () => {
     ],
   ])('between %s', async (_what, near, far) => {
     const { near: one, far: two } = await raise(near, far);
-    await Promise.all([transfer(one, two, 7001), transfer(two, one, 7002)]);
-  });
-
-  it.each([576, 1400, 9000])('at an MTU of %i', async (mtu) => {
-    const { near, far } = await raise(OFFLOAD, OFFLOAD, mtu);
-    await Promise.all([transfer(near, far, 7001), transfer(far, near, 7002)]);
-    const size = mtu - 28 - 28;
-    const large = await ping(near, far.containerAddress, { count: 5, size, dontFragment: true });
-    expect(large.received).toBe(5);
+    await transferBothWays(one, two, BYTES);
   });
 });
 
