@@ -71,10 +71,11 @@ bool Decapsulation::fill() {
   const size_t count = trains ? kTrainMessages : batch_limit();
   slots_ = ring_.reserve(count * kSlotStride);
   counters_.read_calls.add(1);
-  const int received = receive(count);
+  const bool mmsg = on(KernelFeature::kMmsg);
+  const int received = receive(count, mmsg);
   if (received < 0) {
     if (received == -EAGAIN) return false;
-    receive_failed(-received);
+    receive_failed(-received, mmsg);
     return true;
   }
   const ForwardingTable& routes = table();
@@ -83,7 +84,7 @@ bool Decapsulation::fill() {
   return true;
 }
 
-int Decapsulation::receive(size_t count) {
+int Decapsulation::receive(size_t count, bool mmsg) {
   const bool trains = on(KernelFeature::kUdpGro);
   for (size_t i = 0; i < count; ++i) {
     buffers_[i] = {slots_.data() + i * kSlotStride, kSlotBytes};
@@ -93,7 +94,7 @@ int Decapsulation::receive(size_t count) {
     header.msg_control = trains ? controls_[i].bytes.data() : nullptr;
     header.msg_controllen = trains ? controls_[i].bytes.size() : 0;
   }
-  if (on(KernelFeature::kMmsg))
+  if (mmsg)
     return context_.io.recvmmsg(context_.udp_fd, messages_.data(), static_cast<unsigned>(count));
   const ssize_t received = context_.io.recvmsg(context_.udp_fd, &messages_[0].msg_hdr);
   if (received < 0) return static_cast<int>(received);
@@ -101,9 +102,10 @@ int Decapsulation::receive(size_t count) {
   return 1;
 }
 
-void Decapsulation::receive_failed(int number) {
+void Decapsulation::receive_failed(int number, bool mmsg) {
   if (number == EINTR) return;
-  if (number == ENOSYS && on(KernelFeature::kMmsg)) return refuse(KernelFeature::kMmsg, number);
+  // By what the call was, not by the switch: another thread may have turned that off meanwhile.
+  if (number == ENOSYS && mmsg) return refuse(KernelFeature::kMmsg, number);
   // Errors of earlier sends may surface here (ICMP answers); each is reported once.
   if (is_final(number)) {
     fault(FaultSource::kUdp, number);

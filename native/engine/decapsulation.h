@@ -38,8 +38,8 @@ class Decapsulation final : public Direction {
   // Receives and admits up to a batch; false when the socket had nothing.
   bool fill();
   // Receives up to `count` datagrams into the messages: how many, or a negative errno.
-  int receive(size_t count);
-  void receive_failed(int number);
+  int receive(size_t count, bool mmsg);
+  void receive_failed(int number, bool mmsg);
   // Takes the datagrams of one message apart.
   void admit_message(size_t message, size_t received, const ForwardingTable& table);
   // Checks one datagram, at `offset` of the reservation, and puts its packet into the ring.

@@ -194,7 +194,7 @@ Encapsulation::Drain Encapsulation::drain() {
     } else if (outcome.error == -EAGAIN) {
       return Drain::kBlocked;
     } else if (outcome.error != -EINTR) {
-      refused(outcome);
+      refused(outcome, limits);
       if (!running()) return Drain::kDone;
     }
   }
@@ -202,9 +202,11 @@ Encapsulation::Drain Encapsulation::drain() {
   return Drain::kDone;
 }
 
-void Encapsulation::refused(const TrainSender::Outcome& outcome) {
+void Encapsulation::refused(const TrainSender::Outcome& outcome,
+                            const TrainSender::Limits& limits) {
   const int number = -outcome.error;
-  if (number == ENOSYS && on(KernelFeature::kMmsg)) return refuse(KernelFeature::kMmsg, number);
+  // By what the call was, not by the switch: another thread may have turned that off meanwhile.
+  if (number == ENOSYS && limits.mmsg) return refuse(KernelFeature::kMmsg, number);
   if (outcome.front > 1) {
     if (number == EIO) return refuse(KernelFeature::kUdpGso, number);
     if (number == EINVAL || number == EMSGSIZE)

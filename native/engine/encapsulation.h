@@ -46,7 +46,7 @@ class Encapsulation final : public Direction {
 
   Drain drain();
   // The kernel did not take the front: goes on without a feature, or drops it.
-  void refused(const TrainSender::Outcome& outcome);
+  void refused(const TrainSender::Outcome& outcome, const TrainSender::Limits& limits);
   static DropReason reason_for(int number);
 
   EventSource misses_;

@@ -10,10 +10,58 @@ const flags = {
 };
 
 export interface ModeChoice {
-  /** `undefined` when no daemon can run here. */
-  readonly mode: 'basic' | 'batch' | undefined;
+  /** What a daemon with --mode=auto runs in; `undefined` when none can run here. */
+  readonly mode: 'offload' | undefined;
+  /** Features that mode has a use for, and that are not here. */
+  readonly without: readonly string[];
+  /** Both in one sentence. */
   readonly reason: string;
 }
+
+/** What a feature gives the data plane, and what becomes of packets without it. */
+interface Meaning {
+  readonly gives: string;
+  readonly without: string;
+  /** Has a switch (--disable) of its own; the others are what these rest on. */
+  readonly optional?: true;
+}
+
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  tun: { gives: 'packets come to a daemon and go back', without: 'no daemon can run' },
+  'tun-vnet-hdr': {
+    gives: 'what tun-tso and tun-uso need',
+    without: 'neither tun-tso nor tun-uso',
+  },
+  'tun-tso': {
+    gives: 'TCP crosses the TUN 64 KiB at a time',
+    without: 'TCP crosses the TUN packet by packet',
+    optional: true,
+  },
+  'tun-uso': {
+    gives: 'UDP crosses the TUN in trains, if sent so',
+    without: 'UDP crosses the TUN packet by packet',
+    optional: true,
+  },
+  multiqueue: {
+    gives: 'several threads can read the TUN',
+    without: 'one thread reads the TUN',
+  },
+  mmsg: {
+    gives: 'one call sends or receives many messages',
+    without: 'one system call for each message',
+    optional: true,
+  },
+  'udp-gso': {
+    gives: 'one message sends up to 64 datagrams',
+    without: 'one message for each datagram sent',
+    optional: true,
+  },
+  'udp-gro': {
+    gives: 'one message brings up to 64 datagrams',
+    without: 'one message for each datagram received',
+    optional: true,
+  },
+};
 
 export const probeCommand: Command = {
   name: 'probe',
@@ -36,7 +84,9 @@ Exit codes:
     const features = tryProbe();
     const choice = chooseMode(features);
     if (json) {
-      io.out(`${JSON.stringify({ features, mode: choice.mode ?? null, reason: choice.reason })}\n`);
+      io.out(
+        `${JSON.stringify({ features, mode: choice.mode ?? null, without: choice.without, reason: choice.reason })}\n`,
+      );
     } else {
       io.out(formatProbe(features, choice));
     }
@@ -44,35 +94,46 @@ Exit codes:
   },
 };
 
-/** The mode a daemon should run in here, and why. */
+/** What a daemon with --mode=auto would do here, and why. */
 export function chooseMode(features: readonly KernelFeature[]): ModeChoice {
-  const find = (name: string) => features.find((feature) => feature.name === name);
-  const tun = find('tun');
-  if (tun !== undefined && !tun.available) {
-    return { mode: undefined, reason: `tun is not available: ${tun.detail}` };
+  const missing = features.filter(({ available }) => !available);
+  const tun = missing.find(({ name }) => name === 'tun');
+  if (tun !== undefined) {
+    return { mode: undefined, without: [], reason: `tun is not available: ${tun.detail}` };
   }
-  const mmsg = find('mmsg');
-  if (mmsg !== undefined && !mmsg.available) {
-    return { mode: 'basic', reason: `no recvmmsg and sendmmsg: ${mmsg.detail}` };
-  }
-  return { mode: 'batch', reason: 'recvmmsg and sendmmsg carry many packets a system call' };
+  const without = missing
+    .map(({ name }) => name)
+    .filter((name) => MEANINGS[name]?.optional === true);
+  const all = without.length === 0 ? 'with every feature' : `without ${without.join(', ')}`;
+  return { mode: 'offload', without, reason: `auto: offload ${all}` };
 }
 
 export function formatProbe(features: readonly KernelFeature[], choice: ModeChoice): string {
-  const table = formatTable(
-    [{ title: 'feature' }, { title: 'since' }, { title: 'here' }, { title: 'detail' }],
-    features.map(({ name, since, available, detail }) => [
-      name,
-      since,
-      available ? 'yes' : 'no',
-      detail,
-    ]),
+  const found = formatTable(
+    [{ title: 'feature' }, { title: 'since' }, { title: 'here' }, { title: 'found out by' }],
+    features.map(({ name, since, available, detail }) => [name, since, yesNo(available), detail]),
   );
-  const verdict =
-    choice.mode === undefined
-      ? `No daemon can run here: ${choice.reason}${process.geteuid?.() === 0 ? '' : '; run as root to be sure'}`
-      : `Mode: ${choice.mode} (${choice.reason})`;
-  return `${table}\n${verdict}\n`;
+  if (choice.mode === undefined) {
+    const hint = process.geteuid?.() === 0 ? '' : '; run as root to be sure';
+    return `${found}\nNo daemon can run here: ${choice.reason}${hint}\n`;
+  }
+  const meant = formatTable(
+    [{ title: 'feature' }, { title: 'here' }, { title: 'so' }],
+    features.flatMap(({ name, available }) => {
+      const meaning = MEANINGS[name];
+      if (meaning === undefined) return [];
+      return [[name, yesNo(available), available ? meaning.gives : meaning.without]];
+    }),
+  );
+  return `${found}\nMode ${choice.reason}\n\n${meant}\n${FOOTNOTE}\n`;
+}
+
+const FOOTNOTE = `A daemon tries each again on its own descriptors, and goes on without one that
+is refused later; flannelette status says which are in use, --disable does
+without. The wire is the same with all of them and with none.`;
+
+function yesNo(available: boolean): string {
+  return available ? 'yes' : 'no';
 }
 
 function tryProbe(): readonly KernelFeature[] {

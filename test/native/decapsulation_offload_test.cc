@@ -176,4 +176,15 @@ TEST_CASE("decapsulation: a kernel without recvmmsg gets one call a datagram") {
   }
 }
 
+TEST_CASE("decapsulation: a recvmmsg refused to two threads at once is no reason to pause") {
+  Rig rig;
+  Decapsulation decapsulation(rig.context(Mode::kBatch));
+  rig.io.on_many = [&rig] { rig.features().refuse(KernelFeature::kMmsg, ENOSYS); };
+  rig.io.datagrams = {{{}, kNode2, ENOSYS}, {segment(0)}, {segment(1)}};
+  decapsulation.carry();
+  CHECK(rig.io.written.size() == 2);
+  CHECK(rig.events().empty());
+  for (const PollCall& poll : rig.io.polls) CHECK(poll.timeout_ms < 0);
+}
+
 }  // namespace flannelette::test

@@ -171,6 +171,18 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("encapsulation: a sendmmsg refused to two threads at once costs neither a packet") {
+  Rig rig;
+  Encapsulation encapsulation(rig.context(Mode::kBatch));
+  rig.io.on_many = [&rig] { rig.features().refuse(KernelFeature::kMmsg, ENOSYS); };
+  rig.io.send_results = {-ENOSYS};
+  offer(rig.io, 30, 500);
+  encapsulation.carry();
+  CHECK(in_order(rig.io.sent, 30, 500));
+  CHECK(all_drops(encapsulation) == 0);
+  CHECK(rig.events().empty());
+}
+
 TEST_CASE("encapsulation with offload: partial sends of trains release whole trains only") {
   Rig rig;
   Encapsulation encapsulation(rig.context(Mode::kOffload));

@@ -98,6 +98,8 @@ class ScriptedIo final : public Io {
   // Called first in each poll; true: the answer is in the pollfds already.
   std::function<bool(pollfd*, int)> on_poll;
   std::function<void()> on_send;  // first in each send to the UDP socket
+  // Called in each sendmmsg and recvmmsg, before it is answered: what another thread does then.
+  std::function<void()> on_many;
 
   std::vector<SentDatagram> sent;
   std::vector<Bytes> written;
@@ -209,6 +211,7 @@ class ScriptedIo final : public Io {
   int recvmmsg(int fd, mmsghdr* messages, unsigned count) override {
     count_call();
     ++recvmmsg_calls;
+    if (on_many) on_many();
     if (fd != kUdpFd) return -EBADF;
     unsigned n = 0;
     for (; n < count && !datagrams.empty(); ++n) {
@@ -243,6 +246,7 @@ class ScriptedIo final : public Io {
   int sendmmsg(int fd, mmsghdr* messages, unsigned count) override {
     count_call();
     ++sendmmsg_calls;
+    if (on_many) on_many();
     offered.push_back(count);
     if (fd != kUdpFd && fd < kSourceFd) return -EBADF;
     const int result = next_send(fd);
@@ -426,7 +430,7 @@ class Rig {
   }
 
   // Of the last context.
-  const FeatureSwitches& features() const { return features_.back(); }
+  FeatureSwitches& features() { return features_.back(); }
 
   PublishedTable& table() { return table_; }
   const EventPipe& pipe() const { return pipe_; }

@@ -1,12 +1,14 @@
 /**
- * Mode offload against itself, the other modes and itself with features switched off or refused:
- * transfers are byte-exact both ways, and the features in use are the ones expected.
+ * Mode offload with features switched off: transfers are byte-exact both ways, and the features in
+ * use are the ones expected. Pairs of modes are in exact.test.ts, refusals in refusals.test.ts.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DaemonSettings } from '../../src/lab/daemon-process.js';
 import { IperfTarget, ping } from '../../src/lab/traffic.js';
-import { transfer } from '../support/transfer.js';
+import { transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
+
+const BYTES = 32 * 1024 * 1024;
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -18,9 +20,8 @@ afterEach(async () => {
 async function raise(
   near: Partial<DaemonSettings>,
   far: Partial<DaemonSettings>,
-  mtu = 1500,
 ): Promise<TestLab> {
-  const bare = await TestLab.bare(2, {}, { mtu });
+  const bare = await TestLab.bare(2);
   lab = bare;
   for (const [plan, settings] of [
     [bare.near, near],
@@ -39,9 +40,6 @@ const OFFLOAD = { mode: 'offload' } as const;
 
 describe('a transfer is byte-exact both ways', () => {
   it.each<[string, Partial<DaemonSettings>, Partial<DaemonSettings>]>([
-    ['offload and offload', OFFLOAD, OFFLOAD],
-    ['offload and basic', OFFLOAD, { mode: 'basic' }],
-    ['offload and batch', OFFLOAD, { mode: 'batch' }],
     ['no TSO and no trains sent', disable('tun-tso,tun-uso'), disable('udp-gso')],
     ['no trains received and none of mmsg', disable('udp-gro'), disable('mmsg')],
     [
@@ -51,15 +49,7 @@ describe('a transfer is byte-exact both ways', () => {
     ],
   ])('between %s', async (_what, near, far) => {
     const { near: one, far: two } = await raise(near, far);
-    await Promise.all([transfer(one, two, 7001), transfer(two, one, 7002)]);
-  });
-
-  it.each([576, 1400, 9000])('at an MTU of %i', async (mtu) => {
-    const { near, far } = await raise(OFFLOAD, OFFLOAD, mtu);
-    await Promise.all([transfer(near, far, 7001), transfer(far, near, 7002)]);
-    const size = mtu - 28 - 28;
-    const large = await ping(near, far.containerAddress, { count: 5, size, dontFragment: true });
-    expect(large.received).toBe(5);
+    await transferBothWays(one, two, BYTES);
   });
 });
 

@@ -12,7 +12,7 @@ import type { DaemonProcess } from '../../src/lab/daemon-process.js';
 import { ipv4Of } from '../../src/lab/pcap.js';
 import { ping } from '../../src/lab/traffic.js';
 import { COMMAND, LEASE_FILE, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
-import { transfer } from '../support/transfer.js';
+import { transferBothWays } from '../support/exact.js';
 
 const BYTES = 8 * 1024 * 1024;
 const FLOWS = join(ROOT, 'test', 'support', 'udp-flows.mjs');
@@ -70,7 +70,7 @@ describe.each([
       'encapsulate',
       'decapsulate',
     ]);
-    await Promise.all([transfer(near, far, 7001, BYTES), transfer(far, near, 7002, BYTES)]);
+    await transferBothWays(near, far, BYTES);
 
     await nearDaemon.stop();
     expect(await tunDevices(near.host)).toEqual([]);
@@ -152,7 +152,7 @@ it('4 source ports: each flow by one of them, to 8285, and peers with one port t
   expect(used.size).toBe(4);
   expect(used).toContain(8285);
 
-  await Promise.all([transfer(near, far, 7001, BYTES), transfer(far, near, 7002, BYTES)]);
+  await transferBothWays(near, far, BYTES);
 
   // What is sent to a port that only sends is dropped, not queued.
   const extra = [...used].find((port) => port !== 8285) ?? 0;

@@ -10,18 +10,16 @@
  * A test starts its daemons; `reset` ends them and leaves an empty etcd for the next one.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import type { Etcd3, IKeyValue } from 'etcd3';
 import type { Readiness } from '../../src/daemon/daemon.js';
-import { statusSocketPath } from '../../src/daemon/options.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { EtcdServer } from '../../src/lab/etcd-server.js';
 import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { lastWords } from '../../src/lab/daemon-process.js';
 import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/lab/topology.js';
 import { parsePing } from '../../src/lab/traffic.js';
-import { COMMAND, TestLab } from './test-lab.js';
+import { askDaemon, COMMAND, TestLab } from './test-lab.js';
 
 const PORT = 2379;
 export const ENDPOINT = `http://${GATEWAY}:${PORT}`;
@@ -299,19 +297,7 @@ export class EtcdDaemon {
 
   /** Over the unix socket, which network namespaces share. */
   get(path: string): Promise<{ code: number; body: string }> {
-    return new Promise((resolve, reject) => {
-      const socketPath = statusSocketPath(this.subnetFile);
-      const signal = AbortSignal.timeout(2_000);
-      const query = request({ socketPath, path, signal, agent: false }, (response) => {
-        let body = '';
-        response.setEncoding('utf8').on('data', (text: string) => (body += text));
-        response.on('error', reject);
-        response.on('end', () => {
-          resolve({ code: response.statusCode ?? 0, body });
-        });
-      });
-      query.on('error', reject).end();
-    });
+    return askDaemon(this.subnetFile, path);
   }
 }
 

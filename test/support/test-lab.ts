@@ -3,6 +3,7 @@
  * `npm test -- --stage netns` made for the whole stage.
  */
 import { mkdir, readFile } from 'node:fs/promises';
+import { request } from 'node:http';
 import { join, resolve } from 'node:path';
 import {
   DaemonProcess,
@@ -11,6 +12,7 @@ import {
   writeLeaseFile,
   type DaemonSettings,
 } from '../../src/lab/daemon-process.js';
+import { statusSocketPath } from '../../src/daemon/options.js';
 import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
 import type { ThreadCounters } from '../../src/dataplane/dataplane.js';
 import {
@@ -109,8 +111,9 @@ export class TestLab {
     return daemon;
   }
 
-  /** docker0 and container with what the daemon's subnet.env says. */
+  /** docker0 and container with what the daemon's subnet.env says, unless they are there. */
   async attachContainer(daemon: DaemonProcess): Promise<void> {
+    if (this.#containers.includes(daemon.plan)) return;
     const env = await daemon.readSubnetFile();
     await addContainer(daemon.plan, env.FLANNEL_SUBNET, Number(env.FLANNEL_MTU));
     this.#containers.push(daemon.plan);
@@ -129,6 +132,26 @@ export class TestLab {
     if (item === undefined) throw new Error('the lab is not raised');
     return item;
   }
+}
+
+/** Asks a daemon over its unix socket, which network namespaces share. */
+export function askDaemon(
+  subnetFile: string,
+  path: string,
+): Promise<{ code: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const socketPath = statusSocketPath(subnetFile);
+    const signal = AbortSignal.timeout(2_000);
+    const query = request({ socketPath, path, signal, agent: false }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text: string) => (body += text));
+      response.on('error', reject);
+      response.on('end', () => {
+        resolve({ code: response.statusCode ?? 0, body });
+      });
+    });
+    query.on('error', reject).end();
+  });
 }
 
 export async function counters(

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chooseMode, formatProbe } from '../../src/cli/probe.js';
+import { probeKernel } from '../../src/daemon/probe.js';
 import { main } from '../../src/cli/program.js';
 import { StatusServer } from '../../src/daemon/server.js';
 import { packageVersion } from '../../src/daemon/version.js';
@@ -102,26 +103,50 @@ describe('probe', () => {
     detail,
   });
 
-  it('chooses the mode by what there is', () => {
-    expect(chooseMode([feature('tun', true), feature('mmsg', true)]).mode).toBe('batch');
-    expect(chooseMode([feature('tun', true), feature('mmsg', false, 'ENOSYS')])).toEqual({
-      mode: 'basic',
-      reason: 'no recvmmsg and sendmmsg: ENOSYS',
+  it('says what auto makes of what there is', () => {
+    expect(chooseMode([feature('tun', true), feature('mmsg', true)])).toEqual({
+      mode: 'offload',
+      without: [],
+      reason: 'auto: offload with every feature',
     });
-    expect(chooseMode([feature('tun', false, 'EPERM')]).mode).toBeUndefined();
+    const old = ['tun-vnet-hdr', 'tun-tso', 'mmsg'].map((name) => feature(name, false, 'EINVAL'));
+    expect(chooseMode([feature('tun', true), ...old])).toEqual({
+      mode: 'offload',
+      without: ['tun-tso', 'mmsg'],
+      reason: 'auto: offload without tun-tso, mmsg',
+    });
+    expect(chooseMode([feature('tun', false, 'EPERM')])).toEqual({
+      mode: undefined,
+      without: [],
+      reason: 'tun is not available: EPERM',
+    });
   });
 
-  it('prints a table and the verdict', () => {
+  it('prints what was found out, and what follows from it', () => {
     const features = [feature('tun', true), feature('mmsg', false, 'ENOSYS')];
-    expect(formatProbe(features, chooseMode(features)).split('\n')).toEqual([
-      '  feature  since  here  detail',
-      '  ----------------------------',
+    expect(formatProbe(features, chooseMode(features)).split('\n').slice(0, 12)).toEqual([
+      '  feature  since  here  found out by',
+      '  ----------------------------------',
       '  tun      3.0    yes   tried',
       '  mmsg     3.0    no    ENOSYS',
       '',
-      'Mode: basic (no recvmmsg and sendmmsg: ENOSYS)',
+      'Mode auto: offload without mmsg',
+      '',
+      '  feature  here  so',
+      '  ---------------------------------------------------',
+      '  tun      yes   packets come to a daemon and go back',
+      '  mmsg     no    one system call for each message',
       '',
     ]);
+  });
+
+  it('has a meaning for every feature the kernel is asked for, within 80 columns', () => {
+    const features = probeKernel();
+    const text = formatProbe(features, chooseMode(features));
+    for (const { name } of features) {
+      expect(text.match(new RegExp(`^  ${name} `, 'gm'))).toHaveLength(2);
+    }
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
 });
 

@@ -1,0 +1,232 @@
+// Runs a program for whom the kernel refuses features, as kernels without them do:
+//
+//   refuse RULE=ERRNO[@N] ... -- PROGRAM [ARGUMENT ...]
+//
+// A rule is about the calls of one kind (see kRules), by the arguments and what they point to. From
+// the Nth such call on (the first unless told) they return ERRNO and have no effect. Nothing else
+// changes, and the threads and children of the program are under the same rules.
+//
+// How: the program runs under a seccomp filter (Linux 5.0) that hands the system calls in question
+// to a second process, which looks into the caller's memory and refuses the call or lets it go on
+// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, Linux 5.5).
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/virtio_net.h"
+#include "sys/kernel.h"
+
+namespace {
+
+using flannelette::kGsoEcn;
+using flannelette::kGsoNone;
+using flannelette::kGsoTcp4;
+using flannelette::kGsoUdpL4;
+using flannelette::VirtioNetHeader;
+
+// A call under way: its arguments, and the memory of the thread that makes it.
+struct Call {
+  pid_t thread;
+  const __u64* arguments;
+
+  template <typename T>
+  T at(uint64_t address) const {
+    T value{};
+    const iovec here = {&value, sizeof(value)};
+    const iovec there = {reinterpret_cast<void*>(address), sizeof(value)};
+    return ::process_vm_readv(thread, &here, 1, &there, 1, 0) == sizeof(value) ? value : T{};
+  }
+};
+
+bool always(const Call& /*call*/) { return true; }
+
+bool is_option(const Call& call, int option) {
+  return call.arguments[1] == IPPROTO_UDP && call.arguments[2] == static_cast<uint64_t>(option);
+}
+bool asks_for_gso(const Call& call) { return is_option(call, UDP_SEGMENT); }
+bool asks_for_gro(const Call& call) { return is_option(call, UDP_GRO); }
+
+bool is_request(const Call& call, unsigned request) {
+  return static_cast<uint32_t>(call.arguments[1]) == request;
+}
+bool sets_offload(const Call& call) { return is_request(call, TUNSETOFFLOAD); }
+bool sets_uso(const Call& call) {
+  return sets_offload(call) && (call.arguments[2] & (TUN_F_USO4 | TUN_F_USO6)) != 0;
+}
+bool opens_with_header(const Call& call) {
+  return is_request(call, TUNSETIFF) &&
+         (call.at<ifreq>(call.arguments[2]).ifr_flags & IFF_VNET_HDR) != 0;
+}
+
+// A train is a message with a control message. Of many messages the first is looked at: the kernel
+// would send those before a train it refuses, and the next call would begin with that train.
+bool sends_train(const Call& call) {
+  return call.at<msghdr>(call.arguments[1]).msg_controllen != 0;
+}
+
+uint8_t written_gso_type(const Call& call) {
+  const auto first = call.at<iovec>(call.arguments[1]);
+  if (call.arguments[2] < 2 || first.iov_len < sizeof(VirtioNetHeader)) return kGsoNone;
+  return call.at<VirtioNetHeader>(reinterpret_cast<uint64_t>(first.iov_base)).gso_type;
+}
+bool writes_tcp_train(const Call& call) { return (written_gso_type(call) & ~kGsoEcn) == kGsoTcp4; }
+bool writes_udp_train(const Call& call) { return written_gso_type(call) == kGsoUdpL4; }
+
+struct Kind {
+  std::string_view name;
+  std::vector<int> calls;
+  bool (*matches)(const Call&);
+};
+
+const std::vector<Kind> kKinds = {
+    {"recvmmsg", {SYS_recvmmsg}, always},
+    {"sendmmsg", {SYS_sendmmsg}, always},
+    {"udp-gso", {SYS_getsockopt, SYS_setsockopt}, asks_for_gso},
+    {"udp-gro", {SYS_setsockopt}, asks_for_gro},
+    {"train-sent", {SYS_sendmsg, SYS_sendmmsg}, sends_train},
+    {"tun-header", {SYS_ioctl}, opens_with_header},
+    {"tun-offload", {SYS_ioctl}, sets_offload},
+    {"tun-uso", {SYS_ioctl}, sets_uso},
+    {"tcp-train-written", {SYS_writev}, writes_tcp_train},
+    {"udp-train-written", {SYS_writev}, writes_udp_train},
+};
+
+const std::vector<std::pair<std::string_view, int>> kErrors = {
+    {"EINVAL", EINVAL},         {"EIO", EIO},
+    {"EMSGSIZE", EMSGSIZE},     {"ENOPROTOOPT", ENOPROTOOPT},
+    {"EOPNOTSUPP", EOPNOTSUPP}, {"ENOSYS", ENOSYS}};
+
+struct Rule {
+  const Kind* kind;
+  int error;
+  uint64_t first;  // the first call refused, from 1
+  uint64_t seen = 0;
+};
+
+[[noreturn]] void fail(const std::string& what, int number) {
+  std::fprintf(stderr, "refuse: %s: %s\n", what.c_str(), std::strerror(number));
+  std::_Exit(1);
+}
+
+template <typename T>
+T checked(T result, const char* what) {
+  if (result < 0) fail(what, errno);
+  return result;
+}
+
+Rule parse_rule(std::string_view text) {
+  const size_t equals = text.find('=');
+  const size_t at = text.find('@');
+  const std::string_view name = text.substr(0, equals);
+  const std::string_view error =
+      equals == text.npos ? "" : text.substr(equals + 1, at == text.npos ? at : at - equals - 1);
+  Rule rule{nullptr, 0, at == text.npos ? 1 : std::strtoull(text.data() + at + 1, nullptr, 10)};
+  for (const Kind& kind : kKinds)
+    if (kind.name == name) rule.kind = &kind;
+  for (const auto& [known, number] : kErrors)
+    if (known == error) rule.error = number;
+  if (rule.kind == nullptr || rule.error == 0 || rule.first == 0)
+    fail("rule " + std::string(text), EINVAL);
+  return rule;
+}
+
+// Hands the calls of the rules to whoever listens on the descriptor returned; all others pass.
+int install_filter(const std::vector<Rule>& rules) {
+  std::vector<sock_filter> program = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const Rule& rule : rules) {
+    for (const int call : rule.kind->calls) {
+      program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
+      program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+    }
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog filter = {static_cast<uint16_t>(program.size()), program.data()};
+  checked(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+  const auto listener =
+      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter);
+  return static_cast<int>(checked(listener, "seccomp"));
+}
+
+// Decides about every call handed over, until no process is left under the filter.
+void supervise(int listener, std::vector<Rule>& rules) {
+  for (;;) {
+    pollfd waiting = {listener, POLLIN, 0};
+    if (::poll(&waiting, 1, -1) < 0) continue;
+    if ((waiting.revents & POLLIN) == 0) return;
+    seccomp_notif asked{};
+    // ENOENT: the caller is gone.
+    if (::ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) continue;
+    const auto thread = static_cast<pid_t>(asked.pid);
+    const Call call = {thread, asked.data.args};
+    seccomp_notif_resp answer{};
+    answer.id = asked.id;
+    answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    for (Rule& rule : rules) {
+      bool named = false;
+      for (const int number : rule.kind->calls) named = named || number == asked.data.nr;
+      if (!named || !rule.kind->matches(call) || ++rule.seen < rule.first) continue;
+      answer.flags = 0;
+      answer.error = -rule.error;
+      break;
+    }
+    (void)::ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  std::vector<Rule> rules;
+  int at = 1;
+  for (; at < count && std::string_view(arguments[at]) != "--"; ++at)
+    rules.push_back(parse_rule(arguments[at]));
+  if (rules.empty() || at + 1 >= count) fail("RULE=ERRNO[@N] ... -- PROGRAM", EINVAL);
+
+  // The supervisor is not under the filter, so it is there first; it is nobody's child.
+  int pair[2];
+  checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
+  const pid_t program = ::getpid();
+  const pid_t between = checked(::fork(), "fork");
+  if (between == 0) {
+    if (checked(::fork(), "fork") != 0) std::_Exit(0);
+    ::close(pair[0]);
+    int listener = -1;
+    if (::read(pair[1], &listener, sizeof(listener)) != sizeof(listener)) std::_Exit(1);
+    const auto handle = checked(::syscall(SYS_pidfd_open, program, 0), "pidfd_open");
+    const auto own = checked(::syscall(SYS_pidfd_getfd, handle, listener, 0), "pidfd_getfd");
+    ::close(static_cast<int>(handle));
+    ::close(pair[1]);
+    supervise(static_cast<int>(own), rules);
+    std::_Exit(0);
+  }
+  ::close(pair[1]);
+  ::waitpid(between, nullptr, 0);
+  const int listener = install_filter(rules);
+  checked(::write(pair[0], &listener, sizeof(listener)), "write");
+  // Ends when the supervisor has a descriptor of its own; exec closes ours.
+  char none;
+  checked(::read(pair[0], &none, sizeof(none)), "read");
+  ::execvp(arguments[at + 1], arguments + at + 1);
+  fail(arguments[at + 1], errno);
+}
