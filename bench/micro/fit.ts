@@ -14,16 +14,22 @@ export interface Line {
   readonly b: number;
 }
 
-/** Least squares; needs two different x at least. */
+/**
+ * Least squares of the relative deviations, so that small sizes count as much as large ones: weights
+ * 1/y^2. Needs two different x at least, and y above 0.
+ */
 export function leastSquares(xs: readonly number[], ys: readonly number[]): Line {
   if (xs.length !== ys.length) throw new RangeError('points need an x and a y each');
-  const meanX = mean(xs);
-  const meanY = mean(ys);
+  if (ys.some((y) => !(y > 0))) throw new RangeError('a time is above 0');
+  const weights = ys.map((y) => 1 / y ** 2);
+  const meanX = weightedMean(xs, weights);
+  const meanY = weightedMean(ys, weights);
   let above = 0;
   let below = 0;
-  for (const [index, x] of xs.entries()) {
-    above += (x - meanX) * ((ys[index] ?? NaN) - meanY);
-    below += (x - meanX) ** 2;
+  for (const [index, weight] of weights.entries()) {
+    const fromMean = (xs[index] ?? NaN) - meanX;
+    above += weight * fromMean * ((ys[index] ?? NaN) - meanY);
+    below += weight * fromMean ** 2;
   }
   if (below === 0) throw new RangeError('a line needs two different x');
   const b = above / below;
@@ -72,6 +78,12 @@ function withInterval(value: number, resampled: readonly number[]): Estimate {
   return { median: value, low: at(0.025), high: at(0.975) };
 }
 
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+function weightedMean(values: readonly number[], weights: readonly number[]): number {
+  let sum = 0;
+  let total = 0;
+  for (const [index, weight] of weights.entries()) {
+    sum += weight * (values[index] ?? NaN);
+    total += weight;
+  }
+  return sum / total;
 }

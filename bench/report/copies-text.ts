@@ -65,8 +65,12 @@ export const METHOD = [
   'else runs in the namespaces. A measurement is the median of its batches; each round measures every',
   'cell twice in random order after a round that does not count. Not counted: batches in which a',
   'packet was missing or late, and batches in which the thread lost its CPU. Not subtracted: the',
-  'clock, two readings a batch. bytes: inner packets that a call carries, with their headers. Large',
-  'calls are UDP trains: UDP_SEGMENT, UDP_GRO, USO on the TUN; they exist with offload only.',
+  'clock, two readings a batch. bytes: inner packets that a call carries, with their headers. The',
+  'buffer in user space is always the same, so in the cache. Large calls are UDP trains: UDP_SEGMENT,',
+  'UDP_GRO, USO on the TUN; they exist with offload only. Checksum: who takes care of that of the',
+  'datagram: the kernel in software, nobody since there is none, or, with offload, the device. The',
+  'line is by least squares of relative deviations; off the line: the greatest of them, which with',
+  'trains shows where the first caches end.',
 ] as const;
 
 type Row = readonly string[];

@@ -44,12 +44,14 @@ export type CopiesLine = CrossingLine | ReferenceLine | MissingLine;
 
 /** Throws a system error that quotes the line when it is none of these. */
 export function parseLine(text: string): CopiesLine {
-  let fields: Record<string, unknown> = {};
+  let parsed: unknown;
   try {
-    fields = JSON.parse(text) as Record<string, unknown>;
+    parsed = JSON.parse(text);
   } catch {
     return refuse(text);
   }
+  if (typeof parsed !== 'object' || parsed === null) return refuse(text);
+  const fields = parsed as Record<string, unknown>;
   const number = (name: string): number => {
     const value = fields[name];
     return typeof value === 'number' && Number.isFinite(value) ? value : refuse(text);

@@ -3,10 +3,10 @@
 //   flannelette-copies ROUNDS BATCHES
 //
 // A round measures every cell twice ("again" is the noise floor), in a new random order. A
-// measurement is BATCHES batches of calls; a batch times its sends, makes sure that all of them
-// arrived, and times its receives. Its sample is the median of the batches' means. A batch does not
-// count when a packet is missing or late, or when the thread lost its CPU meanwhile. One JSON line
-// a sample; bench/micro/copies/lines.ts reads them.
+// measurement is BATCHES batches of calls that count; a batch times its sends, makes sure that all
+// of them arrived, and times its receives. Its sample is the median of the batches' means. A batch
+// does not count when a packet is missing or late, or when the thread lost its CPU meanwhile. One
+// JSON line a sample; bench/micro/copies/lines.ts reads them.
 #include <poll.h>
 #include <sys/resource.h>
 
@@ -23,7 +23,9 @@ using namespace flannelette::bench;
 namespace {
 
 constexpr unsigned kCpu = 0;
-constexpr int kLateMs = 20;
+constexpr int kLateMs = 200;
+// Of the batches wanted: how many more are tried in place of those that do not count.
+constexpr size_t kTries = 5;
 
 struct Outcome {
   std::vector<double> sends;  // ns a call, of each batch that counts
@@ -101,7 +103,8 @@ void measure(const Pair& pair, size_t batches, size_t round, bool again) {
   Outcome warm;
   run_batch(pair, warm);
   Outcome outcome;
-  for (size_t i = 0; i < batches; ++i) run_batch(pair, outcome);
+  for (size_t i = 0; i < kTries * batches && outcome.sends.size() < batches; ++i)
+    run_batch(pair, outcome);
   if (round == 0) return;
   const bool none = outcome.sends.empty();
   print_sample(pair.sender, pair, round, again, none ? -1 : median(outcome.sends), outcome.sent,
@@ -114,7 +117,7 @@ void measure(const Pair& pair, size_t batches, size_t round, bool again) {
 void measure(const Reference& reference, size_t batches, size_t round, bool again) {
   std::vector<double> means;
   uint64_t interrupted = 0;
-  for (size_t i = 0; i < batches; ++i) {
+  for (size_t i = 0; i < kTries * batches && means.size() < batches; ++i) {
     const long switches = involuntary_switches();
     const double mean = reference.measure();
     if (involuntary_switches() == switches || reference.name == "wake-same-cpu") {
