@@ -66,7 +66,7 @@ async function inside(options: CopiesOptions): Promise<ExitCode> {
   if (options.quick) print('quick: few rounds, so wide intervals; not to be quoted\n');
   const lines: CopiesLine[] = [];
   let round = 0;
-  print(`warm-up, then ${options.rounds} rounds`);
+  print(`rounds, of ${options.rounds} after one to warm up:`);
   await runLines(
     [PROGRAM, String(options.rounds), String(options.batches)],
     (text) => {
