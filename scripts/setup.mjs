@@ -97,20 +97,34 @@ function installNodePackages() {
 }
 
 function buildAddon() {
-  const addon = join(ROOT, 'build', 'Release', 'flannelette.node');
-  const sources = [...filesBelow(join(ROOT, 'native')), join(ROOT, 'binding.gyp')];
-  if (newest([addon]) >= newest(sources)) return;
+  const built = ['flannelette.node', 'flannelette-copies'].map((name) =>
+    join(ROOT, 'build', 'Release', name),
+  );
+  const sources = [...nativeSources(), join(ROOT, 'binding.gyp')];
+  if (built.every(existsSync) && oldest(built) >= newest(sources)) return;
   step('the native addon', () => {
     run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild']);
   });
 }
 
+/** What binding.gyp builds from. */
+function nativeSources() {
+  const copies = join(ROOT, 'bench', 'micro', 'copies');
+  return [
+    ...filesBelow(join(ROOT, 'native')),
+    ...filesBelow(copies).filter((file) => /\.(cc|h)$/.test(file)),
+    join(ROOT, 'bench', 'micro', 'harness.h'),
+  ];
+}
+
 /** gyp lists the sources when it configures: one that is new since needs that again. */
 function knowsEverySource() {
-  const makefile = join(ROOT, 'build', 'flannelette.target.mk');
-  if (!existsSync(makefile)) return false;
-  const text = readFileSync(makefile, 'utf8');
-  return filesBelow(join(ROOT, 'native'))
+  const makefiles = ['flannelette', 'flannelette-copies'].map((name) =>
+    join(ROOT, 'build', `${name}.target.mk`),
+  );
+  if (!makefiles.every(existsSync)) return false;
+  const text = makefiles.map((file) => readFileSync(file, 'utf8')).join('\n');
+  return nativeSources()
     .filter((file) => file.endsWith('.cc'))
     .every((file) => text.includes(relative(ROOT, file).replace(/\.cc$/, '.o')));
 }
@@ -125,8 +139,7 @@ function buildTypeScript() {
   ];
   const built = existsSync(output) ? filesBelow(output) : [];
   // The oldest output: a file that did not change is written again all the same.
-  const oldest = built.length === 0 ? 0 : Math.min(...built.map((file) => statSync(file).mtimeMs));
-  if (oldest >= newest(sources)) return;
+  if (built.length > 0 && oldest(built) >= newest(sources)) return;
   step('TypeScript', () => {
     rmSync(output, { recursive: true, force: true });
     run(['npx', 'tsc', '-p', 'tsconfig.build.json']);
@@ -173,6 +186,10 @@ function installed(name) {
 /** The latest change of the files that exist; 0 when none does. */
 function newest(files) {
   return Math.max(0, ...files.filter((file) => existsSync(file)).map((f) => statSync(f).mtimeMs));
+}
+
+function oldest(files) {
+  return Math.min(...files.map((file) => statSync(file).mtimeMs));
 }
 
 function filesBelow(directory) {

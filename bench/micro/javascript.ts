@@ -81,7 +81,7 @@ function measure(what: string, work: Operations, seconds: number): Sample[] {
   for (const [name, fn] of Object.entries(work)) suite.add(name, fn, { maxTime: seconds });
   const samples: Sample[] = [];
   suite.on('cycle', ({ target }: { target: Benchmark }) => {
-    if (target.error !== undefined) throw target.error as Error;
+    if (target.error !== undefined) throw target.error;
     for (const period of target.stats.sample) {
       samples.push({
         group: 'operations of the control plane',

@@ -65,13 +65,14 @@ class ForwardingTable {
   size_t memory_bytes() const;
 
  private:
-  static constexpr size_t kSlots = 256;
+  static constexpr uint32_t kSlots = 256;   // answers of a node: one for each value of its 8 bits
+  static constexpr uint32_t kPlaces = 512;  // prefixes that end in it, and place 0, which is unused
 
   struct Node {
-    bool inner = false;              // an InnerNode
-    std::bitset<2 * kSlots> routes;  // places where a route ends
+    bool inner = false;           // an InnerNode
+    std::bitset<kPlaces> routes;  // places where a route ends
     // Place p holds the next hop of the longest route at p or above it in this node; 0: none.
-    std::array<uint32_t, 2 * kSlots> next_hop{};
+    std::array<uint32_t, kPlaces> next_hop{};
   };
   struct InnerNode : Node {
     InnerNode() { inner = true; }

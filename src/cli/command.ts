@@ -12,3 +12,11 @@ export interface Command extends Grammar {
   /** `argv` is what stood after the command's name. */
   readonly run: (given: GivenFlags, io: CliIo, argv: readonly string[]) => Promise<ExitCode>;
 }
+
+/** Commands under a common name: `flannelette bench copies`. Their own names are whole: `bench copies`. */
+export interface CommandGroup {
+  readonly name: string;
+  readonly summary: string;
+  readonly description: string;
+  readonly commands: readonly Command[];
+}

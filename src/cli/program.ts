@@ -5,7 +5,8 @@
 import { Command as Program, CommanderError, Option } from 'commander';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
-import type { Command } from './command.js';
+import { benchGroup } from './bench.js';
+import type { Command, CommandGroup } from './command.js';
 import { dockerOptsCommand } from './docker-opts.js';
 import { flagText, readArguments, usageError, type Flag } from './flags.js';
 import type { CliIo } from './io.js';
@@ -22,6 +23,7 @@ const COMMANDS: readonly Command[] = [
   statusCommand,
   dockerOptsCommand,
 ];
+const GROUPS: readonly CommandGroup[] = [benchGroup];
 
 /** Runs a command line (without node and script) and returns how the process is to end. */
 export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode> {
@@ -41,16 +43,40 @@ async function dispatch(argv: readonly string[], io: CliIo): Promise<ExitCode> {
   const [name, ...rest] = argv;
   if (name === 'help' && rest[0] !== undefined && rest[0] !== 'help') {
     // `help run` is `run --help`, and `help rum` the same mistake as `rum`.
-    return dispatch([rest[0], '--help'], io);
+    return dispatch([...rest, '--help'], io);
   }
+  const group = GROUPS.find((candidate) => candidate.name === name);
+  if (group !== undefined) return dispatchGroup(group, rest, io);
   const command = COMMANDS.find((candidate) => candidate.name === name);
-  if (command === undefined) {
-    checkFirst(name);
-  } else if (!rest.some((argument) => argument === '-h' || argument === '--help')) {
-    // commander only sees a command line that is known to be good.
-    return command.run(readArguments(rest, command), io, rest);
-  }
+  if (command !== undefined) return runOrHelp(command, rest, io);
+  checkFirst(name);
   return showHelp(argv, io);
+}
+
+async function dispatchGroup(
+  group: CommandGroup,
+  argv: readonly string[],
+  io: CliIo,
+): Promise<ExitCode> {
+  const [name, ...rest] = argv;
+  if (name === '-h' || name === '--help') return showHelp([group.name, '--help'], io);
+  const command = group.commands.find((candidate) => candidate.name === `${group.name} ${name}`);
+  if (command !== undefined) return runOrHelp(command, rest, io);
+  const expected = group.commands.map((candidate) => candidate.name).join(', ');
+  const wrong = name === undefined ? 'no benchmark' : `unknown benchmark ${JSON.stringify(name)}`;
+  throw usageError(
+    `${wrong}: expected one of ${expected}; see flannelette ${group.name} --help`,
+    name,
+  );
+}
+
+async function runOrHelp(command: Command, argv: readonly string[], io: CliIo): Promise<ExitCode> {
+  if (argv.some((argument) => argument === '-h' || argument === '--help')) {
+    // Of a command's line with --help in it, only the command matters.
+    return showHelp([...command.name.split(' '), '--help'], io);
+  }
+  // commander only sees a command line that is known to be good.
+  return command.run(readArguments(argv, command), io, argv);
 }
 
 /** Lets help and --version through; anything else before a command is a mistake with a name. */
@@ -69,10 +95,7 @@ function checkFirst(name: string | undefined): void {
       name,
     );
   }
-  const near = nearest(
-    name,
-    COMMANDS.map((command) => command.name),
-  );
+  const near = nearest(name, topNames());
   const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
   throw usageError(
     `unknown command ${JSON.stringify(name)}${hint}: expected one of ${names()}; see flannelette --help`,
@@ -80,18 +103,19 @@ function checkFirst(name: string | undefined): void {
   );
 }
 
+function topNames(): string[] {
+  return [...COMMANDS, ...GROUPS].map(({ name }) => name);
+}
+
 function names(): string {
-  return COMMANDS.map((command) => command.name).join(', ');
+  return topNames().join(', ');
 }
 
 async function showHelp(argv: readonly string[], io: CliIo): Promise<ExitCode> {
   const program = createProgram(io);
   try {
     const args = argv.map((argument) => (argument === '-version' ? '--version' : argument));
-    // Of a command's line with --help in it, only the command matters.
-    const [name = ''] = args;
-    const isCommand = COMMANDS.some((command) => command.name === name);
-    await program.parseAsync(isCommand ? [name, '--help'] : args, { from: 'user' });
+    await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode !== 0) throw usageError(messageOf(error), argv.join(' '));
@@ -109,18 +133,30 @@ function createProgram(io: CliIo): Program {
     .helpCommand('help [command]', 'print the help of a command')
     .addHelpText('after', PROGRAM_FOOTER);
   configure(program, io);
-  for (const command of COMMANDS) {
+  for (const command of COMMANDS) addCommand(program, command, io);
+  for (const group of GROUPS) {
     const sub = program
-      .command(command.name)
-      .summary(command.summary)
-      .description(command.description)
-      .usage('[flags]')
+      .command(group.name)
+      .summary(group.summary)
+      .description(group.description)
       .helpOption('-h, --help', 'print this help')
-      .addHelpText('after', command.footer.trimEnd());
+      .helpCommand(false);
     configure(sub, io);
-    for (const flag of Object.values(command.flags)) sub.addOption(helpOption(flag));
+    for (const command of group.commands) addCommand(sub, command, io);
   }
   return program;
+}
+
+function addCommand(parent: Program, command: Command, io: CliIo): void {
+  const sub = parent
+    .command(command.name.split(' ').at(-1) ?? '')
+    .summary(command.summary)
+    .description(command.description)
+    .usage('[flags]')
+    .helpOption('-h, --help', 'print this help')
+    .addHelpText('after', command.footer.trimEnd());
+  configure(sub, io);
+  for (const flag of Object.values(command.flags)) sub.addOption(helpOption(flag));
 }
 
 function configure(program: Program, io: CliIo): void {

@@ -31,10 +31,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint32_t prefix = change[4] % 33U;
     const Subnet subnet{long_at(change, 0) & prefix_mask(prefix), prefix};
     const uint32_t hop = word_at(change, 5);
-    const bool there = std::erase_if(routes, [&](const Route& route) {
-                         return route.subnet.network == subnet.network &&
-                                route.subnet.prefix == subnet.prefix;
-                       }) > 0;
+    const bool there =
+        std::erase_if(routes, [&](const Route& route) {
+          return route.subnet.network == subnet.network && route.subnet.prefix == subnet.prefix;
+        }) > 0;
     if (hop == 0) {
       require(table.remove(subnet) == there);
     } else {

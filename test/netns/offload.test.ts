@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DaemonSettings } from '../../src/lab/daemon-process.js';
-import { IperfTarget, ping } from '../../src/lab/traffic.js';
+import { IperfTarget } from '../../src/lab/traffic.js';
 import { transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
 

@@ -35,6 +35,7 @@ describe('help', () => {
         'probe',
         'status',
         'docker-opts',
+        'bench',
         '100.96.1.0/24',
         'Exit codes:',
       ]) {
@@ -43,19 +44,38 @@ describe('help', () => {
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status', 'docker-opts'])(
+  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies'])(
     'of %s is complete and fits a terminal',
     async (name) => {
-      const { code, out } = await run(name, '--help');
+      const words = name.split(' ');
+      const { code, out } = await run(...words, '--help');
       expect(code).toBe(0);
       expect(out).toContain(`Usage: flannelette ${name} [flags]`);
       expect(out).toContain('Exit codes:');
       expect(out).toMatch(/Example/);
-      expect((await run('help', name)).out).toBe(out);
+      expect((await run('help', ...words)).out).toBe(out);
       const long = out.split('\n').filter((line) => line.length > 120);
       expect(long).toEqual([]);
     },
   );
+
+  it('of bench lists the benchmarks', async () => {
+    const { code, out } = await run('bench', '--help');
+    expect(code).toBe(0);
+    expect(out).toContain('copies');
+    expect((await run('help', 'bench')).out).toBe(out);
+  });
+
+  it.each([
+    [['bench'], 'no benchmark: expected one of bench copies'],
+    [['bench', 'copy'], 'unknown benchmark "copy": expected one of bench copies'],
+    [['bench', 'copies', '--rounds=x'], '--rounds: "x" is not valid'],
+    [['bench', 'copies', '--fast'], 'unknown flag --fast'],
+  ])('%j is wrong input', async (argv, message) => {
+    const { code, err } = await run(...argv);
+    expect(code).toBe(2);
+    expect(err).toContain(message);
+  });
 
   it('of run tells of the environment and hides nothing but internals', async () => {
     const { out } = await run('run', '--help');

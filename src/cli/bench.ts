@@ -1,0 +1,90 @@
+/** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { ExitCode, systemError } from '../errors.js';
+import type { Command, CommandGroup } from './command.js';
+import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
+
+/** Rounds that give narrow intervals in about two minutes, and rounds for a look. */
+const ROUNDS = { full: 41, quick: 5 };
+const BATCHES = { full: 20, quick: 10 };
+
+const flags = {
+  quick: booleanFlag(
+    'quick',
+    `${ROUNDS.quick} rounds: about 10 s, wide intervals, no result to quote`,
+  ),
+  rounds: integerFlag(
+    'rounds',
+    `rounds, each of all crossings; 0: ${ROUNDS.full}, with --quick ${ROUNDS.quick}`,
+    { min: 0, max: 1_000, fallback: 0 },
+  ),
+  json: textFlag('json', 'write the result as JSON; - is standard output', { placeholder: 'file' }),
+  csv: textFlag('csv', 'write all cells as CSV', { placeholder: 'file' }),
+  write: textFlag('write', 'write the result as Markdown', { placeholder: 'file' }),
+};
+
+const copiesCommand: Command = {
+  name: 'bench copies',
+  summary: 'measure the price of each crossing of the user/kernel border',
+  description:
+    "Times each crossing of a packet alone: the container's send, TUN read, UDP send, UDP receive, TUN\nwrite, the container's receive; by size, with checksums in software, left to the device or none, and\nwith trains of 4 to 64 KiB. Fits t = a + b x bytes with 95 % intervals: a is the price of crossing,\nb that of the copy. Beside it an empty system call, memcpy and wake-ups. Everything happens in\nnamespaces that vanish with the process; nothing of this machine is touched.",
+  flags,
+  footer: `
+Examples:
+  flannelette bench copies                      # about 2 minutes; keep the machine idle
+  flannelette bench copies --quick
+  flannelette bench copies --json=- | jq .crossings
+  flannelette bench copies --csv=copies.csv --write=copies.md
+
+Exit codes:
+  0  measured
+  1  the machine cannot measure it
+  2  the input is wrong
+`,
+  run: async (given, _io, argv) => {
+    const { quick, rounds, json, csv, write } = resolveFlags(flags, given, {});
+    const speed = quick ? 'quick' : 'full';
+    return runBenchmark('micro/copies/main.js', {
+      quick,
+      rounds: rounds === 0 ? ROUNDS[speed] : rounds,
+      batches: BATCHES[speed],
+      json,
+      csv,
+      write,
+      command: ['flannelette bench copies', ...argv].join(' '),
+    });
+  },
+};
+
+export const benchGroup: CommandGroup = {
+  name: 'bench',
+  summary: 'benchmarks: copies',
+  description: 'Benchmarks of the tunnel and of what it is made of.',
+  commands: [copiesCommand],
+};
+
+/** Runs a program of dist/bench with its options as JSON and this process's streams. */
+async function runBenchmark(script: string, options: object): Promise<ExitCode> {
+  const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
+  const child = spawn(process.execPath, [path, JSON.stringify(options)], { stdio: 'inherit' });
+  const pass = (signal: NodeJS.Signals): void => {
+    child.kill(signal);
+  };
+  process.on('SIGINT', pass);
+  process.on('SIGTERM', pass);
+  try {
+    const code = await new Promise<number>((resolve, reject) => {
+      child.on('error', (error) => {
+        reject(systemError(`cannot start ${path}: ${error.message}`));
+      });
+      child.on('exit', (exitCode) => {
+        resolve(exitCode ?? ExitCode.failure);
+      });
+    });
+    return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
+  } finally {
+    process.off('SIGINT', pass);
+    process.off('SIGTERM', pass);
+  }
+}
