@@ -45,9 +45,6 @@ const MIN_MTU = 68;
 /** What fits in one datagram; a loopback's MTU of 65,536 would leave more. */
 const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
-/** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
-const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-
 /** Time between publications, as a multiple of what the last one took if that was dear. */
 const PUBLICATION_REST = 9;
 const DEAR_MS = 2;
@@ -114,7 +111,6 @@ export class UdpBackend implements Backend {
       mode: this.#options.mode,
       disabled: this.#options.disabled ?? [],
       sourceCheck: this.#options.sourceCheck,
-      socketBufferBytes: SOCKET_BUFFER_BYTES,
       ...(this.#options.resources ?? DEFAULT_RESOURCES),
     };
     // The last step that can fail: until here there is nothing to undo but the lease, which stays
