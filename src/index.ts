@@ -84,6 +84,7 @@ export {
   type DataPlaneSnapshot,
   type HostInterface,
   type KernelFeature,
+  type QueueSizes,
   type ThreadCounters,
 } from './dataplane/dataplane.js';
 

@@ -4,7 +4,11 @@
  */
 import Benchmark from 'benchmark';
 import { cidrOf, type Cidr } from '../../src/config/ipv4.js';
-import { DataPlane, type DataPlaneOptions } from '../../src/dataplane/dataplane.js';
+import {
+  DataPlane,
+  DEFAULT_RESOURCES,
+  type DataPlaneOptions,
+} from '../../src/dataplane/dataplane.js';
 import type { Lease } from '../../src/lease/store.js';
 import { RouteTable } from '../../src/route/table.js';
 import type { Sample } from './samples.js';
@@ -107,9 +111,5 @@ const OPTIONS: DataPlaneOptions = {
   port: 8_285,
   mode: 'batch',
   disabled: [],
-  workers: 2,
-  cpus: [],
-  sourcePorts: 1,
-  sourceCheck: true,
-  socketBufferBytes: 0,
+  ...DEFAULT_RESOURCES,
 };

@@ -175,6 +175,8 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
       !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled) ||
       !read_workers(from, out.workers) ||
+      !read_number(from, "tunQueuePackets", 1, 65536, out.tun_queue_packets) ||
+      !read_number(from, "ringBytes", kRingBytesMin, kRingBytesMax, out.ring_bytes) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
       !read_cpus(from, out.cpus))
     return false;
@@ -224,7 +226,16 @@ Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features) {
   return out;
 }
 
-Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction) {
+Napi::Object to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("socketReceiveBytes", sizes.socket.receive_bytes);
+  out.Set("socketSendBytes", sizes.socket.send_bytes);
+  out.Set("tunPackets", sizes.tun_packets);
+  return out;
+}
+
+Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction,
+                            std::optional<uint64_t> queue_drops) {
   const ThreadCounters& counters = direction.counters();
   Napi::Object out = Napi::Object::New(env);
   const auto put = [&](const char* field, uint64_t value) {
@@ -245,6 +256,9 @@ Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& di
   put("ringCapacityBytes", direction.ring_capacity());
   put("ringHighWaterBytes", counters.ring_high_water.get());
   put("eventsLost", counters.events_lost.get());
+
+  out.Set("queueDrops",
+          queue_drops ? Napi::Number::New(env, static_cast<double>(*queue_drops)) : env.Null());
 
   Napi::Object drops = Napi::Object::New(env);
   for (size_t i = 0; i < kDropReasons; ++i)

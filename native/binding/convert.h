@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ bool read_options(const Napi::Value& value, EngineOptions& out);
 bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
 
 Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features);
-Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction);
+// `queue_drops`: of the queue in front of the direction; empty when the kernel does not tell.
+Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction,
+                            std::optional<uint64_t> queue_drops);
+Napi::Object to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes);
 
 }  // namespace flannelette

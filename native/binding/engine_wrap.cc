@@ -16,6 +16,7 @@ Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
                          InstanceMethod("lookup", &EngineWrap::lookup),
                          InstanceMethod("counters", &EngineWrap::counters),
                          InstanceMethod("features", &EngineWrap::features),
+                         InstanceMethod("queueSizes", &EngineWrap::queue_sizes),
                          InstanceMethod("close", &EngineWrap::close),
                      },
                      open);
@@ -77,11 +78,21 @@ Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
   Napi::Array out = Napi::Array::New(info.Env());
-  for (const auto& direction : engine_->encapsulations())
-    out.Set(out.Length(), to_js_counters(info.Env(), "encapsulate", *direction));
-  for (const auto& direction : engine_->decapsulations())
-    out.Set(out.Length(), to_js_counters(info.Env(), "decapsulate", *direction));
+  const QueueDrops& drops = engine_->queue_drops();
+  const auto encapsulations = engine_->encapsulations();
+  const auto decapsulations = engine_->decapsulations();
+  // The kernel counts for the device, not for each of its queues: all of it stands with the first.
+  for (size_t i = 0; i < encapsulations.size(); ++i)
+    out.Set(out.Length(), to_js_counters(info.Env(), "encapsulate", *encapsulations[i],
+                                         i == 0 ? drops.tun : std::optional<uint64_t>(0)));
+  for (size_t i = 0; i < decapsulations.size(); ++i)
+    out.Set(out.Length(), to_js_counters(info.Env(), "decapsulate", *decapsulations[i],
+                                         i < drops.udp.size() ? drops.udp[i] : std::nullopt));
   return out;
+}
+
+Napi::Value EngineWrap::queue_sizes(const Napi::CallbackInfo& info) {
+  return to_js_queue_sizes(info.Env(), engine_->queue_sizes());
 }
 
 Napi::Value EngineWrap::features(const Napi::CallbackInfo& info) {

@@ -32,6 +32,7 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value lookup(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value features(const Napi::CallbackInfo& info);
+  Napi::Value queue_sizes(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   OpenEngines* open_ = nullptr;

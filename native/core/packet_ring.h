@@ -45,6 +45,7 @@ class PacketRing {
 
   bool empty() const { return count_ == 0; }
   size_t size() const { return count_; }
+  size_t records() const { return records_.size(); }
   size_t records_free() const { return records_.size() - count_; }
 
   // The i-th packet from the front, i < size().

@@ -44,6 +44,12 @@ constexpr size_t encapsulation_reader(size_t pair) { return 1 + 2 * pair; }
 constexpr size_t decapsulation_reader(size_t pair) { return 2 + 2 * pair; }
 using PublishedTable = Published<ForwardingTable, 1 + 2 * kQueuePairsMax>;
 
+// The ring of encapsulation: room for a few batches behind a blocked socket, small enough to stay
+// in a core's cache.
+inline constexpr size_t kRingBytesDefault = size_t{1024} * 1024;
+inline constexpr size_t kRingBytesMin = size_t{512} * 1024;
+inline constexpr size_t kRingBytesMax = size_t{64} * 1024 * 1024;
+
 // Everything a direction works on; set up before its thread starts and unchanged after.
 struct DirectionContext {
   Io& io;
@@ -65,6 +71,7 @@ struct DirectionContext {
   Subnet own;
   uint16_t port = 8285;
   bool source_check = true;
+  size_t ring_bytes = kRingBytesDefault;  // of encapsulation
 };
 
 // What came of a direction's turn, and which poll events it needs before the next.

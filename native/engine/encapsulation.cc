@@ -1,6 +1,7 @@
 #include "engine/encapsulation.h"
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -8,13 +9,9 @@ namespace flannelette {
 
 namespace {
 
-// Room for a few batches of full packets behind a blocked socket, and always for one packet of the
-// greatest length; small enough to stay in a core's cache.
-constexpr size_t kRingBytes = size_t{512} * 1024;
-constexpr size_t kRingRecords = 1024;
-// The same for packets that come as many: one of 64 KiB in segments of a small MTU is a thousand.
-constexpr size_t kStagedRingBytes = size_t{1024} * 1024;
-constexpr size_t kStagedRingRecords = 4096;
+// Packets the ring may hold; a packet of 64 KiB in segments of the smallest size TCP has (48 bytes,
+// TCP_MIN_SND_MSS) is 1,365 of them.
+size_t ring_records(size_t bytes) { return std::bit_ceil(bytes / 256); }
 // Enough for a train or two: more would only push what was read out of the cache before it is sent.
 constexpr size_t kFillBytes = size_t{128} * 1024;
 
@@ -31,10 +28,8 @@ std::vector<int> send_fds(const DirectionContext& context) {
 }  // namespace
 
 Encapsulation::Encapsulation(const DirectionContext& context)
-    : Direction(context, encapsulation_reader(context.pair),
-                context.vnet_header ? kStagedRingBytes : kRingBytes,
-                context.vnet_header ? kStagedRingRecords : kRingRecords,
-                context.vnet_header ? kIpv4PacketMax : 0),
+    : Direction(context, encapsulation_reader(context.pair), context.ring_bytes,
+                ring_records(context.ring_bytes), context.vnet_header ? kIpv4PacketMax : 0),
       misses_(context_.events, EventType::kMiss),
       sender_(context_.io, send_fds(context_), context_.port) {}
 
@@ -133,7 +128,7 @@ bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
   staged_bytes_ = staged_large_ ? plan_.bytes() : packet.bytes().size();
   counters_.received_packets.add(count);
   counters_.received_bytes.add(staged_bytes_);
-  if (staged_bytes_ > kStagedRingBytes || count > kStagedRingRecords) {
+  if (staged_bytes_ > ring_.capacity() || count > ring_.records()) {
     counters_.drop(DropReason::kOversize, count);
     return false;
   }

@@ -125,7 +125,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   sockets.push_back(std::move(udp.value()));
   add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
   for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
-  if (auto error = tun.value().configure(options.tun_address, options.mtu, options.overlay))
+  if (auto error = tun.value().configure(options.tun_address, options.mtu,
+                                         options.tun_queue_packets, options.overlay))
     return std::move(*error);
 
   return std::unique_ptr<Engine>(
@@ -191,6 +192,7 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pa
       .own = options.own,
       .port = options.port,
       .source_check = options.source_check,
+      .ring_bytes = options.ring_bytes,
   };
 }
 
@@ -234,6 +236,21 @@ void Engine::close() {
 Result<bool> Engine::restore_device() {
   if (closed_) return Error{EBADF, "restoreDevice", "closed"};
   return tun_->restore(tun_address_, overlay_);
+}
+
+const QueueDrops& Engine::queue_drops() {
+  if (closed_) return drops_;
+  drops_.udp.resize(udp_.size());
+  for (size_t pair = 0; pair < udp_.size(); ++pair)
+    drops_.udp[pair] = socket_drops(udp_[pair].get());
+  if (auto queue = tun_->queue(); queue.ok()) drops_.tun = queue.value().drops;
+  return drops_;
+}
+
+QueueSizes Engine::queue_sizes() const {
+  if (closed_) return {};
+  auto queue = tun_->queue();
+  return {socket_buffers(udp_[0].get()), queue.ok() ? queue.value().packets : 0};
 }
 
 void Engine::change_routes(std::span<const Route> changes) {

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
 #include "sys/tun.h"
+#include "sys/udp_socket.h"
 
 namespace flannelette {
 
@@ -43,7 +45,23 @@ struct EngineOptions {
   size_t source_ports = 1;     // datagrams leave by, 1 to kSourcePortsMax
   FeatureSet disabled = 0;     // optional kernel features to do without
   bool source_check = true;
-  int socket_buffer_bytes = 0;  // 0: the kernel's default
+  int socket_buffer_bytes = 0;  // of each socket, both ways; 0: the kernel's default
+  // In front of each reader of the TUN. The kernel's own default of 500 is eleven TCP segments of
+  // 64 KiB cut to size: one sender's burst overflows it.
+  uint32_t tun_queue_packets = 1000;
+  size_t ring_bytes = kRingBytesDefault;  // of each encapsulation
+};
+
+// The kernel's queues in front of the readers and behind the writers, as granted.
+struct QueueSizes {
+  SocketBuffers socket;
+  uint32_t tun_packets = 0;
+};
+
+// What the queues in front of the readers dropped; empty where the kernel does not tell.
+struct QueueDrops {
+  std::vector<std::optional<uint64_t>> udp;  // of each pair's socket
+  std::optional<uint64_t> tun;               // of the device
 };
 
 class Engine {
@@ -69,6 +87,10 @@ class Engine {
   void change_routes(std::span<const Route> changes);
   // The next hop the data plane would use now; 0 for none.
   uint32_t lookup(uint32_t address);
+
+  // As of now; as last seen when the device is gone or the engine closed.
+  const QueueDrops& queue_drops();
+  QueueSizes queue_sizes() const;
 
   const FeatureSwitches& features() const { return *features_; }
   const std::string& tun_name() const { return tun_name_; }
@@ -110,6 +132,7 @@ class Engine {
   std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
   std::vector<std::unique_ptr<Decapsulation>> decapsulations_;
   std::vector<Worker> workers_;
+  QueueDrops drops_;
   size_t started_ = 0;
   bool closed_ = false;
 };

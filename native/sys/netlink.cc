@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -56,6 +57,21 @@ class Message {
   alignas(NLMSG_ALIGNTO) std::array<uint8_t, 256> buffer_{};
 };
 
+void read_link(nlmsghdr* message, LinkQueue& out) {
+  auto* attribute = IFLA_RTA(NLMSG_DATA(message));
+  auto remaining = IFLA_PAYLOAD(message);
+  for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
+    if (attribute->rta_type == IFLA_TXQLEN) {
+      std::memcpy(&out.packets, RTA_DATA(attribute), sizeof(out.packets));
+    } else if (attribute->rta_type == IFLA_STATS64) {
+      rtnl_link_stats64 stats{};
+      // Later kernels append to it.
+      std::memcpy(&stats, RTA_DATA(attribute), std::min(sizeof(stats), RTA_PAYLOAD(attribute)));
+      out.drops = stats.tx_dropped;
+    }
+  }
+}
+
 }  // namespace
 
 Result<Netlink> Netlink::open() {
@@ -99,6 +115,15 @@ Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
   return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
 }
 
+Result<LinkQueue> Netlink::transmit_queue(int ifindex) {
+  Message message(RTM_GETLINK, 0);
+  auto* body = message.family<ifinfomsg>();
+  body->ifi_index = ifindex;
+  LinkQueue link;
+  if (auto error = request(message.header(), "RTM_GETLINK", "", 0, &link)) return std::move(*error);
+  return link;
+}
+
 Status Netlink::put_route(int ifindex, Subnet destination, uint32_t preferred_source) {
   return request_route(NLM_F_REPLACE, ifindex, destination, preferred_source);
 }
@@ -129,8 +154,8 @@ Status Netlink::request_route(uint16_t flags, int ifindex, Subnet destination,
                  format_address(destination.network) + "/" + std::to_string(destination.prefix), 0);
 }
 
-Status Netlink::request(void* message, const char* operation, std::string detail,
-                        int ignored_errno) {
+Status Netlink::request(void* message, const char* operation, std::string detail, int ignored_errno,
+                        LinkQueue* link) {
   auto* header = static_cast<nlmsghdr*>(message);
   header->nlmsg_seq = ++sequence_;
   sockaddr_nl kernel{};
@@ -139,7 +164,7 @@ Status Netlink::request(void* message, const char* operation, std::string detail
                sizeof(kernel)) < 0)
     return Error{errno, operation, std::move(detail)};
 
-  alignas(NLMSG_ALIGNTO) std::array<uint8_t, 4096> reply;
+  alignas(NLMSG_ALIGNTO) std::array<uint8_t, 16384> reply;
   for (;;) {
     const ssize_t received = ::recv(fd_.get(), reply.data(), reply.size(), 0);
     if (received < 0) {
@@ -149,7 +174,9 @@ Status Netlink::request(void* message, const char* operation, std::string detail
     auto remaining = static_cast<size_t>(received);
     for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
          part = NLMSG_NEXT(part, remaining)) {
-      if (part->nlmsg_seq != sequence_ || part->nlmsg_type != NLMSG_ERROR) continue;
+      if (part->nlmsg_seq != sequence_) continue;
+      if (part->nlmsg_type == RTM_NEWLINK && link != nullptr) read_link(part, *link);
+      if (part->nlmsg_type != NLMSG_ERROR) continue;
       const int error = -static_cast<nlmsgerr*>(NLMSG_DATA(part))->error;
       if (error == 0 || error == ignored_errno) return std::nullopt;
       return Error{error, operation, std::move(detail)};

@@ -14,10 +14,6 @@ namespace flannelette {
 
 namespace {
 
-// Packets the kernel holds for the reader. The default of 500 is eleven TCP segments of 64 KiB cut
-// to size: one sender's burst overflows it.
-constexpr uint32_t kTunQueueLength = 1000;
-
 // A descriptor of the device `name`, which it creates when there is none; `name` becomes the name
 // the kernel chose.
 Result<OwnedFd> open_queue(std::string& name, int flags) {
@@ -66,12 +62,18 @@ int Tun::set_offload(bool tcp, bool udp) const {
   return ::ioctl(fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
 }
 
-Status Tun::configure(uint32_t address, uint32_t mtu, Subnet overlay) {
+Status Tun::configure(uint32_t address, uint32_t mtu, uint32_t queue_packets, Subnet overlay) {
   auto netlink = Netlink::open();
   if (!netlink.ok()) return netlink.error();
   if (auto error = netlink.value().add_address(ifindex_, address)) return error;
-  if (auto error = netlink.value().set_up(ifindex_, mtu, kTunQueueLength)) return error;
+  if (auto error = netlink.value().set_up(ifindex_, mtu, queue_packets)) return error;
   return netlink.value().put_route(ifindex_, overlay, address);
+}
+
+Result<LinkQueue> Tun::queue() const {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return std::move(netlink.error());
+  return netlink.value().transmit_queue(ifindex_);
 }
 
 Result<bool> Tun::restore(uint32_t address, Subnet overlay) {

@@ -13,6 +13,7 @@
 
 #include "core/ipv4.h"
 #include "core/result.h"
+#include "sys/netlink.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -37,8 +38,11 @@ class Tun {
   // queue then.
   int add_queues(size_t count);
 
-  // Gives the device its address (/32), MTU and route of the whole overlay, and sets it up.
-  Status configure(uint32_t address, uint32_t mtu, Subnet overlay);
+  // Gives the device its address (/32), MTU, length of the queue in front of each reader (packets)
+  // and route of the whole overlay, and sets it up.
+  Status configure(uint32_t address, uint32_t mtu, uint32_t queue_packets, Subnet overlay);
+  // The queue as it is, and what it dropped when it was full.
+  Result<LinkQueue> queue() const;
   // Gives the device its address and route again when they are gone: the kernel removes a device's
   // routes when it is set down, and does not bring them back. True when something was missing.
   // A device that is down is left alone: somebody wants it so.

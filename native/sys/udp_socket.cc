@@ -1,9 +1,11 @@
 #include "sys/udp_socket.h"
 
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <string>
 
@@ -92,6 +94,24 @@ int enable_udp_gro(int fd) {
   if (kernel_version() < kSafeGroVersion) return EOPNOTSUPP;
   const int on = 1;
   return ::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0 ? errno : 0;
+}
+
+SocketBuffers socket_buffers(int fd) {
+  SocketBuffers out;
+  socklen_t length = sizeof(int);
+  (void)::getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &out.receive_bytes, &length);
+  length = sizeof(int);
+  (void)::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &out.send_bytes, &length);
+  return out;
+}
+
+std::optional<uint64_t> socket_drops(int fd) {
+  std::array<uint32_t, SK_MEMINFO_VARS> values{};
+  socklen_t length = sizeof(values);
+  if (::getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values.data(), &length) < 0 ||
+      length <= SK_MEMINFO_DROPS * sizeof(uint32_t))
+    return std::nullopt;
+  return values[SK_MEMINFO_DROPS];
 }
 
 Result<OwnedFd> open_raw_socket() {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/result.h"
@@ -38,6 +39,16 @@ int check_udp_gso(int fd);
 // Lets the kernel hand over trains of datagrams, each receive with a UDP_GRO control message that
 // tells their length. 0 or an errno: EOPNOTSUPP on kernels whose UDP_GRO loses packets.
 int enable_udp_gro(int fd);
+
+// The buffers the kernel granted, in bytes of its own reckoning: twice what was asked for.
+struct SocketBuffers {
+  int receive_bytes = 0;
+  int send_bytes = 0;
+};
+SocketBuffers socket_buffers(int fd);
+// Datagrams the socket dropped, because its buffer was full or a checksum wrong (SO_MEMINFO, Linux
+// 4.12); empty where the kernel does not tell.
+std::optional<uint64_t> socket_drops(int fd);
 
 // A raw socket that sends whole IPv4 packets (IP_HDRINCL) and receives none. ICMP errors go out
 // here and not into the TUN: the kernel refuses packets that arrive from a device with the host's

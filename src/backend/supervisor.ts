@@ -128,6 +128,7 @@ export class DataPlaneSupervisor {
       mode: live?.mode ?? this.#options.mode,
       threads: addCounters(this.#retired, live?.threads ?? []),
       features: live?.features ?? [],
+      queues: live?.queues ?? null,
     };
   }
 

@@ -38,6 +38,10 @@ function addThread(a: ThreadCounters, b: ThreadCounters): ThreadCounters {
     writeCalls: a.writeCalls + b.writeCalls,
     pollCalls: a.pollCalls + b.pollCalls,
     batchSizes: addArrays(a.batchSizes, b.batchSizes),
+    queueDrops:
+      a.queueDrops === null && b.queueDrops === null
+        ? null
+        : (a.queueDrops ?? 0) + (b.queueDrops ?? 0),
     ringBytes: a.ringBytes + b.ringBytes,
     ringCapacityBytes: a.ringCapacityBytes + b.ringCapacityBytes,
     ringHighWaterBytes: Math.max(a.ringHighWaterBytes, b.ringHighWaterBytes),

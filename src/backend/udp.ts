@@ -43,9 +43,6 @@ const MIN_MTU = 68;
 /** What fits in one datagram; a loopback's MTU of 65,536 would leave more. */
 const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
-/** Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s. */
-const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-
 /** Unreadable entries of the store that are kept to show; any number is skipped. */
 const MAX_REJECTED = 1_000;
 /** Of one snapshot: a Network that was changed rejects every lease there is. */
@@ -108,7 +105,6 @@ export class UdpBackend implements Backend {
       mode: this.#options.mode,
       disabled: this.#options.disabled ?? [],
       sourceCheck: this.#options.sourceCheck,
-      socketBufferBytes: SOCKET_BUFFER_BYTES,
       ...(this.#options.resources ?? DEFAULT_RESOURCES),
     };
     const routes = new RouteTable({

@@ -122,6 +122,9 @@ function formatFacts(status: DaemonStatus, now: number): string {
   if (dataPlane !== null && dataPlane.features.length > 0) {
     facts.push(['features', featureWords(dataPlane.features)]);
   }
+  if (dataPlane !== null && dataPlane.queues !== null) {
+    facts.push(['queues', queueWords(dataPlane.queues)]);
+  }
   if (dataPlane !== null && dataPlane.error !== null) {
     facts.push(['data plane', `DOWN: ${dataPlane.error}`]);
   }
@@ -149,6 +152,12 @@ function featureWords(features: NonNullable<DaemonStatus['dataPlane']>['features
   if (named('refused') !== '') parts.push(`refused: ${named('refused')}`);
   if (named('disabled') !== '') parts.push(`disabled: ${named('disabled')}`);
   return parts.join('; ');
+}
+
+/** What the kernel granted; for a socket twice what was asked for. */
+function queueWords(queues: NonNullable<NonNullable<DaemonStatus['dataPlane']>['queues']>): string {
+  const { tunPackets, socketReceiveBytes, socketSendBytes } = queues;
+  return `device ${formatCount(tunPackets)} packets, socket ${formatBytes(socketReceiveBytes)} in, ${formatBytes(socketSendBytes)} out`;
 }
 
 function leaseEnd(lease: NonNullable<DaemonStatus['lease']>, now: number): string {
@@ -208,11 +217,16 @@ function counterTable({ dataPlane }: DaemonStatus): string {
   );
 }
 
+/** The kernel's queue in front of a direction, as a reason for drops. */
+const QUEUE = { encapsulate: '(queue of the device)', decapsulate: '(buffer of the socket)' };
+
 /** What was dropped, most first; reasons that never happened are not listed. */
 function dropTable({ dataPlane }: DaemonStatus): string {
   const rows = (dataPlane?.threads ?? [])
-    .flatMap(({ direction, drops }) =>
-      Object.entries(drops).map(([reason, count]) => ({ direction, reason, count })),
+    .flatMap(({ direction, drops, queueDrops }) =>
+      [...Object.entries(drops), [QUEUE[direction], queueDrops ?? 0] as const].map(
+        ([reason, count]) => ({ direction, reason, count }),
+      ),
     )
     .filter(({ count }) => count > 0)
     .sort((a, b) => b.count - a.count || a.reason.localeCompare(b.reason));

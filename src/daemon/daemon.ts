@@ -523,6 +523,7 @@ export class Daemon {
       mode: dataPlaneMode(this.#options.mode),
       threads: addCounters(this.#retired, live?.threads ?? []),
       features: live?.features ?? [],
+      queues: live?.queues ?? null,
     };
   }
 

@@ -94,6 +94,14 @@ export const MAX_WORKERS = 32;
 /** More would only cost sockets: a network card has no more queues. */
 export const MAX_SOURCE_PORTS = 64;
 
+/** Of a socket's buffer: the kernel counts twice that, in an int. */
+export const MAX_SOCKET_BUFFER_BYTES = 1 << 30;
+/** 64 KiB each at worst: 4 GiB. */
+export const MAX_TUN_QUEUE_PACKETS = 65_536;
+/** A packet of 64 KiB cut into the smallest segments fits (native/engine/direction.h). */
+export const MIN_RING_BYTES = 512 * 1024;
+export const MAX_RING_BYTES = 64 * 1024 * 1024;
+
 /** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -146,7 +154,7 @@ export function checkFeatures(field: string, names: readonly string[]): FeatureN
   });
 }
 
-function checkResources({ workers, cpus, sourcePorts }: DataPlaneResources): void {
+function checkResources({ workers, cpus, sourcePorts, ...sizes }: DataPlaneResources): void {
   if (
     !Number.isInteger(workers) ||
     workers < 1 ||
@@ -160,6 +168,15 @@ function checkResources({ workers, cpus, sourcePorts }: DataPlaneResources): voi
     );
   }
   checkRange('--source-ports', sourcePorts, 1, MAX_SOURCE_PORTS, 'UDP ports to send from');
+  checkRange(
+    '--socket-buffer',
+    sizes.socketBufferBytes,
+    0,
+    MAX_SOCKET_BUFFER_BYTES,
+    "bytes, 0 for the kernel's default",
+  );
+  checkRange('--tun-queue', sizes.tunQueuePackets, 1, MAX_TUN_QUEUE_PACKETS, 'packets');
+  checkRange('--ring-bytes', sizes.ringBytes, MIN_RING_BYTES, MAX_RING_BYTES, 'bytes');
   checkCpus(cpus);
 }
 

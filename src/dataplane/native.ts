@@ -59,6 +59,10 @@ export interface NativeEngineOptions {
   readonly sourceCheck: boolean;
   /** SO_RCVBUF and SO_SNDBUF in bytes, forced past rmem_max where privileged; 0 keeps defaults. */
   readonly socketBufferBytes: number;
+  /** Packets the kernel holds for each reader of the TUN (txqueuelen), 1 to 65536. */
+  readonly tunQueuePackets: number;
+  /** Ring between TUN and socket in bytes, 512 KiB to 64 MiB. */
+  readonly ringBytes: number;
 }
 
 /** Of one direction of one queue pair. */
@@ -81,10 +85,23 @@ export interface NativeThreadCounters {
   readonly pollCalls: number;
   /** Batches drained by size: bucket i counts sizes in (2^(i-1), 2^i], the first size 1. */
   readonly batchSizes: readonly number[];
+  /**
+   * What the kernel dropped in front of this direction: packets when the TUN's queue was full,
+   * datagrams when the socket's buffer was (or their checksum wrong); null where it does not tell
+   * (SO_MEMINFO, Linux 4.12).
+   */
+  readonly queueDrops: number | null;
   readonly ringBytes: number;
   readonly ringCapacityBytes: number;
   readonly ringHighWaterBytes: number;
   readonly eventsLost: number;
+}
+
+/** The kernel's queues as granted; sizes of a socket are twice what was asked for. */
+export interface NativeQueueSizes {
+  readonly socketReceiveBytes: number;
+  readonly socketSendBytes: number;
+  readonly tunPackets: number;
 }
 
 export interface NativeFeatureState {
@@ -115,6 +132,7 @@ export interface NativeEngine {
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
   counters(): readonly NativeThreadCounters[];
+  queueSizes(): NativeQueueSizes;
   /** What of the kernel is in use now; also after the close. */
   features(): readonly NativeFeatureState[];
   /** Stops the threads, removes the device, closes the socket. Idempotent. */

@@ -180,6 +180,10 @@ function dataPlaneMetrics(registry: Registry) {
     'Packets passed on together; the sum is that of packets sent.',
     registry,
   );
+  const queueDropped = counter(
+    'queue_dropped_packets',
+    'Packets the kernel dropped in front of a direction: queue of the TUN or buffer of the socket full.',
+  );
   const ring = gauge('ring_bytes', 'Bytes in the ring between reader and writer.');
   const capacity = gauge('ring_capacity_bytes', 'Size of the ring.');
   const highWater = gauge('ring_high_water_bytes', 'Most bytes the ring ever held.');
@@ -193,6 +197,7 @@ function dataPlaneMetrics(registry: Registry) {
     suppressed,
     syscalls,
     lost,
+    queueDropped,
     ring,
     capacity,
     highWater,
@@ -220,6 +225,7 @@ function dataPlaneMetrics(registry: Registry) {
         syscalls.inc({ direction, call: 'poll' }, thread.pollCalls);
         lost.inc(labels, thread.eventsLost);
         batches.add(labels, thread.batchSizes, thread.sentPackets);
+        if (thread.queueDrops !== null) queueDropped.inc(labels, thread.queueDrops);
         ring.inc(labels, thread.ringBytes);
         capacity.inc(labels, thread.ringCapacityBytes);
         highWater.inc(labels, thread.ringHighWaterBytes);

@@ -426,7 +426,8 @@ class Rig {
         .overlay = kOverlay,
         .own = kOwn,
         .port = 8285,
-        .source_check = source_check};
+        .source_check = source_check,
+        .ring_bytes = kRingBytesMin};
   }
 
   // Of the last context.

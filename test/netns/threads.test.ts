@@ -10,8 +10,9 @@ import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { usableCpus } from '../../src/dataplane/dataplane.js';
 import type { DaemonProcess } from '../../src/lab/daemon-process.js';
 import { ipv4Of } from '../../src/lab/pcap.js';
+import type { HostPlan } from '../../src/lab/topology.js';
 import { ping } from '../../src/lab/traffic.js';
-import { COMMAND, LEASE_FILE, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
+import { COMMAND, counters, LEASE_FILE, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 import { transferBothWays } from '../support/exact.js';
 
 const BYTES = 8 * 1024 * 1024;
@@ -26,6 +27,11 @@ afterEach(async () => {
 async function raise(...flags: string[]): Promise<TestLab> {
   lab = await TestLab.raise({ mode: 'auto', flags });
   return lab;
+}
+
+/** How many of five pings are answered. */
+async function pings(from: HostPlan, to: HostPlan): Promise<number> {
+  return (await ping(from, to.containerAddress, { count: 5, intervalSeconds: 0.01 })).received;
 }
 
 /** A daemon's packet threads by name, with the CPUs each may run on. */
@@ -47,6 +53,15 @@ async function packetThreads(
 
 async function threadNames(daemon: DaemonProcess): Promise<string[]> {
   return (await packetThreads(daemon)).map(({ name }) => name);
+}
+
+/** Packets a host's flannel0 dropped because its queue was full. */
+async function droppedByDevice(namespace: string): Promise<number> {
+  const link = ['ip', '-j', '-s', 'link', 'show', 'flannel0'];
+  const [device] = JSON.parse((await run(inNamespace(namespace, link))).stdout) as [
+    { stats64: { tx: { dropped: number } } },
+  ];
+  return device.stats64.tx.dropped;
 }
 
 /** Sockets a host has on the tunnel's port. */
@@ -75,8 +90,7 @@ describe.each([
     await nearDaemon.stop();
     expect(await tunDevices(near.host)).toEqual([]);
     await lab?.startDaemon(near, { flags: [`--workers=${workers}`] });
-    const { received } = await ping(near, far.containerAddress, { count: 5 });
-    expect(received).toBe(5);
+    expect(await pings(near, far)).toBe(5);
   });
 });
 
@@ -90,7 +104,7 @@ it('4 workers do without more queues when these are disabled, each on its CPU', 
     { name: 'fl-encap-0', cpus: String(last) },
   ]);
   expect(await sockets(near.host)).toBe(1);
-  expect((await ping(near, far.containerAddress, { count: 3 })).received).toBe(3);
+  expect(await pings(near, far)).toBe(5);
 });
 
 it('nobody else gets a port that 4 workers share', async () => {
@@ -102,7 +116,7 @@ it('nobody else gets a port that 4 workers share', async () => {
     const { stderr } = await run(second, { accept: [1] });
     expect(stderr.trim().split('\n').at(-1)).toMatch(/UDP port 8285 is taken.*EADDRINUSE/);
   }
-  expect((await ping(near, far.containerAddress, { count: 3 })).received).toBe(3);
+  expect(await pings(near, far)).toBe(5);
 });
 
 it('4 source ports: each flow by one of them, to 8285, and peers with one port take it', async () => {
@@ -163,4 +177,36 @@ it('4 source ports: each flow by one of them, to 8285, and peers with one port t
     const { stdout } = await run(inNamespace(near.host, argv));
     return /skmem:\(r0,.*,d3\)/.test(stdout) ? true : undefined;
   });
+});
+
+it('queues have the sizes asked for, and what they lost is counted, also over a new device', async () => {
+  const flags = ['--tun-queue=2', '--socket-buffer=8192', '--ring-bytes=524288'];
+  const { near, far, nearDaemon } = await raise(...flags);
+  const { pid, dataPlane } = await nearDaemon.status();
+  expect(dataPlane?.queues).toEqual({
+    tunPackets: 2,
+    socketReceiveBytes: 16_384,
+    socketSendBytes: 16_384,
+  });
+  expect((await counters(nearDaemon, 'encapsulate')).ringCapacityBytes).toBe(524_288);
+
+  process.kill(pid, 'SIGSTOP');
+  const flood = ['ping', '-q', '-c', '50', '-i', '0.01', '-s', '1400', '-W', '0.1'];
+  await Promise.all([
+    run(inNamespace(near.container, [...flood, far.containerAddress]), { accept: [1] }),
+    run(inNamespace(far.container, [...flood, near.containerAddress]), { accept: [1] }),
+  ]);
+  const before = await droppedByDevice(near.host);
+  process.kill(pid, 'SIGCONT');
+  const lost = (await counters(nearDaemon, 'encapsulate')).queueDrops ?? 0;
+  expect(lost).toBeGreaterThanOrEqual(before);
+  expect(lost).toBeLessThanOrEqual(await droppedByDevice(near.host));
+  expect(lost).toBeGreaterThan(40);
+  expect((await counters(nearDaemon, 'decapsulate')).queueDrops).toBeGreaterThan(10);
+
+  await run(inNamespace(near.host, ['ip', 'link', 'del', 'flannel0']));
+  await waitFor('a new device', 5_000, async () =>
+    (await nearDaemon.status()).dataPlane?.restarts === 1 ? true : undefined,
+  );
+  expect((await counters(nearDaemon, 'encapsulate')).queueDrops).toBeGreaterThanOrEqual(lost);
 });

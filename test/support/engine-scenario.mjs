@@ -26,6 +26,8 @@ const open = (port, more = {}) =>
     disabled: [],
     sourceCheck: true,
     socketBufferBytes: 0,
+    tunQueuePackets: 1000,
+    ringBytes: 1024 * 1024,
     ...more,
   });
 const running = (port, more) => {

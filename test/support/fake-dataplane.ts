@@ -27,6 +27,7 @@ export function counters(
     writeCalls: packets,
     pollCalls: 0,
     batchSizes: [packets, 0, 0],
+    queueDrops: 0,
     ringBytes: 0,
     ringCapacityBytes: 4096,
     ringHighWaterBytes: 0,
@@ -78,7 +79,7 @@ export class FakeDataPlane
   }
 
   snapshot(): DataPlaneSnapshot {
-    return { mode: this.options.mode, threads: this.threads, features: [] };
+    return { mode: this.options.mode, threads: this.threads, features: [], queues: null };
   }
 
   close(): void {

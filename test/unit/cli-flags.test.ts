@@ -16,7 +16,14 @@ describe('run flags', () => {
       leaseFile: 'l',
       mode: 'auto',
       disable: [],
-      resources: { workers: 2, cpus: [], sourcePorts: 1 },
+      resources: {
+        workers: 2,
+        cpus: [],
+        sourcePorts: 1,
+        socketBufferBytes: 4_194_304,
+        tunQueuePackets: 1000,
+        ringBytes: 1_048_576,
+      },
       iface: [],
       ifaceRegex: [],
       subnetFile: '/run/flannel/subnet.env',
@@ -112,6 +119,11 @@ describe('run flags', () => {
     [['--workers=1'], { resources: { workers: 1 } }],
     [['--workers=32', '--disable=multiqueue'], { resources: { workers: 32 } }],
     [['--source-ports=64'], { resources: { sourcePorts: 64 } }],
+    [['--socket-buffer=0'], { resources: { socketBufferBytes: 0 } }],
+    [
+      ['--tun-queue=500', '--ring-bytes=524288'],
+      { resources: { tunQueuePackets: 500, ringBytes: 524_288 } },
+    ],
     [['--cpus=0'], { resources: { cpus: [0] } }],
     [['--cpus=0, 0', '--cpus=0'], { resources: { cpus: [0, 0, 0] } }],
     [['--ip-masq'], { ipMasq: true }],
@@ -146,6 +158,15 @@ describe('run flags', () => {
     [
       ['--source-ports=0'],
       '--source-ports: "0" is not valid: expected a whole number from 1 to 64',
+    ],
+    [
+      ['--socket-buffer=4M'],
+      '--socket-buffer: "4M" is not valid: expected a whole number from 0 to 1073741824',
+    ],
+    [['--tun-queue=0'], '--tun-queue: "0" is not valid: expected a whole number from 1 to 65536'],
+    [
+      ['--ring-bytes=65536'],
+      '--ring-bytes: "65536" is not valid: expected a whole number from 524288 to 67108864',
     ],
     [['--workers=0'], '--workers: "0" is not valid: expected a whole number from 1 to 32'],
     [['--workers=33'], '--workers: "33" is not valid: expected a whole number from 1 to 32'],

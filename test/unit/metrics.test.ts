@@ -70,8 +70,10 @@ function setUp(first: Partial<MetricsSample> = {}) {
 const plane = (packets: number) => ({
   mode: 'batch' as const,
   features: [],
+  queues: null,
   threads: [
     counters('encapsulate', packets, {
+      queueDrops: 3,
       drops: { no_route: 7, short: 0 },
       batchSizes: [3, 2, 1],
       ringBytes: 5,
@@ -119,6 +121,8 @@ describe('metrics', () => {
     expect(values.get(icmp)).toBe(4);
     const call = 'flannelette_syscalls_total{direction="encapsulate",call="read"}';
     expect(values.get(call)).toBe(10);
+    const queue = 'flannelette_queue_dropped_packets_total{direction="encapsulate"}';
+    expect(values.get(queue)).toBe(3);
     expect(values.get('flannelette_ring_bytes{direction="encapsulate"}')).toBe(5);
     expect(values.get('flannelette_ring_capacity_bytes{direction="decapsulate"}')).toBe(4_096);
     set({ dataPlane: plane(25) });

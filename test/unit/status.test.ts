@@ -27,8 +27,9 @@ const STATUS: DaemonStatus = {
     error: null,
     restarts: 0,
     features: [],
+    queues: { tunPackets: 1_000, socketReceiveBytes: 8_388_608, socketSendBytes: 4_194_304 },
     threads: [
-      counters('encapsulate', 12_345, { drops: { no_route: 3, short: 0 } }),
+      counters('encapsulate', 12_345, { queueDrops: 70, drops: { no_route: 3, short: 0 } }),
       counters('decapsulate', 1, { drops: { no_route: 0, short: 9 } }),
     ],
   },
@@ -44,6 +45,7 @@ device     flannel0, MTU 1472, mode batch
 external   eth0 10.168.0.2, MTU 1500
 store      file /srv/leases.json
 firewall   rules in place
+queues     device 1,000 packets, socket 8.0 MiB in, 4.0 MiB out
 
 Routes
   subnet         host
@@ -57,10 +59,11 @@ Counters
   decapsulate         1    100 B       1    100 B        9            0             2
 
 Drops
-  reason    direction    packets
-  ------------------------------
-  short     decapsulate        9
-  no_route  encapsulate        3
+  reason                 direction    packets
+  -------------------------------------------
+  (queue of the device)  encapsulate       70
+  short                  decapsulate        9
+  no_route               encapsulate        3
 `);
   });
 
@@ -91,7 +94,14 @@ Drops
         external: { name: 'eth0', address: '10.168.0.2', publicIp: '203.0.113.7', mtu: 1500 },
         routes: [],
         rejected: [{ key: '10.0.0.0-24', reason: 'outside Network' }],
-        dataPlane: { mode: 'batch', error: 'ENETDOWN', restarts: 2, features: [], threads: [] },
+        dataPlane: {
+          mode: 'batch',
+          error: 'ENETDOWN',
+          restarts: 2,
+          features: [],
+          threads: [],
+          queues: null,
+        },
       },
       NOW,
     );

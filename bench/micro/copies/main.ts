@@ -11,7 +11,7 @@ import { join, resolve } from 'node:path';
 import { ExitCode, FlannelletteError, messageOf } from '../../../src/errors.js';
 import { checkIsolation, runIsolated, stopSignal } from '../../../src/lab/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../../src/lab/topology.js';
-import { describeCommit } from '../../report/commit.js';
+import { describeCommit } from '../../report/versions.js';
 import {
   renderCopiesCsv,
   renderCopiesMarkdown,
