@@ -111,5 +111,6 @@ const OPTIONS: DataPlaneOptions = {
   port: 8_285,
   mode: 'batch',
   disabled: [],
+  sourceCheck: true,
   ...DEFAULT_RESOURCES,
 };

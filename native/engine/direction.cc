@@ -67,12 +67,17 @@ Turn Direction::take_turn() {
 }
 
 bool Direction::linger(const Turn& turn) {
-  constexpr int kYieldsMax = 6;
   const bool blocked = turn.send_fd >= 0 || (turn.tun & POLLOUT) != 0;
-  if (blocked || context_.mode == Mode::kBasic || yields_ == kYieldsMax) return false;
+  if (blocked || yields_ >= yields_max()) return false;
   ++yields_;
   context_.io.yield();
   return true;
+}
+
+int Direction::yields_max() const {
+  if (context_.mode == Mode::kBasic) return 0;
+  const bool trains = context_.vnet_header && on(KernelFeature::kUdpGro);
+  return trains ? 1 : 6;
 }
 
 void Direction::wait(short tun_events, int timeout_ms) {
@@ -91,6 +96,8 @@ void Direction::wait(short tun_events, int timeout_ms) {
 
 std::optional<short> Direction::poll(const Turn& turn, int timeout_ms) {
   leave_tables();
+  woken_ = true;
+  if (other_ != nullptr) other_->woken_ = true;
   pollfd fds[4] = {{context_.stop_fd, POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}};
   // A negative descriptor is not watched, not even for errors.
   if (turn.tun != 0) fds[1] = {context_.tun_fd, turn.tun, 0};

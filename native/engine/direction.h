@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/counters.h"
@@ -105,6 +106,9 @@ class Direction {
 
   std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }
 
+  // Packets to read in this turn: the first after a wait is sent on before the next is looked for,
+  // because there often is none, and finding out takes a system call.
+  size_t turn_limit() { return std::exchange(woken_, false) ? 1 : batch_limit(); }
   size_t batch_limit() const { return context_.mode == Mode::kBasic ? 1 : kBatchMax; }
   bool running() const { return !ended_ && !context_.stop.load(std::memory_order_relaxed); }
 
@@ -141,11 +145,12 @@ class Direction {
   Turn take_turn();
   // This direction or the thread's other one is running.
   bool thread_running() const { return running() || (other_ != nullptr && other_->running()); }
-  // Whether to look once more before waiting: in batch mode the CPU is given away a few times
-  // first, so that whoever produces packets produces a batch, and a wake-up (an inter-processor
-  // interrupt, tens of microseconds on a virtual machine) is saved. On an idle CPU this is a few
-  // system calls, not polling. TCP through the tunnel gains a fifth from it.
+  // Whether to look once more before waiting: the CPU is given away a few times first, so that
+  // whoever produces packets produces a batch, and a wake-up (an inter-processor interrupt, tens of
+  // microseconds on a virtual machine) is saved. On an idle CPU this is a few system calls, not
+  // polling. Trains are batches already: with them more than one time costs more than it saves.
   bool linger(const Turn& turn);
+  int yields_max() const;
   // Waits for the events of a turn, the stop, or the time-out (negative: none). What the TUN had;
   // empty when nothing happened.
   std::optional<short> poll(const Turn& turn, int timeout_ms);
@@ -156,6 +161,7 @@ class Direction {
   bool taking_turn_ = false;
   bool ended_ = false;
   int yields_ = 0;
+  bool woken_ = false;
   // Linux allows itself 1,000 ICMP errors a second (icmp_msgs_per_sec); a tunnel needs fewer.
   RateLimit icmp_limit_{100, 50};
   IcmpBuffer icmp_{};

@@ -49,7 +49,8 @@ Turn Encapsulation::turn() {
 
 Encapsulation::Fill Encapsulation::fill_bare() {
   const ForwardingTable& routes = table();
-  for (size_t i = 0; i < batch_limit(); ++i) {
+  const size_t limit = turn_limit();
+  for (size_t i = 0; i < limit; ++i) {
     const auto space = ring_.reserve(kIpv4PacketMax);
     if (space.empty()) return Fill::kRingFull;
     counters_.read_calls.add(1);
@@ -78,7 +79,8 @@ Encapsulation::Fill Encapsulation::fill_staged() {
   const ForwardingTable& routes = table();
   if (staged_hop_ != 0 && !place()) return Fill::kRingFull;
   size_t filled = 0;
-  for (size_t i = 0; i < batch_limit() && filled < kFillBytes; ++i) {
+  const size_t limit = turn_limit();
+  for (size_t i = 0; i < limit && filled < kFillBytes; ++i) {
     iovec pieces[2] = {{&header_, sizeof(header_)}, {staging().data(), staging().size()}};
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);

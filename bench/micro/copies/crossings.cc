@@ -32,6 +32,7 @@ constexpr size_t kSizes[] = {64, 256, 512, 1024, kOverlayMtu};
 constexpr size_t kLargeSizes[] = {4096, 8192, 16384, 32768, 65000};
 constexpr Checksum kChecksums[] = {Checksum::kSoftware, Checksum::kNone, Checksum::kOffload};
 constexpr size_t kBatchMax = 64;
+constexpr uint32_t kTunQueuePackets = 1000;  // the daemon's default
 constexpr uint32_t kUnderlayMtu = 1500;
 
 // In front of each packet of the TUN that is used with this way.
@@ -116,7 +117,7 @@ Crossings::Crossings() : ends_(std::make_unique<Ends>()) {
     }
     Tun& tun = ends.tuns[i].value();
     const Subnet overlay{kTunAddress[i] & prefix_mask(16), 16};
-    if (auto error = tun.configure(kTunAddress[i], kUnderlayMtu, overlay)) {
+    if (auto error = tun.configure(kTunAddress[i], kUnderlayMtu, kTunQueuePackets, overlay)) {
       errno = error->number;
       fail(error->operation);
     }
