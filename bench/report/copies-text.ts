@@ -17,7 +17,7 @@ export const CROSSING_TEXTS: Readonly<
   'container-send': {
     title: '1 container send',
     a: "system call, allocation of the packet, the container's stack, the walk through veth, docker0 and the host's routing into the TUN's queue",
-    b: 'copy from the sender; checksum in software: the sum, since a bare TUN takes none undone',
+    b: 'copy from the sender; checksum in software: the sum in a pass of its own, since a bare TUN takes none undone',
   },
   'tun-read': {
     title: '2 TUN read',
@@ -27,12 +27,12 @@ export const CROSSING_TEXTS: Readonly<
   'udp-send': {
     title: '3 UDP send',
     a: "system call, route, allocation, the sending stack, and on the same CPU the veth, the switch and the other host's stack up to its socket",
-    b: 'copy from the daemon; checksum in software: the sum, in the same pass',
+    b: 'copy from the daemon; without offload the sum in the same pass, also where the datagram then carries none',
   },
   'udp-send-device': {
     title: "3 without the other host: into a device's queue",
     a: 'system call, route, allocation, the sending stack, the queue of a TUN',
-    b: 'copy from the daemon; checksum in software: the sum',
+    b: 'the same as to the other host',
   },
   'udp-receive': {
     title: '4 UDP receive',
