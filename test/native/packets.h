@@ -101,6 +101,25 @@ inline Bytes numbered_packet(uint32_t number, size_t size = 64, PacketSpec spec 
   return make_packet(spec);
 }
 
+// The checksum that belongs into the TCP or UDP header of a packet without IP options, from
+// scratch.
+inline uint16_t transport_checksum(Bytes packet) {
+  const bool udp = packet[9] == 17;
+  put_word(packet, udp ? 26 : 36, 0);
+  Bytes summed(packet.begin() + 12, packet.begin() + 20);
+  summed.push_back(0);
+  summed.push_back(packet[9]);
+  summed.resize(12);
+  put_word(summed, 10, static_cast<uint32_t>(packet.size() - 20));
+  summed.insert(summed.end(), packet.begin() + 20, packet.end());
+  const uint16_t sum = naive_checksum(summed);
+  return udp && sum == 0 ? 0xffff : sum;
+}
+
+inline void fix_transport_checksum(Bytes& packet) {
+  put_word(packet, packet[9] == 17 ? 26 : 36, transport_checksum(packet));
+}
+
 // A TCP packet from container 1 to container 2 whose payload bytes count up; only ACK is set. The
 // checksum is right.
 struct TcpSpec {
@@ -112,19 +131,6 @@ struct TcpSpec {
   uint32_t source = kContainer1;
   uint32_t destination = kContainer2;
 };
-
-// Over the pseudo-header and the segment, whose checksum field must be zero to compute one, and
-// right to give 0.
-inline uint16_t tcp_checksum(std::span<const uint8_t> packet) {
-  Bytes sum(packet.begin() + 12, packet.begin() + 20);
-  sum.push_back(0);
-  sum.push_back(6);
-  const size_t length = packet.size() - 20;
-  sum.push_back(static_cast<uint8_t>(length >> 8));
-  sum.push_back(static_cast<uint8_t>(length));
-  sum.insert(sum.end(), packet.begin() + 20, packet.end());
-  return naive_checksum(sum);
-}
 
 inline Bytes tcp_packet(const TcpSpec& tcp) {
   PacketSpec spec{.source = tcp.source,
@@ -142,7 +148,7 @@ inline Bytes tcp_packet(const TcpSpec& tcp) {
   for (size_t i = 0; i < tcp.payload; ++i)
     spec.payload[20 + i] = static_cast<uint8_t>(tcp.sequence + i);
   Bytes packet = make_packet(spec);
-  put_word(packet, 36, tcp_checksum(packet));
+  fix_transport_checksum(packet);
   return packet;
 }
 

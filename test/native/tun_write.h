@@ -34,25 +34,6 @@ inline TunWrite tun_write(std::span<const Piece> pieces) {
   return out;
 }
 
-// The checksum that belongs into the TCP or UDP header of a packet without IP options, from
-// scratch.
-inline uint16_t transport_checksum(Bytes packet) {
-  const bool udp = packet[9] == 17;
-  put_word(packet, udp ? 26 : 36, 0);
-  Bytes summed(packet.begin() + 12, packet.begin() + 20);
-  summed.push_back(0);
-  summed.push_back(packet[9]);
-  summed.resize(12);
-  put_word(summed, 10, static_cast<uint32_t>(packet.size() - 20));
-  summed.insert(summed.end(), packet.begin() + 20, packet.end());
-  const uint16_t sum = naive_checksum(summed);
-  return udp && sum == 0 ? 0xffff : sum;
-}
-
-inline void fix_transport_checksum(Bytes& packet) {
-  put_word(packet, packet[9] == 17 ? 26 : 36, transport_checksum(packet));
-}
-
 // Why Linux would refuse the write or deliver something else than meant; null when all is well.
 inline const char* kernel_objection(const TunWrite& write) {
   const VirtioNetHeader& offload = write.offload;

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
 import { LAB_DIRECTORY } from '../../src/lab/topology.js';
 import { CONFIG, EtcdLab } from '../support/etcd-lab.js';
+import { FILTER_RULES, natRules, savedTable } from '../support/firewall-rules.js';
 
 let lab: EtcdLab;
 beforeAll(async () => {
@@ -20,45 +21,14 @@ afterEach(() => lab.reset());
 const within = async (...argv: string[]): Promise<string> =>
   (await run(inNamespace(lab.near.host, argv))).stdout;
 
-/** A table as iptables-save prints it, without dates and counters. */
-async function saved(table: 'nat' | 'filter'): Promise<string> {
-  const text = await within('iptables-save', '-t', table);
-  return text.replaceAll(/^#.*\n/gm, '').replaceAll(/\[\d+:\d+\]/g, '[0:0]');
-}
-
-/** Of the documents' network, for a host's subnet. */
-const nat = (subnet: string): string => `*nat
-:PREROUTING ACCEPT [0:0]
-:INPUT ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
-:FLANNEL-POSTRTG - [0:0]
--A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
--A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s ${subnet} -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 100.96.0.0/16 -d ${subnet} -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d ${subnet} -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 100.96.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
--A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
-COMMIT
-`;
-const FILTER = `*filter
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:FLANNEL-FWD - [0:0]
--A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
--A FLANNEL-FWD -s 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
--A FLANNEL-FWD -d 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
-COMMIT
-`;
+const saved = (table: 'nat' | 'filter') => savedTable(lab.near.host, table);
 
 it('has the rules of flanneld before it is ready, repairs them, and leaves them', async () => {
   const flags = ['--ip-masq', '--iptables-resync=1'];
   const daemon = await lab.start(lab.near, { flags });
   await daemon.ready();
-  expect(await saved('nat')).toBe(nat('100.96.1.0/24'));
-  expect(await saved('filter')).toBe(FILTER);
+  expect(await saved('nat')).toBe(natRules('100.96.1.0/24'));
+  expect(await saved('filter')).toBe(FILTER_RULES);
   expect(await daemon.metric('firewall_repairs_total')).toBe(0);
   expect(await daemon.metric('firewall_in_place')).toBe(1);
 
@@ -70,12 +40,12 @@ it('has the rules of flanneld before it is ready, repairs them, and leaves them'
     await daemon.until('a repair', 5_000, async () => {
       return (await daemon.metric('firewall_repairs_total')) === count;
     });
-    expect(await saved('nat')).toBe(nat('100.96.1.0/24'));
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('nat')).toBe(natRules('100.96.1.0/24'));
+    expect(await saved('filter')).toBe(FILTER_RULES);
   }
   expect(await daemon.terminate()).toMatchObject({ code: 0 });
-  expect(await saved('nat')).toBe(nat('100.96.1.0/24'));
-  expect(await saved('filter')).toBe(FILTER);
+  expect(await saved('nat')).toBe(natRules('100.96.1.0/24'));
+  expect(await saved('filter')).toBe(FILTER_RULES);
 
   // The next daemon finds them as they should be, and has nothing to repair.
   const next = await lab.start(lab.near, { flags });
@@ -86,7 +56,7 @@ it('has the rules of flanneld before it is ready, repairs them, and leaves them'
 it('only accepts forwarding unless asked to masquerade, and nothing when told so', async () => {
   const daemon = await lab.start(lab.near);
   await daemon.ready();
-  expect(await saved('filter')).toBe(FILTER);
+  expect(await saved('filter')).toBe(FILTER_RULES);
   expect(await saved('nat')).not.toMatch(/flannel/i);
   await daemon.terminate();
   const without = await lab.start(lab.near, { flags: ['--iptables-forward-rules=false'] });
@@ -108,8 +78,8 @@ it('has the rules of the new subnet after another host took ours', async () => {
     subnet = (await daemon.status()).lease?.subnet ?? '';
     return subnet !== '100.96.1.0/24' && (await daemon.readyz()).code === 200;
   });
-  expect(await saved('nat')).toBe(nat(subnet));
-  expect(await saved('filter')).toBe(FILTER);
+  expect(await saved('nat')).toBe(natRules(subnet));
+  expect(await saved('filter')).toBe(FILTER_RULES);
   // That was no repair: nobody had touched the rules.
   expect(await daemon.metric('firewall_repairs_total')).toBe(0);
 });
@@ -176,5 +146,5 @@ it('that refuses leaves a daemon forwarding; /readyz says why until it works', a
   expect(detail.firewall.error).toContain('you must be root');
   await rm(bin, { recursive: true });
   await daemon.ready(5_000);
-  expect(await saved('filter')).toBe(FILTER);
+  expect(await saved('filter')).toBe(FILTER_RULES);
 });

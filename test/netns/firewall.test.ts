@@ -17,6 +17,13 @@ import {
 import { nftTable } from '../../src/firewall/rules.js';
 import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { silentLogger } from '../../src/log.js';
+import {
+  FILTER_RULES,
+  FORWARD_JUMP,
+  MASQ_JUMP,
+  natRules,
+  savedTable,
+} from '../support/firewall-rules.js';
 import { requireIsolation } from '../support/test-lab.js';
 
 const NAMESPACE = 'firewall';
@@ -30,34 +37,7 @@ const PLAN: FirewallPlan = {
 };
 const NOTHING: FirewallPlan = { ...PLAN, masquerade: false, forward: false };
 
-/** As flanneld v0.28 leaves them, by iptables-save. */
-const MASQ_JUMP = '-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG';
-const FORWARD_JUMP = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD';
-const NAT = `*nat
-:PREROUTING ACCEPT [0:0]
-:INPUT ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:POSTROUTING ACCEPT [0:0]
-:FLANNEL-POSTRTG - [0:0]
-${MASQ_JUMP}
--A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 100.96.1.0/24 -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 100.96.0.0/16 -d 100.96.1.0/24 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d 100.96.1.0/24 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 100.96.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
--A FLANNEL-POSTRTG ! -s 100.96.0.0/16 -d 100.96.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
-COMMIT
-`;
-const FILTER = `*filter
-:INPUT ACCEPT [0:0]
-:FORWARD ACCEPT [0:0]
-:OUTPUT ACCEPT [0:0]
-:FLANNEL-FWD - [0:0]
-${FORWARD_JUMP}
--A FLANNEL-FWD -s 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
--A FLANNEL-FWD -d 100.96.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
-COMMIT
-`;
+const NAT = natRules('100.96.1.0/24');
 /** As flanneld v0.28 leaves it, by nft 1.0. */
 const NFT = `table ip flannel-ipv4 {
 	comment "rules for flannel-ipv4"
@@ -84,11 +64,7 @@ const NFT = `table ip flannel-ipv4 {
 const within = async (...argv: string[]): Promise<string> =>
   (await run(inNamespace(NAMESPACE, argv))).stdout;
 
-/** A table as iptables-save prints it, without the lines that have a date. */
-async function saved(table: string): Promise<string> {
-  const text = await within('iptables-save', '-t', table);
-  return text.replaceAll(/^#.*\n/gm, '');
-}
+const saved = (table: string) => savedTable(NAMESPACE, table);
 const nftRules = () => within('nft', 'list', 'ruleset');
 const iptables = (command: string) => within('iptables', ...command.split(' '));
 
@@ -109,7 +85,7 @@ describe('iptables', () => {
   it('has the rules of flanneld, and a second apply changes nothing', async () => {
     expect(await firewall.apply(PLAN)).toBe(true);
     expect(await saved('nat')).toBe(NAT);
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
     expect(await firewall.apply(PLAN)).toBe(false);
     // A new process, with nothing remembered.
     expect(await createFirewall('iptables', silentLogger(), PREFIX).apply(PLAN)).toBe(false);
@@ -124,14 +100,14 @@ describe('iptables', () => {
   it('leaves the nat table alone when not masquerading', async () => {
     expect(await firewall.apply({ ...PLAN, masquerade: false })).toBe(true);
     expect(await nftRules()).not.toContain('table ip nat');
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
   });
 
   it('removes what an earlier run left and is not wanted any more', async () => {
     await firewall.apply(PLAN);
     expect(await firewall.apply({ ...PLAN, masquerade: false })).toBe(true);
     expect(await saved('nat')).not.toMatch(/flannel/i);
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
     expect(await firewall.apply(NOTHING)).toBe(true);
     expect(await saved('filter')).not.toMatch(/flannel/i);
     expect(await firewall.apply(NOTHING)).toBe(false);
@@ -149,7 +125,7 @@ describe('iptables', () => {
     await iptables(command);
     expect(await firewall.apply(PLAN)).toBe(true);
     expect(await saved('nat')).toBe(NAT);
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
   });
 
   it('is repaired: a jump there three times', async () => {
@@ -179,7 +155,7 @@ describe('iptables', () => {
     expect(nat).not.toContain('100.96.1.0');
     await firewall.apply(PLAN);
     expect(await saved('nat')).toBe(NAT);
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
   });
 
   it('leaves the rules of others as they are, and their order', async () => {
@@ -308,12 +284,12 @@ describe('legacy iptables', () => {
   const tables = async () => (await within(...behind, 'iptables-save')).replaceAll(/^#.*\n/gm, '');
 
   // Tables are printed in the order they were loaded.
-  const complete = (text: string) => text === NAT + FILTER || text === FILTER + NAT;
+  const complete = (text: string) => text === NAT + FILTER_RULES || text === FILTER_RULES + NAT;
 
   it('has the same rules, and loads no table just to look', async () => {
     expect(await create().apply(NOTHING)).toBe(false);
     expect(await create().apply({ ...PLAN, masquerade: false })).toBe(true);
-    expect(await tables()).toBe(FILTER);
+    expect(await tables()).toBe(FILTER_RULES);
     expect(await create().apply(PLAN)).toBe(true);
     expect(await tables()).toSatisfy(complete);
     await within(...behind, 'iptables', '-F', 'FLANNEL-FWD');
@@ -468,7 +444,7 @@ describe('the keeper', () => {
     stop.abort();
     await Promise.all(running);
     expect(await saved('nat')).toBe(NAT);
-    expect(await saved('filter')).toBe(FILTER);
+    expect(await saved('filter')).toBe(FILTER_RULES);
   });
 
   it('changes from iptables to nftables and back, each time cleaning the other', async () => {

@@ -31,6 +31,7 @@ export class FakeStore implements LeaseStore {
   renew: (lease: Lease) => Lease = (old) => ({ ...old, expiresAt: Date.now() + 86_400_000 });
   renewals = 0;
   configReads = 0;
+  reconnects = 0;
   closed = false;
   readonly #events = new EventEmitter<{ event: [LeaseEvent] }>();
   #queue: LeaseEvent[] = [];
@@ -79,6 +80,10 @@ export class FakeStore implements LeaseStore {
     } finally {
       this.#watching = false;
     }
+  }
+
+  reconnect(): void {
+    this.reconnects += 1;
   }
 
   close(): Promise<void> {

@@ -339,6 +339,7 @@ describe('the external interface', () => {
     });
     expect(planes.opened[1]?.options).toMatchObject({ bindAddress: address, mtu: 1372 });
     expect(planes.live()).toBe(1);
+    expect(store.reconnects).toBe(1);
     expect(await subnetEnv()).toContain('FLANNEL_MTU=1372\n');
     expect(daemon.status().external?.address).toBe('10.168.0.77');
   });

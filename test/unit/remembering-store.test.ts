@@ -286,3 +286,51 @@ describe('without its store', () => {
     await expect(store.readNetworkConfig(stop.signal)).rejects.toThrow('authentication failed');
   });
 });
+
+describe('a new watch', () => {
+  const third = lease('100.96.3.0/24', '10.168.0.4');
+  const leasesOf = (event: LeaseEvent | undefined) =>
+    event?.type === 'snapshot' ? event.leases : undefined;
+
+  it('starts with what is known, without waiting for the store', async () => {
+    const { inner, store } = await open();
+    inner.snapshot(OWN, PEER);
+    inner.send({ type: 'put', lease: third }, { type: 'delete', subnet: PEER.subnet });
+    await take(store, 3);
+    expect(await take(store, 1)).toEqual([
+      { type: 'snapshot', leases: [OWN, third], rejected: [] },
+    ]);
+  });
+
+  it('says since when that may be out of date, and why; then the store counts again', async () => {
+    const { inner, store } = await open();
+    const before = Date.now();
+    inner.snapshot(OWN);
+    const error = away();
+    inner.send({ type: 'degraded', error });
+    await take(store, 2);
+
+    inner.send({ type: 'recovered' });
+    inner.snapshot(OWN, PEER);
+    const events = await take(store, 4);
+    expect(events.map(({ type }) => type)).toEqual([
+      'snapshot',
+      'degraded',
+      'recovered',
+      'snapshot',
+    ]);
+    expect(events[0]).toMatchObject({ leases: [OWN] });
+    const { asOf } = events[0] as { asOf: number };
+    expect(asOf).toBeGreaterThanOrEqual(before);
+    expect(asOf).toBeLessThanOrEqual(Date.now());
+    expect(events[1]).toEqual({ type: 'degraded', error });
+    expect(leasesOf(events[3])).toEqual([OWN, PEER]);
+    expect(leasesOf((await take(store, 1))[0])).toEqual([OWN, PEER]);
+  });
+});
+
+it('reconnect is passed on to the store', async () => {
+  const { inner, store } = await open();
+  store.reconnect();
+  expect(inner.reconnects).toBe(1);
+});
