@@ -56,6 +56,7 @@ describe.each(['basic', 'batch', 'offload'] as const)('mode %s', (mode) => {
     for (const size of [0, 1, 56, 1444]) {
       await ping(lab.near, lab.far.containerAddress, { count: 2, size, dontFragment: true });
     }
+    await captures.settle(16);
     const frames = await captures.stop();
     const check = checkCapture({
       wire: frames.wire,
