@@ -6,7 +6,13 @@ import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { addHost, buildSwitch, hostPlan, removeHost } from '../../src/lab/topology.js';
+import {
+  addHost,
+  buildSwitch,
+  congestionControl,
+  hostPlan,
+  removeHost,
+} from '../../src/lab/topology.js';
 import { messageOf } from '../../src/errors.js';
 import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
 import {
@@ -148,15 +154,17 @@ async function compare(
   await buildSwitch();
   const results: UnderlayRounds[] = [];
   const repeated: string[] = [];
+  const congestion = new Set<string>();
   for (const underlay of options.underlays) {
     print(`\n${UNDERLAY_TITLES[underlay]}\n`);
-    const run = { underlay, options, perf: missing === undefined, repeated, print, signal };
+    const counted = { perf: missing === undefined, repeated, congestion };
+    const run = { underlay, options, ...counted, print, signal };
     results.push({ underlay, subjects: await measureUnderlay(run) });
   }
   const environment: Environment = {
     ...machine,
     ...{ underlayMtu: options.mtu, rounds: options.rounds, seconds: options.seconds },
-    ...{ load, repeated },
+    ...{ load, repeated, congestion: [...congestion].join(', ') },
     packages: describePackages(['iperf3', ...Object.values(programsOf(subjects))]),
     quick: options.quick ? QUICK_TEXT : undefined,
     uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,
@@ -176,6 +184,8 @@ interface UnderlayRun {
   readonly perf: boolean;
   /** Gets what had to be measured again. */
   readonly repeated: string[];
+  /** Gets the name of TCP's congestion control. */
+  readonly congestion: Set<string>;
   readonly print: (text: string) => void;
   readonly signal: AbortSignal;
 }
@@ -187,6 +197,7 @@ async function measureUnderlay(run: UnderlayRun): Promise<SubjectRounds[]> {
   for (const plan of [near, far]) {
     await addHost(plan, { mtu: options.mtu, offload: name === 'offload' });
   }
+  run.congestion.add(await congestionControl(near.host));
   await writeLeaseFile([near, far]);
   const random = xorshift32(Date.now());
   const rounds = new Map<Subject, Round[]>(subjects.map((subject) => [subject, []]));

@@ -18,6 +18,8 @@ export interface Environment extends Machine {
   readonly underlayMtu: number;
   readonly rounds: number;
   readonly seconds: number;
+  /** TCP's, of the hosts and containers. */
+  readonly congestion: string;
   /** What a short run gives up; undefined of a whole one. */
   readonly quick: string | undefined;
   /** Debian packages of the programs that took part, with versions. */

@@ -87,12 +87,13 @@ export function renderMarkdown(
 }
 
 function describe(environment: Environment): Fact[] {
-  const { rounds, seconds, underlayMtu, load, quick, uncounted, repeated } = environment;
+  const { rounds, seconds, underlayMtu, congestion, load, quick, uncounted, repeated } = environment;
   return [
     ...machineFacts(environment),
     ['Programs', environment.packages],
     ['Load of the machine before', `${fixed(load, 2)}, average of a minute`],
     ['Underlay', `MTU ${underlayMtu}`],
+    ['TCP congestion control', congestion],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],
     ...(quick === undefined ? [] : [['Mode', quick] as const]),
     ...repeated.map((why) => ['Measured again', why] as const),

@@ -90,6 +90,7 @@ export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): P
   ]);
   await run(inNamespace(plan.host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']));
   await bypassBridgeFilter(plan.host);
+  await useCubic(plan.host);
   if (underlay.offload === false) {
     const off = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off'];
     await run(inNamespace(plan.host, ['ethtool', '-K', 'eth0', ...off]));
@@ -160,4 +161,10 @@ async function bypassBridgeFilter(namespace: string | undefined): Promise<void> 
 async function useCubic(namespace: string): Promise<void> {
   const argv = ['sysctl', '-qew', 'net.ipv4.tcp_congestion_control=cubic'];
   await run(inNamespace(namespace, argv), { accept: [0, 1, 255] });
+}
+
+/** What TCP of a namespace uses unless a program asks for another. */
+export async function congestionControl(namespace: string): Promise<string> {
+  const argv = ['sysctl', '-n', 'net.ipv4.tcp_congestion_control'];
+  return (await run(inNamespace(namespace, argv))).stdout.trim();
 }

@@ -205,7 +205,12 @@ describe('the report', () => {
     ...{ date: '2026-11-21', commit: 'abc', command: 'npm run bench', kernel: '6.18' },
     ...{ cpu: 'EPYC', cpus: 2, underlayMtu: 1_500, rounds: 3, seconds: 2, load: 0.1 },
     packages: 'tinc 1.0',
-    ...{ quick: undefined, uncounted: 'perf is not there', repeated: ['round 2: lost'] },
+    ...{
+      quick: undefined,
+      uncounted: 'perf is not there',
+      congestion: 'cubic',
+      repeated: ['round 2: lost'],
+    },
   };
   const without = ['tcpCalls', 'scatter', 'rss'];
   const kernelRound = Object.entries(EVERYTHING).filter(([key]) => !without.includes(key));
