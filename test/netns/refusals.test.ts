@@ -17,7 +17,7 @@ import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 const BYTES = 3 * 1024 * 1024;
 const DATAGRAMS = 400;
 const PAYLOAD = 1400;
-const FEATURES = ['mmsg', 'tun-tso', 'tun-uso', 'udp-gso', 'udp-gro'] as const;
+const FEATURES = ['mmsg', 'tun-tso', 'tun-uso', 'udp-gso', 'udp-gro', 'multiqueue'] as const;
 type Feature = (typeof FEATURES)[number];
 /** What is refused in the end, with which errno. */
 type Refused = Partial<Record<Feature, string>>;
@@ -34,9 +34,10 @@ afterAll(() => lab.lower());
 async function withDaemon(
   rules: readonly string[],
   work: (daemon: DaemonProcess) => Promise<void>,
+  flags: readonly string[] = [],
 ): Promise<void> {
   const command = rules.length === 0 ? COMMAND : refusing(...rules);
-  const daemon = await lab.startDaemon(lab.near, { command });
+  const daemon = await lab.startDaemon(lab.near, { command, flags });
   try {
     await lab.attachContainer(daemon);
     await work(daemon);
@@ -51,12 +52,15 @@ async function sendExactly(): Promise<void> {
 }
 
 /** Status, metric and log all say that these are refused, and that the others are in use. */
-async function expectRefused(daemon: DaemonProcess, refused: Refused): Promise<void> {
+async function expectRefused(daemon: DaemonProcess, refused: Refused, queues = 1): Promise<void> {
   const wanted = FEATURES.map((name) => {
     const error = refused[name];
-    return error === undefined
-      ? { name, state: 'active', errno: 0 }
-      : { name, state: 'refused', errno: constants.errno[error as keyof typeof constants.errno] };
+    if (error !== undefined) {
+      const errno = constants.errno[error as keyof typeof constants.errno];
+      return { name, state: 'refused', errno };
+    }
+    const unused = name === 'multiqueue' && queues === 1;
+    return { name, state: unused ? 'unused' : 'active', errno: 0 };
   });
   expect((await daemon.status()).dataPlane?.features).toEqual(wanted);
 
@@ -129,6 +133,27 @@ describe('transfers are exact and the daemon says what is refused', () => {
       await expectRefused(daemon, refused);
       expect(await drops(daemon)).toEqual({});
     });
+  });
+});
+
+describe('two queues are wanted, and one does where the kernel refuses', () => {
+  it.each<[string, readonly string[], Refused]>([
+    ['nothing', [], {}],
+    ['several queues', ['tun-queue=EINVAL'], { multiqueue: 'EINVAL' }],
+    ['the second queue, as before Linux 3.8', ['tun-queue=EINVAL@2'], { multiqueue: 'EINVAL' }],
+    ['a shared port', ['port-sharing=ENOPROTOOPT'], { multiqueue: 'ENOPROTOOPT' }],
+    [
+      'all there is, as in Linux 2.6.26',
+      [...LEGACY_RULES, 'tun-queue=EINVAL'],
+      { ...ALL_LEGACY, multiqueue: 'EINVAL' },
+    ],
+  ])('%s', async (_what, rules, refused) => {
+    const exactly = async (daemon: DaemonProcess): Promise<void> => {
+      await sendExactly();
+      await expectRefused(daemon, refused, 2);
+      expect(await drops(daemon)).toEqual({});
+    };
+    await withDaemon(rules, exactly, ['--workers=4']);
   });
 });
 

@@ -66,6 +66,10 @@ bool is_option(const Call& call, int option) {
 bool asks_for_gso(const Call& call) { return is_option(call, UDP_SEGMENT); }
 bool asks_for_gro(const Call& call) { return is_option(call, UDP_GRO); }
 
+bool shares_port(const Call& call) {
+  return call.arguments[1] == SOL_SOCKET && call.arguments[2] == SO_REUSEPORT;
+}
+
 bool is_request(const Call& call, unsigned request) {
   return static_cast<uint32_t>(call.arguments[1]) == request;
 }
@@ -73,10 +77,12 @@ bool sets_offload(const Call& call) { return is_request(call, TUNSETOFFLOAD); }
 bool sets_uso(const Call& call) {
   return sets_offload(call) && (call.arguments[2] & (TUN_F_USO4 | TUN_F_USO6)) != 0;
 }
-bool opens_with_header(const Call& call) {
+bool opens_with(const Call& call, short flag) {
   return is_request(call, TUNSETIFF) &&
-         (call.at<ifreq>(call.arguments[2]).ifr_flags & IFF_VNET_HDR) != 0;
+         (call.at<ifreq>(call.arguments[2]).ifr_flags & flag) != 0;
 }
+bool opens_with_header(const Call& call) { return opens_with(call, IFF_VNET_HDR); }
+bool opens_queue(const Call& call) { return opens_with(call, IFF_MULTI_QUEUE); }
 
 // A train is a message with a control message. Of many messages the first is looked at: the kernel
 // would send those before a train it refuses, and the next call would begin with that train.
@@ -103,8 +109,10 @@ const std::vector<Kind> kKinds = {
     {"sendmmsg", {SYS_sendmmsg}, always},
     {"udp-gso", {SYS_getsockopt, SYS_setsockopt}, asks_for_gso},
     {"udp-gro", {SYS_setsockopt}, asks_for_gro},
+    {"port-sharing", {SYS_setsockopt}, shares_port},
     {"train-sent", {SYS_sendmsg, SYS_sendmmsg}, sends_train},
     {"tun-header", {SYS_ioctl}, opens_with_header},
+    {"tun-queue", {SYS_ioctl}, opens_queue},
     {"tun-offload", {SYS_ioctl}, sets_offload},
     {"tun-uso", {SYS_ioctl}, sets_uso},
     {"tcp-train-written", {SYS_writev}, writes_tcp_train},
