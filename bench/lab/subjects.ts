@@ -7,7 +7,7 @@ import {
   removeVxlan,
   VXLAN_OVERHEAD,
 } from '../../src/lab/kernel-overlays.js';
-import { FEATURE_NAMES, type DaemonMode, type FeatureName } from '../../src/daemon/options.js';
+import { FEATURE_NAMES, type DaemonMode } from '../../src/daemon/options.js';
 import { FLANNELETTE } from '../command.js';
 import { tinc } from './peers/tinc.js';
 import { vtun } from './peers/vtun.js';
@@ -19,18 +19,12 @@ const daemon = (
   name: string,
   mode: DaemonMode,
   what: string,
-  { disable = [], main = true }: { disable?: readonly FeatureName[]; main?: boolean } = {},
+  { flags = [], main = true }: { flags?: readonly string[]; main?: boolean } = {},
 ): Subject => ({
   ...{ name, what, main },
   mtu: (mtu) => mtu - UDP_OVERHEAD,
   raise: async ({ near, far }) =>
-    raisedDaemons(
-      await startDaemons([near, far], {
-        command: FLANNELETTE,
-        mode,
-        flags: disable.length === 0 ? [] : [`--disable=${disable.join(',')}`],
-      }),
-    ),
+    raisedDaemons(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
 });
 
 /** The baseline of ratios. */
@@ -58,20 +52,36 @@ const hostGw: Subject = {
   },
 };
 
+/** Threads instead of the usual ones. */
+const WORKERS = [
+  [1, 'one packet thread for both directions'],
+  [2, 'a packet thread for each direction'],
+  [4, 'two queues, each with two packet threads'],
+] as const;
+
 export const SUBJECTS: readonly Subject[] = [
   daemon('basic', 'basic', 'flannelette, one read and one send per packet, as flannel'),
   daemon('batch', 'batch', 'flannelette, recvmmsg and sendmmsg'),
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
-  ...FEATURE_NAMES.map((feature) =>
+  // Two threads do not use more queues.
+  ...FEATURE_NAMES.filter((feature) => feature !== 'multiqueue').map((feature) =>
     daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
-      disable: [feature],
+      flags: [`--disable=${feature}`],
       main: false,
     }),
   ),
   daemon('no-udp-trains', 'offload', 'offload without udp-gso and udp-gro', {
-    disable: ['udp-gso', 'udp-gro'],
+    flags: ['--disable=udp-gso,udp-gro'],
   }),
-  daemon('legacy', 'offload', 'offload without any optional feature', { disable: FEATURE_NAMES }),
+  daemon('legacy', 'offload', 'offload without any optional feature', {
+    flags: [`--disable=${FEATURE_NAMES.join(',')}`],
+  }),
+  ...WORKERS.map(([workers, what]) =>
+    daemon(`workers-${workers}`, 'offload', `offload with ${what}`, {
+      flags: [`--workers=${workers}`],
+      main: false,
+    }),
+  ),
   vxlan(BASELINE, 'kernel VXLAN as flannel sets it up'),
   vxlan(NOISE, 'the same a second time: the noise floor'),
   hostGw,

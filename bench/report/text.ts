@@ -87,7 +87,8 @@ export function renderMarkdown(
 }
 
 function describe(environment: Environment): Fact[] {
-  const { rounds, seconds, underlayMtu, congestion, load, quick, uncounted, repeated } = environment;
+  const { rounds, seconds, underlayMtu, congestion, load, quick, uncounted, repeated } =
+    environment;
   return [
     ...machineFacts(environment),
     ['Programs', environment.packages],

@@ -105,12 +105,15 @@ export const runFlags = {
     fallback: [],
     parse: (field, values) => checkFeatures(field, splitAtCommas(values)),
   } satisfies Flag<readonly FeatureName[]>,
-  workers: integerFlag(
-    'workers',
-    'packet threads: 1 for both directions, 2 for one each, an even number for more queues of the TUN and sockets on the port',
-    { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
-    { placeholder: 'threads' },
-  ),
+  workers: {
+    ...integerFlag(
+      'workers',
+      'packet threads: 1 for both directions, 2 for one each, an even number for more queues of the TUN and sockets on the port',
+      { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
+      { placeholder: 'threads' },
+    ),
+    shownDefault: '1 below 4 CPUs, else 2',
+  },
   cpus: {
     ...listFlag(
       'cpus',

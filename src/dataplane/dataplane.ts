@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
@@ -34,8 +35,16 @@ export type DataPlaneResources = Pick<
   'workers' | 'cpus' | 'sourcePorts' | 'socketBufferBytes' | 'tunQueuePackets' | 'ringBytes'
 >;
 
+/**
+ * One packet thread takes both directions where CPUs are few: containers, kernel and peers need them
+ * as well, and it saves a wake-up for each packet that answers another (docs/benchmarks.md).
+ */
+export function defaultWorkers(cpus: number): number {
+  return cpus < 4 ? 1 : 2;
+}
+
 export const DEFAULT_RESOURCES: DataPlaneResources = {
-  workers: 2,
+  workers: defaultWorkers(availableParallelism()),
   cpus: [],
   sourcePorts: 1,
   // Room for bursts while a thread is not scheduled: about 10 ms at 3 Gbit/s.

@@ -78,8 +78,7 @@ bool sets_uso(const Call& call) {
   return sets_offload(call) && (call.arguments[2] & (TUN_F_USO4 | TUN_F_USO6)) != 0;
 }
 bool opens_with(const Call& call, short flag) {
-  return is_request(call, TUNSETIFF) &&
-         (call.at<ifreq>(call.arguments[2]).ifr_flags & flag) != 0;
+  return is_request(call, TUNSETIFF) && (call.at<ifreq>(call.arguments[2]).ifr_flags & flag) != 0;
 }
 bool opens_with_header(const Call& call) { return opens_with(call, IFF_VNET_HDR); }
 bool opens_queue(const Call& call) { return opens_with(call, IFF_MULTI_QUEUE); }

@@ -3,6 +3,7 @@ import { readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { nearest } from '../../src/cli/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';
+import { DEFAULT_RESOURCES, defaultWorkers } from '../../src/dataplane/dataplane.js';
 
 function options(argv: readonly string[], env: Record<string, string> = {}) {
   const parsed = daemonOptions(resolveFlags(runFlags, readArguments(argv, runCommand), env));
@@ -17,7 +18,7 @@ describe('run flags', () => {
       mode: 'auto',
       disable: [],
       resources: {
-        workers: 2,
+        workers: DEFAULT_RESOURCES.workers,
         cpus: [],
         sourcePorts: 1,
         socketBufferBytes: 4_194_304,
@@ -37,6 +38,15 @@ describe('run flags', () => {
       verbosity: 0,
       leaseRenewMarginMinutes: 60,
     });
+  });
+
+  it.each([
+    [1, 1],
+    [3, 1],
+    [4, 2],
+    [64, 2],
+  ])('has on %i CPUs %i workers unless told', (cpus, workers) => {
+    expect(defaultWorkers(cpus)).toBe(workers);
   });
 
   it('takes etcd at its old and its new port unless told otherwise, as flanneld does', () => {
