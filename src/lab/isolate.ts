@@ -9,6 +9,7 @@
  * is nothing to clean up and no way to leave anything behind.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
@@ -120,17 +121,20 @@ async function onPath(program: string): Promise<boolean> {
 }
 
 /** What the isolated process tells the one outside. */
-export interface InsideMessage {
-  readonly type: 'kept';
-}
+export type InsideMessage =
+  /** The lab stands and stays. */
+  | { readonly type: 'kept' }
+  /** A file for the outside to write: paths in /run mean another place in here. */
+  | { readonly type: 'file'; readonly base64: string };
 
 /**
  * Runs `argv` isolated with this process's standard streams and returns its exit code. SIGINT and
- * SIGTERM ask it to stop (its IPC channel is disconnected). `onKept` gets its PID as seen here.
+ * SIGTERM ask it to stop (its IPC channel is disconnected). `onMessage` gets what it tells, and a
+ * way to find its PID as seen here.
  */
 export async function runIsolated(
   argv: readonly string[],
-  onKept: (pid: number) => void,
+  onMessage: (message: InsideMessage, findPid: () => Promise<number>) => void,
 ): Promise<ExitCode> {
   const [file, args, options] = spawnArguments(isolationCommand(argv), 'inherit');
   const child = spawn(file, args, { ...options, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
@@ -139,8 +143,8 @@ export async function runIsolated(
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  child.on('message', () => {
-    void insideOf(child.pid ?? 0).then(onKept);
+  child.on('message', (message) => {
+    onMessage(message as InsideMessage, () => insideOf(child.pid ?? 0));
   });
   try {
     // Not `close`, which never comes once the channel was disconnected from this side.
@@ -150,6 +154,8 @@ export async function runIsolated(
         resolve(exitCode ?? 1);
       });
     });
+    // What it told last may not be read yet.
+    if (child.connected) await once(child, 'disconnect');
     return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
   } finally {
     process.off('SIGINT', stop);

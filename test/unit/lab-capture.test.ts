@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { checkCapture, headerChecksum, type CaptureSides } from '../../src/lab/capture.js';
+import { checkCapture, type CaptureSides } from '../../src/lab/capture.js';
+import { headerChecksum } from '../../src/lab/packet.js';
 
 const HOSTS = ['10.168.0.2', '10.168.0.3'] as const;
 const CONTAINERS = ['100.96.1.2', '100.96.2.3'] as const;
