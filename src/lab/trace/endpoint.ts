@@ -55,14 +55,14 @@ async function receiveTcp(): Promise<void> {
   const [socket] = (await once(server, 'connection')) as [Socket];
   server.close();
   socket.write('go');
-  await once(socket, 'data');
+  await once(socket.resume(), 'data');
   say('received');
   socket.end();
 }
 
 async function sendTcp(): Promise<void> {
   const socket = connect(port, address);
-  await once(socket, 'data');
+  await once(socket.resume(), 'data');
   socket.write(payload);
   await once(socket, 'end');
 }
