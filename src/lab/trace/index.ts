@@ -56,14 +56,14 @@ function addressesOf({ from, to, proto, size }: TracePlan): object {
 
 /** Says before anything is built that the file could not be written after. */
 async function checkWritable(path: string): Promise<void> {
-  const expected = 'a file that can be written, in a directory that is there';
-  try {
-    const there = await stat(path).catch(() => undefined);
-    if (there?.isDirectory() === true) throw inputError('--pcap', path, expected);
-    await access(there === undefined ? dirname(path) : path, constants.W_OK);
-  } catch {
-    throw inputError('--pcap', path, expected);
-  }
+  const there = await stat(path).catch(() => undefined);
+  const target = there === undefined ? dirname(path) : path;
+  const writable = access(target, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (there?.isDirectory() !== true && (await writable)) return;
+  throw inputError('--pcap', path, 'a file that can be written, in a directory that is there');
 }
 
 async function writeCapture(path: string, file: Buffer): Promise<void> {

@@ -13,6 +13,7 @@ import {
   type Region,
   type Trace,
 } from './hops.js';
+import type { TracePlan } from './plan.js';
 import { endsInProcess } from './way.js';
 
 /** Where the bytes are shown. */
@@ -26,7 +27,7 @@ const INDENT = '      ';
 export function renderTrace(trace: Trace): string {
   const blocks = trace.hops.flatMap((hop, index) => [
     ...(hop.crossing === undefined ? [] : [renderCrossing(hop.crossing)]),
-    renderHop(hop, trace, previousTtl(trace.hops, index)),
+    renderHop(hop, trace.plan, previousTtl(trace.hops, index)),
   ]);
   return [renderHead(trace), ...blocks, renderSummary(trace)].join('\n\n');
 }
@@ -45,12 +46,12 @@ function renderCrossing({ number, name, from, to, bytes }: HopCrossing): string 
   return `${INDENT}==== ${text} `.padEnd(84, '=');
 }
 
-function renderHop(hop: Hop, trace: Trace, ttlBefore: number | undefined): string {
+function renderHop(hop: Hop, plan: TracePlan, ttlBefore: number | undefined): string {
   const { number, step, sighting } = hop;
   const direction = step.direction === undefined ? '' : ` ${step.direction}`;
   const name = `${step.where} ${step.device}${direction}`;
   const head = `${String(number).padStart(3)}.  ${name.padEnd(38)} ${step.side.padEnd(8)} ${renderTime(hop)}`;
-  const lines = sighting === undefined ? workOf(hop, trace) : decode(sighting, ttlBefore);
+  const lines = sighting === undefined ? workOf(hop, plan) : decode(sighting, ttlBefore);
   const bytes = sighting !== undefined && step.name === SHOWN_AT ? dump(sighting) : [];
   return [head.trimEnd(), ...[...lines, ...hop.decisions.map(renderDecision), ...bytes].map(indent)].join('\n');
 }
@@ -77,12 +78,14 @@ function renderDecision({ kind, key, found }: Decision): string {
   return row(kind, `${key}: ${found}`);
 }
 
-/** What a process does with the packet. */
-function workOf({ step, decisions }: Hop, { plan, hops }: Trace): readonly string[] {
+/** What happens to the packet where it cannot be captured. */
+function workOf({ step }: Hop, plan: TracePlan): readonly string[] {
   const { proto, size } = plan;
   switch (step.name) {
     case 'sender':
-      return [row('does', `sends ${size} bytes over ${proto.toUpperCase()}; the kernel adds the headers`)];
+      return proto === 'icmp'
+        ? [row('does', `sends an echo request with ${size} bytes; the kernel adds the IPv4 header`)]
+        : [row('does', `sends ${size} bytes; the kernel adds the ${proto.toUpperCase()} and IPv4 headers`)];
     case 'encapsulation':
       return [
         row('does', 'reads the packet from flannel0, takes 1 from the TTL, looks the host up,'),
@@ -98,7 +101,7 @@ function workOf({ step, decisions }: Hop, { plan, hops }: Trace): readonly strin
         ? [row('does', `receives the ${size} bytes`)]
         : [row('does', 'answers the echo request within the kernel: no process, no crossing')];
     default:
-      throw new Error(`${step.name} (${decisions.length}, ${hops.length}) is a device`);
+      return [];
   }
 }
 
