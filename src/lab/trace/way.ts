@@ -56,12 +56,13 @@ export interface Tap extends Step {
   readonly namespace: string | undefined;
 }
 
-const intoKernel = (number: number, name: string): Crossing => ({
-  ...{ number, name, from: 'user', to: 'kernel' },
-});
-const intoUser = (number: number, name: string): Crossing => ({
-  ...{ number, name, from: 'kernel', to: 'user' },
-});
+function intoKernel(number: number, name: string): Crossing {
+  return { number, name, from: 'user', to: 'kernel' };
+}
+
+function intoUser(number: number, name: string): Crossing {
+  return { number, name, from: 'kernel', to: 'user' };
+}
 
 /** Whether the receiver is a process: the kernel answers an echo request itself. */
 export function endsInProcess({ proto }: TracePlan): boolean {
@@ -81,28 +82,25 @@ export function wayOf(plan: TracePlan): readonly (Step | Tap)[] {
     const step = { name, where, namespace, device, direction, side: 'kernel' } as const;
     return crossing === undefined ? step : { ...step, crossing };
   };
-  const daemon = (name: StepName, where: string, crossing: Crossing): Step => ({
-    ...{ name, where, device: 'daemon', side: 'user', crossing },
-  });
-  const sender = plan.proto === 'icmp' ? 'ping' : 'sender';
+  const user = (name: StepName, where: string, device: string, crossing?: Crossing): Step => {
+    const step = { name, where, device, side: 'user' } as const;
+    return crossing === undefined ? step : { ...step, crossing };
+  };
   const receiver: Step = endsInProcess(plan)
-    ? {
-        ...{ name: 'receiver', where: to.container, device: 'receiver', side: 'user' },
-        crossing: intoUser(6, "container's receive"),
-      }
+    ? user('receiver', to.container, 'receiver', intoUser(6, "container's receive"))
     : { name: 'receiver', where: to.container, device: 'ICMP', side: 'kernel' };
   return [
-    { name: 'sender', where: from.container, device: sender, side: 'user' },
+    user('sender', from.container, plan.proto === 'icmp' ? 'ping' : 'sender'),
     tap('container out', from.container, 'eth0', 'out', intoKernel(1, "container's send")),
     tap('port in', from.host, containerPort(from), 'in'),
     tap('docker0 in', from.host, 'docker0', 'in'),
     tap('flannel0 out', from.host, 'flannel0', 'out'),
-    daemon('encapsulation', from.host, intoUser(2, 'TUN read')),
+    user('encapsulation', from.host, 'daemon', intoUser(2, 'TUN read')),
     tap('eth0 out', from.host, 'eth0', 'out', intoKernel(3, 'UDP send')),
     tap('switch in', 'switch', switchPort(from), 'in'),
     tap('switch out', 'switch', switchPort(to), 'out'),
     tap('eth0 in', to.host, 'eth0', 'in'),
-    daemon('decapsulation', to.host, intoUser(4, 'UDP receive')),
+    user('decapsulation', to.host, 'daemon', intoUser(4, 'UDP receive')),
     tap('flannel0 in', to.host, 'flannel0', 'in', intoKernel(5, 'TUN write')),
     tap('docker0 out', to.host, 'docker0', 'out'),
     tap('port out', to.host, containerPort(to), 'out'),
