@@ -129,7 +129,7 @@ function checkPayload(sightings: readonly Sighting[]): TraceCheck {
     const inside = outer?.payload.equals(packet.bytes) ?? false;
     return inside !== BETWEEN_DAEMONS.includes(tap.name);
   });
-  const name = 'between the daemons, and only there, it is the payload of a UDP datagram';
+  const name = 'between the daemons, and only there, it is the payload of a datagram';
   return check(name, wrong, ({ outer }) => (outer === undefined ? 'no datagram' : 'a datagram'));
 }
 

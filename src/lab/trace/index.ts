@@ -99,7 +99,7 @@ async function traceOne(
   await warmUp(plan, signal);
   const sightings = requireWhole(await captureOne(plan, signal));
   const statuses = await Promise.all(daemons.map((daemon) => daemon.status()));
-  const [first, second] = plan.from === near ? statuses : statuses.toReversed();
+  const [first, second] = plan.from.number === near.number ? statuses : statuses.toReversed();
   if (first === undefined || second === undefined) throw new Error('two hosts, two daemons');
   const decisions = await readDecisions({ plan, sightings, near: first, far: second });
   const hops = joinHops(plan, sightings, decisions);
