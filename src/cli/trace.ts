@@ -4,9 +4,13 @@ import type { Command } from './command.js';
 import { booleanFlag, choiceFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
 const flags = {
-  from: textFlag('from', 'container that sends: 100.96.1.2 or 100.96.2.3; the one that is not --to', {
-    placeholder: 'address',
-  }),
+  from: textFlag(
+    'from',
+    'container that sends: 100.96.1.2 or 100.96.2.3; the one that is not --to',
+    {
+      placeholder: 'address',
+    },
+  ),
   to: textFlag('to', 'container that receives; the one that is not --from', {
     placeholder: 'address',
   }),

@@ -52,10 +52,7 @@ export interface StandingLab {
 }
 
 /** Raises the lab, works in it, and ends the daemons as an operator would. */
-export async function inLab<T>(
-  plan: LabPlan,
-  work: (lab: StandingLab) => Promise<T>,
-): Promise<T> {
+export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promise<T>): Promise<T> {
   const lab = await raiseLab(plan);
   let result: T;
   try {

@@ -91,7 +91,9 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
       ...[`host-${to} daemon`, `host-${to} flannel0`, `host-${to} docker0`],
       ...[`host-${to} veth-container-`, `container-${to} eth0`, `container-${to} ${ends[1]}`],
     ]);
-    const times = hops.flatMap((hop) => [hop.fromMicroseconds ?? [], hop.toMicroseconds ?? []]).flat();
+    const times = hops
+      .flatMap((hop) => [hop.fromMicroseconds ?? [], hop.toMicroseconds ?? []])
+      .flat();
     expect(times).toHaveLength(28);
     expect(times).toEqual(times.toSorted((a, b) => a - b));
   });
@@ -113,7 +115,12 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
 
   it('is the payload of a UDP datagram between the daemons', () => {
     const wire = seen.filter(({ outer }) => outer !== null);
-    expect(wire.map(({ where }) => where)).toEqual([`host-${from}`, 'switch', 'switch', `host-${to}`]);
+    expect(wire.map(({ where }) => where)).toEqual([
+      `host-${from}`,
+      'switch',
+      'switch',
+      `host-${to}`,
+    ]);
     for (const { outer, packet } of wire) {
       const headers = (outer?.ipv4.headerBytes ?? 0) + (outer?.transport.headerBytes ?? 0);
       expect(headers).toBe(28);
@@ -162,8 +169,14 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
     // libpcap reads files whose interfaces have one link type.
     const ethernet = packets.filter(({ at }) => interfaces[at]?.linkType === 1);
     const readable = join(directory, 'ethernet.pcapng');
-    await writeFile(readable, writePcapng('test', interfaces.filter(({ linkType }) => linkType === 1),
-      ethernet.map((packet, at) => ({ ...packet, at }))));
+    await writeFile(
+      readable,
+      writePcapng(
+        'test',
+        interfaces.filter(({ linkType }) => linkType === 1),
+        ethernet.map((packet, at) => ({ ...packet, at })),
+      ),
+    );
     const argv = ['tcpdump', '-Z', 'root', '-n', '-r', readable];
     const { stdout } = await run(argv);
     expect(stdout.trim().split('\n')).toHaveLength(10);

@@ -218,13 +218,15 @@ export async function machine(): Promise<unknown> {
     const { stdout } = await run(['ip', '-br', ...words]);
     return stdout;
   });
-  return [await Promise.all(said), await readdir('/run'), await readdir(LAB_DIRECTORY).catch(() => [])];
+  return [
+    await Promise.all(said),
+    await readdir('/run'),
+    await readdir(LAB_DIRECTORY).catch(() => []),
+  ];
 }
 
 /** Processes whose environment holds `mark`; a dead one's environment is empty. */
-export async function processesWith(
-  mark: string,
-): Promise<{ pid: number; argv: string[] }[]> {
+export async function processesWith(mark: string): Promise<{ pid: number; argv: string[] }[]> {
   const found: { pid: number; argv: string[] }[] = [];
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue;

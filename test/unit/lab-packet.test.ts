@@ -4,7 +4,12 @@ import { ipv4Packet, udpDatagram } from '../support/packets.js';
 
 /** A DNS query of 10.0.0.2 to 10.0.0.1 and a SYN, as Linux sent them, with right checksums. */
 const UDP = Buffer.from(
-  '4500002a1c4640004011' + '0a7b' + '0a0000020a000001' + 'd43100350016' + '0000' + '68656c6c6f2c2074756e6e656c21',
+  '4500002a1c4640004011' +
+    '0a7b' +
+    '0a0000020a000001' +
+    'd43100350016' +
+    '0000' +
+    '68656c6c6f2c2074756e6e656c21',
   'hex',
 );
 
@@ -30,7 +35,14 @@ describe('decodePacket', () => {
   it('reads IPv4 and UDP', () => {
     const packet = decodePacket(udp(RIGHT));
     expect(packet?.ipv4).toEqual({
-      ...{ headerBytes: 20, totalLength: 42, id: 0x1c46, dontFragment: true, ttl: 64, protocol: 17 },
+      ...{
+        headerBytes: 20,
+        totalLength: 42,
+        id: 0x1c46,
+        dontFragment: true,
+        ttl: 64,
+        protocol: 17,
+      },
       ...{ checksum: 0x0a7b, checksumState: 'right', source: '10.0.0.2', destination: '10.0.0.1' },
     });
     expect(packet?.transport).toEqual({
@@ -59,7 +71,12 @@ describe('decodePacket', () => {
     segment.writeUInt8(0b1_1000, 13);
     segment.writeUInt16BE(502, 14);
     segment.write('data', 32);
-    const bytes = ipv4Packet({ source: '1.2.3.4', destination: '5.6.7.8', protocol: 6, payload: segment });
+    const bytes = ipv4Packet({
+      source: '1.2.3.4',
+      destination: '5.6.7.8',
+      protocol: 6,
+      payload: segment,
+    });
     const packet = decodePacket(bytes);
     expect(packet?.transport).toMatchObject({
       ...{ protocol: 'tcp', headerBytes: 32, sourcePort: 40_000, destinationPort: 5_000 },
@@ -72,7 +89,12 @@ describe('decodePacket', () => {
   it('reads an echo request, also of an odd length', () => {
     const message = Buffer.from('0800' + '0000' + '0007' + '0003' + 'a55a01', 'hex');
     message.writeUInt16BE(~sum(0x0800, 7, 3, 0xa55a, 0x0100) & 0xffff, 2);
-    const bytes = ipv4Packet({ source: '1.2.3.4', destination: '5.6.7.8', protocol: 1, payload: message });
+    const bytes = ipv4Packet({
+      source: '1.2.3.4',
+      destination: '5.6.7.8',
+      protocol: 1,
+      payload: message,
+    });
     expect(decodePacket(bytes)?.transport).toMatchObject({
       ...{ protocol: 'icmp', type: 8, code: 0, id: 7, sequence: 3, checksumState: 'right' },
     });
@@ -103,7 +125,10 @@ describe('decodePacket', () => {
     ['another protocol', ipv4Packet({ ...between, protocol: 47, payload: Buffer.alloc(40) })],
     ['a cut UDP header', ipv4Packet({ ...between, protocol: 17, payload: Buffer.alloc(7) })],
     ['a cut TCP header', ipv4Packet({ ...between, protocol: 6, payload: Buffer.alloc(19) })],
-    ['a TCP header of no words', ipv4Packet({ ...between, protocol: 6, payload: Buffer.alloc(20) })],
+    [
+      'a TCP header of no words',
+      ipv4Packet({ ...between, protocol: 6, payload: Buffer.alloc(20) }),
+    ],
   ])('has no packet for %s', (_, bytes) => {
     expect(decodePacket(bytes)).toBeUndefined();
   });

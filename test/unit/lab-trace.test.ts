@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { FlannelletteError } from '../../src/errors.js';
 import type { Decisions } from '../../src/lab/trace/decisions.js';
 import { follow, requireWhole, type TapCapture } from '../../src/lab/trace/follow.js';
-import { checkHops, joinHops, regionsOf, sightingsOf, type Trace } from '../../src/lab/trace/hops.js';
+import {
+  checkHops,
+  joinHops,
+  regionsOf,
+  sightingsOf,
+  type Trace,
+} from '../../src/lab/trace/hops.js';
 import { toJson } from '../../src/lab/trace/json.js';
 import { planTrace, type TracePlan, type TraceRequest } from '../../src/lab/trace/plan.js';
 import { renderTrace } from '../../src/lab/trace/text.js';
@@ -27,11 +33,17 @@ describe('planTrace', () => {
   });
 
   it.each([
-    [{ from: '100.96.1.3' }, '--from: "100.96.1.3" is not valid: expected 100.96.1.2 (container-1)'],
+    [
+      { from: '100.96.1.3' },
+      '--from: "100.96.1.3" is not valid: expected 100.96.1.2 (container-1)',
+    ],
     [{ to: '10.168.0.3' }, '--to: "10.168.0.3" is not valid: expected 100.96.1.2 (container-1)'],
     [{ from: ONE, to: ONE }, `--to: "${ONE}" is not valid: expected ${TWO}, the container that`],
     [{ from: TWO, to: TWO }, `--to: "${TWO}" is not valid: expected ${ONE}, the container that`],
-    [{ proto: 'icmp', size: 1_445 }, '--size: 1445 is not valid: expected 0 to 1444 bytes for icmp'],
+    [
+      { proto: 'icmp', size: 1_445 },
+      '--size: 1445 is not valid: expected 0 to 1444 bytes for icmp',
+    ],
     [{ proto: 'udp', size: 1_445 }, '--size: 1445 is not valid: expected 0 to 1444 bytes for udp'],
     [{ proto: 'tcp', size: 1_421 }, '--size: 1421 is not valid: expected 1 to 1420 bytes for tcp'],
     [{ proto: 'tcp', size: 0 }, '--size: 0 is not valid: expected 1 to 1420 bytes for tcp'],
@@ -132,7 +144,9 @@ describe('follow', () => {
     );
     const { missing } = follow(lost, PLAN);
     expect(missing.map(({ name }) => name)).toEqual(['switch out', 'eth0 in']);
-    const gone = captures().map((capture, index) => (index > 3 ? { ...capture, records: [] } : capture));
+    const gone = captures().map((capture, index) =>
+      index > 3 ? { ...capture, records: [] } : capture,
+    );
     expect(() => requireWhole(follow(gone, PLAN))).toThrow(
       'the packet was seen last at host-1 flannel0, and not at host-1 eth0',
     );

@@ -64,9 +64,7 @@ export async function readDecisions(sources: DecisionSources): Promise<Decisions
       delivery(plan),
     ],
   ];
-  const entries = decided.map(
-    async ([step, ...list]) => [step, await Promise.all(list)] as const,
-  );
+  const entries = decided.map(async ([step, ...list]) => [step, await Promise.all(list)] as const);
   return new Map(await Promise.all(entries));
 }
 
@@ -112,7 +110,11 @@ async function bridgePort(
   const fdb = await run(inNamespace(namespace, ['bridge', '-j', 'fdb', 'show', 'br', bridge]));
   const entries = JSON.parse(fdb.stdout) as FdbEntry[];
   const learnt = entries.find((entry) => entry.mac === mac && entry.state !== 'permanent');
-  return { kind: 'bridge', key, found: learnt === undefined ? 'every port' : `port ${learnt.ifname}` };
+  return {
+    kind: 'bridge',
+    key,
+    found: learnt === undefined ? 'every port' : `port ${learnt.ifname}`,
+  };
 }
 
 function veth(device: string, peer: string): Decision {
@@ -153,6 +155,7 @@ function destinationMac({ sightings }: DecisionSources, step: StepName): string 
 
 /** The six bytes at `at` as people write a MAC address. */
 export function macAt(frame: Buffer, at: number): string {
-  return [...frame.subarray(at, at + 6)].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return [...frame.subarray(at, at + 6)]
+    .map((byte) => byte.toString(16).padStart(2, '0'))
+    .join(':');
 }
-

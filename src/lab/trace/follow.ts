@@ -33,7 +33,8 @@ export interface Followed {
 /** The traced packet is the first at the first tap that the plan describes. */
 export function follow(captures: readonly TapCapture[], plan: TracePlan): Followed {
   const [first] = captures;
-  const origin = first === undefined ? undefined : sightings(first).find(({ packet }) => isTraced(packet, plan));
+  const origin =
+    first === undefined ? undefined : sightings(first).find(({ packet }) => isTraced(packet, plan));
   if (origin === undefined) return { sightings: [], missing: captures.map(({ tap }) => tap) };
   const identity = identityOf(origin.packet);
   const found = captures.map((capture) =>
@@ -58,9 +59,13 @@ export function nameOf({ where, device }: Pick<Tap, 'where' | 'device'>): string
   return `${where} ${device}`;
 }
 
-function isTraced({ ipv4, transport, payload }: Packet, { from, to, proto, size }: TracePlan): boolean {
+function isTraced(
+  { ipv4, transport, payload }: Packet,
+  { from, to, proto, size }: TracePlan,
+): boolean {
   if (ipv4.protocol !== PROTOCOLS[proto]) return false;
-  if (ipv4.source !== from.containerAddress || ipv4.destination !== to.containerAddress) return false;
+  if (ipv4.source !== from.containerAddress || ipv4.destination !== to.containerAddress)
+    return false;
   if (payload.length !== size) return false;
   return transport.protocol === 'icmp'
     ? transport.type === ECHO_REQUEST
@@ -75,7 +80,8 @@ function sightings({ tap, linkType, records }: TapCapture): Sighting[] {
     const packet = bytes === undefined ? undefined : decodePacket(bytes);
     if (packet === undefined) return [];
     const inner = innerPacketOf(packet, TUNNEL_PORT);
-    const carried = inner === undefined ? { outer: undefined, packet } : { outer: packet, packet: inner };
+    const carried =
+      inner === undefined ? { outer: undefined, packet } : { outer: packet, packet: inner };
     return [{ tap, timeNs, linkType, frame, ...carried }];
   });
 }

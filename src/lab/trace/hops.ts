@@ -49,7 +49,8 @@ export function joinHops(
   return way.map((step, index) => {
     const sighting = seen[index];
     // A process holds the packet from when it was seen before to when it is seen after.
-    const [before, after] = sighting === undefined ? [seen[index - 1], seen[index + 1]] : [sighting, sighting];
+    const [before, after] =
+      sighting === undefined ? [seen[index - 1], seen[index + 1]] : [sighting, sighting];
     return {
       ...{ number: index + 1, step, sighting },
       time:
@@ -93,7 +94,12 @@ const BETWEEN_DAEMONS: readonly StepName[] = ['eth0 out', 'switch in', 'switch o
 /** What must hold of any packet that crosses the tunnel. */
 export function checkHops(hops: readonly Hop[]): readonly TraceCheck[] {
   const sightings = sightingsOf(hops);
-  return [checkTimes(sightings), checkTtl(sightings), checkSums(sightings), checkPayload(sightings)];
+  return [
+    checkTimes(sightings),
+    checkTtl(sightings),
+    checkSums(sightings),
+    checkPayload(sightings),
+  ];
 }
 
 export function sightingsOf(hops: readonly Hop[]): readonly Sighting[] {
@@ -118,7 +124,8 @@ function checkTtl(sightings: readonly Sighting[]): TraceCheck {
 function checkSums(sightings: readonly Sighting[]): TraceCheck {
   const wrong = sightings.find(({ packet, outer }) =>
     [packet, ...(outer === undefined ? [] : [outer])].some(
-      ({ ipv4, transport }) => ipv4.checksumState !== 'right' || transport.checksumState === 'wrong',
+      ({ ipv4, transport }) =>
+        ipv4.checksumState !== 'right' || transport.checksumState === 'wrong',
     ),
   );
   return check('every checksum is right, or left to a device', wrong, () => 'a wrong checksum');

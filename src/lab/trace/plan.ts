@@ -47,14 +47,13 @@ function containerAt(
   if (address === undefined) return undefined;
   const found = hosts.find(({ containerAddress }) => containerAddress === address);
   if (found !== undefined) return found;
-  const [one, two] = hosts.map(({ container, containerAddress }) => `${containerAddress} (${container})`);
+  const [one, two] = hosts.map(
+    ({ container, containerAddress }) => `${containerAddress} (${container})`,
+  );
   throw inputError(flag, address, `${one} or ${two}`);
 }
 
-function other(
-  plan: HostPlan | undefined,
-  [one, two]: readonly [HostPlan, HostPlan],
-): HostPlan {
+function other(plan: HostPlan | undefined, [one, two]: readonly [HostPlan, HostPlan]): HostPlan {
   return plan === one ? two : one;
 }
 

@@ -53,7 +53,10 @@ function renderHop(hop: Hop, plan: TracePlan, ttlBefore: number | undefined): st
   const head = `${String(number).padStart(3)}.  ${name.padEnd(38)} ${step.side.padEnd(8)} ${renderTime(hop)}`;
   const lines = sighting === undefined ? workOf(hop, plan) : decode(sighting, ttlBefore);
   const bytes = sighting !== undefined && step.name === SHOWN_AT ? dump(sighting) : [];
-  return [head.trimEnd(), ...[...lines, ...hop.decisions.map(renderDecision), ...bytes].map(indent)].join('\n');
+  return [
+    head.trimEnd(),
+    ...[...lines, ...hop.decisions.map(renderDecision), ...bytes].map(indent),
+  ].join('\n');
 }
 
 function indent(line: string): string {
@@ -85,7 +88,12 @@ function workOf({ step }: Hop, plan: TracePlan): readonly string[] {
     case 'sender':
       return proto === 'icmp'
         ? [row('does', `sends an echo request with ${size} bytes; the kernel adds the IPv4 header`)]
-        : [row('does', `sends ${size} bytes; the kernel adds the ${proto.toUpperCase()} and IPv4 headers`)];
+        : [
+            row(
+              'does',
+              `sends ${size} bytes; the kernel adds the ${proto.toUpperCase()} and IPv4 headers`,
+            ),
+          ];
     case 'encapsulation':
       return [
         row('does', 'reads the packet from flannel0, takes 1 from the TTL, looks the host up,'),
@@ -112,7 +120,11 @@ function decode(sighting: Sighting, ttlBefore: number | undefined): readonly str
       ? [row('Ethernet', `${macAt(frame, 6)} > ${macAt(frame, 0)}  ${frame.length} bytes`)]
       : [row('no Ethernet', 'a layer-3 device: the frame is the IP packet')];
   const outside = outer === undefined ? [] : describe('outer ', outer);
-  return [...ethernet, ...outside, ...describe(outer === undefined ? '' : 'inner ', packet, ttlBefore)];
+  return [
+    ...ethernet,
+    ...outside,
+    ...describe(outer === undefined ? '' : 'inner ', packet, ttlBefore),
+  ];
 }
 
 function describe(
@@ -143,8 +155,7 @@ function describeTransport(header: TransportHeader): string {
       return `${header.sourcePort} > ${header.destinationPort}  ${header.length} bytes  ${checksum}`;
     case 'tcp': {
       const ports = `${header.sourcePort} > ${header.destinationPort}`;
-      const numbers = `seq ${header.sequence}  ack ${header.acknowledgment}`;
-      return `${ports}  ${header.flags.join(' ')}  ${numbers}  ${checksum}`;
+      return `${ports}  ${header.flags.join(' ')}  seq ${header.sequence}  ${checksum}`;
     }
   }
 }
@@ -192,7 +203,10 @@ function renderSummary(trace: Trace): string {
   return [
     'Summary',
     ...[
-      row('crossings', `${sending} sending, ${crossings.length - sending} receiving, of the user/kernel border`),
+      row(
+        'crossings',
+        `${sending} sending, ${crossings.length - sending} receiving, of the user/kernel border`,
+      ),
       ...note,
       row('copies', `${crossings.length}, one for each crossing: ${bytes} bytes`),
       row('TTL', `${ttls.join(' -> ')}: host, daemon, daemon, host take 1 each`),
@@ -201,14 +215,17 @@ function renderSummary(trace: Trace): string {
         `${inner} of the packet, ${outer} with outer IPv4 and UDP, ${outer + ETHERNET_BYTES} with Ethernet`,
       ),
       ...renderSpans(hops),
-      ...checkHops(hops).map(({ name, ok, detail }) => row(ok ? 'ok' : 'FAILED', `${name} (${detail})`)),
+      ...checkHops(hops).map(({ name, ok, detail }) =>
+        ok ? row('ok', name) : row('FAILED', `${name}: ${detail}`),
+      ),
     ].map(indent),
   ].join('\n');
 }
 
 /** Where the time went, from the first capture to the last. */
 function renderSpans(hops: readonly Hop[]): readonly string[] {
-  const total = sightingsOf(hops).length === 0 ? 0 : (hops.findLast(({ time }) => time)?.time?.toNs ?? 0);
+  const total =
+    sightingsOf(hops).length === 0 ? 0 : (hops.findLast(({ time }) => time)?.time?.toNs ?? 0);
   const daemons = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
   const spans = daemons.map(({ step, time }) => {
     const spent = microseconds((time?.toNs ?? 0) - (time?.fromNs ?? 0));
