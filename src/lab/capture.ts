@@ -60,7 +60,7 @@ export class Capture {
     } catch (error) {
       const results = await Promise.allSettled(starting);
       await Promise.all(
-        results.map((result) => (result.status === 'fulfilled' ? result.value.end() : undefined)),
+        results.flatMap((result) => (result.status === 'fulfilled' ? [result.value.end()] : [])),
       );
       throw error;
     }

@@ -73,7 +73,7 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
     const mark = `FLANNELETTE_TEST_MARK=trace-${proto}-${from}-${process.pid}`;
     const argv = [`--from=${address(from)}`, `--to=${address(to)}`, `--proto=${proto}`];
     argv.push(`--size=${size}`, `--mode=${mode}`, `--pcap=${file()}`);
-    const { stdout } = await run(['env', mark, ...TRACE, ...argv], { timeoutMs: 40_000 });
+    const { stdout } = await run(['env', mark, ...TRACE, ...argv], { timeoutMs: 50_000 });
     trace = JSON.parse(stdout) as TraceJson;
     hops = trace.hops;
     seen = hops.flatMap((hop) => (hop.packet === null ? [] : { ...hop, packet: hop.packet }));
@@ -185,7 +185,7 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
 });
 
 it('prints the trace for people, and nothing but it', async () => {
-  const { stdout, stderr } = await run([...COMMAND, 'trace'], { timeoutMs: 40_000 });
+  const { stdout, stderr } = await run([...COMMAND, 'trace'], { timeoutMs: 50_000 });
   expect(stderr).toBe('');
   expect(stdout).toMatch(/^ 16\. {2}container-2 ICMP/m);
   expect(stdout).toContain('crossings    3 sending, 2 receiving');
@@ -195,7 +195,7 @@ it('prints the trace for people, and nothing but it', async () => {
 it('writes the capture file where the user means it, also in /run', async () => {
   const path = `/run/flannelette-trace-${process.pid}.pcapng`;
   try {
-    await run([...TRACE, `--pcap=${path}`], { timeoutMs: 40_000 });
+    await run([...TRACE, `--pcap=${path}`], { timeoutMs: 50_000 });
     expect((await stat(path)).size).toBeGreaterThan(1_000);
   } finally {
     await rm(path, { force: true });
@@ -218,7 +218,7 @@ it.each(['SIGINT', 'SIGKILL'] as const)('leaves nothing after %s', async (signal
   const before = await machine();
   const trace = new Program(['env', mark, ...TRACE, '--proto=udp', `--pcap=${file}`]);
   try {
-    await waitFor('the captures', 20_000, async () => {
+    await waitFor('the captures', 40_000, async () => {
       const names = (await processesWith(mark)).map(({ argv }) => argv[0]);
       return names.includes('tcpdump') ? true : undefined;
     });

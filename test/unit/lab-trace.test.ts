@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FlannelletteError } from '../../src/errors.js';
+import type { FlannelletteError } from '../../src/errors.js';
 import type { Decisions } from '../../src/lab/trace/decisions.js';
 import { follow, requireWhole, type TapCapture } from '../../src/lab/trace/follow.js';
 import {

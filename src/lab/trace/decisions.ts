@@ -64,7 +64,9 @@ export async function readDecisions(sources: DecisionSources): Promise<Decisions
       delivery(plan),
     ],
   ];
-  const entries = decided.map(async ([step, ...list]) => [step, await Promise.all(list)] as const);
+  const entries = decided.map(async ([step, ...list]) => {
+    return [step, await Promise.all(list.map((decision) => Promise.resolve(decision)))] as const;
+  });
   return new Map(await Promise.all(entries));
 }
 
