@@ -8,6 +8,8 @@ import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
 import { checksOf, renderReport, toJson, type LabResult } from './report.js';
 import { STORE_PROGRAMS, type StoreKind } from './store.js';
 import { GATEWAY, hostPlan } from './topology.js';
+import { runInside } from './web/inside.js';
+import { runWithPage } from './web/outside.js';
 
 export interface LabOptions {
   readonly mode: DaemonMode;
@@ -19,6 +21,8 @@ export interface LabOptions {
   readonly json: boolean;
   /** Leave the lab up until asked to stop. */
   readonly keep: boolean;
+  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the course of measurements. */
+  readonly web: number | undefined;
   /** This process is the isolated one. */
   readonly inside: boolean;
 }
@@ -28,7 +32,12 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
   const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
   if (options.inside) return inside(options, self);
   await checkIsolation(STORE_PROGRAMS[options.store]);
-  return runIsolated([...self, 'lab', ...argv, '--inside'], (pid) => {
+  const again = [...self, 'lab', ...argv, '--inside'];
+  if (options.web !== undefined) {
+    const print = (text: string): void => void process.stdout.write(text);
+    return runWithPage(again, { port: options.web, mode: options.mode, print });
+  }
+  return runIsolated(again, (pid) => {
     process.stderr.write(explainKept(pid, options.store));
   });
 }
@@ -68,6 +77,11 @@ async function course(options: LabOptions, self: readonly string[]): Promise<Exi
       print(`[${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
     },
   };
+  if (options.web !== undefined) {
+    await runInside(plan);
+    print('The lab has ended; nothing of it is left behind.\n');
+    return ExitCode.ok;
+  }
   const lab = await raiseLab(plan);
   let result: LabResult;
   try {

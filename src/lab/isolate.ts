@@ -119,9 +119,16 @@ async function onPath(program: string): Promise<boolean> {
   return false;
 }
 
-/** What the isolated process tells the one outside. */
-export interface InsideMessage {
+/** What the isolated process tells the one outside, besides messages of its own. */
+export interface KeptMessage {
   readonly type: 'kept';
+}
+
+/** A conversation with the isolated process. */
+export interface Talk {
+  /** Called once it runs, with what sends it a message; false when it is gone. */
+  readonly begin: (send: (message: object) => boolean) => void;
+  readonly hear: (message: object) => void;
 }
 
 /**
@@ -131,6 +138,7 @@ export interface InsideMessage {
 export async function runIsolated(
   argv: readonly string[],
   onKept: (pid: number) => void,
+  talk?: Talk,
 ): Promise<ExitCode> {
   const [file, args, options] = spawnArguments(isolationCommand(argv), 'inherit');
   const child = spawn(file, args, { ...options, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
@@ -139,9 +147,12 @@ export async function runIsolated(
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  child.on('message', () => {
-    void insideOf(child.pid ?? 0).then(onKept);
+  child.on('message', (message: KeptMessage | { readonly type?: string }) => {
+    if (message.type === 'kept') void insideOf(child.pid ?? 0).then(onKept);
+    else talk?.hear(message);
   });
+  // A channel that closes while a message is under way is no error: the exit tells the rest.
+  talk?.begin((message) => child.connected && (child.send(message, () => undefined), true));
   try {
     // Not `close`, which never comes once the channel was disconnected from this side.
     const code = await new Promise<number>((resolve, reject) => {

@@ -103,7 +103,7 @@ export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): P
  * FLANNEL_SUBNET of the host's subnet.env, e.g. 100.96.1.1/24.
  */
 export async function addContainer(plan: HostPlan, bip: string, mtu: number): Promise<void> {
-  const port = `veth-${plan.container}`.slice(0, 15);
+  const port = containerPort(plan);
   await ipBatch(undefined, [`netns add ${plan.container}`]);
   await ipBatch(plan.host, [
     'link add docker0 type bridge',
@@ -120,6 +120,11 @@ export async function addContainer(plan: HostPlan, bip: string, mtu: number): Pr
     `route add default via ${bip.slice(0, bip.indexOf('/'))} dev eth0`,
   ]);
   await useCubic(plan.container);
+}
+
+/** The host's end of the container's eth0; the kernel takes 15 bytes of a name. */
+export function containerPort(plan: HostPlan): string {
+  return `veth-${plan.container}`.slice(0, 15);
 }
 
 /** Undoes addContainer. Deleting a namespace deletes the devices in it, and a veth its peer. */
