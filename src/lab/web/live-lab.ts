@@ -22,11 +22,14 @@ import type {
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
 const SAMPLE_MS = 500;
-const LOAD_SECONDS = 20;
+const LOAD_SECONDS = 30;
 const PING_INTERVAL_SECONDS = 0.2;
 /** Fits one datagram at the lab's MTU. */
 const UDP_BYTES = 1_372;
-/** Samples left out of a result after the load began or the lab changed: TCP finds its pace again. */
+/**
+ * Samples with traffic that are left out of a result after the load began or the lab changed: TCP
+ * finds its pace again, which may take it seconds.
+ */
 const SETTLING_SAMPLES = 4;
 
 export class LiveLab {
@@ -258,12 +261,11 @@ export class LiveLab {
     const { sample, totals } = await this.#sampler.next(this.#lab.running);
     this.#tell({ type: 'sample', sample });
     const { mode, load, change } = this.#state;
-    if (change !== null) return;
+    if (change !== null || load === null) return;
     if (this.#settling > 0) {
-      this.#settling -= 1;
+      if (totals.deliveredPackets > 0) this.#settling -= 1;
       return;
     }
-    if (load === null) return;
     const key = `${load.kind} ${mode}`;
     const before = this.#results.get(key)?.totals ?? NO_TOTALS;
     this.#results.set(key, { mode, kind: load.kind, totals: addTotals(before, totals) });

@@ -50,12 +50,15 @@ export class Chart {
   }
 
   #marks(x: (index: number) => number): SVGElement[] {
+    let count = 0;
     return this.#entries.flatMap(({ mode }, index) => {
       const before = this.#entries[index - 1];
       if (before === undefined || before.mode === mode) return [];
       const at = x(index);
       const late = at > VIEW.width - 50;
-      const text = { class: 'mark', x: late ? at - 4 : at + 4, y: VIEW.top + 11 };
+      // In two rows, so that names of changes close to each other can be read.
+      count += 1;
+      const text = { class: 'mark', x: late ? at - 4 : at + 4, y: VIEW.top + (count % 2 ? 12 : 26) };
       return [
         element('path', { class: 'mark', d: `M${at} ${VIEW.top}V${VIEW.height - VIEW.bottom}` }),
         element('text', { ...text, 'text-anchor': late ? 'end' : 'start' }, mode),

@@ -139,7 +139,7 @@ class HostDrawing {
     );
     const rows = [first + 17, first + 33] as const;
     const line = (row: number, arrow: string, kind: string): [SVGTextElement, SVGTextElement] => {
-      const packets = element('text', { class: `count ${kind}`, x: x + 82, y: row }, '0');
+      const packets = element('text', { class: `count ${kind}`, x: x + 88, y: row }, '0');
       const bytes = element('text', { class: `count ${kind}`, x: x + NODE.width - 9, y: row }, '0');
       packets.dataset['direction'] = kind;
       group.append(
@@ -175,9 +175,9 @@ function drawSwitch(): SVGGElement {
   const { x, y } = SWITCH;
   const group = element('g', { class: 'switch' });
   group.append(
-    element('rect', { x: x - 27, y: y - 22, width: 54, height: 44, rx: 7 }),
-    element('text', { x, y: y - 2 }, 'switch'),
-    element('text', { x, y: y + 13, class: 'small' }, '10.168.0.1'),
+    element('rect', { x: x - 33, y: y - 14, width: 66, height: 54, rx: 7 }),
+    element('text', { x, y: y + 20 }, 'switch'),
+    element('text', { x, y: y + 34, class: 'small' }, '10.168.0.1'),
   );
   return group;
 }

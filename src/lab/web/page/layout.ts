@@ -13,8 +13,9 @@ import type { HopName } from '../messages.js';
 export const VIEW = { width: 1240, height: 472 };
 
 export const HOST = { width: 570, height: 226 };
-export const NODE = { width: 162, height: 74 };
-export const SWITCH = { x: 620, y: 170 };
+export const NODE = { width: 172, height: 74 };
+/** Where the ways meet, on the lane of hosts 1 and 2. */
+export const SWITCH = { x: 620, y: 154 };
 
 /** From the edge of a node that faces the border to the lane in which packets run. */
 const LANE = 10;
@@ -46,14 +47,14 @@ export interface HostPlace {
 }
 
 const LEFT: Readonly<Record<HopName, number>> = {
-  container: 14,
-  docker0: 14,
-  flannel0: 204,
-  daemon: 299,
-  eth0: 394,
+  container: 10,
+  docker0: 10,
+  flannel0: 199,
+  daemon: 293,
+  eth0: 388,
 };
 /** Where packets go up into the daemon, and down again. */
-const [UP, DOWN] = [332, 428];
+const [UP, DOWN] = [330, 427];
 
 export const HOSTS: readonly HostPlace[] = [
   placeHost(1, 10, 4, false),

@@ -8,6 +8,8 @@ import { digits, orDash, si } from './format.js';
 const REDUCED_MOTION = matchMedia('(prefers-reduced-motion: reduce)');
 /** A sample comes twice a second; so long without one means that nothing comes any more. */
 const SILENCE_MS = 5_000;
+/** Packets a second above which figures per packet are those of a load. */
+const LOADED = 1_000;
 /** What a container's own send and receive copy. */
 const CONTAINER_COPIES = 2;
 
@@ -104,7 +106,10 @@ function showState(news: LabState): void {
 function say(text: string): void {
   const message = byId('message');
   // A status that says the same again would be read aloud again.
-  if (message.textContent !== text) message.textContent = text;
+  if (message.textContent === text) return;
+  // News may follow one another faster than they can be read.
+  setText('earlier', message.textContent ?? '');
+  message.textContent = text;
 }
 
 function presentHosts(): ReadonlySet<number> {
@@ -156,24 +161,26 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   setText('scale', dot === 0 ? '' : `A dot stands for about ${si(Math.round(dot), '')} packets.`);
   setText('throughput', si(bitsPerSecond, 'bit/s'));
   const drops = dropsPerSecond === 0 ? 'none' : si(dropsPerSecond, '');
-  setText('packets', `${si(packetsPerSecond, 'packets/s')} delivered, ${drops} dropped`);
+  setText('packets', `${si(packetsPerSecond, '')} packets/s delivered, ${drops} dropped`);
   setText('calls', orDash(callsPerPacket, digits));
-  setText('copies', orDash(daemonCopies, (copies) => digits(copies + CONTAINER_COPIES)));
+  const copies = (more: number) => orDash(daemonCopies, (made) => (made + more).toFixed(1));
+  setText('copies', copies(CONTAINER_COPIES));
   setText(
     'copies-more',
     daemonCopies === null
-      ? 'across the border of user space and kernel'
-      : `${digits(daemonCopies)} by the daemons, ${CONTAINER_COPIES} by the containers`,
+      ? 'across the user/kernel border'
+      : `${copies(0)} by the daemons, ${CONTAINER_COPIES} by the containers`,
   );
   setText('cpu', `${digits(busyCpus)} of ${cpus}`);
-  setText('cpu-more', perPacket(busyCpus, packetsPerSecond));
+  const loaded = packetsPerSecond >= LOADED;
+  setText(
+    'cpu-more',
+    loaded
+      ? `${digits((busyCpus / packetsPerSecond) * 1e6)} µs a packet, load included`
+      : 'everything that runs here',
+  );
   charts.throughput.add(bitsPerSecond, state?.mode ?? '');
-  charts.calls.add(callsPerPacket, state?.mode ?? '');
-}
-
-function perPacket(busyCpus: number, packetsPerSecond: number): string {
-  if (packetsPerSecond < 1_000) return 'everything that runs here';
-  return `${si(Math.round((busyCpus / packetsPerSecond) * 1e9), 'ns')} a packet, load included`;
+  charts.calls.add(loaded ? callsPerPacket : null, state?.mode ?? '');
 }
 
 /** Rows of one kind of load, so that they can be compared: that which runs, or ran last. */
