@@ -135,7 +135,11 @@ export function integerFlag(
 }
 
 /** A TCP port that need not be given; undefined without the flag, `alone` for the flag alone. */
-export function optionalPortFlag(name: string, help: string, alone: number): Flag<number | undefined> {
+export function optionalPortFlag(
+  name: string,
+  help: string,
+  alone: number,
+): Flag<number | undefined> {
   return {
     ...{ name, help, placeholder: 'port', fallback: undefined, shownDefault: undefined },
     alone: String(alone),

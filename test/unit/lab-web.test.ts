@@ -101,7 +101,10 @@ describe('a command', () => {
     ['ping', 'body: "ping" is not valid: expected JSON'],
     ['[]', 'body: [] is not valid: expected a JSON object'],
     ['null', 'body: null is not valid'],
-    ['{}', 'command: (missing) is not valid: expected ping, tcp, udp, stop, add-host, remove-host, mode'],
+    [
+      '{}',
+      'command: (missing) is not valid: expected ping, tcp, udp, stop, add-host, remove-host, mode',
+    ],
     ['{"command":"sh"}', 'command: "sh" is not valid'],
     ['{"command":["ping"]}', 'command: ["ping"] is not valid'],
     ['{"command":"__proto__"}', 'command: "__proto__" is not valid'],

@@ -11,14 +11,7 @@ import type { LabCourse, StandingLab } from '../lab.js';
 import { join, leave, THIRD_HOST, type Change, type Stage } from '../third-host.js';
 import { addHost, removeContainer, removeHost } from '../topology.js';
 import { IperfTarget, ping } from '../traffic.js';
-import type {
-  Command,
-  InsideEvent,
-  LabState,
-  LoadKind,
-  ModeResult,
-  PageMode,
-} from './messages.js';
+import type { Command, InsideEvent, LabState, LoadKind, ModeResult, PageMode } from './messages.js';
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
 const SAMPLE_MS = 500;
@@ -116,9 +109,7 @@ export class LiveLab {
       message: `${NAMES[kind]} for ${LOAD_SECONDS} s: ${this.#wayOf(kind)}.`,
     });
     const done = this.#send(kind, stop.signal)
-      .catch((error: unknown) =>
-        stop.signal.aborted ? 'stopped' : `failed: ${messageOf(error)}`,
-      )
+      .catch((error: unknown) => (stop.signal.aborted ? 'stopped' : `failed: ${messageOf(error)}`))
       .then((outcome) => {
         this.#course.signal.removeEventListener('abort', asked);
         this.#load = undefined;
@@ -248,7 +239,15 @@ export class LiveLab {
   #stage(): Stage {
     const { near, far, store, running } = this.#lab;
     const { signal } = this.#course;
-    return { near, far, store, running, signal, settings: this.#settings, progress: () => undefined };
+    return {
+      near,
+      far,
+      store,
+      running,
+      signal,
+      settings: this.#settings,
+      progress: () => undefined,
+    };
   }
 
   async #checkDaemons(): Promise<void> {
@@ -261,7 +260,7 @@ export class LiveLab {
     const { sample, totals } = await this.#sampler.next(this.#lab.running);
     this.#tell({ type: 'sample', sample });
     const { mode, load, change } = this.#state;
-    if (change !== null || load === null) return;
+    if (change !== null || load === null || load.kind === 'ping') return;
     if (this.#settling > 0) {
       if (totals.deliveredPackets > 0) this.#settling -= 1;
       return;
@@ -279,9 +278,11 @@ export class LiveLab {
   }
 
   #say(news: Partial<Omit<LabState, 'results'>>): void {
-    const results = [...this.#results.values()].map(
-      ({ mode, kind, totals }): ModeResult => ({ mode, kind, ...figuresOf(totals) }),
-    );
+    const results = [...this.#results.values()].map(({ mode, kind, totals }): ModeResult => ({
+      mode,
+      kind,
+      ...figuresOf(totals),
+    }));
     this.#state = { ...this.#state, ...news, results };
     this.#tell({ type: 'state', state: this.#state });
   }

@@ -25,7 +25,7 @@ export interface LabState {
   readonly thirdHost: boolean;
   /** The latest news, one sentence. */
   readonly message: string;
-  /** The last measured load of each kind in each mode. */
+  /** The last TCP and UDP load in each mode, the latest at the end. */
   readonly results: readonly ModeResult[];
 }
 

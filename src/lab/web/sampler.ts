@@ -115,7 +115,11 @@ export function parseDevices(text: string): ReadonlyMap<string, DeviceCounters> 
   return new Map(
     lines.map((line) => {
       const name = line.slice(0, line.indexOf(':')).trim();
-      const fields = line.slice(line.indexOf(':') + 1).trim().split(/ +/).map(Number);
+      const fields = line
+        .slice(line.indexOf(':') + 1)
+        .trim()
+        .split(/ +/)
+        .map(Number);
       const [rxBytes = NaN, rxPackets = NaN] = fields;
       const [txBytes = NaN, txPackets = NaN] = fields.slice(8);
       return [name, { rxBytes, rxPackets, txBytes, txPackets }];

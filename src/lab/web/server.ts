@@ -123,7 +123,11 @@ export class PageServer {
     switch (wanted.kind) {
       case 'file': {
         const { type, body } = this.#files.get(wanted.path) as PageFile;
-        response.writeHead(200, { ...HEADERS, 'content-type': type, 'content-length': body.length });
+        response.writeHead(200, {
+          ...HEADERS,
+          'content-type': type,
+          'content-length': body.length,
+        });
         response.end(request.method === 'HEAD' ? undefined : body);
         break;
       }

@@ -37,11 +37,15 @@ export class Chart {
     let line = '';
     let open = false;
     for (const [index, { value }] of this.#entries.entries()) {
-      if (value !== null) line += `${open ? 'L' : 'M'}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+      if (value !== null)
+        line += `${open ? 'L' : 'M'}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
       open = value !== null;
     }
     const parts: SVGElement[] = [
-      element('path', { class: 'axis', d: `M0 ${floor}H${VIEW.width}M0 ${VIEW.top}H${VIEW.width}` }),
+      element('path', {
+        class: 'axis',
+        d: `M0 ${floor}H${VIEW.width}M0 ${VIEW.top}H${VIEW.width}`,
+      }),
       ...this.#marks(x),
       element('path', { class: 'line', d: line }),
       element('text', { class: 'top', x: 0, y: VIEW.top - 3 }, top === 0 ? '' : this.#format(top)),
@@ -58,7 +62,11 @@ export class Chart {
       const late = at > VIEW.width - 50;
       // In two rows, so that names of changes close to each other can be read.
       count += 1;
-      const text = { class: 'mark', x: late ? at - 4 : at + 4, y: VIEW.top + (count % 2 ? 12 : 26) };
+      const text = {
+        class: 'mark',
+        x: late ? at - 4 : at + 4,
+        y: VIEW.top + (count % 2 ? 12 : 26),
+      };
       return [
         element('path', { class: 'mark', d: `M${at} ${VIEW.top}V${VIEW.height - VIEW.bottom}` }),
         element('text', { ...text, 'text-anchor': late ? 'end' : 'start' }, mode),

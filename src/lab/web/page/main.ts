@@ -82,6 +82,11 @@ function commandOf({ dataset }: HTMLButtonElement): Command {
 function setConnected(now: boolean): void {
   connected = now;
   clearTimeout(silence);
+  if (now && state?.phase === 'live') {
+    silence = setTimeout(() => {
+      setConnected(false);
+    }, SILENCE_MS);
+  }
   const lost = byId('lost');
   lost.hidden = now;
   const ended = state?.phase === 'stopped' || state?.phase === 'failed';
@@ -100,7 +105,7 @@ function showState(news: LabState): void {
   byId('message').dataset['phase'] = news.phase;
   showButtons();
   showResults(news.results, news.load?.kind);
-  if (news.phase !== 'live') drawing.show([], presentHosts());
+  if (news.phase === 'building') drawing.show([], presentHosts());
 }
 
 function say(text: string): void {
@@ -150,18 +155,15 @@ function possible(command: Command): boolean {
 
 function showSample({ hosts, figures, cpus }: Sample): void {
   setConnected(true);
-  silence = setTimeout(() => {
-    setConnected(false);
-  }, SILENCE_MS);
   const { bitsPerSecond, packetsPerSecond, dropsPerSecond, busyCpus } = figures;
   const { callsPerPacket, daemonCopies } = figures;
   drawing.show(hosts, presentHosts());
   animation.show(hosts, callsPerPacket === null ? 0 : 2 / callsPerPacket);
   const dot = animation.packetsPerDot(hosts);
-  setText('scale', dot === 0 ? '' : `A dot stands for about ${si(Math.round(dot), '')} packets.`);
+  setText('scale', describeDot(dot));
   setText('throughput', si(bitsPerSecond, 'bit/s'));
   const drops = dropsPerSecond === 0 ? 'none' : si(dropsPerSecond, '');
-  setText('packets', `${si(packetsPerSecond, '')} packets/s delivered, ${drops} dropped`);
+  setText('packets', `${si(packetsPerSecond, '')} packets/s, ${drops} dropped`);
   setText('calls', orDash(callsPerPacket, digits));
   const copies = (more: number) => orDash(daemonCopies, (made) => (made + more).toFixed(1));
   setText('copies', copies(CONTAINER_COPIES));
@@ -183,9 +185,16 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   charts.calls.add(loaded ? callsPerPacket : null, state?.mode ?? '');
 }
 
+function describeDot(packets: number): string {
+  if (packets === 0) return '';
+  return packets < 1.5
+    ? 'A dot is a packet.'
+    : `A dot stands for about ${si(Math.round(packets), '')} packets.`;
+}
+
 /** Rows of one kind of load, so that they can be compared: that which runs, or ran last. */
 function showResults(results: readonly ModeResult[], running: LoadKind | undefined): void {
-  const kind = running ?? results.at(-1)?.kind;
+  const kind = running === 'tcp' || running === 'udp' ? running : results.at(-1)?.kind;
   const rows = ['basic', 'batch', 'offload'].map((mode) => {
     const found = results.find((result) => result.mode === mode && result.kind === kind);
     const row = document.createElement('tr');
