@@ -11,8 +11,10 @@ import { COMMAND, requireIsolation } from '../support/test-lab.js';
 const CHROMIUM = '/usr/bin/chromium';
 /** What a load, a change or the lab's start may take on a busy machine. */
 const PATIENCE_MS = 40_000;
+/** Several of those in a row. */
+const LIMIT = { timeout: 120_000 };
 
-describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', () => {
+describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () => {
   let browser: Browser;
   let page: Page;
   let lab: Program;
@@ -40,7 +42,7 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', () => {
     });
     await page.goto(url);
     await saysNow(/^The lab is up/);
-  });
+  }, LIMIT.timeout);
   afterAll(async () => {
     await browser?.close();
     lab?.kill('SIGKILL');
