@@ -6,13 +6,8 @@ import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import {
-  addHost,
-  buildSwitch,
-  congestionControl,
-  hostPlan,
-  removeHost,
-} from '../../src/lab/topology.js';
+import { addHost, buildSwitch, hostPlan, removeHost } from '../../src/lab/topology.js';
+import { congestionControl } from '../../src/lab/traffic.js';
 import { messageOf } from '../../src/errors.js';
 import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
 import {
