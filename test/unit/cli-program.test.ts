@@ -82,7 +82,9 @@ describe('help', () => {
     const { out } = await run('run', '--help');
     expect(out).toContain('FLANNELD_ETCD_ENDPOINTS');
     expect(out).toContain('--subnet-lease-renew-margin <minutes>');
-    expect((await run('lab', '--help')).out).not.toContain('--inside');
+    const { out: lab } = await run('lab', '--help');
+    expect(lab).not.toContain('--inside');
+    expect(lab).toContain('--web [port]');
   });
 });
 
@@ -113,6 +115,10 @@ describe('mistakes are one line and exit code 2', () => {
     [['trace', '--from=100.96.1.2', '--to=100.96.1.2'], '--to: "100.96.1.2" is not valid'],
     [['trace', '--size=1445'], '--size: 1445 is not valid: expected 0 to 1444 bytes for icmp'],
     [['trace', '--size=big'], '--size: "big" is not valid'],
+    [['lab', '--web=65536'], '--web: "65536" is not valid: expected a TCP port from 1 to 65535'],
+    [['lab', '--web', 'page'], '--web: "page" is not valid'],
+    [['lab', '--web', '--json'], '--json: "true" is not valid: expected no such flag beside --web'],
+    [['lab', '--web', '8081', '--seconds=9'], '--seconds: "9" is not valid'],
   ])('%j', async (argv, message) => {
     const { code, out, err } = await run(...argv);
     expect([code, out]).toEqual([2, '']);
