@@ -39,7 +39,7 @@ async function serve(lab: StandingLab, course: LabCourse): Promise<void> {
   };
   process.on('message', obey);
   try {
-    course.progress(`live; Ctrl-C ends it`);
+    course.progress('live; Ctrl-C ends it');
     await live.run();
   } finally {
     process.off('message', obey);

@@ -83,7 +83,7 @@ export class LiveLab {
         return null;
       case 'mode':
         if (command.mode === this.#state.mode) return `the mode is ${command.mode} already`;
-        return this.#beginChange(`switching to ${command.mode}`, () =>
+        return this.#beginChange(`Switching to ${command.mode}`, () =>
           this.#switchMode(command.mode),
         );
       case 'add-host':
@@ -163,9 +163,9 @@ export class LiveLab {
 
   #beginChange(what: string, work: () => Promise<string>): string | null {
     if (this.#state.change !== null) return `${this.#state.change}: wait until that is done`;
-    this.#say({ change: what, message: `${capital(what)} …` });
+    this.#say({ change: what, message: `${what} …` });
     this.#change = work()
-      .catch((error: unknown) => `${capital(what)}: ${messageOf(error)}`)
+      .catch((error: unknown) => `${what}: ${messageOf(error)}`)
       .then((message) => {
         this.#change = undefined;
         this.#settling = SETTLING_SAMPLES;
@@ -293,10 +293,6 @@ const NAMES: Readonly<Record<LoadKind, string>> = {
   tcp: 'TCP load',
   udp: 'UDP load',
 };
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
 
 function describe(what: string, { seconds, pending }: Change): string {
   if (seconds === undefined) return `${what}: not seen in time by ${pending.join(', ')}`;

@@ -20,7 +20,7 @@ export interface LabState {
   readonly mode: PageMode;
   /** The traffic that runs now, and how long it was started for. */
   readonly load: { readonly kind: LoadKind; readonly seconds: number } | null;
-  /** A change under way, e.g. `switching to batch`. */
+  /** A change under way, e.g. `Switching to batch`. */
   readonly change: string | null;
   readonly thirdHost: boolean;
   /** The latest news, one sentence. */

@@ -28,8 +28,10 @@ export async function runWithPage(
   { port, mode, print }: PageOptions,
 ): Promise<ExitCode> {
   const lab = new RemoteLab();
-  const server = await PageServer.listen(port, await readPage(), (command) => lab.ask(command));
   let state: LabState = buildingState(dataPlaneMode(mode));
+  const server = await PageServer.listen(port, await readPage(), (command) =>
+    state.phase === 'live' ? lab.ask(command) : Promise.resolve(NOT_YET),
+  );
   const show = (news: LabState): void => {
     state = news;
     server.publish('state', state);
