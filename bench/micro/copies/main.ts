@@ -6,11 +6,12 @@
  *   node dist/bench/micro/copies/main.js OPTIONS     a CopiesOptions as JSON; src/cli/bench.ts
  */
 import { writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ExitCode, FlannelletteError, messageOf } from '../../../src/errors.js';
 import { checkIsolation, runIsolated, stopSignal } from '../../../src/lab/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../../src/lab/topology.js';
+import { renderReport } from '../../report/html/report.js';
 import { describeCommit } from '../../report/versions.js';
 import {
   renderCopiesCsv,
@@ -35,6 +36,7 @@ interface CopiesOptions {
   readonly json?: string;
   readonly csv?: string;
   readonly write?: string;
+  readonly report?: string;
   /** The command line, for the report. */
   readonly command: string;
   readonly inside?: boolean;
@@ -64,6 +66,7 @@ async function inside(options: CopiesOptions): Promise<ExitCode> {
   const signal = stopSignal();
   await raise();
   if (options.quick) print('quick: few rounds, so wide intervals; not to be quoted\n');
+  const environment = describeEnvironment(options);
   const lines: CopiesLine[] = [];
   let round = 0;
   print(`rounds, of ${options.rounds} after one to warm up:`);
@@ -79,10 +82,11 @@ async function inside(options: CopiesOptions): Promise<ExitCode> {
     signal,
   );
   print('\nintervals ...\n\n');
-  const result = summariseCopies(describeEnvironment(options), lines);
+  const result = summariseCopies(environment, lines);
   print(renderCopiesText(result));
   if (options.csv !== undefined) writeFileSync(options.csv, renderCopiesCsv(result));
   if (options.write !== undefined) writeFileSync(options.write, renderCopiesMarkdown(result));
+  if (options.report !== undefined) writeFileSync(options.report, renderReport({ copies: result }));
   const json = `${JSON.stringify(result)}\n`;
   if (options.json === '-') process.stdout.write(json);
   else if (options.json !== undefined) writeFileSync(options.json, json);
@@ -98,7 +102,9 @@ async function raise(): Promise<void> {
   await addContainer(near, `${near.bridgeAddress}/24`, OVERLAY_MTU);
 }
 
+/** Before the measurement, which is a load of its own. */
 function describeEnvironment(options: CopiesOptions): CopiesEnvironment {
+  const [load = NaN] = loadavg();
   return {
     date: new Date().toISOString().slice(0, 10),
     commit: describeCommit(ROOT),
@@ -107,6 +113,8 @@ function describeEnvironment(options: CopiesOptions): CopiesEnvironment {
     node: process.version,
     cpu: cpus()[0]?.model ?? 'unknown CPU',
     cpus: cpus().length,
+    mtu: OVERLAY_MTU,
+    load,
     rounds: options.rounds,
     batches: options.batches,
     quick: options.quick,
