@@ -44,7 +44,7 @@ describe('help', () => {
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies'])(
+  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies', 'bench report'])(
     'of %s is complete and fits a terminal',
     async (name) => {
       const words = name.split(' ');
@@ -71,6 +71,7 @@ describe('help', () => {
     [['bench', 'copy'], 'unknown benchmark "copy": expected one of bench copies'],
     [['bench', 'copies', '--rounds=x'], '--rounds: "x" is not valid'],
     [['bench', 'copies', '--fast'], 'unknown flag --fast'],
+    [['bench', 'report', '--copies=a.json'], '--report: (missing) is not valid'],
   ])('%j is wrong input', async (argv, message) => {
     const { code, err } = await run(...argv);
     expect(code).toBe(2);
