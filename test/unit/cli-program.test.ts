@@ -44,7 +44,7 @@ describe('help', () => {
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies'])(
+  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies', 'bench modes'])(
     'of %s is complete and fits a terminal',
     async (name) => {
       const words = name.split(' ');
@@ -62,15 +62,18 @@ describe('help', () => {
   it('of bench lists the benchmarks', async () => {
     const { code, out } = await run('bench', '--help');
     expect(code).toBe(0);
-    expect(out).toContain('copies');
+    for (const name of ['copies', 'modes']) expect(out).toContain(name);
     expect((await run('help', 'bench')).out).toBe(out);
   });
 
   it.each([
-    [['bench'], 'no benchmark: expected one of bench copies'],
-    [['bench', 'copy'], 'unknown benchmark "copy": expected one of bench copies'],
+    [['bench'], 'no benchmark: expected one of bench copies, bench modes'],
+    [['bench', 'copy'], 'unknown benchmark "copy": expected one of bench copies, bench modes'],
     [['bench', 'copies', '--rounds=x'], '--rounds: "x" is not valid'],
     [['bench', 'copies', '--fast'], 'unknown flag --fast'],
+    [['bench', 'modes', '--rounds=1001'], '--rounds: "1001" is not valid'],
+    [['bench', 'modes', '--seconds=x'], '--seconds: "x" is not valid'],
+    [['bench', 'modes', '--modes='], '--modes: "" is not valid'],
   ])('%j is wrong input', async (argv, message) => {
     const { code, err } = await run(...argv);
     expect(code).toBe(2);
