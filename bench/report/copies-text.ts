@@ -211,12 +211,7 @@ function contents(): [string, string, string][] {
 }
 
 /** Where and how the result came to be. */
-export function copiesFacts({
-  environment,
-  crossings,
-  missing,
-  noise,
-}: CopiesResult): Fact[] {
+export function copiesFacts({ environment, crossings, missing, noise }: CopiesResult): Fact[] {
   const cells = crossings.flatMap((one) => one.cells);
   const total = (value: (cell: Cell) => number): number =>
     cells.reduce((sum, cell) => sum + value(cell), 0);
@@ -243,10 +238,7 @@ export function copiesFacts({
       'Not counted',
       `${total(({ lossy }) => lossy)} batches with a packet missing or late, ${total(({ interrupted }) => interrupted)} interrupted, of ${total(({ batches, lossy, interrupted }) => batches + lossy + interrupted)}`,
     ],
-    ...missing.map(({ what, reason }): Fact => [
-      'Missing on this kernel',
-      `${what}: ${reason}`,
-    ]),
+    ...missing.map(({ what, reason }): Fact => ['Missing on this kernel', `${what}: ${reason}`]),
   ];
 }
 

@@ -56,9 +56,9 @@ export function orElse<T, A extends null | undefined>(reader: Reader<T>, absent:
 }
 
 /** Fields in the order given; others are left out. */
-export function objectOf<T extends object>(
-  readers: { readonly [K in keyof T]-?: Reader<T[K]> },
-): Reader<T> {
+export function objectOf<T extends object>(readers: {
+  readonly [K in keyof T]-?: Reader<T[K]>;
+}): Reader<T> {
   return (value, field) => {
     const fields = asObject(value, field);
     return Object.fromEntries(

@@ -45,6 +45,7 @@ const WIDTH = 1_160;
 const TEXT = { fontFamily: FONT, fontSize: 16, color: COLORS.ink } as const;
 const TITLE = { ...TEXT, fontSize: 17, fontWeight: 'bold' } as const;
 const GRID_LINE = { show: true, lineStyle: { color: COLORS.line } } as const;
+const AXIS_LINE = { lineStyle: { color: COLORS.muted } } as const;
 const LEGEND_LINE = 28;
 
 /** A part of each bar. */
@@ -74,7 +75,7 @@ export function stackedBars(chart: {
   const fits = (value: number): boolean => value * room > 10 * fixed(value, digits).length + 8;
   const sumLabel = { ...TEXT, fontWeight: 'bold' } as const;
   return drawChart(legend + categories.length * 46 + 62, {
-    grid: [{ left, right: SUM_WIDTH, top: legend + 6, bottom: 56 }],
+    grid: [{ left, right: SUM_WIDTH, top: legend + 6, bottom: 56, outerBoundsMode: 'none' }],
     legend: legendOf(series.map(({ name }) => name)),
     xAxis: [valueAxis(unit)],
     yAxis: [categoryAxis(categories)],
@@ -92,7 +93,7 @@ export function stackedBars(chart: {
         })),
       })),
       {
-        ...{ type: 'bar', stack: 'all', barWidth: 32 },
+        ...{ type: 'bar', stack: 'all', barWidth: 32, itemStyle: { color: 'none' } },
         data: sums.map((sum) => ({
           value: 0,
           label: { show: true, position: 'right', formatter: fixed(sum, digits), ...sumLabel },
@@ -126,10 +127,11 @@ export function intervalPanels(
   return drawChart(categories.length * 40 + 96, {
     title: panels.map(({ title }, index) => ({
       ...{ text: title, left: left + index * step, top: 0, padding: 0 },
-      textStyle: TITLE,
+      ...{ textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
     })),
     grid: panels.map((_, index) => ({
-      ...{ left: left + index * step, width: step - PANEL_GAP, top: 36, bottom: 56 },
+      ...{ left: left + index * step, width: step - PANEL_GAP },
+      ...{ top: 36, bottom: 56, outerBoundsMode: 'none' },
     })),
     xAxis: panels.map(({ unit, logarithmic }, index) => ({
       ...(logarithmic === true ? logAxis(unit) : valueAxis(unit)),
@@ -230,11 +232,12 @@ export function linePanels(chart: {
   return drawChart(legend + Math.ceil(panels.length / columns) * rowHeight, {
     legend: legendOf(names),
     title: panels.map(({ title }, index) => ({
-      ...{ text: title, left: column(index) * step + 66, top: top(index) - 30, padding: 0 },
-      textStyle: TITLE,
+      ...{ text: title, left: column(index) * step + AXIS_WIDTH, top: top(index) - 30 },
+      ...{ padding: 0, textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
     })),
     grid: panels.map((_, index) => ({
-      ...{ left: column(index) * step + 66, width: step - 96, top: top(index), height },
+      ...{ left: column(index) * step + AXIS_WIDTH, width: step - AXIS_WIDTH - 24 },
+      ...{ top: top(index), height, outerBoundsMode: 'none' },
     })),
     xAxis: panels.map((_, index) => ({
       ...valueAxis(xTitle),
@@ -243,13 +246,15 @@ export function linePanels(chart: {
     yAxis: panels.map((_, index) => ({
       ...{ type: 'value', gridIndex: index, scale: !fromZero, splitNumber: 4 },
       ...{ axisLabel: { ...TEXT, formatter: thousands }, splitLine: GRID_LINE },
-      ...{ name: yTitle, nameLocation: 'middle', nameGap: 50, nameTextStyle: TEXT },
+      ...{ axisLine: AXIS_LINE, axisTick: AXIS_LINE },
+      ...{ name: yTitle, nameLocation: 'middle', nameGap: 58, nameTextStyle: TEXT },
     })),
-    series: panels.flatMap(({ series }, index) =>
-      series.flatMap((one) => lineMarks(one, index)),
-    ),
+    series: panels.flatMap(({ series }, index) => series.flatMap((one) => lineMarks(one, index))),
   });
 }
+
+/** Of a vertical axis with its numbers and its title. */
+const AXIS_WIDTH = 84;
 
 function lineMarks(series: LineSeries, index: number): ChartSeries[] {
   const { name, color, symbol, dashed, points, fit } = series;
@@ -257,6 +262,11 @@ function lineMarks(series: LineSeries, index: number): ChartSeries[] {
   const xs = points.map(({ x }) => x);
   const ends = fit === undefined ? [] : [Math.min(...xs), Math.max(...xs)];
   return [
+    // The first of the name gives the legend its symbol.
+    {
+      ...{ type: 'scatter', name, ...axes, symbol, symbolSize: 11, itemStyle: { color }, z: 4 },
+      data: points.map(({ x, y }) => [x, y.median]),
+    },
     {
       ...{ type: 'line', name, ...axes, symbol: 'none', itemStyle: { color } },
       lineStyle: { color, width: 2.5, type: dashed === true ? 'dashed' : 'solid' },
@@ -267,10 +277,6 @@ function lineMarks(series: LineSeries, index: number): ChartSeries[] {
       points.map(({ x, y }) => ({ at: x, low: y.low, high: y.high })),
       'vertical',
     ),
-    {
-      ...{ type: 'scatter', name, ...axes, symbol, symbolSize: 11, itemStyle: { color } },
-      data: points.map(({ x, y }) => [x, y.median]),
-    },
   ];
 }
 
@@ -300,7 +306,7 @@ function whiskers(
       });
       const [x1 = 0, y1 = 0] = from ?? [];
       const [x2 = 0, y2 = 0] = to ?? [];
-      const style = { stroke: COLORS.ink, lineWidth: 1.5 };
+      const style = { fill: 'none', stroke: COLORS.ink, lineWidth: 1.5 };
       const line = (shape: object): { type: 'line'; shape: object; style: object } => ({
         ...{ type: 'line', shape, style },
       });
@@ -321,6 +327,7 @@ function valueAxis(name: string): object {
   return {
     ...{ type: 'value', name, nameLocation: 'middle', nameGap: 32, nameTextStyle: TEXT },
     ...{ axisLabel: { ...TEXT, formatter: thousands, hideOverlap: true }, splitLine: GRID_LINE },
+    ...{ axisLine: AXIS_LINE, axisTick: AXIS_LINE },
   };
 }
 
@@ -331,14 +338,14 @@ function logAxis(name: string): object {
 function categoryAxis(categories: readonly string[]): object {
   return {
     ...{ type: 'category', data: [...categories], inverse: true, axisLabel: TEXT },
-    ...{ axisTick: { show: false }, axisLine: { lineStyle: { color: COLORS.muted } } },
+    ...{ axisTick: { show: false }, axisLine: AXIS_LINE },
   };
 }
 
 function legendOf(names: readonly string[]): LegendComponentOption {
   return {
     ...{ data: [...names], left: 0, top: 0, padding: 0, itemGap: 18, textStyle: TEXT },
-    selectedMode: false,
+    ...{ selectedMode: false, borderColor: 'none', backgroundColor: 'none' },
   };
 }
 
@@ -361,9 +368,14 @@ function drawChart(height: number, option: ChartOption): Html {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height });
   try {
     chart.setOption({ animation: false, ...option });
-    return chart
-      .renderToSVGString()
-      .replace(/^<svg[^>]*>/, `<svg viewBox="0 0 ${WIDTH} ${height}">`);
+    return (
+      chart
+        .renderToSVGString()
+        .replace(/^<svg[^>]*>/, `<svg viewBox="0 0 ${WIDTH} ${height}">`)
+        // What happens below a pointer: nothing.
+        .replaceAll(/<style.*?<\/style>\s*/gs, '')
+        .replaceAll(/ (?:class|pointer-events|ecmeta_\w+)="[^"]*"/g, '')
+    );
   } finally {
     chart.dispose();
   }

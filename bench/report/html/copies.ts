@@ -38,6 +38,7 @@ export function copiesSection(result: CopiesResult): Section {
     id: 'copies',
     title: 'Each crossing of the kernel, alone',
     facts: copiesFacts(result),
+    tables: [],
     method: METHOD.join(' '),
     figures: [
       ...pathFigure(result),

@@ -23,6 +23,8 @@ export interface Section {
   readonly id: string;
   readonly title: string;
   readonly facts: readonly Fact[];
+  /** What is compared, where facts do not say it. */
+  readonly tables: readonly ReportTable[];
   /** How it was measured. */
   readonly method: string;
   readonly figures: readonly Figure[];
@@ -47,11 +49,12 @@ export function escapeHtml(text: string): Html {
 }
 
 export function renderSection(section: Section): Html {
-  const { id, title, facts, method, figures, downloads } = section;
+  const { id, title, facts, tables, method, figures, downloads } = section;
   return [
     `<section aria-labelledby="${id}">`,
     `<h2 id="${id}">${escapeHtml(title)}</h2>`,
     renderFacts(facts),
+    ...tables.map(renderTable),
     `<details class="method"><summary>How it was measured: ${escapeHtml(title)}</summary><p>${escapeHtml(method)}</p></details>`,
     ...figures.map(renderFigure),
     `<p class="data">The numbers for other tools: ${downloads.map(renderDownload).join(', ')}.</p>`,

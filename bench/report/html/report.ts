@@ -15,7 +15,7 @@ export function renderReport({ copies, modes }: ReportParts): Html {
   return renderPage({
     title: 'flannelette: what a packet costs in user space',
     introduction:
-      'flannelette carries IP packets between containers on different hosts: a TUN device, a daemon and UDP, as flannel\'s udp backend does. Each packet crosses the border between user space and kernel six times. Here is what that costs on the machine named below.',
+      "flannelette carries IP packets between containers on different hosts: a TUN device, a daemon and UDP, as flannel's udp backend does. Each packet crosses the border between user space and kernel six times. Here is what that costs on the machine named below.",
     sections: [
       ...(copies === undefined ? [] : [copiesSection(copies)]),
       ...(modes === undefined ? [] : [modesSection(modes)]),
