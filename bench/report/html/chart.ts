@@ -17,7 +17,7 @@ import {
   type LegendComponentOption,
   type TitleComponentOption,
 } from 'echarts/components';
-import { init, use, type ComposeOption } from 'echarts/core';
+import { init, setPlatformAPI, use, type ComposeOption } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
 import type { Estimate } from '../../lab/stats.js';
 import { fixed } from '../table.js';
@@ -35,6 +35,16 @@ use([
   SVGRenderer,
 ]);
 
+// There is no browser to ask how wide a text is: letters as in the widest of the usual fonts, so that
+// texts never meet; all else square, by which ECharts knows the height of a line.
+setPlatformAPI({
+  measureText: (text, font) => {
+    const size = sizeOf(font);
+    const widths = [...text].map((letter) => (letter > '\u00ff' ? size : letterWidth(size)));
+    return { width: widths.reduce((sum, width) => sum + width, 0) };
+  },
+});
+
 type ChartSeries = BarSeriesOption | CustomSeriesOption | LineSeriesOption | ScatterSeriesOption;
 type ChartOption = ComposeOption<
   ChartSeries | GridComponentOption | LegendComponentOption | TitleComponentOption
@@ -47,6 +57,15 @@ const TITLE = { ...TEXT, fontSize: 17, fontWeight: 'bold' } as const;
 const GRID_LINE = { show: true, lineStyle: { color: COLORS.line } } as const;
 const AXIS_LINE = { lineStyle: { color: COLORS.muted } } as const;
 const LEGEND_LINE = 28;
+
+function letterWidth(fontSize: number): number {
+  return 0.6 * fontSize;
+}
+
+/** Pixels, of a CSS font. */
+function sizeOf(font: string | undefined): number {
+  return Number.parseFloat(/([\d.]+)px/.exec(font ?? '')?.[1] ?? '12');
+}
 
 /** A part of each bar. */
 export interface StackSeries {
@@ -124,21 +143,22 @@ export function intervalPanels(
 ): Html {
   const left = categoryWidth(categories);
   const step = (WIDTH - left) / panels.length;
-  return drawChart(categories.length * 40 + 96, {
+  const top = panels.every(({ title }) => title === '') ? 24 : 36;
+  return drawChart(categories.length * 40 + top + 60, {
     title: panels.map(({ title }, index) => ({
       ...{ text: title, left: left + index * step, top: 0, padding: 0 },
       ...{ textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
     })),
     grid: panels.map((_, index) => ({
       ...{ left: left + index * step, width: step - PANEL_GAP },
-      ...{ top: 36, bottom: 56, outerBoundsMode: 'none' },
+      ...{ top, bottom: 56, outerBoundsMode: 'none' },
     })),
     xAxis: panels.map(({ unit, logarithmic }, index) => ({
       ...(logarithmic === true ? logAxis(unit) : valueAxis(unit)),
       gridIndex: index,
       splitNumber: 3,
       // Room behind the longest bar for its number.
-      ...(logarithmic === true ? {} : { max: axisEnd(panels[index]?.values ?? []) }),
+      ...(logarithmic === true ? {} : endOf(panels[index]?.values ?? [])),
     })),
     yAxis: panels.map((_, index) => ({
       ...categoryAxis(categories),
@@ -158,7 +178,7 @@ export function intervalPanels(
   });
 }
 
-const PANEL_GAP = 30;
+const PANEL_GAP = 44;
 
 function panelMarks(panel: IntervalPanel, index: number): ChartSeries {
   const { color, digits, values, logarithmic } = panel;
@@ -170,7 +190,7 @@ function panelMarks(panel: IntervalPanel, index: number): ChartSeries {
   });
   if (logarithmic === true) {
     return {
-      ...{ type: 'scatter', ...axes, symbolSize: 12, itemStyle: { color } },
+      ...{ type: 'scatter', ...axes, symbolSize: 12, itemStyle: { color, opacity: 1 } },
       data: values.flatMap((value, row) =>
         value === undefined
           ? []
@@ -188,15 +208,22 @@ function panelMarks(panel: IntervalPanel, index: number): ChartSeries {
   };
 }
 
-function axisEnd(values: readonly (Estimate | undefined)[]): number {
-  return 1.35 * Math.max(0, ...values.map((value) => value?.high ?? 0));
+/** Of an axis: behind the longest bar, with no number of its own. */
+function endOf(values: readonly (Estimate | undefined)[]): object {
+  const longest = Math.max(0, ...values.map((value) => value?.high ?? 0));
+  return {
+    max: 1.35 * longest || 1,
+    axisLabel: { ...TEXT, formatter: thousands, hideOverlap: true, showMaxLabel: false },
+    splitLine: { ...GRID_LINE, showMaxLine: false },
+  };
 }
 
 /** Measured points with intervals, and the line fitted through them. */
 export interface LineSeries {
   readonly name: string;
   readonly color: string;
-  readonly symbol: 'circle' | 'rect' | 'triangle' | 'diamond' | 'pin' | 'arrow' | 'roundRect';
+  /** A shape of ECharts that lies around its point. */
+  readonly symbol: string;
   readonly dashed?: boolean;
   readonly points: readonly { readonly x: number; readonly y: Estimate }[];
   /** y = a + b x. */
@@ -225,10 +252,11 @@ export function linePanels(chart: {
   const names = [...new Set(panels.flatMap(({ series }) => series.map(({ name }) => name)))];
   const legend = legendLines(names) * LEGEND_LINE;
   const step = WIDTH / columns;
-  const rowHeight = height + 90;
+  const untitled = panels.every(({ title }) => title === '');
+  const rowHeight = height + (untitled ? 72 : 92);
   const column = (index: number): number => index % columns;
   const top = (index: number): number =>
-    legend + Math.floor(index / columns) * rowHeight + (panels[index]?.title === '' ? 10 : 34);
+    legend + Math.floor(index / columns) * rowHeight + (untitled ? 10 : 34);
   return drawChart(legend + Math.ceil(panels.length / columns) * rowHeight, {
     legend: legendOf(names),
     title: panels.map(({ title }, index) => ({
@@ -236,7 +264,7 @@ export function linePanels(chart: {
       ...{ padding: 0, textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
     })),
     grid: panels.map((_, index) => ({
-      ...{ left: column(index) * step + AXIS_WIDTH, width: step - AXIS_WIDTH - 24 },
+      ...{ left: column(index) * step + AXIS_WIDTH, width: step - AXIS_WIDTH - 36 },
       ...{ top: top(index), height, outerBoundsMode: 'none' },
     })),
     xAxis: panels.map((_, index) => ({
@@ -247,14 +275,15 @@ export function linePanels(chart: {
       ...{ type: 'value', gridIndex: index, scale: !fromZero, splitNumber: 4 },
       ...{ axisLabel: { ...TEXT, formatter: thousands }, splitLine: GRID_LINE },
       ...{ axisLine: AXIS_LINE, axisTick: AXIS_LINE },
-      ...{ name: yTitle, nameLocation: 'middle', nameGap: 58, nameTextStyle: TEXT },
+      ...{ name: yTitle, nameLocation: 'middle', nameGap: 62, nameTextStyle: TEXT },
+      nameMoveOverlap: false,
     })),
     series: panels.flatMap(({ series }, index) => series.flatMap((one) => lineMarks(one, index))),
   });
 }
 
 /** Of a vertical axis with its numbers and its title. */
-const AXIS_WIDTH = 84;
+const AXIS_WIDTH = 88;
 
 function lineMarks(series: LineSeries, index: number): ChartSeries[] {
   const { name, color, symbol, dashed, points, fit } = series;
@@ -264,7 +293,15 @@ function lineMarks(series: LineSeries, index: number): ChartSeries[] {
   return [
     // The first of the name gives the legend its symbol.
     {
-      ...{ type: 'scatter', name, ...axes, symbol, symbolSize: 11, itemStyle: { color }, z: 4 },
+      ...{
+        type: 'scatter',
+        name,
+        ...axes,
+        symbol,
+        symbolSize: 11,
+        itemStyle: { color, opacity: 1 },
+        z: 4,
+      },
       data: points.map(({ x, y }) => [x, y.median]),
     },
     {
@@ -345,18 +382,21 @@ function categoryAxis(categories: readonly string[]): object {
 function legendOf(names: readonly string[]): LegendComponentOption {
   return {
     ...{ data: [...names], left: 0, top: 0, padding: 0, itemGap: 18, textStyle: TEXT },
+    ...{ itemWidth: 16, itemHeight: 14 },
     ...{ selectedMode: false, borderColor: 'none', backgroundColor: 'none' },
   };
 }
 
-/** Lines that the legend takes, by estimate: text is about 8.3 wide a letter. */
+/** Lines that the legend takes: each name with its symbol and the gaps. */
 function legendLines(names: readonly string[]): number {
-  const width = names.reduce((sum, name) => sum + 8.3 * name.length + 52, 0);
+  const width = names.reduce((sum, name) => sum + letterWidth(TEXT.fontSize) * name.length + 40, 0);
   return Math.ceil(width / WIDTH);
 }
 
 function categoryWidth(categories: readonly string[]): number {
-  return 24 + 8.3 * Math.max(...categories.map((category) => category.length));
+  return (
+    20 + letterWidth(TEXT.fontSize) * Math.max(...categories.map((category) => category.length))
+  );
 }
 
 function thousands(value: number): string {

@@ -101,7 +101,9 @@ function panelsFigure(
 function cpuFigure(result: ModesResult, load: LoadName): Figure[] {
   const parts = CPU_PARTS.flatMap((part, index) => {
     const metric = result.metrics.find(({ key }) => key === `${load}.${part}`);
-    return metric === undefined ? [] : [{ part, metric, color: SERIES[index] ?? '' }];
+    return metric === undefined
+      ? []
+      : [{ part, metric, color: (part === 'idle' ? SERIES.at(-1) : SERIES[index]) ?? '' }];
   });
   const modes = result.modes.filter(({ values }) =>
     parts.some(({ metric }) => values[metric.key] !== undefined),

@@ -19,7 +19,7 @@ interface Box {
 }
 
 const WIDTH = 1_320;
-const HEIGHT = 500;
+const HEIGHT = 462;
 const USER = { top: 66, height: 74 };
 const BORDER = 248;
 const KERNEL = { top: 360, height: 74 };
@@ -36,14 +36,14 @@ const ARROWS = [
   { x: 476, down: true },
   { x: 722, down: false },
   { x: 922, down: true },
-  { x: 1_136, down: false },
+  { x: 1_116, down: false },
 ] as const;
 
 const PROCESSES: readonly Box[] = [
   { x: 20, width: 190, title: 'container-1', detail: '100.96.1.2' },
   { x: 240, width: 390, title: 'daemon', detail: 'encapsulation, UDP 8285' },
-  { x: 690, width: 386, title: 'daemon', detail: 'decapsulation, UDP 8285' },
-  { x: 1_100, width: 200, title: 'container-2', detail: '100.96.2.3' },
+  { x: 690, width: 376, title: 'daemon', detail: 'decapsulation, UDP 8285' },
+  { x: 1_096, width: 206, title: 'container-2', detail: '100.96.2.3' },
 ];
 
 const DEVICES: readonly Box[] = [
@@ -51,8 +51,8 @@ const DEVICES: readonly Box[] = [
   { x: 240, width: 180, title: 'flannel0 (TUN)', detail: '100.96.1.0' },
   { x: 450, width: 180, title: 'eth0', detail: '10.168.0.2' },
   { x: 690, width: 180, title: 'eth0', detail: '10.168.0.3' },
-  { x: 896, width: 180, title: 'flannel0 (TUN)', detail: '100.96.2.0' },
-  { x: 1_110, width: 190, title: 'docker0', detail: '100.96.2.1' },
+  { x: 886, width: 180, title: 'flannel0 (TUN)', detail: '100.96.2.0' },
+  { x: 1_096, width: 206, title: 'docker0', detail: '100.96.2.1' },
 ];
 
 /** Ways inside the kernel and the wire: from one device to the next. */
@@ -69,8 +69,8 @@ export function drawPath(crossings: readonly PathCrossing[]): Html {
     '<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 10 5 0 10z" fill="var(--series-1)"/></marker></defs>',
     ...HOSTS.map(drawHost),
     `<line x1="0" x2="${WIDTH}" y1="${BORDER}" y2="${BORDER}" stroke="var(--muted)" stroke-width="2" stroke-dasharray="9 6"/>`,
-    text(WIDTH - 12, BORDER - 10, 'user space', 'text-anchor="end" fill="var(--muted)"'),
-    text(WIDTH - 12, BORDER + 22, 'kernel', 'text-anchor="end" fill="var(--muted)"'),
+    text(236, BORDER - 8, 'user space', 'text-anchor="end" fill="var(--muted)"'),
+    text(236, BORDER + 20, 'kernel', 'text-anchor="end" fill="var(--muted)"'),
     ...PROCESSES.map((box) => drawBox(box, USER.top, USER.height)),
     ...DEVICES.map((box) => drawBox(box, KERNEL.top, KERNEL.height)),
     ...WAYS.map(drawWay),
@@ -80,8 +80,10 @@ export function drawPath(crossings: readonly PathCrossing[]): Html {
 }
 
 function drawHost({ x, title }: { x: number; title: string }): Html {
+  const bottom = HEIGHT - 4;
   return [
-    `<rect x="${x}" y="4" width="${HOST_WIDTH}" height="${HEIGHT - 8}" rx="12" fill="none" stroke="var(--line)" stroke-width="2"/>`,
+    `<rect x="${x}" y="4" width="${HOST_WIDTH}" height="${bottom - 4}" rx="12" fill="none" stroke="var(--line)" stroke-width="2"/>`,
+    `<path d="M${x} ${BORDER}h${HOST_WIDTH}V${bottom - 12}a12 12 0 0 1-12 12H${x + 12}a12 12 0 0 1-12-12z" fill="var(--line)" fill-opacity="0.3"/>`,
     text(x + 16, 36, title, 'fill="var(--muted)"'),
   ].join('');
 }
