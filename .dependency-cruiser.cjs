@@ -69,6 +69,12 @@ module.exports = {
       { path: '^src/', pathNot: '^src/errors\\.ts$' },
       'errors, log, text and directory stand alone',
     ),
+    forbid(
+      'koffi-declared-once',
+      { path: '^(src|bench|test)/', pathNot: '^bench/modes/js/libc\\.ts$' },
+      { path: 'node_modules/koffi/' },
+      'the teaching mode alone calls C from JavaScript, through one file',
+    ),
     forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
   ],
   options: {

@@ -139,11 +139,6 @@ export async function addContainer(plan: HostPlan, bip: string, mtu: number): Pr
   ]);
 }
 
-/** The host's end of the container's eth0; the kernel takes 15 bytes of a name. */
-export function containerPort(plan: HostPlan): string {
-  return `veth-${plan.container}`.slice(0, 15);
-}
-
 /** Undoes addContainer. Deleting a namespace deletes the devices in it, and a veth its peer. */
 export async function removeContainer(plan: HostPlan): Promise<void> {
   await ipBatch(undefined, [`netns delete ${plan.container}`]);

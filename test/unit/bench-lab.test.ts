@@ -47,8 +47,10 @@ describe('parsing', () => {
   });
 
   it('of perf', () => {
-    const output = '\n1432;;raw_syscalls:sys_enter;1204332;100.00;;\n';
-    expect(parsePerf(output)).toBe(1432);
+    const calls = '\n1432;;raw_syscalls:sys_enter;1204332;100.00;;\n';
+    const yields = '17;;syscalls:sys_enter_sched_yield;1204332;100.00;;\n';
+    expect(parsePerf(calls + yields)).toEqual({ calls: 1432, yields: 17 });
+    expect(() => parsePerf(calls)).toThrow(/nothing/);
     expect(() => parsePerf('<not counted>;;raw_syscalls:sys_enter;0;100.00;;')).toThrow(/nothing/);
   });
 
