@@ -96,7 +96,9 @@ function facts({ environment, countedBy, missing }: ModesResult): Fact[] {
       ? [['Mode', 'quick: few and short rounds, so wide intervals; not to be quoted'] as const]
       : []),
     ['System calls counted by', countedBy === 'perf' ? 'perf' : 'the ends themselves'],
-    ...missing.map(({ what, reason }) => ['Missing on this machine', `${what}: ${reason}`] as const),
+    ...missing.map(
+      ({ what, reason }) => ['Missing on this machine', `${what}: ${reason}`] as const,
+    ),
     ...repeated.map((why) => ['Measured again', why] as const),
   ];
 }
@@ -178,7 +180,10 @@ function overview(
   };
 }
 
-function metricTable({ modes }: ModesResult, { key, title, unit, digits }: ModeMetric): ReportTable {
+function metricTable(
+  { modes }: ModesResult,
+  { key, title, unit, digits }: ModeMetric,
+): ReportTable {
   return {
     title: unit === '' ? title : `${title}, ${unit}`,
     columns: ['mode', 'median', '95 % interval', `ratio to ${BASELINE}`, 'its interval'],

@@ -185,9 +185,7 @@ function statements(summary: UnderlaySummary): string[] {
       : [
           `Noise: of the metrics in the next table, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratioText(noise.ratio)}.`,
         ]),
-    ...(shape === undefined
-      ? []
-      : [describeShape(shape)]),
+    ...(shape === undefined ? [] : [describeShape(shape)]),
   ];
 }
 

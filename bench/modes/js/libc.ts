@@ -44,9 +44,7 @@ export const libc = {
   ),
   recvfrom: declare<
     (fd: number, into: Bytes, size: number, flags: number, source: Bytes, length: Bytes) => number
-  >(
-    'long recvfrom(int fd, void *into, size_t size, int flags, void *source, void *length)',
-  ),
+  >('long recvfrom(int fd, void *into, size_t size, int flags, void *source, void *length)'),
 } as const;
 
 /** Why the last call failed, as a positive number. */

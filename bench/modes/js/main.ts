@@ -40,7 +40,9 @@ async function main(): Promise<ExitCode> {
 
 function readOptions(): Options {
   return new Command('js tunnel')
-    .description('A tunnel in JavaScript, one read and one send per packet through FFI: for teaching.')
+    .description(
+      'A tunnel in JavaScript, one read and one send per packet through FFI: for teaching.',
+    )
     .requiredOption('--lease-file <path>', 'who holds which subnet')
     .requiredOption('--public-ip <address>', "this host's address, which holds a lease")
     .option('--mtu <bytes>', 'of the TUN, 68 to 65507', integer(68, 65_507), 1_472)

@@ -8,10 +8,7 @@ import { raisePrograms, untilReady } from '../../lab/peers/ends.js';
 import { UDP_OVERHEAD, type Subject } from '../../lab/subject.js';
 import type { TunnelCounters } from './tunnel.js';
 
-const JS_TUNNEL = [
-  process.execPath,
-  join(PROJECT, 'dist', 'bench', 'modes', 'js', 'main.js'),
-];
+const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'modes', 'js', 'main.js')];
 const START_LIMIT_MS = 10_000;
 const ANSWER_LIMIT_MS = 5_000;
 

@@ -82,7 +82,10 @@ export class JsTunnel {
     this.#options = options;
     const { port, address } = options;
     this.#to = socketAddress(port, 0);
-    this.#tun = must('open /dev/net/tun', libc.open('/dev/net/tun', files.O_RDWR | files.O_NONBLOCK));
+    this.#tun = must(
+      'open /dev/net/tun',
+      libc.open('/dev/net/tun', files.O_RDWR | files.O_NONBLOCK),
+    );
     try {
       this.device = attachTun(this.#tun);
       const type = SOCK_DGRAM | files.O_NONBLOCK;
@@ -122,7 +125,7 @@ export class JsTunnel {
       // A signal ends the wait (EINTR), a turn without packets as well.
       if (libc.poll(this.#polled, 2, TURN_MS) <= 0) return;
       // As in flannel: while one of the two has packets, an EAGAIN of the other is cheaper than a poll.
-      for (let active = true; active && performance.now() < until; ) {
+      for (let active = true; active && performance.now() < until;) {
         const encapsulated = this.#encapsulate();
         active = this.#decapsulate() || encapsulated;
       }
