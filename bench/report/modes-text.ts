@@ -108,9 +108,7 @@ const CALM_LOAD = 0.5;
 
 function describeLoad(load: number): string {
   const text = `${fixed(load, 2)}, average of a minute`;
-  return load <= CALM_LOAD
-    ? text
-    : `${text}: others worked too; speed and CPU are not to be quoted, counts per packet are`;
+  return load <= CALM_LOAD ? text : `${text}: others worked too, no result to quote`;
 }
 
 function modeTable({ modes }: ModesResult): ReportTable {
