@@ -1,7 +1,8 @@
 /** Interleaved rounds on one underlay: each takes every subject once, in random order. */
 import { messageOf } from '../../src/errors.js';
 import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { addHost, congestionControl, hostPlan, removeHost } from '../../src/lab/topology.js';
+import { addHost, hostPlan, removeHost } from '../../src/lab/topology.js';
+import { congestionControl } from '../../src/lab/traffic.js';
 import type { SubjectRounds, UnderlayName } from '../report/summary.js';
 import { fixed } from '../report/table.js';
 import { measure } from './measure.js';

@@ -3,9 +3,10 @@
  * device, one set of routes and one set of counters all the while.
  *
  * A data plane fails for good when its TUN is deleted or a descriptor turns out to be none (an
- * interface that is down only drops packets, counted). It is then closed and opened again, at first after 0.1 s, doubling to
- * 4 s, so that forwarding is back within 5 s of the cause's end. The delay starts over only once a
- * data plane has lived through STABLE_MS: one that fails at once is not retried ten times a second.
+ * interface that is down only drops packets, counted). It is then closed and opened again, at first
+ * after 0.1 s, doubling to 4 s, so that forwarding is back within 5 s of the cause's end. The delay
+ * starts over only once a data plane has lived through STABLE_MS: one that fails at once is not
+ * retried ten times a second.
  *
  * A device that is set down and up again is no failure, but the kernel removes its routes and says
  * nothing to the descriptor. So the device is looked after every CHECK_MS while it forwards.

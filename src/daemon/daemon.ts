@@ -168,14 +168,15 @@ export class Daemon {
 
   /** The same JSON that /status gives. */
   status(): DaemonStatus {
+    const { ready, phase, store } = this.readiness();
     return describeStatus({
       version: packageVersion(),
       mode: this.#options.mode,
-      ready: this.readiness().ready,
-      phase: this.readiness().phase,
+      ready,
+      phase,
       uptimeSeconds: Math.round(performance.now() - this.#startedAt) / 1000,
       store: this.#store,
-      storeError: this.readiness().store.error,
+      storeError: store.error,
       config: this.#config,
       network: this.#network,
       external: this.#external,
@@ -542,15 +543,16 @@ export class Daemon {
   #sample(): MetricsSample {
     const network = this.#network;
     const state = network?.status();
+    const { ready, store } = this.readiness();
     return {
       dataPlane: this.#dataPlane(),
       dataPlaneUp: state !== undefined && state.dataPlaneError === undefined,
       dataPlaneRestarts: this.#dataPlaneRestarts(),
-      ready: this.readiness().ready,
+      ready,
       routes: network?.routes.size ?? 0,
       rejectedLeases: state?.rejected.length ?? 0,
       leaseExpiresAt: network?.lease.expiresAt,
-      storeUp: this.readiness().store.ok,
+      storeUp: store.ok,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),
       features: this.#features,

@@ -90,7 +90,6 @@ export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): P
   ]);
   await run(inNamespace(plan.host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']));
   await bypassBridgeFilter(plan.host);
-  await useCubic(plan.host);
   if (underlay.offload === false) {
     const off = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off'];
     await run(inNamespace(plan.host, ['ethtool', '-K', 'eth0', ...off]));
@@ -119,7 +118,6 @@ export async function addContainer(plan: HostPlan, bip: string, mtu: number): Pr
     'link set eth0 up',
     `route add default via ${bip.slice(0, bip.indexOf('/'))} dev eth0`,
   ]);
-  await useCubic(plan.container);
 }
 
 /** Undoes addContainer. Deleting a namespace deletes the devices in it, and a veth its peer. */
@@ -152,19 +150,4 @@ async function bypassBridgeFilter(namespace: string | undefined): Promise<void> 
   const keys = ['iptables', 'ip6tables', 'arptables'];
   const argv = ['sysctl', '-qew', ...keys.map((key) => `net.bridge.bridge-nf-call-${key}=0`)];
   await run(namespace === undefined ? argv : inNamespace(namespace, argv), { accept: [0, 1, 255] });
-}
-
-/**
- * Linux's default congestion control, which kernels may be built or set otherwise: comparisons must
- * not depend on that. Without root only those that the machine allows everyone can be chosen.
- */
-async function useCubic(namespace: string): Promise<void> {
-  const argv = ['sysctl', '-qew', 'net.ipv4.tcp_congestion_control=cubic'];
-  await run(inNamespace(namespace, argv), { accept: [0, 1, 255] });
-}
-
-/** What TCP of a namespace uses unless a program asks for another. */
-export async function congestionControl(namespace: string): Promise<string> {
-  const argv = ['sysctl', '-n', 'net.ipv4.tcp_congestion_control'];
-  return (await run(inNamespace(namespace, argv))).stdout.trim();
 }

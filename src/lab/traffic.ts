@@ -111,6 +111,20 @@ export class PingStream {
   }
 }
 
+/**
+ * What TCP is measured with in a namespace: CUBIC, Linux's default, where the kernel has it, whatever
+ * this machine is set to; the default of a network namespace can be set to it only where the machine
+ * allows everyone CUBIC.
+ */
+export async function congestionControl(namespace: string): Promise<string> {
+  const read = async (name: string): Promise<string> => {
+    const argv = ['sysctl', '-n', `net.ipv4.tcp_${name}`];
+    return (await run(inNamespace(namespace, argv))).stdout.trim();
+  };
+  const available = await read('available_congestion_control');
+  return available.split(' ').includes('cubic') ? 'cubic' : read('congestion_control');
+}
+
 export interface TcpResult {
   /** At the receiver, in Gbit/s of TCP payload. */
   readonly gbps: number;
@@ -153,6 +167,7 @@ export class IperfTarget {
   /** TCP from a container to the server's, back, or both at once; then the result is the sum. */
   async tcp(from: HostPlan, options: TcpOptions): Promise<TcpResult> {
     const flags = ['--parallel', String(options.streams ?? 1)];
+    flags.push('--congestion', await congestionControl(from.container));
     if (options.reverse === true) flags.push('--reverse');
     if (options.bidirectional === true) flags.push('--bidir');
     const end = await this.#measure(from, options, flags);

@@ -29,6 +29,9 @@ beforeAll(async () => {
   lab = await TestLab.bare(2);
   const far = await lab.startDaemon(lab.far, { mode: 'basic' });
   await lab.attachContainer(far);
+  // Else the kernel sends router solicitations into the TUN, which are counted as dropped.
+  const quiet = ['sysctl', '-qew', 'net.ipv6.conf.default.disable_ipv6=1'];
+  await run(inNamespace(lab.near.host, quiet));
   await startJsTunnel(lab.near, MTU, programs, JS_TUNNEL);
   await addContainer(lab.near, `${lab.near.bridgeAddress}/24`, MTU);
 });
@@ -73,13 +76,12 @@ describe('beside a daemon in mode basic', () => {
 
   it('drops what has no route, what has no hop left and what comes from a stranger', async () => {
     const before = await readCounters(tunnel());
-    const options = { count: 2, intervalSeconds: 0.02 };
-    const nowhere = await ping(lab.near, '100.96.77.1', options);
-    expect(nowhere.received).toBe(0);
-    const noHop = ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '1', '-t', '2'];
-    await run(inNamespace(lab.near.container, [...noHop, lab.far.containerAddress]), {
-      accept: [1],
-    });
+    const unanswered = async (...argv: string[]): Promise<void> => {
+      const twice = ['ping', '-n', '-c', '2', '-i', '0.02', '-W', '0.5'];
+      await run(inNamespace(lab.near.container, [...twice, ...argv]), { accept: [1] });
+    };
+    await unanswered('100.96.77.1');
+    await unanswered('-t', '2', lab.far.containerAddress);
     const after = await readCounters(tunnel());
     expect(after.dropped - before.dropped).toBe(4);
     // A sound packet of the far host's subnet, sent by a host without lease: the switch.
@@ -92,7 +94,8 @@ describe('beside a daemon in mode basic', () => {
       header[10:12] = struct.pack('>H', ~total & 0xffff)
       socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(header, ('${lab.near.address}', 8285))`;
     await run(['python3', '-c', stranger.replaceAll(/^ {6}/gm, '')]);
-    await ping(lab.near, lab.far.containerAddress, options);
+    // It has been dealt with when a later packet has.
+    await ping(lab.near, lab.far.containerAddress, { count: 2, intervalSeconds: 0.02 });
     const last = await readCounters(tunnel());
     expect(last.dropped - after.dropped).toBe(1);
   });

@@ -141,6 +141,12 @@ describe('the report', () => {
     });
   });
 
+  it('says that others worked too, only when they did', () => {
+    const busy = summariseModes({ ...ENVIRONMENT, load: 3 }, ROUNDS, undefined);
+    expect(renderModesMarkdown(busy)).toContain('3.00, average of a minute: others worked too');
+    expect(renderModesMarkdown(result)).not.toContain('others worked too');
+  });
+
   it('wraps its paragraphs for a terminal', () => {
     const [method = ''] = renderModesText(result).split('Command:');
     for (const line of method.split('\n')) expect(line.length).toBeLessThanOrEqual(100);

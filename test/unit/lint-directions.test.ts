@@ -79,4 +79,16 @@ describe('of the TypeScript', () => {
     expect(status).not.toBe(0);
     expect(stdout).toContain(rule);
   });
+
+  it('koffi is behind one file', () => {
+    write({
+      ...good,
+      'node_modules/koffi/package.json': '{"name":"koffi","main":"index.js"}',
+      'node_modules/koffi/index.js': '',
+      'src/lease/store.ts': "import 'koffi';\n",
+    });
+    const { status, stdout } = check();
+    expect(status).not.toBe(0);
+    expect(stdout).toContain('koffi-declared-once');
+  });
 });

@@ -1,0 +1,67 @@
+/**
+ * `flannelette bench modes` from end to end with the fewest rounds: every metric is there, and those
+ * that do not depend on how fast this machine is are what they must be.
+ */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import {
+  LOADS,
+  type ModeMetricKey,
+  type ModeName,
+  type ModesResult,
+} from '../../bench/modes/result.js';
+
+const MAIN = resolve(import.meta.dirname, '..', '..', 'dist', 'src', 'cli', 'main.js');
+
+it('measures a mode with ends and one without', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'flannelette-modes-'));
+  try {
+    const csv = join(directory, 'modes.csv');
+    const flags = ['--modes=js,vxlan', '--rounds=1', '--seconds=1', '--json=-', `--csv=${csv}`];
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      [MAIN, 'bench', 'modes', ...flags],
+      { timeout: 115_000, maxBuffer: 8 * 1024 * 1024 },
+    );
+    expect(stderr).toContain('round 1 of 1: js');
+    const result = JSON.parse(stdout) as ModesResult;
+    expect(result.modes.map(({ mode }) => mode)).toEqual(['js', 'vxlan']);
+    const value = (name: ModeName, key: ModeMetricKey): number =>
+      result.modes.find(({ mode }) => mode === name)?.values[key]?.value.median ?? NaN;
+
+    for (const load of LOADS) {
+      for (const name of ['js', 'vxlan'] as const) {
+        expect(value(name, `${load}.packets`)).toBeGreaterThan(0);
+        const parts = (['user', 'system', 'softirq', 'steal'] as const).map((part) =>
+          value(name, `${load}.${part}`),
+        );
+        const sum = parts.reduce((total, part) => total + part, 0);
+        expect(sum).toBeGreaterThan(0);
+        expect(value(name, `${load}.busy`)).toBeCloseTo(sum, 3);
+      }
+      // A read and a send at one end, a receive and a write at the other.
+      expect(value('js', `${load}.calls`)).toBeGreaterThanOrEqual(4);
+      expect(value('js', `${load}.switches`)).toBeGreaterThan(0);
+      expect(value('js', `${load}.copied`)).toBeGreaterThan(6);
+      expect(value('vxlan', `${load}.calls`)).toBe(0);
+      expect(value('vxlan', `${load}.switches`)).toBe(0);
+    }
+    // The sender's copy and the receiver's; of datagrams some may be lost between them.
+    expect(value('vxlan', 'tcp.copied')).toBe(2);
+    expect(value('vxlan', 'udp.copied')).toBeGreaterThanOrEqual(2);
+    expect(value('js', 'rtt')).toBeGreaterThan(0);
+    const perf = result.countedBy === 'perf';
+    expect(result.missing.length === 0).toBe(perf);
+    expect(Number.isFinite(value('js', 'udp.yields'))).toBe(perf);
+
+    const values = result.modes.flatMap((mode) => Object.keys(mode.values));
+    const [, ...rows] = (await readFile(csv, 'utf8')).trimEnd().split('\n');
+    expect(rows).toHaveLength(values.length);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}, 120_000);
