@@ -15,10 +15,12 @@ import { nearest } from './nearest.js';
 import { probeCommand } from './probe.js';
 import { runCommand } from './run.js';
 import { statusCommand } from './status.js';
+import { traceCommand } from './trace.js';
 
 const COMMANDS: readonly Command[] = [
   runCommand,
   labCommand,
+  traceCommand,
   probeCommand,
   statusCommand,
   dockerOptsCommand,
@@ -192,6 +194,7 @@ The example network of the documentation:
 
 Start here:
   flannelette lab                   both nodes on this machine, with real traffic, in 20 s
+  flannelette trace                 one packet, hop by hop, in 3 s
   flannelette probe                 what this kernel can do
   flannelette run --help            one node's daemon
 

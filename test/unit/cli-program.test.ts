@@ -32,6 +32,7 @@ describe('help', () => {
       for (const text of [
         'run',
         'lab',
+        'trace',
         'probe',
         'status',
         'docker-opts',
@@ -44,7 +45,7 @@ describe('help', () => {
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies'])(
+  it.each(['run', 'lab', 'trace', 'probe', 'status', 'docker-opts', 'bench copies'])(
     'of %s is complete and fits a terminal',
     async (name) => {
       const words = name.split(' ');
@@ -97,7 +98,7 @@ describe('the version', () => {
 
 describe('mistakes are one line and exit code 2', () => {
   it.each([
-    [[], 'no command: expected one of run, lab, probe, status, docker-opts'],
+    [[], 'no command: expected one of run, lab, trace, probe, status, docker-opts'],
     [['rum'], 'unknown command "rum" (did you mean run?)'],
     [['--iface=eth0'], '--iface is a flag of a command: flannelette run --iface=eth0'],
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
@@ -109,6 +110,11 @@ describe('mistakes are one line and exit code 2', () => {
     [['probe', 'x'], 'unexpected argument "x"'],
     [['lab', '--mode=fast'], '--mode: "fast" is not valid'],
     [['lab', '--seconds=0'], '--seconds: "0" is not valid'],
+    [['trace', '--proto=gre'], '--proto: "gre" is not valid: expected icmp or tcp or udp'],
+    [['trace', '--from=100.96.3.4'], '--from: "100.96.3.4" is not valid: expected 100.96.1.2'],
+    [['trace', '--from=100.96.1.2', '--to=100.96.1.2'], '--to: "100.96.1.2" is not valid'],
+    [['trace', '--size=1445'], '--size: 1445 is not valid: expected 0 to 1444 bytes for icmp'],
+    [['trace', '--size=big'], '--size: "big" is not valid'],
     [['lab', '--web=65536'], '--web: "65536" is not valid: expected a TCP port from 1 to 65535'],
     [['lab', '--web', 'page'], '--web: "page" is not valid'],
     [['lab', '--web', '--json'], '--json: "true" is not valid: expected no such flag beside --web'],

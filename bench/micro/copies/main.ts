@@ -48,7 +48,7 @@ async function main(options: CopiesOptions): Promise<ExitCode> {
     await checkIsolation();
     const self = [process.execPath, process.argv[1] ?? ''];
     const again = JSON.stringify({ ...options, inside: true });
-    return await runIsolated([...self, again], () => undefined);
+    return await runIsolated([...self, again]);
   } catch (error) {
     process.stderr.write(`flannelette bench copies: ${messageOf(error)}\n`);
     return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;

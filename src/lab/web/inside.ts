@@ -1,12 +1,12 @@
 /** The live lab in the isolated process: raised, served to the outside by IPC, and lowered. */
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf } from '../../errors.js';
-import { lowerLab, raiseLab, type LabCourse, type StandingLab } from '../lab.js';
+import { inLab, type LabCourse, type StandingLab } from '../lab.js';
 import { LiveLab } from './live-lab.js';
 import type { CommandRequest, InsideEvent, LabState } from './messages.js';
 
 /** Runs until asked to stop, which is a good end; rejects when the lab fails. */
-export async function runInside(course: LabCourse): Promise<void> {
+export async function runLive(course: LabCourse): Promise<void> {
   const state: LabState = buildingState(dataPlaneMode(course.mode));
   const building = {
     ...course,
@@ -16,15 +16,7 @@ export async function runInside(course: LabCourse): Promise<void> {
     },
   };
   try {
-    const lab = await raiseLab(building);
-    try {
-      await serve(lab, course);
-    } catch (error) {
-      // What failed first is the news; how the daemons end now is not.
-      await lowerLab(lab).catch(() => undefined);
-      throw error;
-    }
-    await lowerLab(lab);
+    await inLab(building, (lab) => serve(lab, course));
   } catch (error) {
     if (error === course.signal.reason) return;
     const message = `The lab failed: ${messageOf(error)}`;

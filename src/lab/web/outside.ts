@@ -44,12 +44,11 @@ export async function runWithPage(
   try {
     show(state);
     print(`The live page: ${server.url}\n`);
-    const code = await runIsolated(argv, () => undefined, {
+    const code = await runIsolated<InsideEvent>(argv, {
       begin: (send) => {
         lab.send = send;
       },
-      hear: (message) => {
-        const event = message as InsideEvent;
+      hear: (event) => {
         if (event.type === 'answer') lab.answered(event.id, event.refused);
         else if (event.type === 'sample') server.publish('sample', event.sample);
         else show(event.state);
