@@ -34,6 +34,12 @@ module.exports = {
       'the lab is a user of the daemon',
     ),
     forbid(
+      'page-in-the-browser',
+      { path: '^src/lab/web/page/' },
+      { path: '.', pathNot: '^src/lab/web/(page/|messages\\.ts$)' },
+      'the page runs in a browser: it shares the messages with the lab, nothing else',
+    ),
+    forbid(
       'daemon-over-layers',
       { path: '^src/(backend|metrics|lease|config|host|route|firewall|dataplane)/' },
       { path: '^src/daemon/' },
@@ -62,6 +68,12 @@ module.exports = {
       { path: '^src/(errors|log|text|directory)\\.ts$' },
       { path: '^src/', pathNot: '^src/errors\\.ts$' },
       'errors, log, text and directory stand alone',
+    ),
+    forbid(
+      'koffi-declared-once',
+      { path: '^(src|bench|test)/', pathNot: '^bench/modes/js/libc\\.ts$' },
+      { path: 'node_modules/koffi/' },
+      'the teaching mode alone calls C from JavaScript, through one file',
     ),
     forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
   ],

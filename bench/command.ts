@@ -58,7 +58,7 @@ export async function runBenchmark<Options>(benchmark: Benchmark<Options>): Prom
     if (options.inside) return await inside(benchmark, options, argv);
     await checkIsolation(benchmark.needs(options));
     const self = [process.execPath, process.argv[1] ?? ''];
-    return await runIsolated([...self, ...argv, '--inside'], () => undefined);
+    return await runIsolated([...self, ...argv, '--inside']);
   } catch (error) {
     if (error instanceof CommanderError) return ExitCode.usage;
     process.stderr.write(`${name}: ${messageOf(error)}\n`);
@@ -118,7 +118,9 @@ async function inside<Options>(
   const print = (text: string): void => {
     (options.json ? process.stderr : process.stdout).write(text);
   };
-  const machine = describeMachine(benchmark.name, argv);
+  const said = argv.filter((argument) => argument !== '--inside');
+  const command = [`npm run ${benchmark.name}`, ...(said.length === 0 ? [] : ['--', ...said])];
+  const machine = describeMachine(command.join(' '));
   const { text, markdown, data } = await benchmark.measure(options, machine, print);
   print(`\n${text}`);
   if (options.write !== undefined) writeFileSync(options.write, markdown);
@@ -126,12 +128,11 @@ async function inside<Options>(
   return ExitCode.ok;
 }
 
-function describeMachine(name: string, argv: readonly string[]): Machine {
-  const said = argv.filter((argument) => argument !== '--inside');
+export function describeMachine(command: string): Machine {
   return {
     date: new Date().toISOString().slice(0, 10),
     commit: describeCommit(PROJECT),
-    command: [`npm run ${name}`, ...(said.length === 0 ? [] : ['--', ...said])].join(' '),
+    command,
     kernel: release(),
     cpu: cpus()[0]?.model ?? 'unknown CPU',
     cpus: cpus().length,

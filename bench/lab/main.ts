@@ -5,27 +5,20 @@
 import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
-import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { addHost, buildSwitch, hostPlan, removeHost } from '../../src/lab/topology.js';
-import { congestionControl } from '../../src/lab/traffic.js';
-import { messageOf } from '../../src/errors.js';
+import { buildSwitch } from '../../src/lab/topology.js';
 import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
 import {
   summarise,
   type Environment,
-  type SubjectRounds,
   type UnderlayName,
   type UnderlayRounds,
 } from '../report/summary.js';
-import { fixed } from '../report/table.js';
 import { describePackages } from '../report/versions.js';
 import { renderMarkdown, renderText, UNDERLAY_TITLES } from '../report/text.js';
-import { measure } from './measure.js';
-import { MAIN_METRICS, type Round } from './metrics.js';
 import { perfMissing } from './observe.js';
-import { shuffled, xorshift32 } from './stats.js';
+import { measureRounds } from './rounds.js';
 import { STEPS, type Step, type StepName } from './steps.js';
-import type { Subject, Underlay } from './subject.js';
+import type { Subject } from './subject.js';
 import { BASELINE, SUBJECTS } from './subjects.js';
 
 interface Options {
@@ -152,9 +145,14 @@ async function compare(
   const congestion = new Set<string>();
   for (const underlay of options.underlays) {
     print(`\n${UNDERLAY_TITLES[underlay]}\n`);
-    const counted = { perf: missing === undefined, repeated, congestion };
-    const run = { underlay, options, ...counted, print, signal };
-    results.push({ underlay, subjects: await measureUnderlay(run) });
+    const found = await measureRounds({
+      ...options,
+      ...{ underlay, subjects, steps: stepsOf(options) },
+      ...{ perf: missing === undefined ? 'peers' : 'none', print, signal },
+    });
+    repeated.push(...found.repeated);
+    congestion.add(found.congestion);
+    results.push({ underlay, subjects: found.subjects });
   }
   const environment: Environment = {
     ...machine,
@@ -171,70 +169,4 @@ async function compare(
     markdown: renderMarkdown(environment, described, summaries),
     data: { environment, summaries, results },
   };
-}
-
-interface UnderlayRun {
-  readonly underlay: UnderlayName;
-  readonly options: Options;
-  readonly perf: boolean;
-  /** Gets what had to be measured again. */
-  readonly repeated: string[];
-  /** Gets the name of TCP's congestion control. */
-  readonly congestion: Set<string>;
-  readonly print: (text: string) => void;
-  readonly signal: AbortSignal;
-}
-
-async function measureUnderlay(run: UnderlayRun): Promise<SubjectRounds[]> {
-  const { underlay: name, options, print, signal } = run;
-  const subjects = subjectsOf(options);
-  const [near, far] = [hostPlan(1), hostPlan(2)];
-  for (const plan of [near, far]) {
-    await addHost(plan, { mtu: options.mtu, offload: name === 'offload' });
-  }
-  run.congestion.add(await congestionControl(near.host));
-  await writeLeaseFile([near, far]);
-  const random = xorshift32(Date.now());
-  const rounds = new Map<Subject, Round[]>(subjects.map((subject) => [subject, []]));
-  for (let number = 1; number <= options.rounds; number += 1) {
-    for (const [index, subject] of shuffled(subjects, random).entries()) {
-      signal.throwIfAborted();
-      const place = `${name}, round ${number} of ${options.rounds}: ${subject.name}`;
-      print(`${place} (${index + 1} of ${subjects.length})\n`);
-      const round = await measureTwice(run, place, subject, { near, far, mtu: options.mtu });
-      rounds.get(subject)?.push(round);
-    }
-  }
-  for (const plan of [near, far]) await removeHost(plan);
-  return [...rounds].map(([subject, measured]) => ({
-    ...{ name: subject.name, what: subject.what, mtu: subject.mtu(options.mtu) },
-    rounds: measured,
-  }));
-}
-
-/** A failure is said and measured again, once: one lost connection shall not cost a run of hours. */
-async function measureTwice(
-  { options, perf, repeated, print, signal }: UnderlayRun,
-  place: string,
-  subject: Subject,
-  underlay: Underlay,
-): Promise<Round> {
-  const done = (step: Step, found: Round): void => {
-    print(`    ${describeStep(step, found)}\n`);
-  };
-  const once = { steps: stepsOf(options), seconds: options.seconds, perf, signal, done };
-  try {
-    return await measure(subject, underlay, once);
-  } catch (error) {
-    signal.throwIfAborted();
-    repeated.push(`${place}: ${messageOf(error)}`);
-    print(`    failed, measured again: ${messageOf(error)}\n`);
-    return measure(subject, underlay, once);
-  }
-}
-
-function describeStep({ key }: Step, found: Round): string {
-  const metric = MAIN_METRICS.find((candidate) => candidate.key === key);
-  if (metric === undefined) return '';
-  return `${metric.title}: ${fixed(found[key] ?? NaN, metric.digits)} ${metric.unit}`;
 }

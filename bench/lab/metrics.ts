@@ -12,7 +12,33 @@ export interface Metric {
   readonly digits: number;
 }
 
+/** The loads whose cost is looked at. */
+export type Load = 'tcp' | 'udp';
+
+/** Of a load; all but the first two and the last are of one delivered packet. */
+export type LoadMetric =
+  /** Gbit/s of payload, and packets a second, at the receiver. */
+  | 'Throughput'
+  | 'Packets'
+  /** System calls and context switches of the ends; of these calls those that are sched_yield. */
+  | 'Calls'
+  | 'Yields'
+  | 'Switches'
+  | 'MachineSwitches'
+  /** Bytes that crossed the user/kernel border for each byte of payload that arrived. */
+  | 'Copied'
+  /** Whole machine, by /proc/stat. */
+  | 'UserNs'
+  | 'SystemNs'
+  | 'SoftirqNs'
+  | 'StealNs'
+  | 'IdleNs'
+  | 'BusyNs'
+  /** Throughput while perf counts, by that without. */
+  | 'Counting';
+
 export type MetricKey =
+  | `${Load}${LoadMetric}`
   | 'tcp'
   | 'tcp4'
   | 'tcpReverse'
@@ -31,12 +57,6 @@ export type MetricKey =
   | 'system'
   | 'interrupts'
   | 'idle'
-  | 'tcpCalls'
-  | 'udpCalls'
-  | 'tcpSwitches'
-  | 'udpSwitches'
-  | 'tcpMachineSwitches'
-  | 'udpMachineSwitches'
   | 'rss'
   | 'rssPeak';
 

@@ -1,15 +1,21 @@
 /** What a load costs the machine and the user-space ends meanwhile. */
 import { Program, run } from '../../src/lab/commands.js';
 import { systemError } from '../../src/errors.js';
-import { machineTimes, memoryOf, switchesOf, treeOf, type MachineTimes } from '../process.js';
-import type { Raised } from './subject.js';
+import {
+  machineTimes,
+  memoryOf,
+  switchesOf,
+  treeOf,
+  type MachineTimes,
+} from '../../src/lab/process.js';
+import type { EndCounters, Raised } from './subject.js';
 
 export interface Cost {
   readonly machine: MachineTimes;
   /** Context switches of the ends' threads; undefined when there are no ends. */
   readonly switches: number | undefined;
-  /** System calls of the ends' packet loops, where they count them. */
-  readonly calls: number | undefined;
+  /** Of the ends' packet loops, where they count. */
+  readonly counters: EndCounters | undefined;
 }
 
 export async function observe<T>(
@@ -19,15 +25,14 @@ export async function observe<T>(
   const before = await look(raised);
   const result = await work();
   const after = await look(raised);
-  const since = (now: number | undefined, then: number | undefined): number | undefined =>
-    now === undefined || then === undefined ? undefined : now - then;
+  const switches =
+    after.switches === undefined || before.switches === undefined
+      ? undefined
+      : after.switches - before.switches;
+  const counters = countersSince(after.counters, before.counters);
   return {
     result,
-    cost: {
-      machine: machineSince(after.machine, before.machine),
-      switches: since(after.switches, before.switches),
-      calls: since(after.calls, before.calls),
-    },
+    cost: { machine: machineSince(after.machine, before.machine), switches, counters },
   };
 }
 
@@ -37,13 +42,21 @@ export function busySeconds({ user, system, interrupts, steal }: MachineTimes): 
 }
 
 async function look(raised: Raised): Promise<Cost> {
-  const calls = await raised.systemCalls?.();
+  const counters = await raised.counters?.();
   const processes = await processesOf(raised);
   const switches = await Promise.all(processes.map(switchesOf));
   return {
     machine: await machineTimes(),
     switches: processes.length === 0 ? undefined : switches.reduce((sum, of) => sum + of, 0),
-    calls,
+    counters,
+  };
+}
+
+function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | undefined {
+  if (now === undefined || then === undefined) return undefined;
+  return {
+    systemCalls: now.systemCalls - then.systemCalls,
+    copiedBytes: now.copiedBytes - then.copiedBytes,
   };
 }
 
@@ -78,39 +91,50 @@ async function processesOf({ programs }: Raised): Promise<number[]> {
 }
 
 const SYSTEM_CALLS = 'raw_syscalls:sys_enter';
+const YIELDS = 'syscalls:sys_enter_sched_yield';
+const EVENTS = [SYSTEM_CALLS, YIELDS].join(',');
 
-/** Why the kernel cannot be asked for the system calls of a program that does not count them. */
+/** Why the kernel cannot be asked for the system calls of a program. */
 export async function perfMissing(): Promise<string | undefined> {
-  const trial = await run(['perf', 'stat', '-e', SYSTEM_CALLS, '--', 'true'], {
+  const trial = await run(['perf', 'stat', '-e', EVENTS, '--', 'true'], {
     accept: Array.from({ length: 256 }, (_, code) => code),
   });
   if (trial.code === 0) return undefined;
   return trial.code === 127
     ? 'perf (Debian package linux-perf) is not installed'
-    : `perf cannot count ${SYSTEM_CALLS} here`;
+    : `perf cannot count ${EVENTS} here`;
+}
+
+export interface CountedCalls {
+  readonly calls: number;
+  /** Those of them that are sched_yield. */
+  readonly yields: number;
 }
 
 /** System calls of the ends while `work` goes on; perf(1) counts, which slows them down. */
 export async function countCalls<T>(
   raised: Raised,
   work: () => Promise<T>,
-): Promise<{ result: T; calls: number }> {
+): Promise<{ result: T } & CountedCalls> {
   const processes = (await processesOf(raised)).join(',');
-  const perf = new Program(['perf', 'stat', '-x', ';', '-e', SYSTEM_CALLS, '-p', processes]);
+  const perf = new Program(['perf', 'stat', '-x', ';', '-e', EVENTS, '-p', processes]);
   try {
     const result = await work();
     // It reports what it has counted when interrupted.
     perf.kill('SIGINT');
     await perf.ended;
-    return { result, calls: parsePerf(perf.stderr) };
+    return { result, ...parsePerf(perf.stderr) };
   } finally {
     await perf.stop();
   }
 }
 
 /** Reads `perf stat -x ';'`: the count is the first field. */
-export function parsePerf(output: string): number {
-  const count = new RegExp(`^(\\d+);[^;]*;${SYSTEM_CALLS};`, 'm').exec(output)?.[1];
-  if (count === undefined) throw systemError(`perf stat counted nothing: ${output.slice(-200)}`);
-  return Number(count);
+export function parsePerf(output: string): CountedCalls {
+  const countOf = (event: string): number => {
+    const count = new RegExp(`^(\\d+);[^;]*;${event};`, 'm').exec(output)?.[1];
+    if (count === undefined) throw systemError(`perf stat counted nothing: ${output.slice(-200)}`);
+    return Number(count);
+  };
+  return { calls: countOf(SYSTEM_CALLS), yields: countOf(YIELDS) };
 }

@@ -7,7 +7,7 @@ import { ipBatch, type HostPlan } from '../../src/lab/topology.js';
 import { IperfTarget, type TcpOptions } from '../../src/lab/traffic.js';
 import { PROJECT } from '../command.js';
 import { percentile, pingSeries, type PingSeries } from '../ping.js';
-import type { MetricKey, Round } from './metrics.js';
+import type { Load, LoadMetric, MetricKey, Round } from './metrics.js';
 import { busySeconds, countCalls, observe, type Cost } from './observe.js';
 import type { Raised, Subject } from './subject.js';
 
@@ -20,10 +20,12 @@ export interface Scene {
   readonly mtu: number;
   /** Length of a throughput measurement. */
   readonly seconds: number;
-  /** System calls of ends that do not count them can be counted. */
-  readonly perf: boolean;
+  readonly perf: PerfCounts;
   readonly signal: AbortSignal;
 }
+
+/** Whose system calls perf counts: nobody's, those of ends that do not count them, all ends'. */
+export type PerfCounts = 'none' | 'peers' | 'all';
 
 export interface Step {
   readonly name: StepName;
@@ -40,7 +42,7 @@ const SMALL_PAYLOAD = 64;
 const LARGE_PAYLOAD = 1_372;
 /** IPv4 and TCP header, timestamps. */
 const TCP_HEADERS = 52;
-/** Of a run in which perf counts. */
+/** Of a run in which perf counts the peers' calls. */
 const COUNT_SECONDS = 1;
 const IDLE_PINGS = 2_000;
 const LOADED_INTERVAL_SECONDS = 0.005;
@@ -84,46 +86,42 @@ async function idlePings({ near, far, signal }: Scene): Promise<Round> {
 }
 
 async function tcp(scene: Scene): Promise<Round> {
-  const { near, far, raised, seconds, signal } = scene;
+  const { near, far, mtu, signal } = scene;
   const target = new IperfTarget(far);
-  const { result, cost } = await observe(raised, () => target.tcp(near, { seconds, signal }));
-  const packets = (gbps: number, length: number): number =>
-    (gbps * 1e9 * length) / 8 / (scene.mtu - TCP_HEADERS);
-  const calls = await callsPerPacket(scene, cost, packets(result.gbps, seconds), async () => {
-    const { gbps } = await target.tcp(near, { seconds: COUNT_SECONDS, signal });
-    return packets(gbps, COUNT_SECONDS);
-  });
+  const send = async (seconds: number): Promise<Delivered> => {
+    const { gbps } = await target.tcp(near, { seconds, signal });
+    const bytes = (gbps * 1e9 * seconds) / 8;
+    // What is sent again was copied from the sender once.
+    return { bytes, packets: bytes / (mtu - TCP_HEADERS), containerBytes: 2 * bytes, seconds };
+  };
+  const { delivered, cost, round } = await carry(scene, 'tcp', send);
   const { user, system, interrupts, steal, idle } = cost.machine;
   const all = user + system + interrupts + steal + idle;
   return {
-    tcp: result.gbps,
-    tcpCpu: busySeconds(cost.machine) / (result.gbps * seconds),
+    ...round,
+    tcp: gbpsOf(delivered),
+    tcpCpu: busySeconds(cost.machine) / ((delivered.bytes * 8) / 1e9),
     ...{ user: (user / all) * 100, system: (system / all) * 100 },
     ...{ interrupts: (interrupts / all) * 100, idle: (idle / all) * 100 },
-    ...only('tcpCalls', calls),
-    ...only('tcpSwitches', perPacket(cost.switches, packets(result.gbps, seconds))),
-    tcpMachineSwitches: cost.machine.switches / packets(result.gbps, seconds),
   };
 }
 
 async function smallUdp(scene: Scene): Promise<Round> {
-  const { near, far, raised, seconds, signal } = scene;
+  const { near, far, signal } = scene;
   const target = new IperfTarget(far);
-  const bytes = SMALL_PAYLOAD;
-  const { result, cost } = await observe(raised, () =>
-    target.udp(near, { seconds, bytes, signal }),
-  );
-  const packets = result.receivedPackets;
-  const calls = await callsPerPacket(scene, cost, packets, async () => {
-    const counted = await target.udp(near, { seconds: COUNT_SECONDS, bytes, signal });
-    return counted.receivedPackets;
-  });
+  const send = async (seconds: number): Promise<Delivered> => {
+    const bytes = SMALL_PAYLOAD;
+    const result = await target.udp(near, { seconds, bytes, signal });
+    const { receivedPackets: packets, sentPackets } = result;
+    const containerBytes = (sentPackets + packets) * bytes;
+    return { packets, bytes: packets * bytes, containerBytes, seconds: result.seconds };
+  };
+  const { delivered, cost, round } = await carry(scene, 'udp', send);
+  const { packets, seconds } = delivered;
   return {
-    udp64: result.receivedPps,
+    ...round,
+    udp64: packets / seconds,
     udpCpu: (busySeconds(cost.machine) * 1e6) / packets,
-    ...only('udpCalls', calls),
-    ...only('udpSwitches', perPacket(cost.switches, packets)),
-    udpMachineSwitches: cost.machine.switches / packets,
   };
 }
 
@@ -166,23 +164,85 @@ function roundTrip({ roundTrips }: PingSeries, share: number): number {
   return percentile(roundTrips, share);
 }
 
-/** The ends' own count, else perf's in a run of its own; undefined when there is neither. */
-async function callsPerPacket(
-  { raised, perf }: Scene,
-  { calls }: Cost,
-  packets: number,
-  again: () => Promise<number>,
-): Promise<number | undefined> {
-  if (calls !== undefined) return calls / packets;
-  if (raised.programs.length === 0 || !perf) return undefined;
-  const counted = await countCalls(raised, again);
-  return counted.calls / counted.result;
+/** What of a load arrived. */
+interface Delivered {
+  readonly packets: number;
+  /** Of payload. */
+  readonly bytes: number;
+  /** Copied from the sending container and to the receiving one. */
+  readonly containerBytes: number;
+  readonly seconds: number;
 }
 
-function perPacket(count: number | undefined, packets: number): number | undefined {
-  return count === undefined ? undefined : count / packets;
+/** Sends a load and says what it cost. */
+async function carry(
+  scene: Scene,
+  load: Load,
+  send: (seconds: number) => Promise<Delivered>,
+): Promise<{ delivered: Delivered; cost: Cost; round: Round }> {
+  const { result: delivered, cost } = await observe(scene.raised, () => send(scene.seconds));
+  const { packets, seconds } = delivered;
+  const { user, system, interrupts, steal, idle, switches } = cost.machine;
+  const nanoseconds = (cpuSeconds: number): number => (cpuSeconds * 1e9) / packets;
+  const round = named(load, {
+    Throughput: gbpsOf(delivered),
+    Packets: packets / seconds,
+    Switches: cost.switches === undefined ? undefined : cost.switches / packets,
+    MachineSwitches: switches / packets,
+    Copied: copiedPerByte(scene, delivered, cost),
+    UserNs: nanoseconds(user),
+    SystemNs: nanoseconds(system),
+    SoftirqNs: nanoseconds(interrupts),
+    StealNs: nanoseconds(steal),
+    IdleNs: nanoseconds(idle),
+    BusyNs: nanoseconds(busySeconds(cost.machine)),
+    ...(await systemCalls(scene, delivered, cost, send)),
+  });
+  return { delivered, cost, round };
 }
 
-function only(key: MetricKey, value: number | undefined): Round {
-  return value === undefined ? {} : { [key]: value };
+/** Undefined of ends that do not count. */
+function copiedPerByte(
+  { raised }: Scene,
+  { bytes, containerBytes }: Delivered,
+  { counters }: Cost,
+): number | undefined {
+  const ends = raised.programs.length === 0 ? 0 : counters?.copiedBytes;
+  return ends === undefined ? undefined : (containerBytes + ends) / bytes;
+}
+
+/** The ends' own count, or perf's in a run of its own; nothing when there is neither. */
+async function systemCalls(
+  { raised, perf, seconds }: Scene,
+  delivered: Delivered,
+  { counters }: Cost,
+  send: (seconds: number) => Promise<Delivered>,
+): Promise<LoadValues> {
+  if (counters !== undefined && perf !== 'all') {
+    return { Calls: counters.systemCalls / delivered.packets };
+  }
+  if (raised.programs.length === 0 || perf === 'none') return {};
+  const { result, calls, yields } = await countCalls(raised, () =>
+    send(perf === 'all' ? seconds : COUNT_SECONDS),
+  );
+  return {
+    Calls: calls / result.packets,
+    Yields: yields / result.packets,
+    Counting: gbpsOf(result) / gbpsOf(delivered),
+  };
+}
+
+type LoadValues = Partial<Record<LoadMetric, number | undefined>>;
+
+/** The metrics of a load under the names they have in a round. */
+function named(load: Load, values: LoadValues): Round {
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([name, value]) =>
+      value === undefined ? [] : [[`${load}${name}`, value]],
+    ),
+  );
+}
+
+function gbpsOf({ bytes, seconds }: Delivered): number {
+  return (bytes * 8) / 1e9 / seconds;
 }

@@ -14,12 +14,18 @@ export interface Underlay {
   readonly mtu: number;
 }
 
+export interface EndCounters {
+  readonly systemCalls: number;
+  /** Read from and written to the TUN and the socket. */
+  readonly copiedBytes: number;
+}
+
 /** A subject that stands. */
 export interface Raised {
   /** The user-space ends; none when the kernel carries the packets. */
   readonly programs: readonly Program[];
-  /** System calls of the packet loops so far, of ends that count them. */
-  readonly systemCalls?: () => Promise<number>;
+  /** Of both ends' packet loops so far, of ends that count. */
+  readonly counters?: () => Promise<EndCounters>;
   lower(): Promise<void>;
 }
 
@@ -44,14 +50,15 @@ export interface Subject {
 export function raisedDaemons(daemons: readonly DaemonProcess[]): Raised {
   return {
     programs: daemons.map(({ program }) => program),
-    systemCalls: async () => {
+    counters: async () => {
       const states = await Promise.all(daemons.map((daemon) => daemon.status()));
-      return states
-        .flatMap(({ dataPlane }) => dataPlane?.threads ?? [])
-        .reduce(
-          (sum, { readCalls, writeCalls, pollCalls }) => sum + readCalls + writeCalls + pollCalls,
-          0,
-        );
+      const threads = states.flatMap(({ dataPlane }) => dataPlane?.threads ?? []);
+      const counters = { systemCalls: 0, copiedBytes: 0 };
+      for (const thread of threads) {
+        counters.systemCalls += thread.readCalls + thread.writeCalls + thread.pollCalls;
+        counters.copiedBytes += thread.receivedBytes + thread.sentBytes;
+      }
+      return counters;
     },
     lower: async () => {
       await Promise.all(daemons.map((one) => one.stop()));

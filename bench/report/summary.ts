@@ -112,7 +112,7 @@ function tableOf(metric: Metric, subjects: readonly SubjectRounds[]): MetricTabl
 }
 
 /** One value of each round, or undefined when the subject does not have the metric. */
-function valuesOf({ rounds }: SubjectRounds, key: MetricKey): number[] | undefined {
+export function valuesOf({ rounds }: SubjectRounds, key: MetricKey): number[] | undefined {
   const values = rounds.flatMap((round) => round[key] ?? []);
   return values.length > 0 && values.length === rounds.length ? values : undefined;
 }
@@ -220,7 +220,11 @@ export interface Shape {
 export function shapeOf(summary: UnderlaySummary): Shape | undefined {
   const udp = findRatio(summary, 'tcp', 'basic');
   const hostGw = findRatio(summary, 'tcp', 'host-gw');
-  if (udp === undefined || hostGw === undefined) return undefined;
+  return udp === undefined || hostGw === undefined ? undefined : compareShape(udp, hostGw);
+}
+
+/** Ratios of TCP throughput to VXLAN beside the published ones. */
+export function compareShape(udp: Estimate, hostGw: Estimate): Shape {
   return {
     ...{ udp, hostGw },
     order: udp.median < 1 && hostGw.median > 1,

@@ -1,5 +1,6 @@
 /** The benchmark's result for a terminal and as Markdown; both from the same summaries. */
 import { SUMMARY_KEYS } from '../lab/metrics.js';
+import type { Estimate } from '../lab/stats.js';
 import { BASELINE, NOISE } from '../lab/subjects.js';
 import {
   noiseOf,
@@ -7,6 +8,7 @@ import {
   type Environment,
   type GroupTable,
   type MetricTable,
+  type Shape,
   type SubjectRounds,
   type Target,
   type UnderlayName,
@@ -177,20 +179,22 @@ function groupTable({ title, metrics, rows }: GroupTable): ReportTable {
 function statements(summary: UnderlaySummary): string[] {
   const noise = noiseOf(summary);
   const shape = shapeOf(summary);
-  const ratio = ({ median, ...of }: { median: number; low: number; high: number }): string =>
-    `${fixed(median, 3)} (${interval({ median, ...of }, 3)})`;
   return [
     ...(noise === undefined
       ? []
       : [
-          `Noise: of the metrics in the next table, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratio(noise.ratio)}.`,
+          `Noise: of the metrics in the next table, ${NOISE} is farthest from ${BASELINE} in "${noise.title}": ${ratioText(noise.ratio)}.`,
         ]),
-    ...(shape === undefined
-      ? []
-      : [
-          `Published: old measurements of flannel have udp < VXLAN < host-gw in TCP throughput, udp at about 0.6 of VXLAN. Here basic, which works as flannel's udp does, is ${ratio(shape.udp)} of VXLAN and host-gw ${ratio(shape.hostGw)}: the order ${agreement(shape.order)}, the factor ${agreement(shape.factor)}.`,
-        ]),
+    ...(shape === undefined ? [] : [describeShape(shape)]),
   ];
+}
+
+export function describeShape({ udp, hostGw, order, factor }: Shape): string {
+  return `Published: old measurements of flannel have udp < VXLAN < host-gw in TCP throughput, udp at about 0.6 of VXLAN. Here basic, which works as flannel's udp does, is ${ratioText(udp)} of VXLAN and host-gw ${ratioText(hostGw)}: the order ${agreement(order)}, the factor ${agreement(factor)}.`;
+}
+
+export function ratioText(ratio: Estimate): string {
+  return `${fixed(ratio.median, 3)} (${interval(ratio, 3)})`;
 }
 
 function agreement(yes: boolean): string {
@@ -198,5 +202,5 @@ function agreement(yes: boolean): string {
 }
 
 function judgement({ text, ratio, met }: Target): string {
-  return verdict(met, text, `${fixed(ratio.median, 3)} (${interval(ratio, 3)})`);
+  return verdict(met, text, ratioText(ratio));
 }

@@ -1,7 +1,7 @@
 /** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { ExitCode, systemError } from '../errors.js';
+import { ExitCode, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
@@ -22,6 +22,9 @@ const flags = {
   json: textFlag('json', 'write the result as JSON; - is standard output', { placeholder: 'file' }),
   csv: textFlag('csv', 'write all cells as CSV', { placeholder: 'file' }),
   write: textFlag('write', 'write the result as Markdown', { placeholder: 'file' }),
+  report: textFlag('report', 'write the result as an HTML page with figures', {
+    placeholder: 'file',
+  }),
 };
 
 const copiesCommand: Command = {
@@ -36,6 +39,7 @@ Examples:
   flannelette bench copies --quick
   flannelette bench copies --json=- | jq .crossings
   flannelette bench copies --csv=copies.csv --write=copies.md
+  flannelette bench copies --report=copies.html
 
 Exit codes:
   0  measured
@@ -43,7 +47,7 @@ Exit codes:
   2  the input is wrong
 `,
   run: async (given, _io, argv) => {
-    const { quick, rounds, json, csv, write } = resolveFlags(flags, given, {});
+    const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
     return runBenchmark('micro/copies/main.js', {
       quick,
@@ -52,16 +56,108 @@ Exit codes:
       json,
       csv,
       write,
+      report,
       command: ['flannelette bench copies', ...argv].join(' '),
     });
   },
 };
 
+/** Rounds that give narrow intervals in about a quarter of an hour, and rounds for a look. */
+const MODES_ROUNDS = { full: 10, quick: 3 };
+const MODES_SECONDS = { full: 2, quick: 1 };
+
+const modesFlags = {
+  quick: booleanFlag(
+    'quick',
+    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 4 minutes; gives up narrow intervals and lets TCP's slow start weigh more, no result to quote`,
+  ),
+  rounds: integerFlag(
+    'rounds',
+    `rounds, each of all modes; 0: ${MODES_ROUNDS.full}, with --quick ${MODES_ROUNDS.quick}`,
+    { min: 0, max: 1_000, fallback: 0 },
+  ),
+  seconds: integerFlag(
+    'seconds',
+    `length of a load; 0: ${MODES_SECONDS.full}, with --quick ${MODES_SECONDS.quick}`,
+    { min: 0, max: 600, fallback: 0 },
+  ),
+  modes: textFlag(
+    'modes',
+    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw; all unless given',
+    { placeholder: 'names' },
+  ),
+  json: flags.json,
+  csv: textFlag('csv', 'write all metrics as CSV', { placeholder: 'file' }),
+  write: flags.write,
+  report: flags.report,
+};
+
+const modesCommand: Command = {
+  name: 'bench modes',
+  summary: 'compare what each mode costs a packet, from JavaScript to the kernel',
+  description:
+    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with 95 % intervals and the noise. perf counts the system calls where\nit can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
+  flags: modesFlags,
+  footer: `
+Examples:
+  flannelette bench modes                       # about a quarter of an hour; keep the machine idle
+  flannelette bench modes --quick
+  flannelette bench modes --modes=js,basic,vxlan --rounds=5
+  flannelette bench modes --json=modes.json --report=modes.html
+  flannelette bench modes --json=- | jq '.modes[] | {mode, calls: .values["udp.calls"].value.median}'
+
+Exit codes:
+  0  measured
+  1  the machine cannot measure it
+  2  the input is wrong
+`,
+  run: async (given, _io, argv) => {
+    const { quick, rounds, seconds, ...rest } = resolveFlags(modesFlags, given, {});
+    const speed = quick ? 'quick' : 'full';
+    return runBenchmark('modes/main.js', {
+      quick,
+      rounds: rounds === 0 ? MODES_ROUNDS[speed] : rounds,
+      seconds: seconds === 0 ? MODES_SECONDS[speed] : seconds,
+      ...rest,
+      command: ['flannelette bench modes', ...argv].join(' '),
+    });
+  },
+};
+
+const reportFlags = {
+  copies: textFlag('copies', 'result of bench copies --json', { placeholder: 'file' }),
+  modes: textFlag('modes', 'result of bench modes --json', { placeholder: 'file' }),
+  report: textFlag('report', 'HTML page to write', { placeholder: 'file' }),
+};
+
+const reportCommand: Command = {
+  name: 'bench report',
+  summary: 'one HTML page with figures from the results of the benchmarks',
+  description:
+    'Draws the results of earlier runs on one machine: the path of a packet with the price of each\ncrossing, cost against size with the fitted lines, and, by mode, throughput, round trips and where\nthe CPU time of a packet goes. One file that needs no network and no script; light, dark, and for\npaper. The numbers stand in tables beside each figure, and as JSON and CSV in the page.',
+  flags: reportFlags,
+  footer: `
+Examples:
+  flannelette bench report --copies=copies.json --modes=modes.json --report=out.html
+  flannelette bench report --copies=copies.json --report=copies.html
+
+Exit codes:
+  0  written
+  1  the file cannot be written
+  2  the input is wrong
+`,
+  run: async (given) => {
+    const { copies, modes, report } = resolveFlags(reportFlags, given, {});
+    if (report === undefined) throw inputError('--report', undefined, 'a file to write');
+    return runBenchmark('report/main.js', { copies, modes, report });
+  },
+};
+
 export const benchGroup: CommandGroup = {
   name: 'bench',
-  summary: 'benchmarks: copies',
+  summary: 'benchmarks: copies, modes; their report',
   description: 'Benchmarks of the tunnel and of what it is made of.',
-  commands: [copiesCommand],
+  commands: [copiesCommand, modesCommand, reportCommand],
 };
 
 /** Runs a program of dist/bench with its options as JSON and this process's streams. */

@@ -171,8 +171,14 @@ function configure(program: Program, io: CliIo): void {
   });
 }
 
+/** As the help shows it: ` <port>`, or ` [port]` where the flag stands alone as well. */
+function valueText({ placeholder, alone }: Flag<unknown>): string {
+  if (placeholder === undefined) return '';
+  return alone === undefined ? ` <${placeholder}>` : ` [${placeholder}]`;
+}
+
 function helpOption(flag: Flag<unknown>): Option {
-  const value = flag.placeholder === undefined ? '' : ` <${flag.placeholder}>`;
+  const value = valueText(flag);
   const short = flag.short === undefined ? '' : `-${flag.short}, `;
   const option = new Option(`${short}${flagText(flag.name)}${value}`, flag.help);
   if (flag.shownDefault !== undefined && flag.shownDefault !== 'false') {

@@ -4,11 +4,13 @@ import { ExitCode } from '../errors.js';
 import { LEASE_FILE } from './daemon-process.js';
 import { ETCD_PREFIX } from './etcd-check.js';
 import { ownCommand, runInside, type Output } from './inside.js';
-import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
+import { checkIsolation, runIsolated, stopSignal, type InsideMessage } from './isolate.js';
 import { inLab, runCourse, type LabCourse } from './lab.js';
 import { checksOf, renderReport, toJson } from './report.js';
 import { STORE_PROGRAMS, type StoreKind } from './store.js';
 import { GATEWAY, hostPlan } from './topology.js';
+import { runLive } from './web/inside.js';
+import { runWithPage } from './web/outside.js';
 
 export interface LabOptions {
   readonly mode: DaemonMode;
@@ -20,6 +22,8 @@ export interface LabOptions {
   readonly json: boolean;
   /** Leave the lab up until asked to stop. */
   readonly keep: boolean;
+  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the course of measurements. */
+  readonly web: number | undefined;
   /** This process is the isolated one. */
   readonly inside: boolean;
 }
@@ -32,8 +36,15 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
     return runInside(json, about, (output) => course(options, output));
   }
   await checkIsolation(STORE_PROGRAMS[store]);
-  return runIsolated([...ownCommand(), 'lab', ...argv, '--inside'], (_message, findPid) => {
-    void findPid().then((pid) => process.stderr.write(explainKept(pid, store)));
+  const again = [...ownCommand(), 'lab', ...argv, '--inside'];
+  if (options.web !== undefined) {
+    const print = (text: string): void => void process.stdout.write(text);
+    return runWithPage(again, { port: options.web, mode, print });
+  }
+  return runIsolated<InsideMessage>(again, {
+    hear: (_message, findPid) => {
+      void findPid().then((pid) => process.stderr.write(explainKept(pid, store)));
+    },
   });
 }
 
@@ -42,6 +53,11 @@ async function course(options: LabOptions, output: Output): Promise<ExitCode> {
   const { mode, store, seconds } = options;
   const { print, progress } = output;
   const plan: LabCourse = { mode, store, seconds, command: ownCommand(), signal, progress };
+  if (options.web !== undefined) {
+    await runLive(plan);
+    print('The lab has ended; nothing of it is left behind.\n');
+    return ExitCode.ok;
+  }
   const result = await inLab(plan, async (lab) => {
     const found = await runCourse(lab, plan);
     print(`\n${renderReport(found)}\n`);

@@ -127,14 +127,21 @@ export type InsideMessage =
   /** A file for the outside to write: paths in /run mean another place in here. */
   | { readonly type: 'file'; readonly base64: string };
 
+/** A conversation with the isolated process, by its IPC channel. */
+export interface Conversation<Message> {
+  /** Gets what it tells, and a way to find its PID as seen here. */
+  readonly hear?: (message: Message, findPid: () => Promise<number>) => void;
+  /** Called once it runs, with what sends it a message; false when it is gone. */
+  readonly begin?: (send: (message: object) => boolean) => void;
+}
+
 /**
  * Runs `argv` isolated with this process's standard streams and returns its exit code. SIGINT and
- * SIGTERM ask it to stop (its IPC channel is disconnected). `onMessage` gets what it tells, and a
- * way to find its PID as seen here.
+ * SIGTERM ask it to stop (its IPC channel is disconnected).
  */
-export async function runIsolated(
+export async function runIsolated<Message>(
   argv: readonly string[],
-  onMessage: (message: InsideMessage, findPid: () => Promise<number>) => void,
+  { hear, begin }: Conversation<Message> = {},
 ): Promise<ExitCode> {
   const [file, args, options] = spawnArguments(isolationCommand(argv), 'inherit');
   const child = spawn(file, args, { ...options, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
@@ -144,8 +151,10 @@ export async function runIsolated(
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   child.on('message', (message) => {
-    onMessage(message as InsideMessage, () => insideOf(child.pid ?? 0));
+    hear?.(message as Message, () => insideOf(child.pid ?? 0));
   });
+  // A channel that closes while a message is under way is no error: the exit tells the rest.
+  begin?.((message) => child.connected && (child.send(message, () => undefined), true));
   try {
     // Not `close`, which never comes once the channel was disconnected from this side.
     const code = await new Promise<number>((resolve, reject) => {

@@ -6,7 +6,7 @@ import { parseTincMtu, tincMtu } from '../../bench/lab/peers/tinc.js';
 import { leasesOf, MANY_ROUTES } from '../../bench/lab/routes.js';
 import { STEPS } from '../../bench/lab/steps.js';
 import { SUBJECTS } from '../../bench/lab/subjects.js';
-import { parseMachineTimes, parseSwitches } from '../../bench/process.js';
+import { parseMachineTimes, parseSwitches } from '../../src/lab/process.js';
 import {
   noiseOf,
   shapeOf,
@@ -47,8 +47,10 @@ describe('parsing', () => {
   });
 
   it('of perf', () => {
-    const output = '\n1432;;raw_syscalls:sys_enter;1204332;100.00;;\n';
-    expect(parsePerf(output)).toBe(1432);
+    const calls = '\n1432;;raw_syscalls:sys_enter;1204332;100.00;;\n';
+    const yields = '17;;syscalls:sys_enter_sched_yield;1204332;100.00;;\n';
+    expect(parsePerf(calls + yields)).toEqual({ calls: 1432, yields: 17 });
+    expect(() => parsePerf(calls)).toThrow(/nothing/);
     expect(() => parsePerf('<not counted>;;raw_syscalls:sys_enter;0;100.00;;')).toThrow(/nothing/);
   });
 

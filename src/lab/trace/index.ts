@@ -43,8 +43,10 @@ export async function traceCommand(
   if (pcap !== undefined) await checkWritable(pcap);
   await checkIsolation();
   let file: Buffer | undefined;
-  const code = await runIsolated([...ownCommand(), 'trace', ...argv, '--inside'], (message) => {
-    if (message.type === 'file') file = Buffer.from(message.base64, 'base64');
+  const code = await runIsolated<InsideMessage>([...ownCommand(), 'trace', ...argv, '--inside'], {
+    hear: (message) => {
+      if (message.type === 'file') file = Buffer.from(message.base64, 'base64');
+    },
   });
   if (pcap !== undefined && file !== undefined) await writeCapture(pcap, file);
   return code;

@@ -1,0 +1,225 @@
+/** The result of `flannelette bench modes` for a terminal, as Markdown and as CSV. */
+import { BASELINE, NOISE } from '../lab/subjects.js';
+import { LOAD_TITLES } from '../modes/metrics.js';
+import {
+  LOADS,
+  type LoadMetricName,
+  type LoadName,
+  type ModeMetric,
+  type ModeMetricKey,
+  type ModeResult,
+  type ModesResult,
+} from '../modes/result.js';
+import { compareShape } from './summary.js';
+import {
+  fixed,
+  interval,
+  machineFacts,
+  markdownFacts,
+  markdownHead,
+  markdownTable,
+  textFacts,
+  textTable,
+  type Fact,
+  type ReportTable,
+} from './table.js';
+import { describeShape, ratioText } from './text.js';
+
+/** Paragraphs: what the numbers are of. */
+export const METHOD = [
+  'Two hosts in network namespaces of one machine, a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every mode once, in random order, with processes of its own. Values are medians of the rounds, ratios medians of per-round ratios. Absolute numbers are those of this small machine; ratios count.',
+  'A packet is one that was delivered: a datagram, or a full segment of the TCP payload. Acknowledgements are not counted as packets; what they cost is in the cost of the others.',
+  "System calls and context switches are those of both ends: the daemons, all their threads; the kernel's overlays have none. perf counts raw_syscalls:sys_enter of the ends in a run of its own, sched_yield included; throughput in that run by throughput without is what counting costs. Without perf the ends count the reads, writes and waits of their loops themselves, without sched_yield.",
+  'Bytes copied across the user/kernel border: what the sending container wrote and the receiving one read, and what both ends read from and wrote to TUN and socket by their own counters, acknowledgements included, divided by the payload that arrived. The counters have packets as they are on the wire; a train crosses the TUN with one header, so offload copies up to 4 % less than shown. With the kernel alone only the containers copy: 2, and more when datagrams are lost. Copies within user space or within the kernel are not counted.',
+  'CPU is that of the whole machine by /proc/stat while the load runs, the start and end of iperf3 included; idle is what is left, so user, system, softirq, steal and idle add up to the time of all CPUs.',
+] as const;
+
+/** Tables with intervals; the others are in JSON and CSV, and at the end of the Markdown. */
+const MAIN_KEYS: readonly ModeMetricKey[] = [
+  ...(['tcp.throughput', 'udp.packets', 'rtt', 'rttP99', 'tcp.busy', 'udp.busy'] as const),
+];
+
+export function renderModesText(result: ModesResult): string {
+  const main = result.metrics.filter(({ key }) => MAIN_KEYS.includes(key));
+  return [
+    ...METHOD.flatMap((paragraph) => [wrap(paragraph), '']),
+    ...textFacts(modesFacts(result)),
+    textTable(modeTable(result)),
+    ...overviews(result).map(textTable),
+    ...main.map((metric) => textTable(metricTable(result, metric))),
+    '',
+    ...statements(result).map(wrap),
+    '',
+  ].join('\n');
+}
+
+export function renderModesMarkdown(result: ModesResult): string {
+  return [
+    ...markdownHead('The modes, and what each costs a packet'),
+    ...METHOD.flatMap((paragraph) => [paragraph, '']),
+    ...markdownFacts(modesFacts(result)),
+    ...statements(result).flatMap((paragraph) => ['', paragraph]),
+    ...[modeTable(result), ...overviews(result)].flatMap((table) => ['', ...markdownTable(table)]),
+    '',
+    '## Every metric with 95 % intervals',
+    ...result.metrics.flatMap((metric) => ['', ...markdownTable(metricTable(result, metric), 3)]),
+    '',
+  ].join('\n');
+}
+
+/** A row for each mode and metric. */
+export function renderModesCsv({ modes, metrics }: ModesResult): string {
+  const rows = modes.flatMap(({ mode, values }) =>
+    metrics.flatMap(({ key, unit }) => {
+      const found = values[key];
+      if (found === undefined) return [];
+      const { value, ratio, samples } = found;
+      const spread = [value.median, value.low, value.high];
+      const ratios = ratio === null ? ['', '', ''] : [ratio.median, ratio.low, ratio.high];
+      return [[mode, key, unit, ...spread, ...ratios, samples.length].join(',')];
+    }),
+  );
+  const head = 'mode,metric,unit,median,low,high,ratio_to_vxlan,ratio_low,ratio_high,rounds';
+  return [head, ...rows, ''].join('\n');
+}
+
+export function modesFacts({ environment, countedBy, missing }: ModesResult): Fact[] {
+  const { rounds, seconds, underlayMtu, congestion, load, quick, repeated, node } = environment;
+  return [
+    ...machineFacts(environment),
+    ['Node', node],
+    ['Load of the machine before', `${fixed(load, 2)}, average of a minute`],
+    ['Underlay', `MTU ${underlayMtu}, segmentation offload`],
+    ['TCP congestion control', congestion],
+    ['Rounds', `${rounds}, interleaved, ${seconds} s per load`],
+    ...(quick
+      ? [['Mode', 'quick: few and short rounds, so wide intervals; not to be quoted'] as const]
+      : []),
+    ['System calls counted by', countedBy === 'perf' ? 'perf' : 'the ends themselves'],
+    ...missing.map(
+      ({ what, reason }) => ['Missing on this machine', `${what}: ${reason}`] as const,
+    ),
+    ...repeated.map((why) => ['Measured again', why] as const),
+  ];
+}
+
+/** What each mode is, with its MTU. */
+export function modeTable({ modes }: ModesResult): ReportTable {
+  return {
+    title: 'Modes',
+    columns: ['mode', 'what', 'MTU'],
+    left: ['what'],
+    rows: modes.map(({ mode, what, mtu }) => [mode, what, String(mtu)]),
+  };
+}
+
+function overviews(result: ModesResult): ReportTable[] {
+  return [
+    ...LOADS.flatMap((load) => [loadTable(result, load), cpuTable(result, load)]),
+    overview(result, 'Round trip (ping -A), ms', [
+      ['median', 'rtt'],
+      [`x ${BASELINE}`, 'rtt', 'ratio'],
+      ['99th percentile', 'rttP99'],
+    ]),
+    ...(result.countedBy === 'perf' ? [countingTable(result)] : []),
+  ];
+}
+
+function loadTable(result: ModesResult, load: LoadName): ReportTable {
+  const of = (name: LoadMetricName): ModeMetricKey => `${load}.${name}`;
+  return overview(result, `${LOAD_TITLES[load]}: speed, and per packet calls, switches, copies`, [
+    ['Gbit/s', of('throughput')],
+    ['packets/s', of('packets')],
+    [`x ${BASELINE}`, of('packets'), 'ratio'],
+    ['system calls', of('calls')],
+    ['sched_yield', of('yields')],
+    ['switches, ends', of('switches')],
+    ['switches, machine', of('machineSwitches')],
+    ['copied B/B', of('copied')],
+  ]);
+}
+
+function cpuTable(result: ModesResult, load: LoadName): ReportTable {
+  const parts = ['user', 'system', 'softirq', 'steal', 'idle'] as const;
+  return overview(result, `${LOAD_TITLES[load]}: CPU ns of the whole machine per packet`, [
+    ...parts.map((part) => [part, `${load}.${part}`] as const),
+    ['all but idle', `${load}.busy`],
+    [`x ${BASELINE}`, `${load}.busy`, 'ratio'],
+  ]);
+}
+
+function countingTable(result: ModesResult): ReportTable {
+  const modes = result.modes.filter(({ kernelOnly }) => !kernelOnly);
+  return overview(
+    { ...result, modes },
+    'What counting costs: throughput while perf counts / without',
+    LOADS.map((load) => [LOAD_TITLES[load], `${load}.counting`] as const),
+  );
+}
+
+type Column = readonly [title: string, key: ModeMetricKey, of?: 'ratio'];
+
+/** Medians, a mode a row. */
+function overview(
+  { modes, metrics }: ModesResult,
+  title: string,
+  columns: readonly Column[],
+): ReportTable {
+  const digitsOf = (key: ModeMetricKey): number =>
+    metrics.find((metric) => metric.key === key)?.digits ?? 0;
+  const cell = ({ values }: ModeResult, [, key, of]: Column): string => {
+    const found = values[key];
+    if (found === undefined || (of === 'ratio' && found.ratio === null)) return '-';
+    return of === 'ratio' && found.ratio !== null
+      ? fixed(found.ratio.median, 2)
+      : fixed(found.value.median, digitsOf(key));
+  };
+  return {
+    title,
+    columns: ['mode', ...columns.map(([column]) => column)],
+    rows: modes.map((mode) => [mode.mode, ...columns.map((column) => cell(mode, column))]),
+  };
+}
+
+export function metricTable(
+  { modes }: ModesResult,
+  { key, title, unit, digits }: ModeMetric,
+): ReportTable {
+  return {
+    title: unit === '' ? title : `${title}, ${unit}`,
+    columns: ['mode', 'median', '95 % interval', `ratio to ${BASELINE}`, 'its interval'],
+    rows: modes.flatMap(({ mode, values }) => {
+      const found = values[key];
+      if (found === undefined) return [];
+      const { value, ratio } = found;
+      return [
+        [
+          ...[mode, fixed(value.median, digits), interval(value, digits)],
+          ...(ratio === null ? ['-', '-'] : [fixed(ratio.median, 3), interval(ratio, 3)]),
+        ],
+      ];
+    }),
+  };
+}
+
+/** Noise, and the comparison with what others found. */
+function statements({ modes, metrics, noise }: ModesResult): string[] {
+  const ratioOf = (name: string): ModeResult['values'][ModeMetricKey] =>
+    modes.find(({ mode }) => mode === name)?.values['tcp.throughput'];
+  const [udp, hostGw] = [ratioOf('basic')?.ratio, ratioOf('host-gw')?.ratio];
+  const title = metrics.find(({ key }) => key === noise?.metric)?.title ?? '';
+  return [
+    ...(noise === null
+      ? []
+      : [
+          `Noise: of throughput, round trip and CPU, ${NOISE} is farthest from ${BASELINE} in "${title}": ${ratioText(noise.ratio)}.`,
+        ]),
+    ...(udp && hostGw ? [describeShape(compareShape(udp, hostGw))] : []),
+  ];
+}
+
+const WIDTH = 100;
+
+function wrap(paragraph: string): string {
+  return paragraph.replaceAll(new RegExp(`(?=.{${WIDTH + 1}})(.{1,${WIDTH}}) `, 'g'), '$1\n');
+}
