@@ -194,7 +194,7 @@ The example network of the documentation:
 
 Start here:
   flannelette lab                   both nodes on this machine, with real traffic, in 20 s
-  flannelette trace                 one packet, hop by hop, in 3 s
+  flannelette trace                 one packet, hop by hop
   flannelette probe                 what this kernel can do
   flannelette run --help            one node's daemon
 

@@ -30,9 +30,13 @@ it('measures every crossing, and every packet that is sent is received', async (
   const directory = await mkdtemp(join(tmpdir(), 'flannelette-copies-'));
   try {
     const csv = join(directory, 'copies.csv');
+    const report = join(directory, 'copies.html');
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [MAIN, 'bench', 'copies', '--quick', '--rounds=1', '--json=-', `--csv=${csv}`],
+      [
+        ...[MAIN, 'bench', 'copies', '--quick', '--rounds=1', '--json=-'],
+        ...[`--csv=${csv}`, `--report=${report}`],
+      ],
       { timeout: 55_000, maxBuffer: 8 * 1024 * 1024 },
     );
     const result = JSON.parse(stdout) as CopiesResult;
@@ -66,6 +70,7 @@ it('measures every crossing, and every packet that is sent is received', async (
     const cells = [...result.crossings, ...result.references].flatMap((one) => one.cells);
     const [, ...rows] = (await readFile(csv, 'utf8')).trimEnd().split('\n');
     expect(rows).toHaveLength(cells.length);
+    expect(await readFile(report, 'utf8')).toContain('<figure id="path"');
   } finally {
     await rm(directory, { recursive: true });
   }

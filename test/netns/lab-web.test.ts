@@ -68,17 +68,27 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
     await reads(counter(host, hop, 'in'), /[1-9]/);
   }
 
-  /** Ends a load, which may have come to its own end. */
-  async function endLoad(name: string): Promise<void> {
-    await button('Stop').click({ force: true });
-    await saysNow(new RegExp(`^${name} (stopped|ended)`));
+  const running = async (load: string): Promise<boolean> =>
+    (await button(load).getAttribute('aria-pressed')) === 'true';
+
+  /** The row of a mode in the table of results. */
+  const result = (mode: string): Locator =>
+    page.locator('#results tr').filter({ has: page.getByRole('rowheader', { name: mode }) });
+
+  /** Ends a load that goes on; it may come to its own end meanwhile. */
+  async function endLoad(load: string): Promise<void> {
+    await waitFor(`the end of ${load}`, PATIENCE_MS, async () => {
+      if (!(await running(load))) return true;
+      await button('Stop').click({ force: true });
+      return undefined;
+    });
+    await saysNow(new RegExp(`^${load} (stopped|ended)`));
   }
 
   /** Waits for text while a load goes on, again and again if it takes so long. */
   async function readsUnder(load: string, where: Locator, what: RegExp): Promise<string> {
     return waitFor(`${load}: ${what.source}`, PATIENCE_MS, async () => {
-      const running = (await button(load).getAttribute('aria-pressed')) === 'true';
-      if (!running) await button(load).click({ force: true });
+      if (!(await running(load))) await button(load).click({ force: true });
       const text = (await where.textContent()) ?? '';
       return what.test(text) ? text : undefined;
     });
@@ -107,11 +117,10 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
     await page.locator('.dot').first().waitFor();
     expect(await button('TCP load').getAttribute('aria-disabled')).toBe('true');
     await endLoad('Ping');
+    await saysNow(/^Ping stopped/);
   });
 
   it('shows what the mode changes while TCP goes on', async () => {
-    const result = (mode: string): Locator =>
-      page.locator('#results tr').filter({ has: page.getByRole('rowheader', { name: mode }) });
     const basic = await readsUnder('TCP load', result('basic'), /tcp.*bit\/s/);
     await button('offload').click();
     await saysNow(/^Mode offload: nothing was forwarded for/);
@@ -126,7 +135,8 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
   });
 
   it('carries UDP', async () => {
-    await readsUnder('UDP load', page.locator('#throughput'), /[MG]bit\/s/);
+    await readsUnder('UDP load', result('offload'), /udp.*[MG]bit/);
+    await reads(page.locator('#throughput'), /[MG]bit\/s/);
     await endLoad('UDP load');
   });
 

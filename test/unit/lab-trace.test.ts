@@ -288,7 +288,7 @@ describe('the text', () => {
 
   it('sums up', () => {
     expect(text).toMatch(/crossings +3 sending, 3 receiving/);
-    expect(text).toMatch(/copies +6, one for each crossing: 448 bytes/);
+    expect(text).toMatch(/copies +448 bytes across the border/);
     expect(text).toMatch(/TTL +64 -> 63 -> 62 -> 61 -> 60/);
     expect(text).toMatch(/bytes +84 of the packet, 112 with outer IPv4 and UDP, 126 with Ethernet/);
     expect(text).toMatch(/time +110\.0 us/);
@@ -301,7 +301,7 @@ it('is one JSON document with a line for each hop', () => {
   expect(json).toMatchObject({
     ...{ ok: true, from: ONE, to: TWO, proto: 'udp', size: 56, mode: 'auto', mtu: 1_472 },
     summary: {
-      ...{ crossings: { sending: 3, receiving: 3 }, copies: 6, copiedBytes: 448 },
+      crossings: { sending: 3, receiving: 3, copiedBytes: 448 },
       ...{ ttl: { first: 64, last: 60 }, microseconds: 110 },
     },
   });

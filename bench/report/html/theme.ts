@@ -110,9 +110,10 @@ th.number, td.number { text-align: right; white-space: nowrap; }
   html { font-size: 10.5pt; }
   header, main { max-width: none; padding: 0; }
   .skip, fieldset, nav, .data, summary { display: none; }
-  figure { padding: 0; background: none; margin-top: 1.25rem; }
-  figure > svg { max-height: none; }
-  h2, h3, figcaption { break-after: avoid; }
+  figure { padding: 0; background: none; margin-top: 1.25rem; break-inside: auto; }
+  figure > svg { max-height: none; break-inside: avoid; break-after: avoid; }
+  h2, h3 { break-after: avoid; }
+  figcaption, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
   .scroll { overflow: visible; break-inside: avoid; }
   table { font-size: 7.5pt; }

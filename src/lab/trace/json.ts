@@ -20,9 +20,8 @@ export function toJson(trace: Trace): object {
       crossings: {
         sending: crossings.filter(({ number }) => number <= 3).length,
         receiving: crossings.filter(({ number }) => number > 3).length,
+        copiedBytes: crossings.reduce((sum, { bytes }) => sum + bytes, 0),
       },
-      copies: crossings.length,
-      copiedBytes: crossings.reduce((sum, { bytes }) => sum + bytes, 0),
       ttl: { first: ttls[0] ?? null, last: ttls.at(-1) ?? null },
       microseconds: microseconds(hops.findLast(({ time }) => time !== undefined)?.time?.toNs ?? 0),
     },

@@ -208,7 +208,7 @@ function renderSummary(trace: Trace): string {
         `${sending} sending, ${crossings.length - sending} receiving, of the user/kernel border`,
       ),
       ...note,
-      row('copies', `${crossings.length}, one for each crossing: ${bytes} bytes`),
+      row('copies', `${bytes} bytes across the border: one copy at each crossing`),
       row('TTL', `${ttls.join(' -> ')}: host, daemon, daemon, host take 1 each`),
       row(
         'bytes',
