@@ -75,6 +75,12 @@ module.exports = {
       { path: 'node_modules/koffi/' },
       'the teaching mode alone calls C from JavaScript, through one file',
     ),
+    forbid(
+      'echarts-in-charts',
+      { path: '^(src|bench|test)/', pathNot: '^bench/report/html/chart\\.ts$' },
+      { path: 'node_modules/echarts/' },
+      'one file draws charts',
+    ),
     forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
   ],
   options: {

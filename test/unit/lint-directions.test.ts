@@ -80,15 +80,18 @@ describe('of the TypeScript', () => {
     expect(stdout).toContain(rule);
   });
 
-  it('koffi is behind one file', () => {
+  it.each([
+    ['koffi', 'koffi-declared-once'],
+    ['echarts', 'echarts-in-charts'],
+  ])('%s is behind one file', (name, rule) => {
     write({
       ...good,
-      'node_modules/koffi/package.json': '{"name":"koffi","main":"index.js"}',
-      'node_modules/koffi/index.js': '',
-      'src/lease/store.ts': "import 'koffi';\n",
+      [`node_modules/${name}/package.json`]: `{"name":"${name}","main":"index.js"}`,
+      [`node_modules/${name}/index.js`]: '',
+      'src/lease/store.ts': `import '${name}';\n`,
     });
     const { status, stdout } = check();
     expect(status).not.toBe(0);
-    expect(stdout).toContain('koffi-declared-once');
+    expect(stdout).toContain(rule);
   });
 });
