@@ -34,6 +34,12 @@ module.exports = {
       'the lab is a user of the daemon',
     ),
     forbid(
+      'page-in-the-browser',
+      { path: '^src/lab/web/page/' },
+      { path: '.', pathNot: '^src/lab/web/(page/|messages\\.ts$)' },
+      'the page runs in a browser: it shares the messages with the lab, nothing else',
+    ),
+    forbid(
       'daemon-over-layers',
       { path: '^src/(backend|metrics|lease|config|host|route|firewall|dataplane)/' },
       { path: '^src/daemon/' },

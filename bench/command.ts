@@ -58,7 +58,7 @@ export async function runBenchmark<Options>(benchmark: Benchmark<Options>): Prom
     if (options.inside) return await inside(benchmark, options, argv);
     await checkIsolation(benchmark.needs(options));
     const self = [process.execPath, process.argv[1] ?? ''];
-    return await runIsolated([...self, ...argv, '--inside'], () => undefined);
+    return await runIsolated([...self, ...argv, '--inside']);
   } catch (error) {
     if (error instanceof CommanderError) return ExitCode.usage;
     process.stderr.write(`${name}: ${messageOf(error)}\n`);

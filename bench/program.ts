@@ -11,6 +11,7 @@ export interface ProgramOptions {
   readonly json?: string;
   readonly csv?: string;
   readonly write?: string;
+  readonly report?: string;
   /** The command line, for the report. */
   readonly command: string;
   readonly inside?: boolean;
@@ -20,6 +21,8 @@ export interface ProgramResult {
   readonly text: string;
   readonly markdown: string;
   readonly csv: string;
+  /** The HTML report. */
+  page(): string;
   /** For `--json`. */
   readonly data: object;
 }
@@ -44,7 +47,7 @@ export async function runProgram<Options extends ProgramOptions>(
     await checkIsolation();
     const self = [process.execPath, process.argv[1] ?? ''];
     const again = JSON.stringify({ ...options, inside: true });
-    return await runIsolated([...self, again], () => undefined);
+    return await runIsolated([...self, again]);
   } catch (error) {
     process.stderr.write(`${program.name}: ${messageOf(error)}\n`);
     return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;
@@ -61,10 +64,12 @@ async function inside<Options extends ProgramOptions>(
   const print = (text: string): void => {
     (options.json === '-' ? process.stderr : process.stdout).write(text);
   };
-  const { text, markdown, csv, data } = await program.measure(options, print);
+  const result = await program.measure(options, print);
+  const { text, markdown, csv, data } = result;
   print(text);
   if (options.csv !== undefined) writeFileSync(options.csv, csv);
   if (options.write !== undefined) writeFileSync(options.write, markdown);
+  if (options.report !== undefined) writeFileSync(options.report, result.page());
   const json = `${JSON.stringify(data)}\n`;
   if (options.json === '-') process.stdout.write(json);
   else if (options.json !== undefined) writeFileSync(options.json, json);

@@ -8,7 +8,13 @@ const tidyFlags = ['--', '-std=c++20', '-Inative', '-Wall', '-Wextra'];
 const tidySources = sourceFiles('native/core/*.cc', 'native/sys/*.cc', 'native/engine/*.cc');
 
 const checks = [
-  ['types', [[`${BIN}/tsc`, '-p', 'tsconfig.json']]],
+  [
+    'types',
+    [
+      [`${BIN}/tsc`, '-p', 'tsconfig.json'],
+      [`${BIN}/tsc`, '-p', 'src/lab/web/page'],
+    ],
+  ],
   ['eslint', [[`${BIN}/eslint`, '--max-warnings=0', '.']]],
   ['prettier', [[`${BIN}/prettier`, '--check', '--log-level=warn', ...sourceFiles(...SCRIPTS)]]],
   [

@@ -5,7 +5,7 @@
  * it has nothing to do, and prints its log only when it fails.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -39,6 +39,7 @@ const TEST_PACKAGES = {
   'clang-tidy-14': 'clang-tidy-14',
   openssl: 'openssl',
   traceroute: 'traceroute',
+  chromium: 'chromium',
   iptables: 'iptables',
   nft: 'nftables',
 };
@@ -136,13 +137,13 @@ function buildTypeScript() {
     ...filesBelow(join(ROOT, 'bench')),
     join(ROOT, 'tsconfig.json'),
     join(ROOT, 'tsconfig.build.json'),
+    join(ROOT, 'scripts', 'build.mjs'),
   ];
   const built = existsSync(output) ? filesBelow(output) : [];
   // The oldest output: a file that did not change is written again all the same.
   if (built.length > 0 && oldest(built) >= newest(sources)) return;
   step('TypeScript', () => {
-    rmSync(output, { recursive: true, force: true });
-    run(['npx', 'tsc', '-p', 'tsconfig.build.json']);
+    run(['node', 'scripts/build.mjs']);
   });
 }
 

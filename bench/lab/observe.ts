@@ -1,7 +1,13 @@
 /** What a load costs the machine and the user-space ends meanwhile. */
 import { Program, run } from '../../src/lab/commands.js';
 import { systemError } from '../../src/errors.js';
-import { machineTimes, memoryOf, switchesOf, treeOf, type MachineTimes } from '../process.js';
+import {
+  machineTimes,
+  memoryOf,
+  switchesOf,
+  treeOf,
+  type MachineTimes,
+} from '../../src/lab/process.js';
 import type { EndCounters, Raised } from './subject.js';
 
 export interface Cost {

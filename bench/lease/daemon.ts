@@ -9,7 +9,7 @@ import { systemError } from '../../src/errors.js';
 import { inNamespace, Program, waitFor } from '../../src/lab/commands.js';
 import { lastWords, subnetFileOf } from '../../src/lab/daemon-process.js';
 import type { HostPlan } from '../../src/lab/topology.js';
-import { cpuSecondsOf, memoryOf, type Memory } from '../process.js';
+import { cpuSecondsOf, memoryOf, type Memory } from '../../src/lab/process.js';
 
 const START_LIMIT_MS = 60_000;
 const POLL_MS = 10;

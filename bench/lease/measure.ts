@@ -6,7 +6,7 @@ import { median, shuffled } from '../lab/stats.js';
 import { BenchDaemon } from './daemon.js';
 import { FAR, NEAR, ROUTES } from './network.js';
 import { percentile, PingUntilReply, pingSeries } from '../ping.js';
-import type { Memory } from '../process.js';
+import type { Memory } from '../../src/lab/process.js';
 import type { BenchStore, Place } from './stores.js';
 import type { WriterOrder, WriterReport } from './writer-order.js';
 

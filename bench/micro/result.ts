@@ -86,6 +86,10 @@ export interface CopiesEnvironment {
   readonly node: string;
   readonly cpu: string;
   readonly cpus: number;
+  /** Of the overlay's devices, in bytes. */
+  readonly mtu: number;
+  /** Mean number of running processes in the minute before. */
+  readonly load: number;
   readonly rounds: number;
   readonly batches: number;
   readonly quick: boolean;

@@ -12,6 +12,7 @@ import { perfMissing } from '../lab/observe.js';
 import { measureRounds } from '../lab/rounds.js';
 import { STEPS } from '../lab/steps.js';
 import { runProgram, type ProgramOptions, type ProgramResult } from '../program.js';
+import { renderReport } from '../report/html/report.js';
 import { renderModesCsv, renderModesMarkdown, renderModesText } from '../report/modes-text.js';
 import { MODE_NAMES, type ModeName } from './result.js';
 import { KERNEL_MODES, subjectsOf } from './subjects.js';
@@ -69,6 +70,7 @@ async function measure(
     text: renderModesText(data),
     markdown: renderModesMarkdown(data),
     csv: renderModesCsv(data),
+    page: () => renderReport({ modes: data }),
     data,
   };
 }

@@ -9,6 +9,7 @@ import type {
   Fit,
   ReferenceName,
 } from '../micro/result.js';
+import type { Fact } from './table.js';
 
 /** What a (fixed) and b (per byte) are made of. */
 export const CROSSING_TEXTS: Readonly<
@@ -51,7 +52,7 @@ export const CROSSING_TEXTS: Readonly<
   },
 };
 
-const REFERENCE_TEXTS: Readonly<Record<ReferenceName, string>> = {
+export const REFERENCE_TEXTS: Readonly<Record<ReferenceName, string>> = {
   'null-syscall': 'system call that does nothing (getppid)',
   'memcpy-hot': 'memcpy of the same bytes again and again',
   'memcpy-cold': 'memcpy of bytes that are in no cache',
@@ -84,7 +85,7 @@ export function renderCopiesText(result: CopiesResult): string {
       rows,
     );
   return [
-    ...describe(result).map(([name, value]) => `${name}: ${value}`),
+    ...copiesFacts(result).map(([name, value]) => `${name}: ${value}`),
     '',
     ...METHOD,
     '',
@@ -114,7 +115,7 @@ export function renderCopiesMarkdown(result: CopiesResult): string {
     '',
     ...METHOD,
     '',
-    ...describe(result).map(([name, value]) => `- ${name}: ${value}`),
+    ...copiesFacts(result).map(([name, value]) => `- ${name}: ${value}`),
     '',
     '## Nanoseconds a call, and the line t = a + b x bytes with 95 % intervals',
     '',
@@ -209,7 +210,8 @@ function contents(): [string, string, string][] {
   return Object.values(CROSSING_TEXTS).map(({ title, a, b }) => [title, a, b]);
 }
 
-function describe({ environment, crossings, missing, noise }: CopiesResult): [string, string][] {
+/** Where and how the result came to be. */
+export function copiesFacts({ environment, crossings, missing, noise }: CopiesResult): Fact[] {
   const cells = crossings.flatMap((one) => one.cells);
   const total = (value: (cell: Cell) => number): number =>
     cells.reduce((sum, cell) => sum + value(cell), 0);
@@ -221,6 +223,8 @@ function describe({ environment, crossings, missing, noise }: CopiesResult): [st
     ['Kernel', environment.kernel],
     ['Node', environment.node],
     ['Machine', `${environment.cpus} x ${environment.cpu}`],
+    ['MTU', `${environment.mtu} bytes in the overlay`],
+    ['Load before', `${environment.load.toFixed(2)} running processes`],
     [
       'Rounds',
       `${environment.rounds}, interleaved, ${environment.batches} batches a measurement` +
@@ -234,10 +238,7 @@ function describe({ environment, crossings, missing, noise }: CopiesResult): [st
       'Not counted',
       `${total(({ lossy }) => lossy)} batches with a packet missing or late, ${total(({ interrupted }) => interrupted)} interrupted, of ${total(({ batches, lossy, interrupted }) => batches + lossy + interrupted)}`,
     ],
-    ...missing.map(({ what, reason }): [string, string] => [
-      'Missing on this kernel',
-      `${what}: ${reason}`,
-    ]),
+    ...missing.map(({ what, reason }): Fact => ['Missing on this kernel', `${what}: ${reason}`]),
   ];
 }
 

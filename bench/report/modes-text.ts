@@ -26,7 +26,7 @@ import {
 import { describeShape, ratioText } from './text.js';
 
 /** Paragraphs: what the numbers are of. */
-const METHOD = [
+export const METHOD = [
   'Two hosts in network namespaces of one machine, a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every mode once, in random order, with processes of its own. Values are medians of the rounds, ratios medians of per-round ratios. Absolute numbers are those of this small machine; ratios count.',
   'A packet is one that was delivered: a datagram, or a full segment of the TCP payload. Acknowledgements are not counted as packets; what they cost is in the cost of the others.',
   "System calls and context switches are those of both ends: the daemons, all their threads; the kernel's overlays have none. perf counts raw_syscalls:sys_enter of the ends in a run of its own, sched_yield included; throughput in that run by throughput without is what counting costs. Without perf the ends count the reads, writes and waits of their loops themselves, without sched_yield.",
@@ -43,7 +43,7 @@ export function renderModesText(result: ModesResult): string {
   const main = result.metrics.filter(({ key }) => MAIN_KEYS.includes(key));
   return [
     ...METHOD.flatMap((paragraph) => [wrap(paragraph), '']),
-    ...textFacts(facts(result)),
+    ...textFacts(modesFacts(result)),
     textTable(modeTable(result)),
     ...overviews(result).map(textTable),
     ...main.map((metric) => textTable(metricTable(result, metric))),
@@ -57,7 +57,7 @@ export function renderModesMarkdown(result: ModesResult): string {
   return [
     ...markdownHead('The modes, and what each costs a packet'),
     ...METHOD.flatMap((paragraph) => [paragraph, '']),
-    ...markdownFacts(facts(result)),
+    ...markdownFacts(modesFacts(result)),
     ...statements(result).flatMap((paragraph) => ['', paragraph]),
     ...[modeTable(result), ...overviews(result)].flatMap((table) => ['', ...markdownTable(table)]),
     '',
@@ -83,7 +83,7 @@ export function renderModesCsv({ modes, metrics }: ModesResult): string {
   return [head, ...rows, ''].join('\n');
 }
 
-function facts({ environment, countedBy, missing }: ModesResult): Fact[] {
+export function modesFacts({ environment, countedBy, missing }: ModesResult): Fact[] {
   const { rounds, seconds, underlayMtu, congestion, load, quick, repeated, node } = environment;
   return [
     ...machineFacts(environment),
@@ -111,7 +111,8 @@ function describeLoad(load: number): string {
   return load <= CALM_LOAD ? text : `${text}: others worked too, no result to quote`;
 }
 
-function modeTable({ modes }: ModesResult): ReportTable {
+/** What each mode is, with its MTU. */
+export function modeTable({ modes }: ModesResult): ReportTable {
   return {
     title: 'Modes',
     columns: ['mode', 'what', 'MTU'],
@@ -188,7 +189,7 @@ function overview(
   };
 }
 
-function metricTable(
+export function metricTable(
   { modes }: ModesResult,
   { key, title, unit, digits }: ModeMetric,
 ): ReportTable {

@@ -40,7 +40,8 @@ export function textTable(table: ReportTable): string {
   return `\n${table.title}\n${formatTable(columns, table.rows)}`;
 }
 
-function isText({ left }: ReportTable, column: string, index: number): boolean {
+/** Whether a column is text, and so stands to the left. */
+export function isText({ left }: ReportTable, column: string, index: number): boolean {
   return index === 0 || left?.includes(column) === true;
 }
 

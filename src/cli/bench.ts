@@ -1,7 +1,7 @@
 /** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { ExitCode, systemError } from '../errors.js';
+import { ExitCode, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
@@ -22,6 +22,9 @@ const flags = {
   json: textFlag('json', 'write the result as JSON; - is standard output', { placeholder: 'file' }),
   csv: textFlag('csv', 'write all cells as CSV', { placeholder: 'file' }),
   write: textFlag('write', 'write the result as Markdown', { placeholder: 'file' }),
+  report: textFlag('report', 'write the result as an HTML page with figures', {
+    placeholder: 'file',
+  }),
 };
 
 const copiesCommand: Command = {
@@ -36,6 +39,7 @@ Examples:
   flannelette bench copies --quick
   flannelette bench copies --json=- | jq .crossings
   flannelette bench copies --csv=copies.csv --write=copies.md
+  flannelette bench copies --report=copies.html
 
 Exit codes:
   0  measured
@@ -43,7 +47,7 @@ Exit codes:
   2  the input is wrong
 `,
   run: async (given, _io, argv) => {
-    const { quick, rounds, json, csv, write } = resolveFlags(flags, given, {});
+    const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
     return runBenchmark('micro/copies/main.js', {
       quick,
@@ -52,6 +56,7 @@ Exit codes:
       json,
       csv,
       write,
+      report,
       command: ['flannelette bench copies', ...argv].join(' '),
     });
   },
@@ -84,6 +89,7 @@ const modesFlags = {
   json: flags.json,
   csv: textFlag('csv', 'write all metrics as CSV', { placeholder: 'file' }),
   write: flags.write,
+  report: flags.report,
 };
 
 const modesCommand: Command = {
@@ -97,6 +103,7 @@ Examples:
   flannelette bench modes                       # about a quarter of an hour; keep the machine idle
   flannelette bench modes --quick
   flannelette bench modes --modes=js,basic,vxlan --rounds=5
+  flannelette bench modes --json=modes.json --report=modes.html
   flannelette bench modes --json=- | jq '.modes[] | {mode, calls: .values["udp.calls"].value.median}'
 
 Exit codes:
@@ -117,11 +124,40 @@ Exit codes:
   },
 };
 
+const reportFlags = {
+  copies: textFlag('copies', 'result of bench copies --json', { placeholder: 'file' }),
+  modes: textFlag('modes', 'result of bench modes --json', { placeholder: 'file' }),
+  report: textFlag('report', 'HTML page to write', { placeholder: 'file' }),
+};
+
+const reportCommand: Command = {
+  name: 'bench report',
+  summary: 'one HTML page with figures from the results of the benchmarks',
+  description:
+    'Draws the results of earlier runs on one machine: the path of a packet with the price of each\ncrossing, cost against size with the fitted lines, and, by mode, throughput, round trips and where\nthe CPU time of a packet goes. One file that needs no network and no script; light, dark, and for\npaper. The numbers stand in tables beside each figure, and as JSON and CSV in the page.',
+  flags: reportFlags,
+  footer: `
+Examples:
+  flannelette bench report --copies=copies.json --modes=modes.json --report=out.html
+  flannelette bench report --copies=copies.json --report=copies.html
+
+Exit codes:
+  0  written
+  1  the file cannot be written
+  2  the input is wrong
+`,
+  run: async (given) => {
+    const { copies, modes, report } = resolveFlags(reportFlags, given, {});
+    if (report === undefined) throw inputError('--report', undefined, 'a file to write');
+    return runBenchmark('report/main.js', { copies, modes, report });
+  },
+};
+
 export const benchGroup: CommandGroup = {
   name: 'bench',
-  summary: 'benchmarks: copies, modes',
+  summary: 'benchmarks: copies, modes; their report',
   description: 'Benchmarks of the tunnel and of what it is made of.',
-  commands: [copiesCommand, modesCommand],
+  commands: [copiesCommand, modesCommand, reportCommand],
 };
 
 /** Runs a program of dist/bench with its options as JSON and this process's streams. */

@@ -20,6 +20,8 @@ export interface Flag<T> {
   readonly fallback: T;
   /** The default as the help shows it; undefined shows none. */
   readonly shownDefault: string | undefined;
+  /** The value that the flag alone stands for; its value, if any, is the next word without a dash. */
+  readonly alone?: string;
   /** Not listed in the help: between processes of ours only. */
   readonly hidden?: boolean;
   /** Not read from the environment. */
@@ -132,6 +134,26 @@ export function integerFlag(
   };
 }
 
+/** A TCP port that need not be given; undefined without the flag, `alone` for the flag alone. */
+export function optionalPortFlag(
+  name: string,
+  help: string,
+  alone: number,
+): Flag<number | undefined> {
+  return {
+    ...{ name, help, placeholder: 'port', fallback: undefined, shownDefault: undefined },
+    alone: String(alone),
+    parse: (field, values) => {
+      const text = last(values);
+      const value = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+      if (!(value <= 65_535)) {
+        throw inputError(field, text, 'a TCP port from 1 to 65535, or 0 for any that is free');
+      }
+      return value;
+    },
+  };
+}
+
 export function booleanFlag(
   name: string,
   help: string,
@@ -194,6 +216,12 @@ export function readArguments(argv: readonly string[], grammar: Grammar): GivenF
     const text = flagText(flag.name);
     let value = match[2];
     if (value === undefined && flag.placeholder === undefined) value = 'true';
+    if (value === undefined && flag.alone !== undefined) {
+      const next = words[index + 1];
+      const given = next !== undefined && !next.startsWith('-');
+      value = given ? next : flag.alone;
+      if (given) index += 1;
+    }
     if (value === undefined) {
       index += 1;
       value = words[index];

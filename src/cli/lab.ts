@@ -1,7 +1,15 @@
 /** `flannelette lab`: the documents' hosts on this machine; the work is in src/lab. */
 import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
 import type { Command } from './command.js';
-import { booleanFlag, choiceFlag, integerFlag, resolveFlags } from './flags.js';
+import { inputError } from '../errors.js';
+import {
+  booleanFlag,
+  choiceFlag,
+  integerFlag,
+  optionalPortFlag,
+  resolveFlags,
+  type GivenFlags,
+} from './flags.js';
 
 const flags = {
   mode: choiceFlag('mode', 'mode all daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
@@ -19,6 +27,11 @@ const flags = {
   ),
   json: booleanFlag('json', 'print one JSON object as the last line'),
   keep: booleanFlag('keep', 'leave the network up until Ctrl-C and say how to enter it'),
+  web: optionalPortFlag(
+    'web',
+    'instead of the course of measurements: a live page on 127.0.0.1, port 8080 unless told',
+    8080,
+  ),
   inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
 };
 
@@ -26,7 +39,7 @@ export const labCommand: Command = {
   name: 'lab',
   summary: 'build the example network on this machine and send real traffic through it',
   description:
-    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes about 20 s.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
+    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes about 20 s.\nWith --web a page shows the hosts live instead,\nwith buttons for traffic, mode and the third host, until Ctrl-C.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
   flags,
   footer: `
 The network:
@@ -41,6 +54,7 @@ Examples:
   flannelette lab --mode=basic --seconds=10
   flannelette lab --keep            # then follow the printed commands into container-1
   flannelette lab --json | tail -1
+  flannelette lab --web             # then open http://127.0.0.1:8080/
 
 Exit codes:
   0  every check passed
@@ -49,9 +63,18 @@ Exit codes:
 `,
   run: async (given, _io, argv) => {
     // The measurement's length and the rest have no meaning outside one command line.
-    const { mode, store, seconds, json, keep, inside } = resolveFlags(flags, given, {});
+    const { mode, store, seconds, json, keep, web, inside } = resolveFlags(flags, given, {});
+    if (web !== undefined) checkWithWeb(given);
     // Loaded when wanted: a daemon has no use for it.
     const lab = await import('../lab/index.js');
-    return lab.labCommand({ mode, store, seconds, json, keep, inside }, argv);
+    return lab.labCommand({ mode, store, seconds, json, keep, web, inside }, argv);
   },
 };
+
+/** Flags of the course of measurements, which the live page takes the place of. */
+function checkWithWeb(given: GivenFlags): void {
+  for (const name of ['seconds', 'json', 'keep']) {
+    const values = given.get(name);
+    if (values !== undefined) throw inputError(`--${name}`, values[0], 'no such flag beside --web');
+  }
+}

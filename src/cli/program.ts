@@ -15,10 +15,12 @@ import { nearest } from './nearest.js';
 import { probeCommand } from './probe.js';
 import { runCommand } from './run.js';
 import { statusCommand } from './status.js';
+import { traceCommand } from './trace.js';
 
 const COMMANDS: readonly Command[] = [
   runCommand,
   labCommand,
+  traceCommand,
   probeCommand,
   statusCommand,
   dockerOptsCommand,
@@ -169,8 +171,14 @@ function configure(program: Program, io: CliIo): void {
   });
 }
 
+/** As the help shows it: ` <port>`, or ` [port]` where the flag stands alone as well. */
+function valueText({ placeholder, alone }: Flag<unknown>): string {
+  if (placeholder === undefined) return '';
+  return alone === undefined ? ` <${placeholder}>` : ` [${placeholder}]`;
+}
+
 function helpOption(flag: Flag<unknown>): Option {
-  const value = flag.placeholder === undefined ? '' : ` <${flag.placeholder}>`;
+  const value = valueText(flag);
   const short = flag.short === undefined ? '' : `-${flag.short}, `;
   const option = new Option(`${short}${flagText(flag.name)}${value}`, flag.help);
   if (flag.shownDefault !== undefined && flag.shownDefault !== 'false') {
@@ -186,6 +194,7 @@ The example network of the documentation:
 
 Start here:
   flannelette lab                   both nodes on this machine, with real traffic, in 20 s
+  flannelette trace                 one packet, hop by hop, in 3 s
   flannelette probe                 what this kernel can do
   flannelette run --help            one node's daemon
 

@@ -11,46 +11,79 @@ import { join } from 'node:path';
 import { systemError } from '../errors.js';
 import { inNamespace, Program, run, waitFor } from './commands.js';
 import { TUNNEL_PORT } from './daemon-process.js';
-import { ipv4Of, readFrames } from './pcap.js';
+import { addressAt, headerChecksum } from './packet.js';
+import { ipv4Of, readFrames, readPcap, type PcapFile } from './pcap.js';
 import { LAB_DIRECTORY, type HostPlan } from './topology.js';
+
+/** Where a capture listens; `namespace` undefined for our own, `device` eth0 unless told. */
+export interface CapturePlace {
+  readonly namespace: string | undefined;
+  readonly device?: string;
+  /** In tcpdump's words. */
+  readonly filter: string;
+}
 
 /** A tcpdump writing to a file. */
 export class Capture {
   readonly file: string;
   readonly #program: Program;
 
-  private constructor(namespace: string, filter: string) {
-    this.file = join(LAB_DIRECTORY, `${namespace}.pcap`);
+  private constructor({ namespace, device = 'eth0', filter }: CapturePlace) {
+    this.file = join(LAB_DIRECTORY, `${namespace ?? 'switch'}-${device}.pcap`);
     this.#program = new Program(
       inNamespace(namespace, [
-        ...['tcpdump', '-i', 'eth0', '-n', '-U', '--immediate-mode', '-Z', 'root'],
-        ...['-w', this.file, ...filter.split(' ')],
+        ...['tcpdump', '-i', device, '-n', '-U', '--immediate-mode', '-Z', 'root'],
+        ...['--time-stamp-precision=nano', '-w', this.file, ...filter.split(' ')],
       ]),
     );
   }
 
-  static async start(namespace: string, filter: string): Promise<Capture> {
-    const capture = new Capture(namespace, filter);
+  static async start(place: CapturePlace): Promise<Capture> {
+    const capture = new Capture(place);
     try {
-      await waitFor(`tcpdump in ${namespace}`, 5_000, () => {
+      await waitFor(`tcpdump in ${place.namespace ?? 'the switch'}`, 5_000, () => {
         if (!capture.#program.running) throw systemError(`tcpdump: ${capture.#program.stderr}`);
         return capture.#program.stderr.includes('listening on') ? true : undefined;
       });
     } catch (error) {
-      await capture.#program.stop();
+      await capture.end();
       throw error;
     }
     return capture;
   }
 
-  /** Frames written so far. */
+  /** Starts captures together; when one cannot start, none goes on. */
+  static async startAll(places: readonly CapturePlace[]): Promise<Capture[]> {
+    const starting = places.map((place) => Capture.start(place));
+    try {
+      return await Promise.all(starting);
+    } catch (error) {
+      const results = await Promise.allSettled(starting);
+      await Promise.all(
+        results.flatMap((result) => (result.status === 'fulfilled' ? [result.value.end()] : [])),
+      );
+      throw error;
+    }
+  }
+
+  /** What is written so far. */
+  async read(): Promise<PcapFile> {
+    return readPcap(await readFile(this.file));
+  }
+
+  /** Frames written so far; of an Ethernet device only. */
   async frames(): Promise<Buffer[]> {
     return readFrames(await readFile(this.file));
   }
 
-  /** Ends tcpdump and reads what it wrote. */
-  async stop(): Promise<Buffer[]> {
+  /** Ends tcpdump, which drops what it has not read yet. */
+  async end(): Promise<void> {
     await this.#program.stop();
+  }
+
+  /** Ends tcpdump and reads what it wrote; of an Ethernet device only. */
+  async stop(): Promise<Buffer[]> {
+    await this.end();
     return this.frames();
   }
 }
@@ -71,22 +104,11 @@ async function offerTrains(hosts: readonly HostPlan[], on: boolean): Promise<voi
 export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Captures> {
   await offerTrains([near, far], false);
   const echo = 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply';
-  const started: Capture[] = [];
-  const start = async (namespace: string, filter: string): Promise<Capture> => {
-    const capture = await Capture.start(namespace, filter);
-    started.push(capture);
-    return capture;
-  };
-  const starting = [
-    start(near.host, `udp port ${TUNNEL_PORT}`),
-    start(near.container, echo),
-    start(far.container, echo),
-  ] as const;
-  const [wire, nearSide, farSide] = await Promise.all(starting).catch(async (error: unknown) => {
-    await Promise.allSettled(starting);
-    await Promise.allSettled(started.map((capture) => capture.stop()));
-    throw error;
-  });
+  const started = await Capture.startAll([
+    { namespace: near.host, filter: `udp port ${TUNNEL_PORT}` },
+    { namespace: near.container, filter: echo },
+    { namespace: far.container, filter: echo },
+  ]);
   return {
     settle: async (packets, deadlineMs = 2_000) => {
       const deadline = Date.now() + deadlineMs;
@@ -100,13 +122,11 @@ export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Capt
       }
     },
     stop: async () => {
-      const frames = {
-        wire: await wire.stop(),
-        near: await nearSide.stop(),
-        far: await farSide.stop(),
-      };
+      const [wire = [], nearSide = [], farSide = []] = await Promise.all(
+        started.map((capture) => capture.stop()),
+      );
       await offerTrains([near, far], true);
-      return frames;
+      return { wire, near: nearSide, far: farSide };
     },
   };
 }
@@ -147,7 +167,7 @@ export function checkCapture({ wire, sides, expected }: CaptureSides): CaptureCh
   for (const { hostAddress, containerAddress, frames } of sides) {
     for (const frame of frames) {
       const packet = ipv4Of(frame);
-      if (packet === undefined || address(packet, 12) !== containerAddress) continue;
+      if (packet === undefined || addressAt(packet, 12) !== containerAddress) continue;
       sent.set(identity(packet), { packet, hostAddress, seen: false });
     }
   }
@@ -189,8 +209,8 @@ function checkDatagram(
   if (ports.some((port) => port !== TUNNEL_PORT)) {
     return `UDP ports ${ports.join(' to ')}, expected ${TUNNEL_PORT} to ${TUNNEL_PORT}`;
   }
-  const source = address(outer, 12);
-  const destination = address(outer, 16);
+  const source = addressAt(outer, 12);
+  const destination = addressAt(outer, 16);
   if (!hosts.has(source) || !hosts.has(destination) || source === destination) {
     return `outer addresses ${source} to ${destination}, expected one host to the other`;
   }
@@ -237,18 +257,5 @@ function identity(packet: Buffer): string {
 }
 
 function describe(packet: Buffer): string {
-  return `${address(packet, 12)} to ${address(packet, 16)} id ${packet.readUInt16BE(4)} (${packet.length} bytes)`;
-}
-
-function address(packet: Buffer, at: number): string {
-  return [...packet.subarray(at, at + 4)].join('.');
-}
-
-/** RFC 1071 over an IPv4 header whose checksum field is zero. */
-export function headerChecksum(packet: Buffer): number {
-  const header = (packet.readUInt8(0) & 0x0f) * 4;
-  let sum = 0;
-  for (let at = 0; at < header; at += 2) sum += packet.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
+  return `${addressAt(packet, 12)} to ${addressAt(packet, 16)} id ${packet.readUInt16BE(4)} (${packet.length} bytes)`;
 }

@@ -20,8 +20,9 @@ export interface RunResult {
   readonly code: number;
 }
 
-/** The command line that runs `argv` in a named network namespace. */
-export function inNamespace(namespace: string, argv: readonly string[]): string[] {
+/** The command line that runs `argv` in a named network namespace, or in our own. */
+export function inNamespace(namespace: string | undefined, argv: readonly string[]): string[] {
+  if (namespace === undefined) return [...argv];
   return ['nsenter', `--net=/run/netns/${namespace}`, '--', ...argv];
 }
 

@@ -1,13 +1,16 @@
 /** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
 import type { DaemonMode } from '../daemon/options.js';
-import { ExitCode, messageOf } from '../errors.js';
+import { ExitCode } from '../errors.js';
 import { LEASE_FILE } from './daemon-process.js';
 import { ETCD_PREFIX } from './etcd-check.js';
-import { checkIsolation, runIsolated, stopSignal } from './isolate.js';
-import { lowerLab, raiseLab, runCourse, type LabCourse } from './lab.js';
-import { checksOf, renderReport, toJson, type LabResult } from './report.js';
+import { ownCommand, runInside, type Output } from './inside.js';
+import { checkIsolation, runIsolated, stopSignal, type InsideMessage } from './isolate.js';
+import { inLab, runCourse, type LabCourse } from './lab.js';
+import { checksOf, renderReport, toJson } from './report.js';
 import { STORE_PROGRAMS, type StoreKind } from './store.js';
 import { GATEWAY, hostPlan } from './topology.js';
+import { runLive } from './web/inside.js';
+import { runWithPage } from './web/outside.js';
 
 export interface LabOptions {
   readonly mode: DaemonMode;
@@ -19,70 +22,51 @@ export interface LabOptions {
   readonly json: boolean;
   /** Leave the lab up until asked to stop. */
   readonly keep: boolean;
+  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the course of measurements. */
+  readonly web: number | undefined;
   /** This process is the isolated one. */
   readonly inside: boolean;
 }
 
 /** `argv` is what followed `lab` on the command line. */
 export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
-  const self = [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
-  if (options.inside) return inside(options, self);
-  await checkIsolation(STORE_PROGRAMS[options.store]);
-  return runIsolated([...self, 'lab', ...argv, '--inside'], (pid) => {
-    process.stderr.write(explainKept(pid, options.store));
+  const { mode, store, json } = options;
+  if (options.inside) {
+    const about = { mode, store: { kind: store } };
+    return runInside(json, about, (output) => course(options, output));
+  }
+  await checkIsolation(STORE_PROGRAMS[store]);
+  const again = [...ownCommand(), 'lab', ...argv, '--inside'];
+  if (options.web !== undefined) {
+    const print = (text: string): void => void process.stdout.write(text);
+    return runWithPage(again, { port: options.web, mode, print });
+  }
+  return runIsolated<InsideMessage>(again, {
+    hear: (_message, findPid) => {
+      void findPid().then((pid) => process.stderr.write(explainKept(pid, store)));
+    },
   });
 }
 
-function printJson(result: object): void {
-  process.stdout.write(`${JSON.stringify(result)}\n`);
-}
-
-async function inside(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
-  try {
-    return await course(options, self);
-  } catch (error) {
-    // A lab that began ends with its line, also when it has no result.
-    const { mode, store } = options;
-    if (options.json)
-      printJson({ ok: false, mode, store: { kind: store }, error: messageOf(error) });
-    throw error;
-  } finally {
-    // The channel to the outside would keep this process alive.
-    if (process.connected) process.disconnect();
-  }
-}
-
-async function course(options: LabOptions, self: readonly string[]): Promise<ExitCode> {
-  const print = (text: string): void => {
-    (options.json ? process.stderr : process.stdout).write(text);
-  };
-  const started = Date.now();
+async function course(options: LabOptions, output: Output): Promise<ExitCode> {
   const signal = stopSignal();
-  const plan: LabCourse = {
-    mode: options.mode,
-    store: options.store,
-    seconds: options.seconds,
-    command: self,
-    signal,
-    progress: (line) => {
-      print(`[${((Date.now() - started) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
-    },
-  };
-  const lab = await raiseLab(plan);
-  let result: LabResult;
-  try {
-    result = await runCourse(lab, plan);
-    print(`\n${renderReport(result)}\n`);
-    if (options.keep) await keep(signal);
-  } catch (error) {
-    // What failed first is the news; how the daemons end now is not.
-    await lowerLab(lab).catch(() => undefined);
-    throw error;
+  const { mode, store, seconds } = options;
+  const { print, progress } = output;
+  const plan: LabCourse = { mode, store, seconds, command: ownCommand(), signal, progress };
+  if (options.web !== undefined) {
+    await runLive(plan);
+    print('The lab has ended; nothing of it is left behind.\n');
+    return ExitCode.ok;
   }
-  await lowerLab(lab);
+  const result = await inLab(plan, async (lab) => {
+    const found = await runCourse(lab, plan);
+    print(`\n${renderReport(found)}\n`);
+    if (options.keep) await keep(signal);
+    return found;
+  });
   const ok = checksOf(result).every((check) => check.ok);
   print(`\n${ok ? 'The lab passed' : 'The lab FAILED'}; nothing of it is left behind.\n`);
-  if (options.json) printJson(toJson(result));
+  output.json(toJson(result));
   return ok ? ExitCode.ok : ExitCode.failure;
 }
 

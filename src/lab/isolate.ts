@@ -9,6 +9,7 @@
  * is nothing to clean up and no way to leave anything behind.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
@@ -120,17 +121,27 @@ async function onPath(program: string): Promise<boolean> {
 }
 
 /** What the isolated process tells the one outside. */
-export interface InsideMessage {
-  readonly type: 'kept';
+export type InsideMessage =
+  /** The lab stands and stays. */
+  | { readonly type: 'kept' }
+  /** A file for the outside to write: paths in /run mean another place in here. */
+  | { readonly type: 'file'; readonly base64: string };
+
+/** A conversation with the isolated process, by its IPC channel. */
+export interface Conversation<Message> {
+  /** Gets what it tells, and a way to find its PID as seen here. */
+  readonly hear?: (message: Message, findPid: () => Promise<number>) => void;
+  /** Called once it runs, with what sends it a message; false when it is gone. */
+  readonly begin?: (send: (message: object) => boolean) => void;
 }
 
 /**
  * Runs `argv` isolated with this process's standard streams and returns its exit code. SIGINT and
- * SIGTERM ask it to stop (its IPC channel is disconnected). `onKept` gets its PID as seen here.
+ * SIGTERM ask it to stop (its IPC channel is disconnected).
  */
-export async function runIsolated(
+export async function runIsolated<Message>(
   argv: readonly string[],
-  onKept: (pid: number) => void,
+  { hear, begin }: Conversation<Message> = {},
 ): Promise<ExitCode> {
   const [file, args, options] = spawnArguments(isolationCommand(argv), 'inherit');
   const child = spawn(file, args, { ...options, stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
@@ -139,9 +150,11 @@ export async function runIsolated(
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  child.on('message', () => {
-    void insideOf(child.pid ?? 0).then(onKept);
+  child.on('message', (message) => {
+    hear?.(message as Message, () => insideOf(child.pid ?? 0));
   });
+  // A channel that closes while a message is under way is no error: the exit tells the rest.
+  begin?.((message) => child.connected && (child.send(message, () => undefined), true));
   try {
     // Not `close`, which never comes once the channel was disconnected from this side.
     const code = await new Promise<number>((resolve, reject) => {
@@ -150,6 +163,8 @@ export async function runIsolated(
         resolve(exitCode ?? 1);
       });
     });
+    // What it told last may not be read yet.
+    if (child.connected) await once(child, 'disconnect');
     return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
   } finally {
     process.off('SIGINT', stop);

@@ -20,15 +20,18 @@ import { runThirdHost, THIRD_HOST } from './third-host.js';
 import { addHost, buildSwitch, hostPlan, type HostPlan } from './topology.js';
 import { IperfTarget, ping, type PingResult } from './traffic.js';
 
-export interface LabCourse {
+export interface LabPlan {
   readonly mode: DaemonMode;
   readonly store: StoreKind;
-  /** Length of each throughput measurement. */
-  readonly seconds: number;
   /** The command that is flannelette. */
   readonly command: readonly string[];
   readonly progress: (line: string) => void;
   readonly signal: AbortSignal;
+}
+
+export interface LabCourse extends LabPlan {
+  /** Length of each throughput measurement. */
+  readonly seconds: number;
 }
 
 const UDP_PAYLOAD_BYTES = 64;
@@ -48,8 +51,23 @@ export interface StandingLab {
   readonly mtu: number;
 }
 
+/** Raises the lab, works in it, and ends the daemons as an operator would. */
+export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promise<T>): Promise<T> {
+  const lab = await raiseLab(plan);
+  let result: T;
+  try {
+    result = await work(lab);
+  } catch (error) {
+    // What failed first is the news; how the daemons end now is not.
+    await lowerLab(lab).catch(() => undefined);
+    throw error;
+  }
+  await lowerLab(lab);
+  return result;
+}
+
 /** Sets everything up: switch, store, two hosts, daemons, and containers as subnet.env tells. */
-export async function raiseLab(course: LabCourse): Promise<StandingLab> {
+async function raiseLab(course: LabPlan): Promise<StandingLab> {
   const [near, far] = [hostPlan(1), hostPlan(2)];
   course.progress('two hosts on a switch: 10.168.0.2 and 10.168.0.3');
   await buildSwitch();
@@ -82,17 +100,26 @@ export async function raiseLab(course: LabCourse): Promise<StandingLab> {
   }
 }
 
-/** Measures and checks; rejects at once when a daemon or etcd ends meanwhile, with what it said. */
-export async function runCourse(lab: StandingLab, course: LabCourse): Promise<LabResult> {
-  const signal = endedEarly([...lab.daemons, lab.store], course.signal);
+/** Works while all daemons run; rejects at once when one or etcd ends meanwhile, with what it said. */
+export async function whileRunning<T>(
+  lab: StandingLab,
+  stop: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const signal = endedEarly([...lab.daemons, lab.store], stop);
   try {
-    return await measure(lab, { ...course, signal });
+    return await work(signal);
   } catch (error) {
     // A daemon's end is the cause of what failed with it, and its news may be a moment behind.
     await waitFor('the end', 200, () => signal.aborted || undefined).catch(() => undefined);
     signal.throwIfAborted();
     throw error;
   }
+}
+
+/** Measures and checks. */
+export async function runCourse(lab: StandingLab, course: LabCourse): Promise<LabResult> {
+  return whileRunning(lab, course.signal, (signal) => measure(lab, { ...course, signal }));
 }
 
 async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> {
@@ -132,7 +159,7 @@ async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> 
 }
 
 /** Ends the daemons the way an operator would; they must end well and leave no device. */
-export async function lowerLab({ running, store }: StandingLab): Promise<void> {
+async function lowerLab({ running, store }: StandingLab): Promise<void> {
   const ended = await Promise.allSettled([...running].map((daemon) => daemon.stop()));
   await store.close();
   for (const result of ended) {

@@ -2,11 +2,14 @@
 import { inNamespace, run } from './commands.js';
 import { GATEWAY, OVERLAY, type HostPlan } from './topology.js';
 
-interface Route {
+/** As `ip -j route` says it. */
+export interface Route {
   readonly dst: string;
   readonly dev: string;
   readonly gateway?: string;
   readonly prefsrc?: string;
+  /** Unless it is unicast: `local` for the host's own addresses. */
+  readonly type?: string;
 }
 
 export interface RoutesCheck {
@@ -28,10 +31,10 @@ export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
   ];
   const problems = expected
     .filter((route) => !found.some((candidate) => matches(candidate, route)))
-    .map((route) => `missing: ${show(route)}`);
+    .map((route) => `missing: ${showRoute(route)}`);
   for (const route of found) {
     if (!expected.some((candidate) => matches(route, candidate))) {
-      problems.push(`not in the documents: ${show(route)}`);
+      problems.push(`not in the documents: ${showRoute(route)}`);
     }
   }
   return { ok: problems.length === 0, text: text.trimEnd(), problems };
@@ -46,8 +49,10 @@ function matches(found: Route, expected: Route): boolean {
   );
 }
 
-function show({ dst, gateway, dev, prefsrc }: Route): string {
+/** As `ip route` shows it. */
+export function showRoute({ dst, gateway, dev, prefsrc, type }: Route): string {
+  const kind = type === undefined || type === 'unicast' ? '' : `${type} `;
   const via = gateway === undefined ? '' : ` via ${gateway}`;
   const source = prefsrc === undefined ? '' : ` src ${prefsrc}`;
-  return `${dst}${via} dev ${dev}${source}`;
+  return `${kind}${dst}${via} dev ${dev}${source}`;
 }

@@ -69,7 +69,8 @@ export async function runThirdHost(stage: Stage): Promise<ThirdHostResult> {
   }
 }
 
-async function join(stage: Stage): Promise<{ daemon: DaemonProcess; change: Change }> {
+/** Sets the third host's daemon and container up; its namespace must be there. */
+export async function join(stage: Stage): Promise<{ daemon: DaemonProcess; change: Change }> {
   const started = performance.now();
   const daemon = await startThird(stage);
   await attachContainer(daemon);
@@ -77,7 +78,8 @@ async function join(stage: Stage): Promise<{ daemon: DaemonProcess; change: Chan
   return { daemon, change: await awaitChange(started, everyWay(stage), 'answered', signal) };
 }
 
-async function leave(stage: Stage, daemon: DaemonProcess): Promise<Change> {
+/** Stops the third host's daemon and removes its lease. */
+export async function leave(stage: Stage, daemon: DaemonProcess): Promise<Change> {
   const started = performance.now();
   stage.running.delete(daemon);
   await daemon.stop();

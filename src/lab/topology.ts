@@ -46,8 +46,27 @@ export function hostPlan(number: number): HostPlan {
   };
 }
 
+/** The switch's bridge. */
+export const SWITCH = 'br0';
+
+/** The switch's port for a host: the other end of its eth0. */
+export function switchPort(plan: HostPlan): string {
+  return `up${plan.number}`;
+}
+
+/** docker0's port for a host's container: the other end of the container's eth0. */
+export function containerPort(plan: HostPlan): string {
+  return `veth-${plan.container}`.slice(0, MAX_DEVICE_NAME);
+}
+
+/** IFNAMSIZ without its terminating zero. */
+const MAX_DEVICE_NAME = 15;
+
+/** Of the hosts' eth0 in bytes, unless told. */
+export const UNDERLAY_MTU = 1500;
+
 export interface UnderlayOptions {
-  /** MTU of the hosts' eth0 in bytes. */
+  /** MTU of the hosts' eth0 in bytes; UNDERLAY_MTU unless told. */
   readonly mtu?: number;
   /** Segmentation and checksum offload of the hosts' eth0; on unless told. */
   readonly offload?: boolean;
@@ -61,26 +80,26 @@ export async function buildSwitch(gateway = GATEWAY): Promise<void> {
   await mkdir(LAB_DIRECTORY, { recursive: true });
   await ipBatch(undefined, [
     'link set lo up',
-    'link add br0 type bridge',
-    `address add ${gateway}/24 dev br0`,
-    'link set br0 up',
+    `link add ${SWITCH} type bridge`,
+    `address add ${gateway}/24 dev ${SWITCH}`,
+    `link set ${SWITCH} up`,
   ]);
   await bypassBridgeFilter(undefined);
 }
 
 /** Undoes buildSwitch; hosts and containers must be gone. */
 export async function removeSwitch(): Promise<void> {
-  await ipBatch(undefined, ['link delete br0']);
+  await ipBatch(undefined, [`link delete ${SWITCH}`]);
 }
 
 /** A host with eth0, without docker0 and container: those come with the overlay's parameters. */
 export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): Promise<void> {
-  const uplink = `up${plan.number}`;
-  const mtu = underlay.mtu ?? 1500;
+  const uplink = switchPort(plan);
+  const mtu = underlay.mtu ?? UNDERLAY_MTU;
   await ipBatch(undefined, [
     `netns add ${plan.host}`,
     `link add eth0 mtu ${mtu} netns ${plan.host} type veth peer name ${uplink} mtu ${mtu}`,
-    `link set ${uplink} master br0 up`,
+    `link set ${uplink} master ${SWITCH} up`,
   ]);
   await ipBatch(plan.host, [
     'link set lo up',
@@ -102,7 +121,7 @@ export async function addHost(plan: HostPlan, underlay: UnderlayOptions = {}): P
  * FLANNEL_SUBNET of the host's subnet.env, e.g. 100.96.1.1/24.
  */
 export async function addContainer(plan: HostPlan, bip: string, mtu: number): Promise<void> {
-  const port = `veth-${plan.container}`.slice(0, 15);
+  const port = containerPort(plan);
   await ipBatch(undefined, [`netns add ${plan.container}`]);
   await ipBatch(plan.host, [
     'link add docker0 type bridge',
@@ -128,7 +147,7 @@ export async function removeContainer(plan: HostPlan): Promise<void> {
 
 /** Undoes addHost. Its processes must have ended. */
 export async function removeHost(plan: HostPlan): Promise<void> {
-  await ipBatch(undefined, [`link delete up${plan.number}`, `netns delete ${plan.host}`]);
+  await ipBatch(undefined, [`link delete ${switchPort(plan)}`, `netns delete ${plan.host}`]);
 }
 
 /** Runs several ip(8) commands in one process, in a host's or container's namespace or our own. */
@@ -137,7 +156,7 @@ export async function ipBatch(
   commands: readonly string[],
 ): Promise<void> {
   const argv = ['ip', '-batch', '-'];
-  await run(namespace === undefined ? argv : inNamespace(namespace, argv), {
+  await run(inNamespace(namespace, argv), {
     input: `${commands.join('\n')}\n`,
   });
 }
@@ -149,5 +168,5 @@ export async function ipBatch(
 async function bypassBridgeFilter(namespace: string | undefined): Promise<void> {
   const keys = ['iptables', 'ip6tables', 'arptables'];
   const argv = ['sysctl', '-qew', ...keys.map((key) => `net.bridge.bridge-nf-call-${key}=0`)];
-  await run(namespace === undefined ? argv : inNamespace(namespace, argv), { accept: [0, 1, 255] });
+  await run(inNamespace(namespace, argv), { accept: [0, 1, 255] });
 }

@@ -1,10 +1,10 @@
 /** `flannelette lab` as a user runs it: its result, its end by kill -9, and without root. */
-import { cp, mkdir, readdir, readFile } from 'node:fs/promises';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Program, run, waitFor } from '../../src/lab/commands.js';
-import { buildSwitch, LAB_DIRECTORY, removeSwitch } from '../../src/lab/topology.js';
-import { COMMAND, requireIsolation, ROOT } from '../support/test-lab.js';
+import { buildSwitch, removeSwitch } from '../../src/lab/topology.js';
+import { COMMAND, machine, processesWith, requireIsolation, ROOT } from '../support/test-lab.js';
 
 beforeAll(async () => {
   await requireIsolation();
@@ -208,30 +208,4 @@ function expectFlannelsKeys({ store }: LabJson): void {
     },
     ...[lease(1, 2), lease(2, 3), lease(3, 4)],
   ]);
-}
-
-/** What a lab could leave on the machine it runs on: devices, routes, named namespaces, its files. */
-async function machine(): Promise<unknown> {
-  const said = [['link'], ['-4', 'route'], ['netns', 'list']].map(async (words) => {
-    const { stdout } = await run(['ip', '-br', ...words]);
-    return stdout;
-  });
-  return [await Promise.all(said), await readdir('/run'), await readdir(LAB_DIRECTORY)];
-}
-
-/** Processes whose environment holds `mark`; a dead one's environment is empty. */
-async function processesWith(mark: string): Promise<{ pid: number; argv: string[] }[]> {
-  const found: { pid: number; argv: string[] }[] = [];
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const read = (file: string): Promise<string[]> =>
-      readFile(`/proc/${name}/${file}`, 'utf8').then(
-        (text) => text.split('\0'),
-        () => [],
-      );
-    if ((await read('environ')).includes(mark)) {
-      found.push({ pid: Number(name), argv: await read('cmdline') });
-    }
-  }
-  return found;
 }

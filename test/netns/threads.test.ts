@@ -133,7 +133,10 @@ it('4 source ports: each flow by one of them, to 8285, and peers with one port t
   const echo = [process.execPath, FLOWS, 'echo', far.containerAddress, '7'];
   const server = new Program(inNamespace(far.container, echo));
   await waitFor('the echo', 5_000, () => server.stdout.includes('listening') || undefined);
-  const capture = await Capture.start(far.host, `udp and src host ${near.address}`);
+  const capture = await Capture.start({
+    namespace: far.host,
+    filter: `udp and src host ${near.address}`,
+  });
   const flows = Array.from({ length: 64 }, (_, index) => 20_000 + index);
   const ask = [
     process.execPath,

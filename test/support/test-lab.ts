@@ -2,7 +2,7 @@
  * The lab for the namespace tests: raised and lowered per file or per test, in the namespaces that
  * `npm test -- --stage netns` made for the whole stage.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join, resolve } from 'node:path';
 import {
@@ -211,3 +211,33 @@ export async function sendDatagrams(
 }
 
 export { LEASE_FILE };
+
+/** What a lab could leave on the machine it runs on: devices, routes, named namespaces, its files. */
+export async function machine(): Promise<unknown> {
+  const said = [['link'], ['-4', 'route'], ['netns', 'list']].map(async (words) => {
+    const { stdout } = await run(['ip', '-br', ...words]);
+    return stdout;
+  });
+  return [
+    await Promise.all(said),
+    await readdir('/run'),
+    await readdir(LAB_DIRECTORY).catch(() => []),
+  ];
+}
+
+/** Processes whose environment holds `mark`; a dead one's environment is empty. */
+export async function processesWith(mark: string): Promise<{ pid: number; argv: string[] }[]> {
+  const found: { pid: number; argv: string[] }[] = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const read = (file: string): Promise<string[]> =>
+      readFile(`/proc/${name}/${file}`, 'utf8').then(
+        (text) => text.split('\0'),
+        () => [],
+      );
+    if ((await read('environ')).includes(mark)) {
+      found.push({ pid: Number(name), argv: await read('cmdline') });
+    }
+  }
+  return found;
+}

@@ -115,6 +115,8 @@ const ENVIRONMENT: CopiesEnvironment = {
   node: 'v20',
   cpu: 'CPU',
   cpus: 2,
+  mtu: 1_472,
+  load: 0.25,
   rounds: 3,
   batches: 10,
   quick: false,

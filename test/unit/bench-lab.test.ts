@@ -6,7 +6,7 @@ import { parseTincMtu, tincMtu } from '../../bench/lab/peers/tinc.js';
 import { leasesOf, MANY_ROUTES } from '../../bench/lab/routes.js';
 import { STEPS } from '../../bench/lab/steps.js';
 import { SUBJECTS } from '../../bench/lab/subjects.js';
-import { parseMachineTimes, parseSwitches } from '../../bench/process.js';
+import { parseMachineTimes, parseSwitches } from '../../src/lab/process.js';
 import {
   noiseOf,
   shapeOf,

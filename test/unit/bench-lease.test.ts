@@ -16,7 +16,7 @@ import {
   SUBNETS,
 } from '../../bench/lease/network.js';
 import { parseSeries, percentile } from '../../bench/ping.js';
-import { parseCpuSeconds, parseMemory } from '../../bench/process.js';
+import { parseCpuSeconds, parseMemory } from '../../src/lab/process.js';
 import { judgeLeases, summariseStore } from '../../bench/report/lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from '../../bench/report/lease-text.js';
 import { parseLeaseDocument, serializeDocument } from '../../src/lease/file-format.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readArguments, resolveFlags } from '../../src/cli/flags.js';
+import { booleanFlag, optionalPortFlag, readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { nearest } from '../../src/cli/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';
@@ -257,6 +257,26 @@ describe('the environment', () => {
   it('does not ask for the version', () => {
     const given = readArguments([], runCommand);
     expect(resolveFlags(runFlags, given, { FLANNELD_VERSION: 'v0.28' }).version).toBe(false);
+  });
+});
+
+describe('a flag whose value need not be given', () => {
+  const flags = { web: optionalPortFlag('web', 'a page', 8080), keep: booleanFlag('keep', 'stay') };
+  const read = (...argv: string[]) =>
+    resolveFlags(flags, readArguments(argv, { name: 'lab', flags }), {}).web;
+
+  it.each([
+    [[], undefined],
+    [['--web'], 8080],
+    [['--web', '--keep'], 8080],
+    [['--web', '9000', '--keep'], 9000],
+    [['-web=0'], 0],
+  ])('%j', (argv, port) => {
+    expect(read(...argv)).toBe(port);
+  });
+
+  it.each(['', '65536', '80a', '1e3'])('refuses %j', (value) => {
+    expect(() => read(`--web=${value}`)).toThrow(/^--web: ".*" is not valid: expected a TCP port/);
   });
 });
 

@@ -32,6 +32,7 @@ describe('help', () => {
       for (const text of [
         'run',
         'lab',
+        'trace',
         'probe',
         'status',
         'docker-opts',
@@ -44,36 +45,40 @@ describe('help', () => {
     },
   );
 
-  it.each(['run', 'lab', 'probe', 'status', 'docker-opts', 'bench copies', 'bench modes'])(
-    'of %s is complete and fits a terminal',
-    async (name) => {
-      const words = name.split(' ');
-      const { code, out } = await run(...words, '--help');
-      expect(code).toBe(0);
-      expect(out).toContain(`Usage: flannelette ${name} [flags]`);
-      expect(out).toContain('Exit codes:');
-      expect(out).toMatch(/Example/);
-      expect((await run('help', ...words)).out).toBe(out);
-      const long = out.split('\n').filter((line) => line.length > 120);
-      expect(long).toEqual([]);
-    },
-  );
+  it.each([
+    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts'],
+    ...['bench copies', 'bench modes', 'bench report'],
+  ])('of %s is complete and fits a terminal', async (name) => {
+    const words = name.split(' ');
+    const { code, out } = await run(...words, '--help');
+    expect(code).toBe(0);
+    expect(out).toContain(`Usage: flannelette ${name} [flags]`);
+    expect(out).toContain('Exit codes:');
+    expect(out).toMatch(/Example/);
+    expect((await run('help', ...words)).out).toBe(out);
+    const long = out.split('\n').filter((line) => line.length > 120);
+    expect(long).toEqual([]);
+  });
 
   it('of bench lists the benchmarks', async () => {
     const { code, out } = await run('bench', '--help');
     expect(code).toBe(0);
-    for (const name of ['copies', 'modes']) expect(out).toContain(name);
+    for (const name of ['copies', 'modes', 'report']) expect(out).toContain(name);
     expect((await run('help', 'bench')).out).toBe(out);
   });
 
   it.each([
-    [['bench'], 'no benchmark: expected one of bench copies, bench modes'],
-    [['bench', 'copy'], 'unknown benchmark "copy": expected one of bench copies, bench modes'],
+    [['bench'], 'no benchmark: expected one of bench copies, bench modes, bench report'],
+    [
+      ['bench', 'copy'],
+      'unknown benchmark "copy": expected one of bench copies, bench modes, bench report',
+    ],
     [['bench', 'copies', '--rounds=x'], '--rounds: "x" is not valid'],
     [['bench', 'copies', '--fast'], 'unknown flag --fast'],
     [['bench', 'modes', '--rounds=1001'], '--rounds: "1001" is not valid'],
     [['bench', 'modes', '--seconds=x'], '--seconds: "x" is not valid'],
     [['bench', 'modes', '--modes='], '--modes: "" is not valid'],
+    [['bench', 'report', '--copies=a.json'], '--report: (missing) is not valid'],
   ])('%j is wrong input', async (argv, message) => {
     const { code, err } = await run(...argv);
     expect(code).toBe(2);
@@ -84,7 +89,9 @@ describe('help', () => {
     const { out } = await run('run', '--help');
     expect(out).toContain('FLANNELD_ETCD_ENDPOINTS');
     expect(out).toContain('--subnet-lease-renew-margin <minutes>');
-    expect((await run('lab', '--help')).out).not.toContain('--inside');
+    const { out: lab } = await run('lab', '--help');
+    expect(lab).not.toContain('--inside');
+    expect(lab).toContain('--web [port]');
   });
 });
 
@@ -98,7 +105,7 @@ describe('the version', () => {
 
 describe('mistakes are one line and exit code 2', () => {
   it.each([
-    [[], 'no command: expected one of run, lab, probe, status, docker-opts'],
+    [[], 'no command: expected one of run, lab, trace, probe, status, docker-opts'],
     [['rum'], 'unknown command "rum" (did you mean run?)'],
     [['--iface=eth0'], '--iface is a flag of a command: flannelette run --iface=eth0'],
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
@@ -110,6 +117,15 @@ describe('mistakes are one line and exit code 2', () => {
     [['probe', 'x'], 'unexpected argument "x"'],
     [['lab', '--mode=fast'], '--mode: "fast" is not valid'],
     [['lab', '--seconds=0'], '--seconds: "0" is not valid'],
+    [['trace', '--proto=gre'], '--proto: "gre" is not valid: expected icmp or tcp or udp'],
+    [['trace', '--from=100.96.3.4'], '--from: "100.96.3.4" is not valid: expected 100.96.1.2'],
+    [['trace', '--from=100.96.1.2', '--to=100.96.1.2'], '--to: "100.96.1.2" is not valid'],
+    [['trace', '--size=1445'], '--size: 1445 is not valid: expected 0 to 1444 bytes for icmp'],
+    [['trace', '--size=big'], '--size: "big" is not valid'],
+    [['lab', '--web=65536'], '--web: "65536" is not valid: expected a TCP port from 1 to 65535'],
+    [['lab', '--web', 'page'], '--web: "page" is not valid'],
+    [['lab', '--web', '--json'], '--json: "true" is not valid: expected no such flag beside --web'],
+    [['lab', '--web', '8081', '--seconds=9'], '--seconds: "9" is not valid'],
   ])('%j', async (argv, message) => {
     const { code, out, err } = await run(...argv);
     expect([code, out]).toEqual([2, '']);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ipv4Of, readFrames } from '../../src/lab/pcap.js';
+import { ipv4Of, LINKTYPE_RAW, readFrames, readPcap } from '../../src/lab/pcap.js';
 
 type Order = 'little' | 'big';
 
@@ -63,6 +63,20 @@ describe('readFrames', () => {
   });
 });
 
+describe('readPcap', () => {
+  // Each record of `pcap` is of second 1 and fraction 2.
+  it.each([
+    ['little', MICROSECONDS, 1_000_002_000n],
+    ['little', NANOSECONDS, 1_000_000_002n],
+    ['big', MICROSECONDS, 1_000_002_000n],
+    ['big', NANOSECONDS, 1_000_000_002n],
+  ] as const)('gives nanoseconds of a %s-endian file with magic %i', (order, magic, timeNs) => {
+    const frame = Buffer.from('a frame');
+    const file = readPcap(pcap(order, magic, [frame], LINKTYPE_RAW));
+    expect(file).toEqual({ linkType: LINKTYPE_RAW, records: [{ timeNs, frame }] });
+  });
+});
+
 describe('ipv4Of', () => {
   const frame = (etherType: number, packet: Buffer): Buffer => {
     const header = Buffer.alloc(14);
@@ -78,6 +92,14 @@ describe('ipv4Of', () => {
 
   it('takes the packet out and leaves the Ethernet padding', () => {
     expect(ipv4Of(frame(0x0800, packet(28, 46)))).toEqual(packet(28, 46).subarray(0, 28));
+  });
+
+  it('takes the frame of a device without a link layer for the packet', () => {
+    expect(ipv4Of(packet(28, 30), LINKTYPE_RAW)).toEqual(packet(28, 28));
+    const other = packet(28);
+    other.writeUInt8(0x65, 0);
+    expect(ipv4Of(other, LINKTYPE_RAW)).toBeUndefined();
+    expect(ipv4Of(packet(28).subarray(0, 19), LINKTYPE_RAW)).toBeUndefined();
   });
 
   it('has no packet for other protocols, cut frames and impossible lengths', () => {

@@ -5,6 +5,7 @@
  *
  *   node dist/bench/micro/copies/main.js OPTIONS     a CopiesOptions as JSON; src/cli/bench.ts
  */
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { stopSignal } from '../../../src/lab/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../../src/lab/topology.js';
@@ -15,6 +16,7 @@ import {
   renderCopiesMarkdown,
   renderCopiesText,
 } from '../../report/copies-text.js';
+import { renderReport } from '../../report/html/report.js';
 import type { CopiesEnvironment } from '../result.js';
 import { runLines } from '../samples.js';
 import { parseLine, type CopiesLine } from './lines.js';
@@ -38,6 +40,7 @@ async function measure(
   const signal = stopSignal();
   await raise();
   if (options.quick) print('quick: few rounds, so wide intervals; not to be quoted\n');
+  const environment = describeEnvironment(options);
   const lines: CopiesLine[] = [];
   let round = 0;
   print(`rounds, of ${options.rounds} after one to warm up:`);
@@ -53,11 +56,12 @@ async function measure(
     signal,
   );
   print('\nintervals ...\n\n');
-  const data = summariseCopies(describeEnvironment(options), lines);
+  const data = summariseCopies(environment, lines);
   return {
     text: renderCopiesText(data),
     markdown: renderCopiesMarkdown(data),
     csv: renderCopiesCsv(data),
+    page: () => renderReport({ copies: data }),
     data,
   };
 }
@@ -71,7 +75,12 @@ async function raise(): Promise<void> {
   await addContainer(near, `${near.bridgeAddress}/24`, OVERLAY_MTU);
 }
 
+/** Before the measurement, which is a load of its own. */
 function describeEnvironment(options: CopiesOptions): CopiesEnvironment {
   const { rounds, batches, quick, command } = options;
-  return { ...describeMachine(command), node: process.version, rounds, batches, quick };
+  const [load = NaN] = loadavg();
+  return {
+    ...describeMachine(command),
+    ...{ node: process.version, mtu: OVERLAY_MTU, load, rounds, batches, quick },
+  };
 }

@@ -1,0 +1,65 @@
+/** `flannelette trace`: one packet followed through the lab; the work is in src/lab/trace. */
+import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
+import type { Command } from './command.js';
+import { booleanFlag, choiceFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
+
+const flags = {
+  from: textFlag(
+    'from',
+    'container that sends: 100.96.1.2 or 100.96.2.3; the one that is not --to',
+    {
+      placeholder: 'address',
+    },
+  ),
+  to: textFlag('to', 'container that receives; the one that is not --from', {
+    placeholder: 'address',
+  }),
+  proto: choiceFlag(
+    'proto',
+    'what is sent: an echo request, a segment of a connection, or a datagram',
+    ['icmp', 'tcp', 'udp'],
+    'icmp',
+  ),
+  size: integerFlag(
+    'size',
+    'payload behind the ICMP, TCP or UDP header; as much as the MTU takes',
+    { min: 0, max: 65_535, fallback: 56 },
+    { placeholder: 'bytes' },
+  ),
+  mode: choiceFlag('mode', 'mode both daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  pcap: textFlag('pcap', 'write the packet as every hop saw it, for Wireshark (pcapng)', {
+    placeholder: 'file',
+  }),
+  json: booleanFlag('json', 'print one JSON object as the last line'),
+  inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
+};
+
+export const traceCommand: Command = {
+  name: 'trace',
+  summary: 'follow one real packet through the example network, hop by hop',
+  description:
+    'Raises the two hosts of `flannelette lab`, sends one packet from container to container and shows it\nat every device and process on its way: time, addresses, TTL, headers, the bytes on the wire, each\ncrossing of the user/kernel border, and the route or lease that decided the next step. Takes about\n3 s; nothing of this machine is touched and nothing stays.',
+  flags,
+  footer: `
+The way:
+  container-1  eth0, docker0, flannel0, daemon, eth0, switch, eth0, daemon, flannel0, docker0, eth0  container-2
+
+Examples:
+  flannelette trace
+  flannelette trace --proto=udp --size=1444       # the greatest datagram that fits
+  flannelette trace --from=100.96.2.3 --to=100.96.1.2 --proto=tcp
+  flannelette trace --pcap=packet.pcapng          # Wireshark: Decode As, UDP port 8285, IPv4
+  flannelette trace --json | tail -1 | jq '.hops[].packet.ipv4.ttl'
+
+Exit codes:
+  0  the packet arrived as it must
+  1  it did not, or the machine cannot run the lab
+  2  the input is wrong
+`,
+  run: async (given, _io, argv) => {
+    const values = resolveFlags(flags, given, {});
+    // Loaded when wanted: a daemon has no use for it.
+    const trace = await import('../lab/trace/index.js');
+    return trace.traceCommand(values, argv);
+  },
+};

@@ -1,0 +1,171 @@
+/** `flannelette trace` as the command line calls it: one packet in the lab, followed hop by hop. */
+import { access, constants, stat, writeFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { dirname } from 'node:path';
+import type { DaemonMode } from '../../daemon/options.js';
+import { ExitCode, inputError, messageOf, systemError } from '../../errors.js';
+import { Capture } from '../capture.js';
+import { waitFor } from '../commands.js';
+import { TUNNEL_PORT } from '../daemon-process.js';
+import { ownCommand, runInside, type Output } from '../inside.js';
+import { checkIsolation, runIsolated, stopSignal, type InsideMessage } from '../isolate.js';
+import { inLab, whileRunning, type StandingLab } from '../lab.js';
+import { writePcapng } from '../pcapng.js';
+import { readDecisions } from './decisions.js';
+import { follow, nameOf, requireWhole, type Followed, type Sighting } from './follow.js';
+import { checkHops, joinHops, sightingsOf, type Trace } from './hops.js';
+import { toJson } from './json.js';
+import { planTrace, type TracePlan, type TraceRequest } from './plan.js';
+import { sendOne, warmUp } from './send.js';
+import { renderTrace } from './text.js';
+import { isTap, wayOf } from './way.js';
+
+export interface TraceOptions extends TraceRequest {
+  readonly mode: DaemonMode;
+  /** Print one JSON object as the last line; all else goes to standard error. */
+  readonly json: boolean;
+  /** File for the packet's captures, as pcapng. */
+  readonly pcap: string | undefined;
+  /** This process is the isolated one. */
+  readonly inside: boolean;
+}
+
+/** `argv` is what followed `trace` on the command line. */
+export async function traceCommand(
+  options: TraceOptions,
+  argv: readonly string[],
+): Promise<ExitCode> {
+  const plan = planTrace(options);
+  const { mode, json, pcap } = options;
+  if (options.inside) {
+    return runInside(json, { ...addressesOf(plan), mode }, (output) => course(plan, mode, output));
+  }
+  if (pcap !== undefined) await checkWritable(pcap);
+  await checkIsolation();
+  let file: Buffer | undefined;
+  const code = await runIsolated<InsideMessage>([...ownCommand(), 'trace', ...argv, '--inside'], {
+    hear: (message) => {
+      if (message.type === 'file') file = Buffer.from(message.base64, 'base64');
+    },
+  });
+  if (pcap !== undefined && file !== undefined) await writeCapture(pcap, file);
+  return code;
+}
+
+function addressesOf({ from, to, proto, size }: TracePlan): object {
+  return { from: from.containerAddress, to: to.containerAddress, proto, size };
+}
+
+/** Says before anything is built that the file could not be written after. */
+async function checkWritable(path: string): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  const target = there === undefined ? dirname(path) : path;
+  const writable = access(target, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (there?.isDirectory() !== true && (await writable)) return;
+  throw inputError('--pcap', path, 'a file that can be written, in a directory that is there');
+}
+
+async function writeCapture(path: string, file: Buffer): Promise<void> {
+  try {
+    await writeFile(path, file);
+  } catch (error) {
+    throw systemError(`--pcap: ${path} cannot be written: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function course(plan: TracePlan, mode: DaemonMode, output: Output): Promise<ExitCode> {
+  const { print, progress } = output;
+  const signal = stopSignal();
+  const lab = { mode, store: 'file', command: ownCommand(), progress, signal } as const;
+  const trace = await inLab(lab, (standing) =>
+    whileRunning(standing, signal, async (stop) => {
+      progress('one ping, so that every neighbour is known; then the captures');
+      return traceOne(standing, plan, mode, stop);
+    }),
+  );
+  print(`\n${renderTrace(trace)}\n`);
+  await tell({ type: 'file', base64: toPcapng(sightingsOf(trace.hops)).toString('base64') });
+  output.json(toJson(trace));
+  return checkHops(trace.hops).every(({ ok }) => ok) ? ExitCode.ok : ExitCode.failure;
+}
+
+async function traceOne(
+  { near, daemons, mtu }: StandingLab,
+  plan: TracePlan,
+  mode: DaemonMode,
+  signal: AbortSignal,
+): Promise<Trace> {
+  await warmUp(plan, signal);
+  const sightings = requireWhole(await captureOne(plan, signal));
+  const statuses = await Promise.all(daemons.map((daemon) => daemon.status()));
+  const [first, second] = plan.from.number === near.number ? statuses : statuses.toReversed();
+  if (first === undefined || second === undefined) throw new Error('two hosts, two daemons');
+  const decisions = await readDecisions({ plan, sightings, near: first, far: second });
+  const hops = joinHops(plan, sightings, decisions);
+  return { plan, mtu, mode, kernel: release(), hops };
+}
+
+/** Time for the packet to be in every capture's file, in milliseconds. */
+const SETTLE_MS = 5_000;
+
+/** Sends the packet while every device on its way is captured. */
+async function captureOne(plan: TracePlan, signal: AbortSignal): Promise<Followed> {
+  const taps = wayOf(plan).filter(isTap);
+  const captures = await Capture.startAll(
+    taps.map(({ namespace, device }) => ({ namespace, device, filter: filterOf(plan) })),
+  );
+  const followed = async (): Promise<Followed> => {
+    const files = await Promise.all(captures.map((capture) => capture.read()));
+    return follow(
+      taps.flatMap((tap, index) => {
+        const file = files[index];
+        return file === undefined ? [] : { tap, ...file };
+      }),
+      plan,
+    );
+  };
+  try {
+    await sendOne(plan, signal);
+    // tcpdump drops what it has not read yet when it is ended.
+    await waitFor('the captures', SETTLE_MS, async () => {
+      signal.throwIfAborted();
+      return (await followed()).missing.length === 0 ? true : undefined;
+    }).catch(() => undefined);
+    signal.throwIfAborted();
+    return await followed();
+  } finally {
+    await Promise.all(captures.map((capture) => capture.end()));
+  }
+}
+
+function filterOf({ from, to, proto }: TracePlan): string {
+  const inner = `${proto} and host ${from.containerAddress} and host ${to.containerAddress}`;
+  return `( ${inner} ) or ( udp port ${TUNNEL_PORT} and host ${from.address} and host ${to.address} )`;
+}
+
+/** An interface for each hop, named as in the text. */
+function toPcapng(sightings: readonly Sighting[]): Buffer {
+  return writePcapng(
+    'flannelette trace',
+    sightings.map(({ tap, linkType }) => ({ name: nameOf(tap), linkType })),
+    sightings.map(({ tap, timeNs, frame }, index) => ({
+      ...{ at: index, timeNs, frame, direction: tap.direction },
+      comment: `${nameOf(tap)} ${tap.direction}`,
+    })),
+  );
+}
+
+/** Tells the process outside; resolves when it is said. */
+async function tell(message: InsideMessage): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    if (process.send === undefined) resolve();
+    else
+      process.send(message, (error: Error | null) => {
+        if (error === null) resolve();
+        else reject(error);
+      });
+  });
+}

@@ -1,0 +1,67 @@
+/** The object of `flannelette trace --json`; field names are a contract. */
+import type { Packet } from '../packet.js';
+import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
+import { macAt } from './decisions.js';
+import type { Sighting } from './follow.js';
+import { checkHops, regionsOf, sightingsOf, type Hop, type Trace } from './hops.js';
+
+export function toJson(trace: Trace): object {
+  const { plan, mode, mtu, kernel, hops } = trace;
+  const { from, to, proto, size } = plan;
+  const checks = checkHops(hops);
+  const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
+  const ttls = sightingsOf(hops).map(({ packet }) => packet.ipv4.ttl);
+  return {
+    ok: checks.every(({ ok }) => ok),
+    ...{ from: from.containerAddress, to: to.containerAddress, proto, size },
+    ...{ mode, mtu, kernel },
+    hops: hops.map(hopToJson),
+    summary: {
+      crossings: {
+        sending: crossings.filter(({ number }) => number <= 3).length,
+        receiving: crossings.filter(({ number }) => number > 3).length,
+      },
+      copies: crossings.length,
+      copiedBytes: crossings.reduce((sum, { bytes }) => sum + bytes, 0),
+      ttl: { first: ttls[0] ?? null, last: ttls.at(-1) ?? null },
+      microseconds: microseconds(hops.findLast(({ time }) => time !== undefined)?.time?.toNs ?? 0),
+    },
+    checks,
+  };
+}
+
+function hopToJson({ number, step, sighting, time, crossing, decisions }: Hop): object {
+  const { where, device, side, direction = null } = step;
+  return {
+    ...{ number, where, device, direction, side },
+    fromMicroseconds: time === undefined ? null : microseconds(time.fromNs),
+    toMicroseconds: time === undefined ? null : microseconds(time.toNs),
+    crossing: crossing ?? null,
+    decisions,
+    packet: sighting === undefined ? null : packetToJson(sighting.packet),
+    outer: sighting?.outer === undefined ? null : packetToJson(sighting.outer),
+    frame: sighting === undefined ? null : frameToJson(sighting),
+  };
+}
+
+function packetToJson({ bytes, ipv4, transport, payload }: Packet): object {
+  return { ipv4, transport, payloadBytes: payload.length, hex: bytes.toString('hex') };
+}
+
+function frameToJson(sighting: Sighting): object {
+  const { frame, linkType, timeNs } = sighting;
+  const ethernet = linkType === LINKTYPE_ETHERNET && frame.length >= ETHERNET_BYTES;
+  return {
+    // Nanoseconds since 1970 are more than a JSON number holds.
+    time: timeNs.toString(),
+    bytes: frame.length,
+    ethernet: ethernet ? { source: macAt(frame, 6), destination: macAt(frame, 0) } : null,
+    regions: regionsOf(sighting).map(({ name, offset, bytes }) => ({
+      ...{ name, offset, hex: bytes.toString('hex') },
+    })),
+  };
+}
+
+function microseconds(nanoseconds: number): number {
+  return nanoseconds / 1_000;
+}

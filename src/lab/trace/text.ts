@@ -1,0 +1,239 @@
+/** A trace for people: a block for each hop, the bytes on the wire, and a summary; 100 columns at most. */
+import type { Packet, TransportHeader } from '../packet.js';
+import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
+import { macAt, type Decision } from './decisions.js';
+import type { Sighting } from './follow.js';
+import {
+  checkHops,
+  protocolName,
+  regionsOf,
+  sightingsOf,
+  type Hop,
+  type HopCrossing,
+  type Region,
+  type Trace,
+} from './hops.js';
+import type { TracePlan } from './plan.js';
+import { endsInProcess } from './way.js';
+
+/** Where the bytes are shown. */
+const SHOWN_AT = 'switch in';
+/** Payload bytes that are shown; the JSON has all. */
+const SHOWN_PAYLOAD = 128;
+const BYTES_PER_LINE = 16;
+const LABEL_WIDTH = 12;
+const INDENT = '      ';
+
+export function renderTrace(trace: Trace): string {
+  const blocks = trace.hops.flatMap((hop, index) => [
+    ...(hop.crossing === undefined ? [] : [renderCrossing(hop.crossing)]),
+    renderHop(hop, trace.plan, previousTtl(trace.hops, index)),
+  ]);
+  return [renderHead(trace), ...blocks, renderSummary(trace)].join('\n\n');
+}
+
+function renderHead({ plan, mode, mtu, kernel }: Trace): string {
+  const { from, to, proto, size } = plan;
+  const what = { icmp: 'ICMP echo request', tcp: 'TCP segment', udp: 'UDP datagram' }[proto];
+  return [
+    `One ${what} from ${from.containerAddress} to ${to.containerAddress}, ${size} bytes of payload`,
+    `Mode ${mode}, flannel0 MTU ${mtu}, kernel ${kernel}; times since the packet was first seen`,
+  ].join('\n');
+}
+
+function renderCrossing({ number, name, from, to, bytes }: HopCrossing): string {
+  const text = `crossing ${number}: ${from} -> ${to}, ${name}, copies ${bytes} bytes`;
+  return `${INDENT}==== ${text} `.padEnd(84, '=');
+}
+
+function renderHop(hop: Hop, plan: TracePlan, ttlBefore: number | undefined): string {
+  const { number, step, sighting } = hop;
+  const direction = step.direction === undefined ? '' : ` ${step.direction}`;
+  const name = `${step.where} ${step.device}${direction}`;
+  const head = `${String(number).padStart(3)}.  ${name.padEnd(38)} ${step.side.padEnd(8)} ${renderTime(hop)}`;
+  const lines = sighting === undefined ? workOf(hop, plan) : decode(sighting, ttlBefore);
+  const bytes = sighting !== undefined && step.name === SHOWN_AT ? dump(sighting) : [];
+  return [
+    head.trimEnd(),
+    ...[...lines, ...hop.decisions.map(renderDecision), ...bytes].map(indent),
+  ].join('\n');
+}
+
+function indent(line: string): string {
+  return `${INDENT}${line}`.trimEnd();
+}
+
+function row(label: string, text: string): string {
+  return `${label.padEnd(LABEL_WIDTH)} ${text}`;
+}
+
+function renderTime({ time }: Hop): string {
+  if (time === undefined) return '';
+  const [from, to] = [microseconds(time.fromNs), microseconds(time.toNs)];
+  return time.fromNs === time.toNs ? `+${from} us` : `+${from} to +${to} us`;
+}
+
+function microseconds(nanoseconds: number): string {
+  return (nanoseconds / 1_000).toFixed(1);
+}
+
+function renderDecision({ kind, key, found }: Decision): string {
+  return row(kind, `${key}: ${found}`);
+}
+
+/** What happens to the packet where it cannot be captured. */
+function workOf({ step }: Hop, plan: TracePlan): readonly string[] {
+  const { proto, size } = plan;
+  switch (step.name) {
+    case 'sender':
+      return proto === 'icmp'
+        ? [row('does', `sends an echo request with ${size} bytes; the kernel adds the IPv4 header`)]
+        : [
+            row(
+              'does',
+              `sends ${size} bytes; the kernel adds the ${proto.toUpperCase()} and IPv4 headers`,
+            ),
+          ];
+    case 'encapsulation':
+      return [
+        row('does', 'reads the packet from flannel0, takes 1 from the TTL, looks the host up,'),
+        row('', 'and sends the packet as the payload of one UDP datagram'),
+      ];
+    case 'decapsulation':
+      return [
+        row('does', 'receives the datagram, checks its sender, takes 1 from the TTL,'),
+        row('', 'and writes the payload to flannel0'),
+      ];
+    case 'receiver':
+      return endsInProcess(plan)
+        ? [row('does', `receives the ${size} bytes`)]
+        : [row('does', 'answers the echo request within the kernel: no process, no crossing')];
+    default:
+      return [];
+  }
+}
+
+function decode(sighting: Sighting, ttlBefore: number | undefined): readonly string[] {
+  const { frame, linkType, outer, packet } = sighting;
+  const ethernet =
+    linkType === LINKTYPE_ETHERNET
+      ? [row('Ethernet', `${macAt(frame, 6)} > ${macAt(frame, 0)}  ${frame.length} bytes`)]
+      : [row('no Ethernet', 'a layer-3 device: the frame is the IP packet')];
+  const outside = outer === undefined ? [] : describe('outer ', outer);
+  return [
+    ...ethernet,
+    ...outside,
+    ...describe(outer === undefined ? '' : 'inner ', packet, ttlBefore),
+  ];
+}
+
+function describe(
+  prefix: string,
+  { ipv4, transport }: Packet,
+  ttlBefore: number = ipv4.ttl,
+): readonly string[] {
+  const ttl = ttlBefore === ipv4.ttl ? `TTL ${ipv4.ttl}` : `TTL ${ttlBefore} -> ${ipv4.ttl}`;
+  const flag = ipv4.dontFragment ? '  DF' : '';
+  const id = `id ${hex16(ipv4.id)}`;
+  return [
+    row(
+      `${prefix}IPv4`,
+      `${ipv4.source} > ${ipv4.destination}  ${ttl}  ${ipv4.totalLength} bytes  ${id}${flag}`,
+    ),
+    row(protocolName(transport), describeTransport(transport)),
+  ];
+}
+
+function describeTransport(header: TransportHeader): string {
+  const checksum = `checksum ${hex16(header.checksum)} ${header.checksumState}`;
+  switch (header.protocol) {
+    case 'icmp': {
+      const type = header.type === 8 ? 'echo request' : `type ${header.type} code ${header.code}`;
+      return `${type}  id ${header.id}  sequence ${header.sequence}  ${checksum}`;
+    }
+    case 'udp':
+      return `${header.sourcePort} > ${header.destinationPort}  ${header.length} bytes  ${checksum}`;
+    case 'tcp': {
+      const ports = `${header.sourcePort} > ${header.destinationPort}`;
+      return `${ports}  ${header.flags.join(' ')}  seq ${header.sequence}  ${checksum}`;
+    }
+  }
+}
+
+function hex16(value: number): string {
+  return `0x${value.toString(16).padStart(4, '0')}`;
+}
+
+/** The frame's bytes, sixteen a line, each part with its name. */
+function dump(sighting: Sighting): readonly string[] {
+  return ['', 'The frame on the wire:', ...regionsOf(sighting).flatMap(dumpRegion)];
+}
+
+function dumpRegion({ name, offset, bytes }: Region): readonly string[] {
+  const shown = name === 'payload' ? bytes.subarray(0, SHOWN_PAYLOAD) : bytes;
+  const lines: string[] = [];
+  for (let at = 0; at < shown.length; at += BYTES_PER_LINE) {
+    const part = shown.subarray(at, at + BYTES_PER_LINE);
+    const hex = [...part].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    const text = part.toString('latin1').replaceAll(/[^ -~]/g, '.');
+    const address = (offset + at).toString(16).padStart(4, '0');
+    lines.push(row(at === 0 ? name : '', `${address}  ${hex.padEnd(BYTES_PER_LINE * 3)} ${text}`));
+  }
+  const rest = bytes.length - shown.length;
+  return rest === 0 ? lines : [...lines, row('', `and ${rest} bytes more`)];
+}
+
+function previousTtl(hops: readonly Hop[], index: number): number | undefined {
+  return sightingsOf(hops.slice(0, index)).at(-1)?.packet.ipv4.ttl;
+}
+
+function renderSummary(trace: Trace): string {
+  const { hops, plan } = trace;
+  const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
+  const sending = crossings.filter(({ number }) => number <= 3).length;
+  const bytes = crossings.reduce((sum, crossing) => sum + crossing.bytes, 0);
+  const sightings = sightingsOf(hops);
+  const ttls = [...new Set(sightings.map(({ packet }) => packet.ipv4.ttl))];
+  const wire = sightings.find(({ tap }) => tap.name === SHOWN_AT);
+  const inner = wire?.packet.bytes.length ?? 0;
+  const outer = wire?.outer?.bytes.length ?? 0;
+  const note = endsInProcess(plan)
+    ? []
+    : [row('', 'a process that receives (--proto=udp, tcp) would be the sixth crossing')];
+  return [
+    'Summary',
+    ...[
+      row(
+        'crossings',
+        `${sending} sending, ${crossings.length - sending} receiving, of the user/kernel border`,
+      ),
+      ...note,
+      row('copies', `${crossings.length}, one for each crossing: ${bytes} bytes`),
+      row('TTL', `${ttls.join(' -> ')}: host, daemon, daemon, host take 1 each`),
+      row(
+        'bytes',
+        `${inner} of the packet, ${outer} with outer IPv4 and UDP, ${outer + ETHERNET_BYTES} with Ethernet`,
+      ),
+      ...renderSpans(hops),
+      ...checkHops(hops).map(({ name, ok, detail }) =>
+        ok ? row('ok', name) : row('FAILED', `${name}: ${detail}`),
+      ),
+    ].map(indent),
+  ].join('\n');
+}
+
+/** Where the time went, from the first capture to the last. */
+function renderSpans(hops: readonly Hop[]): readonly string[] {
+  const total =
+    sightingsOf(hops).length === 0 ? 0 : (hops.findLast(({ time }) => time)?.time?.toNs ?? 0);
+  const daemons = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
+  const spans = daemons.map(({ step, time }) => {
+    const spent = microseconds((time?.toNs ?? 0) - (time?.fromNs ?? 0));
+    return `${spent} us of them with the daemon of ${step.where}`;
+  });
+  return [
+    row('time', `${microseconds(total)} us between the two containers' eth0, captures on:`),
+    ...spans.map((span) => row('', span)),
+    row('', 'one packet proves no speed: see `flannelette bench copies`'),
+  ];
+}
