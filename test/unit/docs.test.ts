@@ -23,6 +23,7 @@ const DOCUMENTS = new Map(
     ...readdirSync(join(ROOT, 'docs'))
       .filter((name) => name.endsWith('.md'))
       .map((name) => `docs/${name}`),
+    ...readdirSync(join(ROOT, 'docs', 'teaching')).map((name) => `docs/teaching/${name}`),
   ].map((path) => [path, read(path)]),
 );
 const SOURCES = sourcesBelow('src');
@@ -137,6 +138,31 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
       const there = DOCUMENTS.get(path) ?? read(path);
       if (anchor !== undefined) expect(headingAnchors(there)).toContain(anchor);
     }
+  });
+});
+
+describe.each([...DOCUMENTS].filter(([path]) => /teaching\/\d/.test(path)))('%s', (path, text) => {
+  const PROMPT = /^(\$|host-\d#|container-\d#) \S/;
+
+  it('has commands, each with the output of a real run', () => {
+    const blocks = [...text.matchAll(/^```console\n(.*?)^```$/gms)].map(([, lines = '']) => lines);
+    expect(blocks).not.toEqual([]);
+    for (const block of blocks) {
+      const lines = block.trimEnd().split('\n');
+      expect(lines[0]).toMatch(PROMPT);
+      const silent = lines.filter(
+        (line, at) => PROMPT.test(line) && PROMPT.test(lines[at + 1] ?? '$ end'),
+      );
+      expect(silent).toEqual([]);
+    }
+  });
+
+  it('has an answer to every question, and is in the list of lessons', () => {
+    const items = (title: string): number =>
+      [...(text.split(`## ${title}\n`)[1]?.split('\n## ')[0] ?? '').matchAll(/^\d\. /gm)].length;
+    expect(items('Questions')).toBeGreaterThanOrEqual(3);
+    expect(items('Answers')).toBe(items('Questions'));
+    expect(DOCUMENTS.get('docs/teaching/README.md')).toContain(`](${path.split('/').at(-1)})`);
   });
 });
 
