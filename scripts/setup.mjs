@@ -22,12 +22,13 @@ const RUN_PACKAGES = {
   sysctl: 'procps',
   unshare: 'util-linux',
 };
-/** The user-space tunnels that flannelette is compared with. */
+/** The user-space tunnels that flannelette is compared with, and what counts system calls. */
 const BENCH_PACKAGES = {
   'wireguard-go': 'wireguard-go',
   wg: 'wireguard-tools',
   tincd: 'tinc',
   vtund: 'vtun',
+  perf: 'linux-perf',
 };
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',

@@ -2,7 +2,6 @@
  * `npm run bench`: the modes beside kernel overlays and other user-space tunnels in the same lab, in
  * interleaved rounds. Isolates itself like the lab; touches nothing of the machine.
  */
-import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
 import { buildSwitch } from '../../src/lab/topology.js';
@@ -15,7 +14,7 @@ import {
 } from '../report/summary.js';
 import { describePackages } from '../report/versions.js';
 import { renderMarkdown, renderText, UNDERLAY_TITLES } from '../report/text.js';
-import { perfMissing } from './observe.js';
+import { busyNow, perfMissing } from './observe.js';
 import { measureRounds } from './rounds.js';
 import { STEPS, type Step, type StepName } from './steps.js';
 import type { Subject } from './subject.js';
@@ -135,7 +134,7 @@ async function compare(
   const signal = stopSignal();
   const subjects = subjectsOf(options);
   const missing = await perfMissing();
-  const [load = NaN] = loadavg();
+  const busyBefore = await busyNow();
   print(
     `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} min\n`,
   );
@@ -157,7 +156,7 @@ async function compare(
   const environment: Environment = {
     ...machine,
     ...{ underlayMtu: options.mtu, rounds: options.rounds, seconds: options.seconds },
-    ...{ load, repeated, congestion: [...congestion].join(', ') },
+    ...{ busyBefore, repeated, congestion: [...congestion].join(', ') },
     packages: describePackages(['iperf3', ...Object.values(programsOf(subjects))]),
     quick: options.quick ? QUICK_TEXT : undefined,
     uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,

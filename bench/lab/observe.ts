@@ -1,4 +1,5 @@
 /** What a load costs the machine and the user-space ends meanwhile. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Program, run } from '../../src/lab/commands.js';
 import { systemError } from '../../src/errors.js';
 import {
@@ -39,6 +40,15 @@ export async function observe<T>(
 /** CPU seconds the machine was busy, whatever with. */
 export function busySeconds({ user, system, interrupts, steal }: MachineTimes): number {
   return user + system + interrupts + steal;
+}
+
+/** Share of the machine's CPU time that is used now, over one second; 0 to 1. */
+export async function busyNow(): Promise<number> {
+  const before = await machineTimes();
+  await delay(1_000);
+  const spent = machineSince(await machineTimes(), before);
+  const busy = busySeconds(spent);
+  return busy / (busy + spent.idle);
 }
 
 async function look(raised: Raised): Promise<Cost> {

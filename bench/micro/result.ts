@@ -88,8 +88,8 @@ export interface CopiesEnvironment {
   readonly cpus: number;
   /** Of the overlay's devices, in bytes. */
   readonly mtu: number;
-  /** Mean number of running processes in the minute before. */
-  readonly load: number;
+  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
+  readonly busyBefore: number;
   readonly rounds: number;
   readonly batches: number;
   readonly quick: boolean;

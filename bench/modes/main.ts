@@ -4,11 +4,10 @@
  *
  *   node dist/bench/modes/main.js OPTIONS     a ModesOptions as JSON; src/cli/bench.ts
  */
-import { loadavg } from 'node:os';
 import { stopSignal } from '../../src/lab/isolate.js';
 import { buildSwitch } from '../../src/lab/topology.js';
 import { describeMachine, listOf } from '../command.js';
-import { perfMissing } from '../lab/observe.js';
+import { busyNow, perfMissing } from '../lab/observe.js';
 import { measureRounds } from '../lab/rounds.js';
 import { STEPS } from '../lab/steps.js';
 import { runProgram, type ProgramOptions, type ProgramResult } from '../program.js';
@@ -48,7 +47,7 @@ async function measure(
   const signal = stopSignal();
   const modes = modesOf(options.modes);
   const missing = await perfMissing();
-  const [load = NaN] = loadavg();
+  const busyBefore = await busyNow();
   const minutes = Math.ceil(secondsOf(modes, options, missing === undefined) / 60);
   print(`${modes.length} modes, ${rounds} rounds of ${seconds} s: about ${minutes} min\n`);
   if (missing !== undefined) print(`${missing}: the ends count their own system calls\n`);
@@ -63,7 +62,7 @@ async function measure(
   const environment = {
     ...describeMachine(command),
     ...{ node: process.version, rounds, seconds, underlayMtu: UNDERLAY_MTU },
-    ...{ congestion, load, quick, repeated },
+    ...{ congestion, busyBefore, quick, repeated },
   };
   const data = summariseModes(environment, subjects, missing);
   return {

@@ -100,8 +100,8 @@ export interface ModesEnvironment {
   readonly underlayMtu: number;
   /** TCP's, of the containers. */
   readonly congestion: string;
-  /** Mean number of running processes in the minute before. */
-  readonly load: number;
+  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
+  readonly busyBefore: number;
   readonly quick: boolean;
   /** Rounds of a mode that failed and were measured again, with the reason. */
   readonly repeated: readonly string[];

@@ -12,6 +12,7 @@ import {
 } from '../modes/result.js';
 import { compareShape } from './summary.js';
 import {
+  calmFact,
   fixed,
   interval,
   machineFacts,
@@ -84,11 +85,12 @@ export function renderModesCsv({ modes, metrics }: ModesResult): string {
 }
 
 export function modesFacts({ environment, countedBy, missing }: ModesResult): Fact[] {
-  const { rounds, seconds, underlayMtu, congestion, load, quick, repeated, node } = environment;
+  const { rounds, seconds, underlayMtu, congestion, busyBefore, quick, repeated, node } =
+    environment;
   return [
     ...machineFacts(environment),
     ['Node', node],
-    ['Load of the machine before', describeLoad(load)],
+    calmFact(busyBefore),
     ['Underlay', `MTU ${underlayMtu}, segmentation offload`],
     ['TCP congestion control', congestion],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per load`],
@@ -101,14 +103,6 @@ export function modesFacts({ environment, countedBy, missing }: ModesResult): Fa
     ),
     ...repeated.map((why) => ['Measured again', why] as const),
   ];
-}
-
-/** Above this somebody else worked, and CPU of the whole machine is also theirs. */
-const CALM_LOAD = 0.5;
-
-function describeLoad(load: number): string {
-  const text = `${fixed(load, 2)}, average of a minute`;
-  return load <= CALM_LOAD ? text : `${text}: others worked too, no result to quote`;
 }
 
 /** What each mode is, with its MTU. */

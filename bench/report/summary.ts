@@ -24,8 +24,8 @@ export interface Environment extends Machine {
   readonly quick: string | undefined;
   /** Debian packages of the programs that took part, with versions. */
   readonly packages: string;
-  /** Mean number of running processes in the minute before (`loadavg`). */
-  readonly load: number;
+  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
+  readonly busyBefore: number;
   /** Rounds of a subject that failed and were measured again, with the reason. */
   readonly repeated: readonly string[];
   /** Why system calls of the peers were not counted; undefined when they were. */

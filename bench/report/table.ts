@@ -55,6 +55,18 @@ export function machineFacts(machine: Machine): Fact[] {
   ];
 }
 
+/** More than this, and the time of the whole machine is also that of others. */
+const CALM = 0.05;
+
+/** How much others used of the machine, 0 to 1, in the second before. */
+export function calmFact(busyBefore: number): Fact {
+  const text = `${fixed(busyBefore * 100, 1)} % for a second`;
+  return [
+    'CPUs busy before',
+    busyBefore <= CALM ? text : `${text}: others worked too, no result to quote`,
+  ];
+}
+
 export function textFacts(facts: readonly Fact[]): string[] {
   return facts.map(([name, value]) => `${name}: ${value}`);
 }

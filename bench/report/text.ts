@@ -15,6 +15,7 @@ import {
   type UnderlaySummary,
 } from './summary.js';
 import {
+  calmFact,
   fixed,
   interval,
   machineFacts,
@@ -89,12 +90,12 @@ export function renderMarkdown(
 }
 
 function describe(environment: Environment): Fact[] {
-  const { rounds, seconds, underlayMtu, congestion, load, quick, uncounted, repeated } =
+  const { rounds, seconds, underlayMtu, congestion, busyBefore, quick, uncounted, repeated } =
     environment;
   return [
     ...machineFacts(environment),
     ['Programs', environment.packages],
-    ['Load of the machine before', `${fixed(load, 2)}, average of a minute`],
+    calmFact(busyBefore),
     ['Underlay', `MTU ${underlayMtu}`],
     ['TCP congestion control', congestion],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per throughput measurement`],

@@ -73,7 +73,7 @@ export function copiesResult(): CopiesResult {
     environment: {
       ...MACHINE,
       command: 'flannelette bench copies --json=copies.json',
-      ...{ mtu: 1_472, load: 0.25, rounds: 41, batches: 20, quick: false },
+      ...{ mtu: 1_472, busyBefore: 0.01, rounds: 41, batches: 20, quick: false },
     },
     crossings: CROSSING_ROWS.map(([crossing, checksum, segmented, times, a, b]) => ({
       ...{ crossing, checksum, segmented },
@@ -155,7 +155,7 @@ export function modesResult(): ModesResult {
     environment: {
       ...MACHINE,
       command: 'flannelette bench modes --json=modes.json',
-      ...{ rounds: 9, seconds: 3, underlayMtu: 1_500, congestion: 'cubic', load: 0.31 },
+      ...{ rounds: 9, seconds: 3, underlayMtu: 1_500, congestion: 'cubic', busyBefore: 0.01 },
       ...{ quick: false, repeated: ['js: no ping'] },
     },
     countedBy: 'ends',

@@ -116,7 +116,7 @@ const ENVIRONMENT: CopiesEnvironment = {
   cpu: 'CPU',
   cpus: 2,
   mtu: 1_472,
-  load: 0.25,
+  busyBefore: 0.01,
   rounds: 3,
   batches: 10,
   quick: false,

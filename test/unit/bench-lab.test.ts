@@ -205,7 +205,7 @@ it('the noise is the ratio farthest from 1, up or down', () => {
 describe('the report', () => {
   const environment = {
     ...{ date: '2026-11-21', commit: 'abc', command: 'npm run bench', kernel: '6.18' },
-    ...{ cpu: 'EPYC', cpus: 2, underlayMtu: 1_500, rounds: 3, seconds: 2, load: 0.1 },
+    ...{ cpu: 'EPYC', cpus: 2, underlayMtu: 1_500, rounds: 3, seconds: 2, busyBefore: 0.01 },
     packages: 'tinc 1.0',
     ...{
       quick: undefined,

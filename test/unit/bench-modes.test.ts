@@ -22,7 +22,7 @@ import type { SubjectRounds } from '../../bench/report/summary.js';
 const ENVIRONMENT: ModesEnvironment = {
   ...{ date: '2026-01-02', commit: 'abc', command: 'flannelette bench modes', kernel: '6.1' },
   ...{ node: 'v20', cpu: 'CPU', cpus: 2, rounds: 3, seconds: 2, underlayMtu: 1_500 },
-  ...{ congestion: 'cubic', load: 0.1, quick: false, repeated: [] },
+  ...{ congestion: 'cubic', busyBefore: 0.01, quick: false, repeated: [] },
 };
 
 const OF_ENDS = /Calls|Yields|Counting|^(tcp|udp)Switches/;
@@ -142,8 +142,8 @@ describe('the report', () => {
   });
 
   it('says that others worked too, only when they did', () => {
-    const busy = summariseModes({ ...ENVIRONMENT, load: 3 }, ROUNDS, undefined);
-    expect(renderModesMarkdown(busy)).toContain('3.00, average of a minute: others worked too');
+    const busy = summariseModes({ ...ENVIRONMENT, busyBefore: 0.3 }, ROUNDS, undefined);
+    expect(renderModesMarkdown(busy)).toContain('30.0 % for a second: others worked too');
     expect(renderModesMarkdown(result)).not.toContain('others worked too');
   });
 

@@ -5,11 +5,11 @@
  *
  *   node dist/bench/micro/copies/main.js OPTIONS     a CopiesOptions as JSON; src/cli/bench.ts
  */
-import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { stopSignal } from '../../../src/lab/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../../src/lab/topology.js';
 import { describeMachine, PROJECT } from '../../command.js';
+import { busyNow } from '../../lab/observe.js';
 import { runProgram, type ProgramOptions, type ProgramResult } from '../../program.js';
 import {
   renderCopiesCsv,
@@ -40,7 +40,7 @@ async function measure(
   const signal = stopSignal();
   await raise();
   if (options.quick) print('quick: few rounds, so wide intervals; not to be quoted\n');
-  const environment = describeEnvironment(options);
+  const environment = await describeEnvironment(options);
   const lines: CopiesLine[] = [];
   let round = 0;
   print(`rounds, of ${options.rounds} after one to warm up:`);
@@ -76,11 +76,11 @@ async function raise(): Promise<void> {
 }
 
 /** Before the measurement, which is a load of its own. */
-function describeEnvironment(options: CopiesOptions): CopiesEnvironment {
+async function describeEnvironment(options: CopiesOptions): Promise<CopiesEnvironment> {
   const { rounds, batches, quick, command } = options;
-  const [load = NaN] = loadavg();
+  const busyBefore = await busyNow();
   return {
     ...describeMachine(command),
-    ...{ node: process.version, mtu: OVERLAY_MTU, load, rounds, batches, quick },
+    ...{ node: process.version, mtu: OVERLAY_MTU, busyBefore, rounds, batches, quick },
   };
 }
