@@ -92,6 +92,7 @@ export function renderCopiesText(result: CopiesResult): string {
     ...textFacts(copiesFacts(result)),
     '',
     ...METHOD,
+    '',
     ...tables(result).map(textTable),
     CONTENTS_TITLE,
     ...contents().map(([title, a, b]) => `  ${title}\n    a: ${a}\n    b: ${b}`),

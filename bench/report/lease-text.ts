@@ -21,6 +21,7 @@ export function renderLeaseText(
 ): string {
   return [
     ...textFacts(describe(environment, summaries)),
+    '',
     ...summaries.flatMap(tablesOf).map(textTable),
     ...targets.map(judgement),
     '',

@@ -23,7 +23,9 @@ export function renderMicroText(
   environment: MicroEnvironment,
   cells: readonly CellSamples[],
 ): string {
-  return [...textFacts(describe(environment)), ...tablesOf(cells).map(textTable), ''].join('\n');
+  return [...textFacts(describe(environment)), '', ...tablesOf(cells).map(textTable), ''].join(
+    '\n',
+  );
 }
 
 export function renderMicroMarkdown(

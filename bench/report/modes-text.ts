@@ -45,10 +45,10 @@ export function renderModesText(result: ModesResult): string {
   return [
     ...METHOD.flatMap((paragraph) => [wrap(paragraph), '']),
     ...textFacts(modesFacts(result)),
+    '',
     textTable(modeTable(result)),
     ...overviews(result).map(textTable),
     ...main.map((metric) => textTable(metricTable(result, metric))),
-    '',
     ...statements(result).map(wrap),
     '',
   ].join('\n');

@@ -33,11 +33,12 @@ export function markdownTable(table: ReportTable, level = 2): string[] {
   ];
 }
 
+/** Ends with an empty line when joined with another. */
 export function textTable(table: ReportTable): string {
   const columns = table.columns.map((title, index): Column =>
     isText(table, title, index) ? { title } : { title, align: 'right' },
   );
-  return `\n${table.title}\n${formatTable(columns, table.rows)}`;
+  return `${table.title}\n${formatTable(columns, table.rows)}`;
 }
 
 /** Whether a column is text, and so stands to the left. */

@@ -48,10 +48,11 @@ export function renderText(
 ): string {
   return [
     ...textFacts(describe(environment)),
+    '',
     textTable(subjectTable(subjects)),
     ...summaries.flatMap((summary) => [
-      `\n${UNDERLAY_TITLES[summary.underlay]}\n`,
-      ...statements(summary),
+      `${UNDERLAY_TITLES[summary.underlay]}\n`,
+      ...statements(summary).map((text) => `${text}\n`),
       ...tablesOf(summary).map(textTable),
       ...summary.targets.map(judgement),
     ]),

@@ -73,7 +73,7 @@ describe('the page', () => {
         '2026-01-02',
         '1472 bytes in the overlay',
       ],
-      ...['<code>flannelette bench copies --json=copies.json</code>', '0.25 running processes'],
+      ...['<code>flannelette bench copies --json=copies.json</code>', 'CPUs busy before'],
       ...[
         '<td>what vxlan is</td><td class="number">1450</td>',
         'js: no ping',
