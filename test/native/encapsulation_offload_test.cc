@@ -45,6 +45,19 @@ TEST_CASE(
   CHECK(rig.io.sent[7].destination == kNode3);
 }
 
+TEST_CASE("encapsulation with offload: looks for longer after one packet than after a train") {
+  const auto yields_after = [](size_t packets) {
+    Rig rig;
+    Encapsulation encapsulation(rig.context(Mode::kOffload));
+    offer(rig.io, packets, 1000);
+    encapsulation.carry();
+    CHECK(rig.io.sent.size() == packets);
+    return rig.io.most_yields;
+  };
+  CHECK(yields_after(1) == 12);
+  CHECK(yields_after(40) == 1);
+}
+
 TEST_CASE("encapsulation with offload: a run longer than a train is split evenly") {
   Rig rig;
   Encapsulation encapsulation(rig.context(Mode::kOffload));
