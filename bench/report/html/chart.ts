@@ -166,7 +166,7 @@ export function intervalPanels(
       axisLabel: { ...TEXT, show: index === 0 },
     })),
     series: panels.flatMap((panel, index): ChartSeries[] => [
-      panelMarks(panel, index),
+      ...panelMarks(panel, index),
       whiskers(
         index,
         panel.values.flatMap((value, row) =>
@@ -180,32 +180,37 @@ export function intervalPanels(
 
 const PANEL_GAP = 44;
 
-function panelMarks(panel: IntervalPanel, index: number): ChartSeries {
+/** The medians, with their numbers. */
+function panelMarks(panel: IntervalPanel, index: number): ChartSeries[] {
   const { color, digits, values, logarithmic } = panel;
   const axes = { xAxisIndex: index, yAxisIndex: index };
-  const label = (value: Estimate): object => ({
-    ...{ show: true, position: 'right', formatter: fixed(value.median, digits), ...TEXT },
-    // Behind the whisker, which ends at `high`.
-    distance: 8,
+  const scatter = (
+    at: (value: Estimate) => number,
+    position: 'right' | 'top',
+    look: object,
+  ): ScatterSeriesOption => ({
+    ...{ type: 'scatter', ...axes, ...look },
+    data: values.flatMap((value, row) => {
+      if (value === undefined) return [];
+      const formatter = fixed(value.median, digits);
+      return [{ value: [at(value), row], label: { show: true, position, formatter, ...TEXT } }];
+    }),
   });
   if (logarithmic === true) {
-    return {
-      ...{ type: 'scatter', ...axes, symbolSize: 12, itemStyle: { color, opacity: 1 } },
-      data: values.flatMap((value, row) =>
-        value === undefined
-          ? []
-          : [{ value: [value.median, row], label: { ...label(value), position: 'top' } }],
-      ),
-    };
+    const look = { symbolSize: 12, itemStyle: { color, opacity: 1 } };
+    return [scatter(({ median }) => median, 'top', look)];
   }
-  return {
-    ...{ type: 'bar', ...axes, barWidth: 22, itemStyle: { color } },
-    data: values.map((value) =>
-      value === undefined
-        ? { value: null, label: { show: false } }
-        : { value: value.median, label: label(value) },
-    ),
-  };
+  return [
+    {
+      ...{ type: 'bar', ...axes, barWidth: 22, itemStyle: { color } },
+      data: values.map((value) => value?.median ?? null),
+    },
+    // A number stands behind the whisker: a point that cannot be seen carries it.
+    scatter(({ high }) => high, 'right', {
+      symbolSize: 1,
+      itemStyle: { color: 'none', opacity: 1 },
+    }),
+  ];
 }
 
 /** Of an axis: behind the longest bar, with no number of its own. */
