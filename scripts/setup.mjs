@@ -94,7 +94,7 @@ function installNodePackages() {
   const lock = join(ROOT, 'package-lock.json');
   if (newest([join(ROOT, 'node_modules', '.package-lock.json')]) >= newest([lock])) return;
   step('npm packages and the addon', () => {
-    run(['npm', 'ci', '--no-audit', '--no-fund']);
+    run(['npm', 'ci', '--no-audit', '--no-fund'], { env: { ...process.env, JOBS: 'max' } });
   });
 }
 
@@ -105,7 +105,7 @@ function buildAddon() {
   const sources = [...nativeSources(), join(ROOT, 'binding.gyp')];
   if (built.every(existsSync) && oldest(built) >= newest(sources)) return;
   step('the native addon', () => {
-    run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild']);
+    run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild', '--jobs=max']);
   });
 }
 
