@@ -96,17 +96,17 @@ const cell = objectOf<Cell>({
 
 const fit = objectOf<Fit>({ a: estimate, b: estimate, worstDeviation: number });
 
+/** Where and how both results came to be. */
+const machine = {
+  ...{ date: text, commit: text, command: text, kernel: text, node: text, cpu: text },
+  cpus: number,
+};
+
 const copiesResult = objectOf<CopiesResult>({
   kind: oneOf(['copies']),
   version: oneOf([1]),
   environment: objectOf<CopiesEnvironment>({
-    date: text,
-    commit: text,
-    command: text,
-    kernel: text,
-    node: text,
-    cpu: text,
-    cpus: number,
+    ...machine,
     mtu: number,
     busyBefore: number,
     rounds: number,
@@ -145,13 +145,7 @@ const modesResult = objectOf<ModesResult>({
   kind: oneOf(['modes']),
   version: oneOf([1]),
   environment: objectOf<ModesEnvironment>({
-    date: text,
-    commit: text,
-    command: text,
-    kernel: text,
-    node: text,
-    cpu: text,
-    cpus: number,
+    ...machine,
     rounds: number,
     seconds: number,
     underlayMtu: number,
