@@ -4,7 +4,7 @@
  */
 import { Command } from 'commander';
 import { stopSignal, type Programs } from '../../src/lab/isolate.js';
-import { buildSwitch } from '../../src/lab/topology.js';
+import { buildSwitch, UNDERLAY_MTU } from '../../src/lab/topology.js';
 import { integer, listOf, runBenchmark, type Machine, type Result } from '../command.js';
 import {
   summarise,
@@ -86,14 +86,19 @@ function describeCommand(): Command {
       `comma-separated, of: ${UNDERLAYS.join(', ')} (default: both)`,
       listOf('--underlays', UNDERLAYS),
     )
-    .option('--mtu <bytes>', "MTU of the hosts' eth0, 1500 to 65535", integer(1_500, 65_535), 1_500)
+    .option(
+      '--mtu <bytes>',
+      "MTU of the hosts' eth0, 1500 to 65535",
+      integer(1_500, 65_535),
+      UNDERLAY_MTU,
+    )
     .option('--quick', `${QUICK_TEXT}; other options override it`, false)
     .addHelpText('after', `\nRatios are to ${BASELINE}. ${describeDurations()}`);
 }
 
 /** What was said, completed with what a whole run or a quick one has. */
 function settle(said: SaidOptions): Options {
-  return { subjects: MAIN_SUBJECTS, mtu: 1_500, ...(said.quick ? QUICK : WHOLE), ...said };
+  return { subjects: MAIN_SUBJECTS, mtu: UNDERLAY_MTU, ...(said.quick ? QUICK : WHOLE), ...said };
 }
 
 function subjectsOf({ subjects }: Options): Subject[] {

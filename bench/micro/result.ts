@@ -1,4 +1,5 @@
 /** The result of `flannelette bench copies`, as `--json` prints it. Times are nanoseconds. */
+import type { Machine } from '../command.js';
 import type { Estimate } from '../lab/stats.js';
 
 /** The crossings of the user/kernel border, in the order a packet makes them. */
@@ -78,14 +79,8 @@ export interface ReferenceResult {
   readonly fit: Fit | undefined;
 }
 
-export interface CopiesEnvironment {
-  readonly date: string;
-  readonly commit: string;
-  readonly command: string;
-  readonly kernel: string;
+export interface CopiesEnvironment extends Machine {
   readonly node: string;
-  readonly cpu: string;
-  readonly cpus: number;
   /** Of the overlay's devices, in bytes. */
   readonly mtu: number;
   /** Share of the machine's CPU time that others used in the second before, 0 to 1. */

@@ -5,7 +5,7 @@
  *   node dist/bench/modes/main.js OPTIONS     a ModesOptions as JSON; src/cli/bench.ts
  */
 import { stopSignal } from '../../src/lab/isolate.js';
-import { buildSwitch } from '../../src/lab/topology.js';
+import { buildSwitch, UNDERLAY_MTU } from '../../src/lab/topology.js';
 import { describeMachine, listOf } from '../command.js';
 import { busyNow, perfMissing } from '../lab/observe.js';
 import { measureRounds } from '../lab/rounds.js';
@@ -16,8 +16,6 @@ import { renderModesCsv, renderModesMarkdown, renderModesText } from '../report/
 import { MODE_NAMES, type ModeName } from './result.js';
 import { KERNEL_MODES, subjectsOf } from './subjects.js';
 import { summariseModes } from './summary.js';
-
-const UNDERLAY_MTU = 1_500;
 
 /** What a mode takes besides its loads: ends, containers, pings; and a load besides its length. */
 const RAISE_SECONDS = 5;

@@ -1,4 +1,5 @@
 /** The result of `flannelette bench modes`, as `--json` prints it. */
+import type { Machine } from '../command.js';
 import type { Estimate } from '../lab/stats.js';
 
 /** What is compared, in the order of the tables. `vxlan-again` is `vxlan` a second time: the noise. */
@@ -84,15 +85,8 @@ export interface ModeResult {
   readonly values: Readonly<Partial<Record<ModeMetricKey, ModeValue>>>;
 }
 
-export interface ModesEnvironment {
-  readonly date: string;
-  readonly commit: string;
-  /** The command line that gives the result again. */
-  readonly command: string;
-  readonly kernel: string;
+export interface ModesEnvironment extends Machine {
   readonly node: string;
-  readonly cpu: string;
-  readonly cpus: number;
   readonly rounds: number;
   /** Length of a measurement. */
   readonly seconds: number;

@@ -6,6 +6,18 @@ export function ownCommand(): string[] {
   return [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 }
 
+/** Tells the process outside; resolves when it is said, or at once when there is nobody outside. */
+export function tellOutside(message: object): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (process.send === undefined) resolve();
+    else
+      process.send(message, (error: Error | null) => {
+        if (error === null) resolve();
+        else reject(error);
+      });
+  });
+}
+
 export interface Output {
   /** For people: to standard output, or to standard error beside JSON. */
   readonly print: (text: string) => void;

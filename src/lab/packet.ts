@@ -110,6 +110,16 @@ export function addressAt(bytes: Buffer, at: number): string {
   return bytes.subarray(at, at + 4).join('.');
 }
 
+/** The six bytes at `at` as people write a MAC address. */
+export function macAt(frame: Buffer, at: number): string {
+  return hexBytes(frame.subarray(at, at + 6), ':');
+}
+
+/** Two digits a byte. */
+export function hexBytes(bytes: Buffer, separator: string): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(separator);
+}
+
 /** RFC 1071 over an IPv4 header whose checksum field is zero. */
 export function headerChecksum(packet: Buffer): number {
   const headerBytes = (packet.readUInt8(0) & 0x0f) * 4;

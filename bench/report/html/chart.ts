@@ -145,10 +145,7 @@ export function intervalPanels(
   const step = (WIDTH - left) / panels.length;
   const top = panels.every(({ title }) => title === '') ? 24 : 36;
   return drawChart(categories.length * 40 + top + 60, {
-    title: panels.map(({ title }, index) => ({
-      ...{ text: title, left: left + index * step, top: 0, padding: 0 },
-      ...{ textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
-    })),
+    title: panels.map(({ title }, index) => titleAt(title, left + index * step, 0)),
     grid: panels.map((_, index) => ({
       ...{ left: left + index * step, width: step - PANEL_GAP },
       ...{ top, bottom: 56, outerBoundsMode: 'none' },
@@ -264,10 +261,9 @@ export function linePanels(chart: {
     legend + Math.floor(index / columns) * rowHeight + (untitled ? 10 : 34);
   return drawChart(legend + Math.ceil(panels.length / columns) * rowHeight, {
     legend: legendOf(names),
-    title: panels.map(({ title }, index) => ({
-      ...{ text: title, left: column(index) * step + AXIS_WIDTH, top: top(index) - 30 },
-      ...{ padding: 0, textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
-    })),
+    title: panels.map(({ title }, index) =>
+      titleAt(title, column(index) * step + AXIS_WIDTH, top(index) - 30),
+    ),
     grid: panels.map((_, index) => ({
       ...{ left: column(index) * step + AXIS_WIDTH, width: step - AXIS_WIDTH - 36 },
       ...{ top: top(index), height, outerBoundsMode: 'none' },
@@ -277,11 +273,9 @@ export function linePanels(chart: {
       ...{ gridIndex: index, min: 0, splitNumber: columns > 1 ? 3 : 6 },
     })),
     yAxis: panels.map((_, index) => ({
-      ...{ type: 'value', gridIndex: index, scale: !fromZero, splitNumber: 4 },
-      ...{ axisLabel: { ...TEXT, formatter: thousands }, splitLine: GRID_LINE },
-      ...{ axisLine: AXIS_LINE, axisTick: AXIS_LINE },
-      ...{ name: yTitle, nameLocation: 'middle', nameGap: 62, nameTextStyle: TEXT },
-      nameMoveOverlap: false,
+      ...valueAxis(yTitle),
+      ...{ gridIndex: index, scale: !fromZero, splitNumber: 4 },
+      ...{ nameGap: 62, nameMoveOverlap: false },
     })),
     series: panels.flatMap(({ series }, index) => series.flatMap((one) => lineMarks(one, index))),
   });
@@ -362,6 +356,14 @@ function whiskers(
         ],
       };
     },
+  };
+}
+
+/** Of a panel. */
+function titleAt(text: string, left: number, top: number): TitleComponentOption {
+  return {
+    ...{ text, left, top, padding: 0 },
+    ...{ textStyle: TITLE, borderColor: 'none', backgroundColor: 'none' },
   };
 }
 

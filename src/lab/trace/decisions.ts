@@ -4,6 +4,7 @@ import type { DaemonStatus } from '../../daemon/status.js';
 import { systemError } from '../../errors.js';
 import { inNamespace, run } from '../commands.js';
 import { TUNNEL_PORT } from '../daemon-process.js';
+import { macAt } from '../packet.js';
 import { showRoute, type Route } from '../routes-check.js';
 import { containerPort, SWITCH, switchPort } from '../topology.js';
 import type { Sighting } from './follow.js';
@@ -153,11 +154,4 @@ function destinationMac({ sightings }: DecisionSources, step: StepName): string 
   const sighting = sightings.find(({ tap }) => tap.name === step);
   if (sighting === undefined) throw systemError(`the packet was not seen at ${step}`);
   return macAt(sighting.frame, 0);
-}
-
-/** The six bytes at `at` as people write a MAC address. */
-export function macAt(frame: Buffer, at: number): string {
-  return [...frame.subarray(at, at + 6)]
-    .map((byte) => byte.toString(16).padStart(2, '0'))
-    .join(':');
 }

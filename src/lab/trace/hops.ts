@@ -106,6 +106,29 @@ export function sightingsOf(hops: readonly Hop[]): readonly Sighting[] {
   return hops.flatMap(({ sighting }) => sighting ?? []);
 }
 
+export interface TraceSummary {
+  /** Crossings of the border on each side, and what they copied together. */
+  readonly sending: number;
+  readonly receiving: number;
+  readonly copiedBytes: number;
+  /** At each capture. */
+  readonly ttls: readonly number[];
+  /** From the first capture to the last. */
+  readonly nanoseconds: number;
+}
+
+export function summaryOf(hops: readonly Hop[]): TraceSummary {
+  const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
+  const sending = crossings.filter(({ number }) => number <= 3).length;
+  return {
+    sending,
+    receiving: crossings.length - sending,
+    copiedBytes: crossings.reduce((sum, { bytes }) => sum + bytes, 0),
+    ttls: sightingsOf(hops).map(({ packet }) => packet.ipv4.ttl),
+    nanoseconds: hops.findLast(({ time }) => time !== undefined)?.time?.toNs ?? 0,
+  };
+}
+
 function checkTimes(sightings: readonly Sighting[]): TraceCheck {
   const back = sightings.find(({ timeNs }, index) => timeNs < (sightings[index - 1]?.timeNs ?? 0n));
   return check('times never go back', back, () => 'earlier than the step before');

@@ -7,7 +7,7 @@ import { ExitCode, inputError, messageOf, systemError } from '../../errors.js';
 import { Capture } from '../capture.js';
 import { waitFor } from '../commands.js';
 import { TUNNEL_PORT } from '../daemon-process.js';
-import { ownCommand, runInside, type Output } from '../inside.js';
+import { ownCommand, runInside, tellOutside, type Output } from '../inside.js';
 import { checkIsolation, runIsolated, stopSignal, type InsideMessage } from '../isolate.js';
 import { inLab, whileRunning, type StandingLab } from '../lab.js';
 import { writePcapng } from '../pcapng.js';
@@ -87,7 +87,8 @@ async function course(plan: TracePlan, mode: DaemonMode, output: Output): Promis
     }),
   );
   print(`\n${renderTrace(trace)}\n`);
-  await tell({ type: 'file', base64: toPcapng(sightingsOf(trace.hops)).toString('base64') });
+  const base64 = toPcapng(sightingsOf(trace.hops)).toString('base64');
+  await tellOutside({ type: 'file', base64 } satisfies InsideMessage);
   output.json(toJson(trace));
   return checkHops(trace.hops).every(({ ok }) => ok) ? ExitCode.ok : ExitCode.failure;
 }
@@ -156,16 +157,4 @@ function toPcapng(sightings: readonly Sighting[]): Buffer {
       comment: `${nameOf(tap)} ${tap.direction}`,
     })),
   );
-}
-
-/** Tells the process outside; resolves when it is said. */
-async function tell(message: InsideMessage): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    if (process.send === undefined) resolve();
-    else
-      process.send(message, (error: Error | null) => {
-        if (error === null) resolve();
-        else reject(error);
-      });
-  });
 }

@@ -1,29 +1,23 @@
 /** The object of `flannelette trace --json`; field names are a contract. */
-import type { Packet } from '../packet.js';
+import { macAt, type Packet } from '../packet.js';
 import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
-import { macAt } from './decisions.js';
 import type { Sighting } from './follow.js';
-import { checkHops, regionsOf, sightingsOf, type Hop, type Trace } from './hops.js';
+import { checkHops, regionsOf, summaryOf, type Hop, type Trace } from './hops.js';
 
 export function toJson(trace: Trace): object {
   const { plan, mode, mtu, kernel, hops } = trace;
   const { from, to, proto, size } = plan;
   const checks = checkHops(hops);
-  const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
-  const ttls = sightingsOf(hops).map(({ packet }) => packet.ipv4.ttl);
+  const { sending, receiving, copiedBytes, ttls, nanoseconds } = summaryOf(hops);
   return {
     ok: checks.every(({ ok }) => ok),
     ...{ from: from.containerAddress, to: to.containerAddress, proto, size },
     ...{ mode, mtu, kernel },
     hops: hops.map(hopToJson),
     summary: {
-      crossings: {
-        sending: crossings.filter(({ number }) => number <= 3).length,
-        receiving: crossings.filter(({ number }) => number > 3).length,
-        copiedBytes: crossings.reduce((sum, { bytes }) => sum + bytes, 0),
-      },
+      crossings: { sending, receiving, copiedBytes },
       ttl: { first: ttls[0] ?? null, last: ttls.at(-1) ?? null },
-      microseconds: microseconds(hops.findLast(({ time }) => time !== undefined)?.time?.toNs ?? 0),
+      microseconds: microseconds(nanoseconds),
     },
     checks,
   };

@@ -1,13 +1,14 @@
 /** A trace for people: a block for each hop, the bytes on the wire, and a summary; 100 columns at most. */
-import type { Packet, TransportHeader } from '../packet.js';
+import { hexBytes, macAt, type Packet, type TransportHeader } from '../packet.js';
 import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
-import { macAt, type Decision } from './decisions.js';
+import type { Decision } from './decisions.js';
 import type { Sighting } from './follow.js';
 import {
   checkHops,
   protocolName,
   regionsOf,
   sightingsOf,
+  summaryOf,
   type Hop,
   type HopCrossing,
   type Region,
@@ -174,10 +175,14 @@ function dumpRegion({ name, offset, bytes }: Region): readonly string[] {
   const lines: string[] = [];
   for (let at = 0; at < shown.length; at += BYTES_PER_LINE) {
     const part = shown.subarray(at, at + BYTES_PER_LINE);
-    const hex = [...part].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
     const text = part.toString('latin1').replaceAll(/[^ -~]/g, '.');
     const address = (offset + at).toString(16).padStart(4, '0');
-    lines.push(row(at === 0 ? name : '', `${address}  ${hex.padEnd(BYTES_PER_LINE * 3)} ${text}`));
+    lines.push(
+      row(
+        at === 0 ? name : '',
+        `${address}  ${hexBytes(part, ' ').padEnd(BYTES_PER_LINE * 3)} ${text}`,
+      ),
+    );
   }
   const rest = bytes.length - shown.length;
   return rest === 0 ? lines : [...lines, row('', `and ${rest} bytes more`)];
@@ -189,12 +194,8 @@ function previousTtl(hops: readonly Hop[], index: number): number | undefined {
 
 function renderSummary(trace: Trace): string {
   const { hops, plan } = trace;
-  const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
-  const sending = crossings.filter(({ number }) => number <= 3).length;
-  const bytes = crossings.reduce((sum, crossing) => sum + crossing.bytes, 0);
-  const sightings = sightingsOf(hops);
-  const ttls = [...new Set(sightings.map(({ packet }) => packet.ipv4.ttl))];
-  const wire = sightings.find(({ tap }) => tap.name === SHOWN_AT);
+  const { sending, receiving, copiedBytes, ttls, nanoseconds } = summaryOf(hops);
+  const wire = sightingsOf(hops).find(({ tap }) => tap.name === SHOWN_AT);
   const inner = wire?.packet.bytes.length ?? 0;
   const outer = wire?.outer?.bytes.length ?? 0;
   const note = endsInProcess(plan)
@@ -203,18 +204,15 @@ function renderSummary(trace: Trace): string {
   return [
     'Summary',
     ...[
-      row(
-        'crossings',
-        `${sending} sending, ${crossings.length - sending} receiving, of the user/kernel border`,
-      ),
+      row('crossings', `${sending} sending, ${receiving} receiving, of the user/kernel border`),
       ...note,
-      row('copies', `${bytes} bytes across the border: one copy at each crossing`),
-      row('TTL', `${ttls.join(' -> ')}: host, daemon, daemon, host take 1 each`),
+      row('copies', `${copiedBytes} bytes across the border: one copy at each crossing`),
+      row('TTL', `${[...new Set(ttls)].join(' -> ')}: host, daemon, daemon, host take 1 each`),
       row(
         'bytes',
         `${inner} of the packet, ${outer} with outer IPv4 and UDP, ${outer + ETHERNET_BYTES} with Ethernet`,
       ),
-      ...renderSpans(hops),
+      ...renderSpans(hops, nanoseconds),
       ...checkHops(hops).map(({ name, ok, detail }) =>
         ok ? row('ok', name) : row('FAILED', `${name}: ${detail}`),
       ),
@@ -223,9 +221,7 @@ function renderSummary(trace: Trace): string {
 }
 
 /** Where the time went, from the first capture to the last. */
-function renderSpans(hops: readonly Hop[]): readonly string[] {
-  const total =
-    sightingsOf(hops).length === 0 ? 0 : (hops.findLast(({ time }) => time)?.time?.toNs ?? 0);
+function renderSpans(hops: readonly Hop[], total: number): readonly string[] {
   const daemons = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
   const spans = daemons.map(({ step, time }) => {
     const spent = microseconds((time?.toNs ?? 0) - (time?.fromNs ?? 0));

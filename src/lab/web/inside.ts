@@ -1,6 +1,7 @@
 /** The live lab in the isolated process: raised, served to the outside by IPC, and lowered. */
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf } from '../../errors.js';
+import { tellOutside } from '../inside.js';
 import { inLab, type LabCourse, type StandingLab } from '../lab.js';
 import { LiveLab } from './live-lab.js';
 import type { CommandRequest, InsideEvent, LabState } from './messages.js';
@@ -48,12 +49,5 @@ async function serve(lab: StandingLab, course: LabCourse): Promise<void> {
 
 /** Resolves when it has been handed over, or the outside is gone. */
 function tell(event: InsideEvent): Promise<void> {
-  return new Promise((resolve) => {
-    if (process.send === undefined || !process.connected) resolve();
-    else {
-      process.send(event, undefined, undefined, () => {
-        resolve();
-      });
-    }
-  });
+  return tellOutside(event).catch(() => undefined);
 }

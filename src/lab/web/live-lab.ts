@@ -139,11 +139,11 @@ export class LiveLab {
             signal,
           }),
         );
-        const [first, ...more] = await Promise.all(pings);
-        const all = first === undefined ? more : [first, ...more];
+        const all = await Promise.all(pings);
         const count = (key: 'sent' | 'received'): number =>
           all.reduce((total, result) => total + result[key], 0);
-        const time = first?.avgMs === undefined ? '' : `, ${first.avgMs.toFixed(2)} ms on average`;
+        const average = all[0]?.avgMs;
+        const time = average === undefined ? '' : `, ${average.toFixed(2)} ms on average`;
         return `ended: ${count('received')} of ${count('sent')} answered${time}`;
       }
       case 'tcp': {
