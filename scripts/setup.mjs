@@ -21,6 +21,7 @@ const RUN_PACKAGES = {
   ethtool: 'ethtool',
   sysctl: 'procps',
   unshare: 'util-linux',
+  flock: 'util-linux',
 };
 /** The user-space tunnels that flannelette is compared with, and what counts system calls. */
 const BENCH_PACKAGES = {

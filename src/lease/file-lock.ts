@@ -1,98 +1,84 @@
 /**
- * One writer at a time, across processes: a directory `PATH.lock` that mkdir(2) makes or refuses.
+ * One writer at a time, across processes: flock(2) on the directory that holds the lease file.
  *
- * The holder refreshes the directory's mtime; one not refreshed for STALE_MS belonged to a process
- * that died and is taken over. A holder that was stopped for longer than that (SIGSTOP, a suspended
- * machine) has lost the lock without knowing, so it must ask `held()` right before it replaces the
- * file; the same question also catches two processes taking over one stale lock at the same time.
+ * The kernel gives the lock up with the descriptor, so a process that dies leaves nothing to be
+ * judged stale and taken over, and one that is stopped (SIGSTOP) keeps it. The directory and not the
+ * file, because the file is replaced by rename while locked. Node has no flock: flock(1) of
+ * util-linux takes it on a descriptor that both processes share, and ends (the lock belongs to the
+ * open file description).
  */
-import { existsSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { lock } from 'proper-lockfile';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 
-/** After this long without a refresh (each second) a lock counts as left by a dead process. */
-const STALE_MS = 3_000;
-/** Between attempts: random, so that waiters do not move in step. */
-const RETRY_MIN_MS = 5;
-const RETRY_MAX_MS = 40;
-/** Longer than a stale lock plus a queue of a hundred writers of a full file. */
+/** Longer than a queue of a hundred writers of a full file. */
 const GIVE_UP_MS = 20_000;
-
-export interface HeldLock {
-  /** False once another process has taken the lock over. */
-  held(): Promise<boolean>;
-}
+/** Where flock(1) finds the directory: the first descriptor after standard error. */
+const SHARED_FD = 3;
 
 /**
- * Runs `work` under the lock of `path`, which must exist. Rejects with a system error when the lock
- * cannot be had for 20 s, or with the signal's reason when aborted while waiting.
+ * Runs `work` under the lock of `path`. Rejects with a system error when the lock cannot be had for
+ * `giveUpMs` (ELOCKED) or at all, or with the signal's reason when aborted while waiting.
  */
 export async function withFileLock<T>(
   path: string,
   signal: AbortSignal,
-  work: (lock: HeldLock) => Promise<T>,
+  work: () => Promise<T>,
+  giveUpMs = GIVE_UP_MS,
 ): Promise<T> {
-  let compromised = false;
-  const release = await acquire(path, signal, () => {
-    compromised = true;
+  signal.throwIfAborted();
+  const directory = await open(dirname(path), 'r').catch((error: unknown) => {
+    throw cannotLock(path, errnoOf(error), messageOf(error), error);
   });
-  const directory = `${path}.lock`;
-  const isHeld = async (mine: string | undefined): Promise<boolean> =>
-    !compromised && mine !== undefined && (await identityOf(directory)) === mine;
-  const mine = await identityOf(directory);
   try {
-    return await work({ held: () => isHeld(mine) });
-  } finally {
-    // Releasing removes the directory whoever made it, so a lost lock is left alone.
-    if (await isHeld(mine)) await release().catch(() => undefined);
-  }
-}
-
-async function acquire(
-  path: string,
-  signal: AbortSignal,
-  onCompromised: () => void,
-): Promise<() => Promise<void>> {
-  const started = performance.now();
-  for (;;) {
-    signal.throwIfAborted();
+    const givenUp = AbortSignal.timeout(giveUpMs);
     try {
-      // `path` is resolved by the caller: with realpath, a link replaced meanwhile moves the lock.
-      return await lock(path, { stale: STALE_MS, update: 1_000, realpath: false, onCompromised });
+      await takeLock(directory.fd, AbortSignal.any([signal, givenUp]));
     } catch (error) {
-      const code = errnoOf(error);
-      // ENOENT with the directory in place: another process removed the lock amid this attempt.
-      const retry = code === 'ELOCKED' || (code === 'ENOENT' && existsSync(dirname(path)));
-      if (!retry) {
-        throw systemError(`cannot lock the lease file ${path}: ${messageOf(error)}`, {
-          ...(code === undefined ? {} : { code }),
-          field: '--lease-file',
-          value: path,
-          cause: error,
-        });
-      }
-      if (performance.now() - started > GIVE_UP_MS) {
-        throw systemError(
-          `the lease file ${path} stayed locked for ${GIVE_UP_MS / 1000} s; ` +
-            `if no daemon is changing it, remove the directory ${path}.lock`,
-          { code: 'ELOCKED', field: '--lease-file', value: path, cause: error },
-        );
-      }
+      signal.throwIfAborted();
+      if (givenUp.aborted) throw stayedLocked(path, giveUpMs, error);
+      throw errnoOf(error) === 'ENOENT'
+        ? cannotLock(path, 'ENOENT', 'flock is not installed: install util-linux', error)
+        : cannotLock(path, errnoOf(error), messageOf(error), error);
     }
-    const pause = RETRY_MIN_MS + Math.random() * (RETRY_MAX_MS - RETRY_MIN_MS);
-    await delay(pause, undefined, { signal }).catch(() => undefined);
+    return await work();
+  } finally {
+    await directory.close();
   }
 }
 
-/** Tells one lock directory from a later one at the same path. */
-async function identityOf(directory: string): Promise<string | undefined> {
-  try {
-    const { ino, birthtimeNs } = await stat(directory, { bigint: true });
-    return `${ino}:${birthtimeNs}`;
-  } catch {
-    return undefined;
-  }
+/** Waits for the lock of the open file `fd`; `signal` ends the wait. */
+function takeLock(fd: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('flock', ['-x', `${SHARED_FD}`], {
+      stdio: ['ignore', 'ignore', 'pipe', fd],
+      signal,
+      killSignal: 'SIGKILL',
+    });
+    let said = '';
+    child.stderr?.on('data', (text: Buffer) => (said += text.toString()));
+    child.once('error', reject);
+    child.once('close', (code, killedBy) => {
+      if (code === 0) resolve();
+      else reject(new Error(said.trim() || `flock ended with ${code ?? killedBy}`));
+    });
+  });
+}
+
+function cannotLock(path: string, code: string | undefined, why: string, cause: unknown): Error {
+  return systemError(`cannot lock the lease file ${path}: ${why}`, {
+    ...(code === undefined ? {} : { code }),
+    field: '--lease-file',
+    value: path,
+    cause,
+  });
+}
+
+function stayedLocked(path: string, afterMs: number, cause: unknown): Error {
+  return systemError(
+    `the lease file ${path} stayed locked for ${afterMs / 1000} s; if no daemon is changing it, ` +
+      `a stopped process holds the lock: fuser ${dirname(path)} tells which`,
+    { code: 'ELOCKED', field: '--lease-file', value: path, cause },
+  );
 }

@@ -1,7 +1,7 @@
 /**
  * The embedded lease store: one JSON file that all daemons of a machine share.
  *
- *   change:  lock -> read -> decide -> still the same file, still our lock? -> replace by rename
+ *   change:  lock -> read -> decide -> still the same file? -> replace by rename
  *   watch:   hint (inotify, poll) -> stat -> read -> last good document -> view at this time -> diff
  *            (after a look that was dear, of tens of thousands of leases, hints wait nine times as
  *            long as it took: a file replaced all the time costs a tenth of a core)
@@ -244,7 +244,7 @@ export class LeaseFileStore implements LeaseStore {
     decide: (document: LeaseDocument) => Change<T>,
   ): Promise<T> {
     for (let restarts = 0; restarts < MAX_RESTARTS; restarts++) {
-      const done = await withFileLock(this.#path, signal, async (lock) => {
+      const done = await withFileLock(this.#path, signal, async () => {
         // A torn edit is waited for under the lock: nobody else could write over it either.
         const file = await readPatiently(this.#path, signal).catch((error: unknown) => {
           if (signal.aborted) throw error;
@@ -255,7 +255,7 @@ export class LeaseFileStore implements LeaseStore {
         const text = serializeDocument(change.raw);
         signal.throwIfAborted();
         const signature = await signatureOf(this.#path).catch(() => undefined);
-        if (signature !== file.signature || !(await lock.held())) return undefined;
+        if (signature !== file.signature) return undefined;
         await this.#replace(text);
         return { result: change.result };
       });

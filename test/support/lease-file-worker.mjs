@@ -2,7 +2,7 @@
  * One daemon's use of the lease file, as a process of its own: it runs the built code (dist), says
  * `ready`, waits for `go`, so that many start at the same moment, acquires, renews, and reports.
  *
- * Arguments: LEASE_FILE PUBLIC_IP RENEWALS.
+ * Arguments: LEASE_FILE PUBLIC_IP RENEWALS (Infinity until killed).
  */
 import { LeaseFileStore } from '../../dist/src/lease/file-store.js';
 import { formatCidr, parseIpv4 } from '../../dist/src/config/ipv4.js';
@@ -11,16 +11,6 @@ import { silentLogger } from '../../dist/src/log.js';
 
 const [path, publicIp, renewals] = process.argv.slice(2);
 const { signal } = new AbortController();
-/** As a daemon: a lock that others hold for too long is waited for again. */
-async function persist(work) {
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (error.code !== 'ELOCKED') throw error;
-    }
-  }
-}
 
 const store = await LeaseFileStore.open(path, { log: silentLogger() });
 const config = parseNetworkConfig(await store.readNetworkConfig(signal));
@@ -28,9 +18,9 @@ const config = parseNetworkConfig(await store.readNetworkConfig(signal));
 process.once('message', async () => {
   const attributes = { publicIp: parseIpv4('PUBLIC_IP', publicIp) };
   const wish = { config, attributes, previousSubnet: undefined };
-  let lease = await persist(() => store.acquireLease(wish, signal));
+  let lease = await store.acquireLease(wish, signal);
   for (let n = 0; n < Number(renewals); n++) {
-    lease = await persist(() => store.renewLease(lease, signal));
+    lease = await store.renewLease(lease, signal);
   }
   await store.close();
   process.send({ subnet: formatCidr(lease.subnet) }, () => process.disconnect());

@@ -4,7 +4,7 @@
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -42,18 +42,29 @@ function message(child: ChildProcess): Promise<unknown> {
 
 function exitOf(child: ChildProcess): Promise<number | null> {
   return new Promise((resolve) => {
-    if (child.exitCode === null) child.once('exit', resolve);
+    if (child.exitCode === null && child.signalCode === null) child.once('exit', resolve);
     else resolve(child.exitCode);
   });
 }
 
-async function startWorkers(count: number): Promise<ChildProcess[]> {
+async function startWorkers(count: number, renewals = RENEWALS): Promise<ChildProcess[]> {
   const started = Array.from({ length: count }, (_, n) =>
-    fork(WORKER, [path, `10.168.0.${n + 2}`, `${RENEWALS}`], { execArgv: [] }),
+    fork(WORKER, [path, `10.168.0.${n + 2}`, `${renewals}`], { execArgv: [] }),
   );
   children.push(...started);
   expect(await Promise.all(started.map(message))).toEqual(started.map(() => 'ready'));
   return started;
+}
+
+/** Returns once the file has been replaced that many times. */
+async function replacements(count: number): Promise<void> {
+  let seen = (await stat(path)).ino;
+  for (let n = 0; n < count;) {
+    await delay(1);
+    const { ino } = await stat(path);
+    if (ino !== seen) n++;
+    seen = ino;
+  }
 }
 
 /** Reads without a lock, again and again; every read must be a whole document. */
@@ -99,13 +110,16 @@ it('ten daemons acquiring at once get ten subnets, and the file is whole at ever
   expect(await readdir(directory)).toEqual(['leases.json']);
 }, 120_000);
 
-it('daemons taking over the lock of a dead process at once do not collide either', async () => {
+it('daemons killed amid their changes leave no lock, and the others carry on', async () => {
   await writeFile(path, '{"version":1,"config":{"Network":"100.96.0.0/20"},"leases":{}}');
-  const workers = await startWorkers(WORKERS);
-  await mkdir(`${path}.lock`);
-  const longAgo = new Date(Date.now() - 60_000);
-  await utimes(`${path}.lock`, longAgo, longAgo);
-  const subnets = await run(workers);
+  const victims = await startWorkers(3, Infinity);
+  for (const victim of victims) victim.send('go');
+  for (const victim of victims) {
+    await replacements(10);
+    victim.kill('SIGKILL');
+    expect(await exitOf(victim)).toBeNull();
+  }
+  const subnets = await run(await startWorkers(WORKERS));
   expect(new Set(subnets).size).toBe(WORKERS);
   const { leases } = JSON.parse(await readFile(path, 'utf8')) as { leases: object };
   expect(Object.keys(leases)).toHaveLength(WORKERS);
