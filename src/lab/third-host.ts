@@ -55,7 +55,7 @@ export const THIRD_HOST = hostPlan(3);
 export async function runThirdHost(stage: Stage): Promise<ThirdHostResult> {
   const { near, far, progress, signal } = stage;
   await addHost(THIRD_HOST);
-  const stream = new PingStream(near, far.containerAddress, signal);
+  const stream = new PingStream(near, far.containerAddress, { signal });
   try {
     progress('a third host, 10.168.0.4, joins while container-1 pings container-2');
     const { daemon, change: joined } = await join(stage);

@@ -21,6 +21,8 @@ export interface PingOptions {
   readonly size?: number;
   /** Set DF and refuse to fragment. */
   readonly dontFragment?: boolean;
+  /** Where it is sent from; the host's container unless told. */
+  readonly namespace?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -32,24 +34,36 @@ export async function ping(
   const count = options.count ?? 20;
   const interval = options.intervalSeconds ?? 0.1;
   const seconds = Math.ceil(count * interval) + 3;
-  const argv = ['ping', '-n', '-q', '-c', String(count), '-i', String(interval), '-W', '2'];
+  const argv = ['ping', '-n', '-c', String(count), '-i', String(interval), '-W', '2'];
   argv.push('-w', String(seconds), '-s', String(options.size ?? 56));
   if (options.dontFragment === true) argv.push('-M', 'do');
-  const { stdout } = await run(inNamespace(from.container, [...argv, address]), {
-    timeoutMs: (seconds + 5) * 1_000,
-    accept: [0, 1],
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
-  return parsePing(stdout);
+  const { stdout } = await run(
+    inNamespace(options.namespace ?? from.container, [...argv, address]),
+    {
+      timeoutMs: (seconds + 5) * 1_000,
+      accept: [0, 1],
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    },
+  );
+  return parsePing(stdout, count);
 }
 
-/** Reads the summary of iputils ping. */
-export function parsePing(output: string): PingResult {
-  const counts = /(\d+) packets transmitted, (\d+) received/.exec(output);
-  if (counts === null) throw systemError(`ping printed no summary: ${output.slice(-200)}`);
+/**
+ * Reads what iputils ping printed about the first `count` requests. With -w it goes on to send until
+ * that many are answered, so the summary counts a request too many when an answer is late.
+ */
+export function parsePing(output: string, count: number): PingResult {
+  const transmitted = /(\d+) packets transmitted/.exec(output)?.[1];
+  if (transmitted === undefined)
+    throw systemError(`ping printed no summary: ${output.slice(-200)}`);
   const times = /= ([\d.]+)\/([\d.]+)\/([\d.]+)\//.exec(output);
   const [minMs, avgMs, maxMs] = (times?.slice(1) ?? []).map(Number);
-  return { sent: Number(counts[1]), received: Number(counts[2]), minMs, avgMs, maxMs };
+  // An error names its request too, but is not so many bytes from somebody.
+  const answered = [...output.matchAll(/ bytes from .*icmp_seq=(\d+)/g)].map((line) =>
+    Number(line[1]),
+  );
+  const received = new Set(answered.filter((request) => request <= count)).size;
+  return { sent: Math.min(Number(transmitted), count), received, minMs, avgMs, maxMs };
 }
 
 /** What became of one ping; `silent` is neither an answer nor an error. */
@@ -68,7 +82,7 @@ export async function probe(
 }
 
 export function parseProbe(output: string): ProbeOutcome {
-  if (parsePing(output).received > 0) return 'answered';
+  if (parsePing(output, 1).received > 0) return 'answered';
   if (output.includes('Destination Net Unreachable')) return 'net unreachable';
   return /\+\d+ errors/.test(output) ? 'other error' : 'silent';
 }
@@ -84,8 +98,8 @@ export class PingStream {
   readonly #done: Promise<{ sent: number; received: number }>;
   #ending = false;
 
-  constructor(from: HostPlan, address: string, signal: AbortSignal) {
-    this.#done = this.#run(from, address, signal);
+  constructor(from: HostPlan, address: string, options: Pick<PingOptions, 'namespace' | 'signal'>) {
+    this.#done = this.#run(from, address, { ...options, ...TRAIN });
     // Whoever calls `end` hears of it.
     this.#done.catch(() => undefined);
   }
@@ -99,11 +113,11 @@ export class PingStream {
   async #run(
     from: HostPlan,
     address: string,
-    signal: AbortSignal,
+    options: PingOptions,
   ): Promise<{ sent: number; received: number }> {
     const total = { sent: 0, received: 0 };
     do {
-      const { sent, received } = await ping(from, address, { ...TRAIN, signal });
+      const { sent, received } = await ping(from, address, options);
       total.sent += sent;
       total.received += received;
     } while (!this.#ending);

@@ -81,9 +81,9 @@ describe('while traffic runs', () => {
     expect(await near.metric('store_up')).toBe(1);
     expect(await near.metric('leases_age_seconds')).toBe(0);
     await near.logged('the lease store is followed again');
-    const { received, lost } = await stream.end();
-    expect(lost).toBe(0);
-    expect(received).toBeGreaterThan(1_000);
+    const { sent, received } = await stream.end();
+    expect(received).toBe(sent);
+    expect(received).toBeGreaterThan(500);
   });
 
   it('etcd killed: noticed at once, nothing is lost, followed when it is back', async () => {
@@ -98,7 +98,8 @@ describe('while traffic runs', () => {
     await lab.restoreStore();
     await lab.putLease('100.96.41.0/24', '10.168.0.41');
     await near.until('following again', 7_000, () => hasRoute(near, '100.96.41.0/24'));
-    expect((await stream.end()).lost).toBe(0);
+    const { sent, received } = await stream.end();
+    expect(received).toBe(sent);
   });
 
   it('etcd that lost all its data: leases are written again, nothing is lost for long', async () => {
@@ -142,7 +143,8 @@ describe('a start without the store', () => {
     expect((await again.near.readyz()).detail.store.leasesAgeSeconds).toBe(0);
     await lab.reaches(lab.far, lab.near.tunAddress);
     // Both know each other all the while but for the moment in which the lost key is written.
-    expect((await stream.end()).lost).toBeLessThan(50);
+    const { sent, received } = await stream.end();
+    expect(sent - received).toBeLessThan(25);
   });
 
   it('forwards also when etcd accepts and says nothing; SIGTERM ends it within 2 s', async () => {

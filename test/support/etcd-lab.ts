@@ -18,7 +18,7 @@ import { EtcdServer } from '../../src/lab/etcd-server.js';
 import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { lastWords } from '../../src/lab/daemon-process.js';
 import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/lab/topology.js';
-import { parsePing } from '../../src/lab/traffic.js';
+import { PingStream } from '../../src/lab/traffic.js';
 import { askDaemon, COMMAND, TestLab } from './test-lab.js';
 
 const PORT = 2379;
@@ -45,6 +45,7 @@ export class EtcdLab {
   #storeKilled = false;
   #daemons: EtcdDaemon[] = [];
   #programs: Program[] = [];
+  #streams = new AbortController();
 
   private constructor(lab: TestLab, server: EtcdServer) {
     this.#lab = lab;
@@ -160,11 +161,9 @@ export class EtcdLab {
     });
   }
 
-  /** A ping each 10 ms until it is asked what came back. */
-  stream(from: HostPlan, address: string): Stream {
-    const stream = new Stream(from, address);
-    this.#programs.push(stream.program);
-    return stream;
+  /** Pings from a host's end of the tunnel until it is asked what came back. */
+  stream(from: HostPlan, address: string): PingStream {
+    return new PingStream(from, address, { namespace: from.host, signal: this.#streams.signal });
   }
 
   /** A program in a host's namespace that ends with the test. */
@@ -179,6 +178,8 @@ export class EtcdLab {
     const programs = [...this.#daemons.map(({ program }) => program), ...this.#programs];
     this.#daemons = [];
     this.#programs = [];
+    this.#streams.abort();
+    this.#streams = new AbortController();
     await Promise.all(programs.map((program) => program.stop()));
     this.thawStore();
     await this.restoreStore();
@@ -298,25 +299,6 @@ export class EtcdDaemon {
   /** Over the unix socket, which network namespaces share. */
   get(path: string): Promise<{ code: number; body: string }> {
     return askDaemon(this.subnetFile, path);
-  }
-}
-
-export class Stream {
-  readonly program: Program;
-
-  constructor(from: HostPlan, address: string) {
-    this.program = new Program(
-      inNamespace(from.host, ['ping', '-q', '-n', '-i', '0.01', '-W', '1', address]),
-    );
-  }
-
-  /** Ends it; how many packets came back, and how many did not. */
-  async end(): Promise<{ received: number; lost: number }> {
-    // SIGINT makes ping print its summary; the packet it has just sent may still be on its way.
-    this.program.kill('SIGINT');
-    await this.program.ended;
-    const { sent, received } = parsePing(this.program.stdout);
-    return { received, lost: Math.max(0, sent - received - 1) };
   }
 }
 

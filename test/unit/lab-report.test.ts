@@ -239,32 +239,47 @@ describe('since', () => {
 });
 
 describe('parsePing', () => {
-  const summary = (counts: string, times = ''): string =>
-    `PING 100.96.2.3 (100.96.2.3) 56(84) bytes of data.\n\n--- 100.96.2.3 ping statistics ---\n${counts}\n${times}\n`;
+  const output = (lines: readonly string[], counts: string, times = ''): string =>
+    ['PING 100.96.2.3 (100.96.2.3) 56(84) bytes of data.', ...lines, '']
+      .concat('--- 100.96.2.3 ping statistics ---', counts, times)
+      .join('\n');
+  const answer = (request: number): string =>
+    `64 bytes from 100.96.2.3: icmp_seq=${request} ttl=60 time=0.157 ms`;
+  const error = (request: number): string =>
+    `From 100.96.1.0 icmp_seq=${request} Destination Net Unreachable`;
 
   it('reads counts and times', () => {
-    const output = summary(
-      '20 packets transmitted, 19 received, 5% packet loss, time 1927ms',
+    const text = output(
+      [1, 2, 4].map(answer),
+      '4 packets transmitted, 3 received, 25% packet loss, time 1927ms',
       'rtt min/avg/max/mdev = 0.048/0.157/0.411/0.084 ms',
     );
-    expect(parsePing(output)).toEqual({
-      sent: 20,
-      received: 19,
+    expect(parsePing(text, 4)).toEqual({
+      sent: 4,
+      received: 3,
       minMs: 0.048,
       avgMs: 0.157,
       maxMs: 0.411,
     });
   });
 
-  it('reads duplicates and errors beside the counts', () => {
-    const output = summary('3 packets transmitted, 3 received, +2 duplicates, 0% packet loss');
-    expect(parsePing(output)).toMatchObject({ sent: 3, received: 3 });
-    const errors = summary('4 packets transmitted, 0 received, +4 errors, 100% packet loss');
-    expect(parsePing(errors)).toMatchObject({ sent: 4, received: 0, avgMs: undefined });
+  it('counts no duplicates and no errors', () => {
+    const twice = [answer(1), answer(2), `${answer(2)} (DUP!)`];
+    const counts = '2 packets transmitted, 2 received, +1 duplicates, 0% packet loss';
+    expect(parsePing(output(twice, counts), 2)).toMatchObject({ sent: 2, received: 2 });
+    const errors = output([1, 2].map(error), '2 packets transmitted, 0 received, +2 errors');
+    expect(parsePing(errors, 2)).toMatchObject({ sent: 2, received: 0, avgMs: undefined });
+  });
+
+  it('leaves out what was sent while the last answer was late, or one was missing', () => {
+    const late = output([1, 2, 3].map(answer), '4 packets transmitted, 3 received');
+    expect(parsePing(late, 3)).toMatchObject({ sent: 3, received: 3 });
+    const missing = output([1, 3, 4].map(answer), '4 packets transmitted, 3 received');
+    expect(parsePing(missing, 3)).toMatchObject({ sent: 3, received: 2 });
   });
 
   it('refuses output without a summary', () => {
-    expect(() => parsePing('ping: connect: Network is unreachable')).toThrow(/no summary/);
+    expect(() => parsePing('ping: connect: Network is unreachable', 1)).toThrow(/no summary/);
   });
 });
 
