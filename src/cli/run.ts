@@ -21,7 +21,6 @@ import {
   type DaemonOptions,
   type FeatureName,
 } from '../daemon/options.js';
-import { Daemon } from '../daemon/daemon.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, inputError } from '../errors.js';
@@ -281,6 +280,8 @@ Exit codes:
     });
     try {
       const serviceManager = ServiceManager.fromEnvironment(io.env, log);
+      // Not before: the other commands start without what a daemon loads.
+      const { Daemon } = await import('../daemon/daemon.js');
       await new Daemon(options, log, { serviceManager }).run(stop.signal);
     } finally {
       release();

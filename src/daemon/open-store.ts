@@ -1,5 +1,4 @@
 /** The store a daemon's options name. */
-import { EtcdStore } from '../lease/etcd/store.js';
 import { LeaseFileStore } from '../lease/file-store.js';
 import { rememberedPath } from '../lease/remembered-file.js';
 import { RememberingStore } from '../lease/remembering-store.js';
@@ -11,6 +10,8 @@ import type { DaemonOptions } from './options.js';
 export async function openStore(options: DaemonOptions, log: Logger): Promise<LeaseStore> {
   const { leaseFile, etcd, subnetFile } = options;
   if (etcd !== undefined) {
+    // etcd's client is half of what a daemon loads; one without etcd starts without it.
+    const { EtcdStore } = await import('../lease/etcd/store.js');
     const store = new EtcdStore(etcd, { log });
     return RememberingStore.open(store, rememberedPath(subnetFile), { log });
   }

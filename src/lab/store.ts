@@ -18,7 +18,7 @@ import {
   type EtcdCheck,
   type EtcdEntry,
 } from './etcd-check.js';
-import { EtcdServer } from './etcd-server.js';
+import type { EtcdServer } from './etcd-server.js';
 import type { Programs } from './isolate.js';
 import { GATEWAY, LAB_DIRECTORY, OVERLAY, type HostPlan } from './topology.js';
 
@@ -115,7 +115,9 @@ class EtcdLabStore implements LabStore {
 
   static async start(): Promise<EtcdLabStore> {
     const options = { directory: LAB_DIRECTORY, address: GATEWAY, port: ETCD_PORT };
-    const store = new EtcdLabStore(await EtcdServer.start(options));
+    // Loads etcd's client, which a lab on the lease file does without.
+    const etcd = await import('./etcd-server.js');
+    const store = new EtcdLabStore(await etcd.EtcdServer.start(options));
     try {
       const { key, value } = configEntry();
       await store.#ask(() => store.#client.put(key).value(value).exec());
