@@ -54,8 +54,9 @@ export async function ping(
  */
 export function parsePing(output: string, count: number): PingResult {
   const transmitted = /(\d+) packets transmitted/.exec(output)?.[1];
-  if (transmitted === undefined)
+  if (transmitted === undefined) {
     throw systemError(`ping printed no summary: ${output.slice(-200)}`);
+  }
   const times = /= ([\d.]+)\/([\d.]+)\/([\d.]+)\//.exec(output);
   const [minMs, avgMs, maxMs] = (times?.slice(1) ?? []).map(Number);
   // An error names its request too, but is not so many bytes from somebody.
@@ -87,19 +88,19 @@ export function parseProbe(output: string): ProbeOutcome {
   return /\+\d+ errors/.test(output) ? 'other error' : 'silent';
 }
 
-/** Packets of one train of a stream, and the seconds between them. */
+/** Packets of one train of a stream, and the seconds between them unless told. */
 const TRAIN = { count: 25, intervalSeconds: 0.02 };
 
 /**
- * 50 pings a second until told to end, in trains: one ping that is interrupted would count the
+ * About 50 pings a second, unless told, until it is to end, in trains: one ping that is interrupted would count the
  * packet under way as lost.
  */
 export class PingStream {
   readonly #done: Promise<{ sent: number; received: number }>;
   #ending = false;
 
-  constructor(from: HostPlan, address: string, options: Pick<PingOptions, 'namespace' | 'signal'>) {
-    this.#done = this.#run(from, address, { ...options, ...TRAIN });
+  constructor(from: HostPlan, address: string, options: Omit<PingOptions, 'count'>) {
+    this.#done = this.#run(from, address, { ...TRAIN, ...options });
     // Whoever calls `end` hears of it.
     this.#done.catch(() => undefined);
   }

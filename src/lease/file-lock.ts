@@ -11,6 +11,7 @@ import { spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { leaseFileError } from './file-read.js';
 
 /** Longer than a queue of a hundred writers of a full file. */
 const GIVE_UP_MS = 20_000;
@@ -29,7 +30,7 @@ export async function withFileLock<T>(
 ): Promise<T> {
   signal.throwIfAborted();
   const directory = await open(dirname(path), 'r').catch((error: unknown) => {
-    throw cannotLock(path, errnoOf(error), messageOf(error), error);
+    throw cannotLock(path, messageOf(error), error);
   });
   try {
     const givenUp = AbortSignal.timeout(giveUpMs);
@@ -38,9 +39,9 @@ export async function withFileLock<T>(
     } catch (error) {
       signal.throwIfAborted();
       if (givenUp.aborted) throw stayedLocked(path, giveUpMs, error);
-      throw errnoOf(error) === 'ENOENT'
-        ? cannotLock(path, 'ENOENT', 'flock is not installed: install util-linux', error)
-        : cannotLock(path, errnoOf(error), messageOf(error), error);
+      const missing = errnoOf(error) === 'ENOENT';
+      const why = missing ? 'flock is not installed: install util-linux' : messageOf(error);
+      throw cannotLock(path, why, error);
     }
     return await work();
   } finally {
@@ -66,13 +67,8 @@ function takeLock(fd: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function cannotLock(path: string, code: string | undefined, why: string, cause: unknown): Error {
-  return systemError(`cannot lock the lease file ${path}: ${why}`, {
-    ...(code === undefined ? {} : { code }),
-    field: '--lease-file',
-    value: path,
-    cause,
-  });
+function cannotLock(path: string, why: string, cause: unknown): Error {
+  return leaseFileError(`cannot lock the lease file ${path}: ${why}`, path, cause);
 }
 
 function stayedLocked(path: string, afterMs: number, cause: unknown): Error {

@@ -75,8 +75,17 @@ export function unreadable(location: string, error: unknown): FlannelletteError 
 }
 
 export function fileError(what: string, location: string, error: unknown): FlannelletteError {
+  return leaseFileError(`${what} (${messageOf(error)})`, location, error);
+}
+
+/** About --lease-file, with the errno of what caused it. */
+export function leaseFileError(
+  message: string,
+  location: string,
+  error: unknown,
+): FlannelletteError {
   const code = errnoOf(error);
-  return systemError(`${what} (${messageOf(error)})`, {
+  return systemError(message, {
     ...(code === undefined ? {} : { code }),
     field: '--lease-file',
     value: location,

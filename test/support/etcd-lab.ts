@@ -161,9 +161,10 @@ export class EtcdLab {
     });
   }
 
-  /** Pings from a host's end of the tunnel until it is asked what came back. */
+  /** A ping each 10 ms from a host's end of the tunnel until it is asked what came back. */
   stream(from: HostPlan, address: string): PingStream {
-    return new PingStream(from, address, { namespace: from.host, signal: this.#streams.signal });
+    const { signal } = this.#streams;
+    return new PingStream(from, address, { intervalSeconds: 0.01, namespace: from.host, signal });
   }
 
   /** A program in a host's namespace that ends with the test. */
