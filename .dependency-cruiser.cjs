@@ -54,7 +54,7 @@ module.exports = {
     forbid(
       'firewall-alone',
       { path: '^src/firewall/' },
-      { path: '^src/', pathNot: '^src/(firewall|config)/|^src/(errors|log)\\.ts$' },
+      { path: '^src/', pathNot: '^src/(firewall|config)/|^src/(errors|log|problems)\\.ts$' },
       'the firewall knows no backend, metrics, data plane, lease or daemon',
     ),
     forbid(
@@ -65,8 +65,8 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|text|directory)\\.ts$' },
-      { path: '^src/', pathNot: '^src/errors\\.ts$' },
+      { path: '^src/(errors|log|problems|text|directory)\\.ts$' },
+      { path: '^src/', pathNot: '^src/(errors|log)\\.ts$' },
       'errors, log, text and directory stand alone',
     ),
     forbid(

@@ -75,6 +75,7 @@ async function ask(path: string): Promise<DaemonStatus> {
 export function formatStatus(status: DaemonStatus, now: number): string {
   const sections = [
     formatFacts(status, now),
+    ...(status.problems.length > 0 ? [section('Problems', problemLines(status))] : []),
     section('Routes', routeTable(status)),
     section('Counters', counterTable(status)),
     section('Drops', dropTable(status)),
@@ -171,6 +172,13 @@ function leaseEnd(lease: NonNullable<DaemonStatus['lease']>, now: number): strin
 
 function section(title: string, body: string): string {
   return `${title}\n${body}`;
+}
+
+/** Each on a line of its own, and below it the command that mends it. */
+function problemLines({ problems }: DaemonStatus): string {
+  return problems
+    .map(({ message, remedy }) => `  ${message}\n${remedy === undefined ? '' : `      ${remedy}\n`}`)
+    .join('');
 }
 
 function routeTable({ routes }: DaemonStatus): string {

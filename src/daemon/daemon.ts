@@ -46,6 +46,7 @@ import { isStoreAway } from '../lease/errors.js';
 import type { Lease, LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
+import { ProblemBoard, type Problem } from '../problems.js';
 import {
   dataPlaneMode,
   statusSocketPath,
@@ -87,6 +88,8 @@ export interface Readiness {
   };
   readonly dataPlane: { readonly ok: boolean; readonly error: string | null };
   readonly firewall: { readonly ok: boolean; readonly error: string | null };
+  /** What hinders traffic although every part works; a daemon may be ready all the same. */
+  readonly problems: readonly Problem[];
   readonly [detail: string]: unknown;
 }
 
@@ -100,6 +103,7 @@ export class Daemon {
   readonly #log: Logger;
   readonly #dependencies: DaemonDependencies;
   readonly #startedAt = performance.now();
+  readonly #problems: ProblemBoard;
   #phase = 'starting';
   #synced = false;
   #subnetFileWritten = false;
@@ -118,6 +122,7 @@ export class Daemon {
   constructor(options: DaemonOptions, log: Logger, dependencies: DaemonDependencies = {}) {
     this.#options = options;
     this.#log = log;
+    this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
   }
 
@@ -184,6 +189,7 @@ export class Daemon {
       dataPlane: this.#dataPlane(),
       dataPlaneRestarts: this.#dataPlaneRestarts(),
       firewall: this.#firewallState(),
+      problems: this.#problems.all,
     });
   }
 
@@ -207,6 +213,7 @@ export class Daemon {
       },
       dataPlane: health(state !== undefined, state?.dataPlaneError),
       firewall: health(guarded, this.#firewall?.error),
+      problems: this.#problems.all,
     };
   }
 
@@ -555,6 +562,7 @@ export class Daemon {
       storeUp: store.ok,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),
+      problems: this.#problems.all,
       features: this.#features,
     };
   }

@@ -5,6 +5,7 @@ import type { NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
 import type { ExternalInterface } from '../host/interface.js';
 import type { LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { Problem } from '../problems.js';
 
 export interface DaemonStatus {
   readonly version: string;
@@ -41,6 +42,8 @@ export interface DaemonStatus {
   readonly routes: readonly { readonly subnet: string; readonly nextHop: string }[];
   readonly rejected: readonly RejectedEntry[];
   readonly firewall: FirewallState;
+  /** What hinders traffic although every part of the daemon works, each with its remedy. */
+  readonly problems: readonly Problem[];
   readonly dataPlane: (DataPlaneSnapshot & DataPlaneHealth) | null;
   readonly features: readonly KernelFeature[];
 }
@@ -76,6 +79,7 @@ export interface StatusParts {
   readonly dataPlane: DataPlaneSnapshot | undefined;
   readonly dataPlaneRestarts: number;
   readonly firewall: FirewallState;
+  readonly problems: readonly Problem[];
 }
 
 export function describeStatus(parts: StatusParts): DaemonStatus {
@@ -117,6 +121,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
     })),
     rejected: state?.rejected ?? [],
     firewall: parts.firewall,
+    problems: parts.problems,
     dataPlane:
       parts.dataPlane === undefined
         ? null

@@ -9,6 +9,7 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
+import type { Problem } from '../problems.js';
 import { BucketHistogram } from './bucket-histogram.js';
 
 /** What a scrape sees. */
@@ -26,6 +27,7 @@ export interface MetricsSample {
   /** Seconds since the leases in force were known to be true; `undefined` before there are any. */
   readonly leasesAgeSeconds: number | undefined;
   readonly firewall: { readonly inPlace: boolean; readonly repairs: number };
+  readonly problems: readonly Problem[];
   readonly features: readonly KernelFeature[];
 }
 
@@ -106,6 +108,12 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     help: 'How often firewall rules were found changed and put back.',
     registers,
   });
+  const problems = new Gauge({
+    name: 'flannelette_problem',
+    help: '1 for each problem found on this host or in the store that hinders traffic.',
+    labelNames: ['problem'] as const,
+    registers,
+  });
   const active = new Gauge({
     name: 'flannelette_feature_active',
     help: '1 for an optional kernel feature the data plane uses now, 0 for one it does without.',
@@ -134,6 +142,8 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     firewall.set(Number(sample.firewall.inPlace));
     repairs.reset();
     repairs.inc(sample.firewall.repairs);
+    problems.reset();
+    for (const { id } of sample.problems) problems.set({ problem: id }, 1);
     active.reset();
     for (const { name, state } of sample.dataPlane?.features ?? []) {
       active.set({ feature: name, state }, Number(state === 'active'));

@@ -43,6 +43,7 @@ function setUp(first: Partial<MetricsSample> = {}) {
     storeUp: true,
     leasesAgeSeconds: 0,
     firewall: { inPlace: true, repairs: 3 },
+    problems: [],
     features: [
       { name: 'mmsg', available: true, since: '3.0', detail: '' },
       { name: 'udp-gro', available: false, since: '5.12', detail: '' },

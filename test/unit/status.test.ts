@@ -22,6 +22,7 @@ const STATUS: DaemonStatus = {
   routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
   rejected: [],
   firewall: { inPlace: true, error: null, repairs: 0 },
+  problems: [],
   dataPlane: {
     mode: 'batch',
     error: null,
