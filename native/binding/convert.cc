@@ -226,6 +226,24 @@ Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features) {
   return out;
 }
 
+Napi::Object to_js_device_check(Napi::Env env, const EngineDeviceCheck& check) {
+  const DeviceCheck& device = check.device;
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("name", device.link.name);
+  out.Set("up", device.link.up);
+  out.Set("mtu", device.link.mtu);
+  out.Set("addressRestored", device.address_restored);
+  out.Set("mtuRestored", device.mtu_restored);
+  out.Set("routeAdded", device.route == RouteChange::kAdded);
+  out.Set("routeReplaced", device.route == RouteChange::kReplaced);
+  out.Set("overlayTakenBy", device.overlay_taken_by);
+  out.Set("ledAway", check.led_away);
+  out.Set("leavesBy", device.leaves_by);
+  out.Set("lookupTable", device.lookup.table);
+  out.Set("lookupErrno", device.lookup.error);
+  return out;
+}
+
 Napi::Object to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("socketReceiveBytes", sizes.socket.receive_bytes);

@@ -30,6 +30,7 @@ Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features);
 // `queue_drops`: of the queue in front of the direction; empty when the kernel does not tell.
 Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction,
                             std::optional<uint64_t> queue_drops);
+Napi::Object to_js_device_check(Napi::Env env, const EngineDeviceCheck& check);
 Napi::Object to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes);
 
 }  // namespace flannelette

@@ -64,7 +64,7 @@ Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {
     to_js_error(info.Env(), restored.error()).ThrowAsJavaScriptException();
     return info.Env().Undefined();
   }
-  return Napi::Boolean::New(info.Env(), restored.value());
+  return to_js_device_check(info.Env(), restored.value());
 }
 
 Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {

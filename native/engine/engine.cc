@@ -87,6 +87,19 @@ void add_pairs(const EngineOptions& options, size_t pairs, Tun& tun, std::vector
   leave_one_udp_socket(sockets);
 }
 
+DeviceSettings settings_from(const EngineOptions& options) {
+  return {.address = options.tun_address,
+          .mtu = options.mtu,
+          .queue_packets = options.tun_queue_packets,
+          .overlay = options.overlay};
+}
+
+// An address of the overlay outside this host's subnet, where there is one.
+uint32_t beyond(Subnet overlay, Subnet own) {
+  const uint32_t first = overlay.network + 1;
+  return own.contains(first) ? overlay.broadcast() - 1 : first;
+}
+
 }  // namespace
 
 struct Engine::Parts {
@@ -125,9 +138,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   sockets.push_back(std::move(udp.value()));
   add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
   for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
-  if (auto error = tun.value().configure(options.tun_address, options.mtu,
-                                         options.tun_queue_packets, options.overlay))
-    return std::move(*error);
+  if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
 
   return std::unique_ptr<Engine>(
       new Engine(options, io,
@@ -138,8 +149,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
 
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
     : tun_name_(parts.tun.name()),
-      tun_address_(options.tun_address),
-      overlay_(options.overlay),
+      settings_(settings_from(options)),
+      probe_(beyond(options.overlay, options.own)),
       features_(std::move(parts.features)),
       vnet_header_(parts.vnet_header),
       table_(std::make_unique<const ForwardingTable>()),
@@ -233,9 +244,14 @@ void Engine::close() {
   events_.close();
 }
 
-Result<bool> Engine::restore_device() {
+Result<EngineDeviceCheck> Engine::restore_device() {
   if (closed_) return Error{EBADF, "restoreDevice", "closed"};
-  return tun_->restore(tun_address_, overlay_);
+  auto checked = tun_->check(settings_, probe_);
+  if (!checked.ok()) return std::move(checked.error());
+  EngineDeviceCheck out{std::move(checked.value())};
+  const bool away = out.device.link.up && out.device.lookup.ifindex != tun_->ifindex();
+  if (away && probe_is_routed_ && out.device.overlay_taken_by.empty()) out.led_away = probe_;
+  return out;
 }
 
 const QueueDrops& Engine::queue_drops() {
@@ -243,22 +259,25 @@ const QueueDrops& Engine::queue_drops() {
   drops_.udp.resize(udp_.size());
   for (size_t pair = 0; pair < udp_.size(); ++pair)
     drops_.udp[pair] = socket_drops(udp_[pair].get());
-  if (auto queue = tun_->queue(); queue.ok()) drops_.tun = queue.value().drops;
+  if (auto link = tun_->link(); link.ok()) drops_.tun = link.value().queue_drops;
   return drops_;
 }
 
 QueueSizes Engine::queue_sizes() const {
   if (closed_) return {};
-  auto queue = tun_->queue();
-  return {socket_buffers(udp_[0].get()), queue.ok() ? queue.value().packets : 0};
+  auto link = tun_->link();
+  return {socket_buffers(udp_[0].get()), link.ok() ? link.value().queue_packets : 0};
 }
 
 void Engine::change_routes(std::span<const Route> changes) {
   for (const Route& change : changes) {
     if (change.next_hop != 0) {
       routes_.set(change);
+      probe_ = change.subnet.network + 1;
+      probe_is_routed_ = true;
     } else {
       routes_.remove(change.subnet);
+      if (change.subnet.contains(probe_)) probe_is_routed_ = false;
     }
   }
   table_.publish(std::make_unique<const ForwardingTable>(routes_));

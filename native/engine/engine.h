@@ -64,6 +64,13 @@ struct QueueDrops {
   std::optional<uint64_t> tun;               // of the device
 };
 
+struct EngineDeviceCheck {
+  DeviceCheck device;
+  // An address of a next hop's subnet that does not lead into the device although its route is
+  // there; 0 when it does, or nothing has been published yet.
+  uint32_t led_away = 0;
+};
+
 class Engine {
  public:
   // Binds the socket and sets the device up; on failure nothing is left behind.
@@ -79,8 +86,9 @@ class Engine {
   // Idempotent.
   void close();
 
-  // Restores what the device has lost (Tun::restore). EBADF when closed.
-  Result<bool> restore_device();
+  // Compares the device with the options and restores what it has lost (Tun::check). EBADF when
+  // closed.
+  Result<EngineDeviceCheck> restore_device();
 
   // Publishes the routes with these changes made, in their order: a next hop of 0 takes the route
   // to exactly that subnet away. Costs a few microseconds a change, whatever the number of routes.
@@ -116,8 +124,9 @@ class Engine {
 
   // In the order of use: the directions, made last, go first.
   std::string tun_name_;
-  uint32_t tun_address_;
-  Subnet overlay_;
+  DeviceSettings settings_;
+  uint32_t probe_;                // an address of the overlay beyond this host's subnet
+  bool probe_is_routed_ = false;  // it lies in a subnet that was published
   std::unique_ptr<FeatureSwitches> features_;
   bool vnet_header_;
   std::atomic<bool> stop_{false};

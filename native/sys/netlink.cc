@@ -57,19 +57,63 @@ class Message {
   alignas(NLMSG_ALIGNTO) std::array<uint8_t, 256> buffer_{};
 };
 
-void read_link(nlmsghdr* message, LinkQueue& out) {
-  auto* attribute = IFLA_RTA(NLMSG_DATA(message));
-  auto remaining = IFLA_PAYLOAD(message);
+void read_link(nlmsghdr& message, Link& out) {
+  const auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(&message));
+  out.up = (body->ifi_flags & IFF_UP) != 0;
+  auto* attribute = IFLA_RTA(NLMSG_DATA(&message));
+  auto remaining = IFLA_PAYLOAD(&message);
   for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
-    if (attribute->rta_type == IFLA_TXQLEN) {
-      std::memcpy(&out.packets, RTA_DATA(attribute), sizeof(out.packets));
+    const void* data = RTA_DATA(attribute);
+    if (attribute->rta_type == IFLA_IFNAME) {
+      out.name = static_cast<const char*>(data);
+    } else if (attribute->rta_type == IFLA_MTU) {
+      std::memcpy(&out.mtu, data, sizeof(out.mtu));
+    } else if (attribute->rta_type == IFLA_TXQLEN) {
+      std::memcpy(&out.queue_packets, data, sizeof(out.queue_packets));
     } else if (attribute->rta_type == IFLA_STATS64) {
       rtnl_link_stats64 stats{};
       // Later kernels append to it.
-      std::memcpy(&stats, RTA_DATA(attribute), std::min(sizeof(stats), RTA_PAYLOAD(attribute)));
-      out.drops = stats.tx_dropped;
+      std::memcpy(&stats, data, std::min(sizeof(stats), RTA_PAYLOAD(attribute)));
+      out.queue_drops = stats.tx_dropped;
     }
   }
+}
+
+void read_lookup(nlmsghdr& message, RouteLookup& out) {
+  auto* body = static_cast<rtmsg*>(NLMSG_DATA(&message));
+  out.type = body->rtm_type;
+  auto* attribute = RTM_RTA(body);
+  auto remaining = RTM_PAYLOAD(&message);
+  for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
+    if (attribute->rta_type == RTA_OIF)
+      std::memcpy(&out.ifindex, RTA_DATA(attribute), sizeof(out.ifindex));
+    if (attribute->rta_type == RTA_TABLE)
+      std::memcpy(&out.table, RTA_DATA(attribute), sizeof(out.table));
+  }
+}
+
+// Which error of a look-up is an answer (net/ipv4/fib_semantics.c, fib_props), and none to it.
+bool is_lookup_answer(int number) {
+  return number == ENETUNREACH || number == EHOSTUNREACH || number == EACCES || number == EINVAL;
+}
+
+// A request about the route of `destination` through the device, in the main table.
+Message route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination) {
+  Message message(type, flags);
+  auto* body = message.family<rtmsg>();
+  body->rtm_family = AF_INET;
+  body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
+  body->rtm_table = RT_TABLE_MAIN;
+  body->rtm_protocol = RTPROT_BOOT;
+  body->rtm_scope = RT_SCOPE_LINK;
+  body->rtm_type = RTN_UNICAST;
+  message.add_u32(RTA_DST, htonl(destination.network));
+  message.add_u32(RTA_OIF, static_cast<uint32_t>(ifindex));
+  return message;
+}
+
+std::string format_subnet(Subnet subnet) {
+  return format_address(subnet.network) + "/" + std::to_string(subnet.prefix);
 }
 
 }  // namespace
@@ -80,7 +124,7 @@ Result<Netlink> Netlink::open() {
   return Netlink(std::move(fd));
 }
 
-Status Netlink::add_address(int ifindex, uint32_t address) {
+Result<bool> Netlink::add_address(int ifindex, uint32_t address) {
   Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
   auto* body = message.family<ifaddrmsg>();
   body->ifa_family = AF_INET;
@@ -88,7 +132,10 @@ Status Netlink::add_address(int ifindex, uint32_t address) {
   body->ifa_index = static_cast<uint32_t>(ifindex);
   message.add_u32(IFA_LOCAL, htonl(address));
   message.add_u32(IFA_ADDRESS, htonl(address));
-  return request(message.header(), "RTM_NEWADDR", format_address(address) + "/32", EEXIST);
+  auto error = request(message.header(), "RTM_NEWADDR", format_address(address) + "/32", 0);
+  if (!error) return true;
+  if (error->number == EEXIST) return false;
+  return std::move(*error);
 }
 
 Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
@@ -115,47 +162,84 @@ Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
   return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
 }
 
-Result<LinkQueue> Netlink::transmit_queue(int ifindex) {
+Status Netlink::set_mtu(int ifindex, uint32_t mtu) {
+  Message message(RTM_SETLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  message.add_u32(IFLA_MTU, mtu);
+  return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
+}
+
+Result<Link> Netlink::link(int ifindex) {
   Message message(RTM_GETLINK, 0);
-  auto* body = message.family<ifinfomsg>();
-  body->ifi_index = ifindex;
-  LinkQueue link;
-  if (auto error = request(message.header(), "RTM_GETLINK", "", 0, &link)) return std::move(*error);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  Link link;
+  if (auto error = request(message.header(), "RTM_GETLINK", "", 0,
+                           [&](nlmsghdr& reply) { read_link(reply, link); }))
+    return std::move(*error);
   return link;
 }
 
-Status Netlink::put_route(int ifindex, Subnet destination, uint32_t preferred_source) {
-  return request_route(NLM_F_REPLACE, ifindex, destination, preferred_source);
-}
-
-Result<bool> Netlink::add_missing_route(int ifindex, Subnet destination,
-                                        uint32_t preferred_source) {
+Result<bool> Netlink::add_route(int ifindex, Subnet destination) {
   // NLM_F_EXCL makes the kernel compare: a route that is there costs no change and no notification.
-  auto error = request_route(NLM_F_EXCL, ifindex, destination, preferred_source);
+  Message message = route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ifindex, destination);
+  auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0);
   if (!error) return true;
   if (error->number == EEXIST) return false;
   return std::move(*error);
 }
 
-Status Netlink::request_route(uint16_t flags, int ifindex, Subnet destination,
-                              uint32_t preferred_source) {
-  Message message(RTM_NEWROUTE, static_cast<uint16_t>(NLM_F_CREATE | flags));
+Result<RouteChange> Netlink::put_route(int ifindex, Subnet destination) {
+  // NLM_F_ECHO: the requester gets the notification of the change, and none when nothing changes.
+  constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ECHO;
+  for (bool again = false;; again = true) {
+    Message message = route_message(RTM_NEWROUTE, kFlags, ifindex, destination);
+    auto change = RouteChange::kNone;
+    auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0,
+                         [&](nlmsghdr& notification) {
+                           change = (notification.nlmsg_flags & NLM_F_REPLACE) != 0
+                                        ? RouteChange::kReplaced
+                                        : RouteChange::kAdded;
+                         });
+    if (!error) return again ? RouteChange::kReplaced : change;
+    // It is there, behind another that was put in front of it, and stays behind while it is there.
+    if (again || error->number != EEXIST) return std::move(*error);
+    if (auto refused = delete_route(ifindex, destination)) return std::move(*refused);
+  }
+}
+
+Status Netlink::delete_route(int ifindex, Subnet destination) {
+  Message message = route_message(RTM_DELROUTE, 0, ifindex, destination);
+  return request(message.header(), "RTM_DELROUTE", format_subnet(destination), ESRCH);
+}
+
+Status Netlink::put_local_route(int ifindex, uint32_t address) {
+  // Neither NLM_F_EXCL nor NLM_F_APPEND: in front of what is there (`ip route prepend`).
+  Message message = route_message(RTM_NEWROUTE, NLM_F_CREATE, ifindex, {address, 32});
+  auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
+  body->rtm_table = RT_TABLE_LOCAL;
+  body->rtm_scope = RT_SCOPE_HOST;
+  body->rtm_type = RTN_LOCAL;
+  return request(message.header(), "RTM_NEWROUTE", "local " + format_address(address), EEXIST);
+}
+
+Result<RouteLookup> Netlink::look_up(uint32_t destination) {
+  Message message(RTM_GETROUTE, 0);
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
-  body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
-  body->rtm_table = RT_TABLE_MAIN;
-  body->rtm_protocol = RTPROT_BOOT;
-  body->rtm_scope = RT_SCOPE_LINK;
-  body->rtm_type = RTN_UNICAST;
-  message.add_u32(RTA_DST, htonl(destination.network));
-  message.add_u32(RTA_OIF, static_cast<uint32_t>(ifindex));
-  message.add_u32(RTA_PREFSRC, htonl(preferred_source));
-  return request(message.header(), "RTM_NEWROUTE",
-                 format_address(destination.network) + "/" + std::to_string(destination.prefix), 0);
+  body->rtm_dst_len = 32;
+  body->rtm_flags = RTM_F_LOOKUP_TABLE;
+  message.add_u32(RTA_DST, htonl(destination));
+  RouteLookup out;
+  auto error = request(message.header(), "RTM_GETROUTE", format_address(destination), 0,
+                       [&](nlmsghdr& reply) { read_lookup(reply, out); });
+  if (!error) return out;
+  if (!is_lookup_answer(error->number)) return std::move(*error);
+  out.error = error->number;
+  return out;
 }
 
 Status Netlink::request(void* message, const char* operation, std::string detail, int ignored_errno,
-                        LinkQueue* link) {
+                        const Reply& on_reply) {
   auto* header = static_cast<nlmsghdr*>(message);
   header->nlmsg_seq = ++sequence_;
   sockaddr_nl kernel{};
@@ -175,8 +259,10 @@ Status Netlink::request(void* message, const char* operation, std::string detail
     for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
          part = NLMSG_NEXT(part, remaining)) {
       if (part->nlmsg_seq != sequence_) continue;
-      if (part->nlmsg_type == RTM_NEWLINK && link != nullptr) read_link(part, *link);
-      if (part->nlmsg_type != NLMSG_ERROR) continue;
+      if (part->nlmsg_type != NLMSG_ERROR) {
+        if (on_reply) on_reply(*part);
+        continue;
+      }
       const int error = -static_cast<nlmsgerr*>(NLMSG_DATA(part))->error;
       if (error == 0 || error == ignored_errno) return std::nullopt;
       return Error{error, operation, std::move(detail)};

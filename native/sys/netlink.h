@@ -1,7 +1,11 @@
 // The few rtnetlink requests that set a TUN device up (rtnetlink(7)), each acknowledged.
 #pragma once
 
+#include <linux/netlink.h>
+
 #include <cstdint>
+#include <functional>
+#include <string>
 
 #include "core/ipv4.h"
 #include "core/result.h"
@@ -9,34 +13,59 @@
 
 namespace flannelette {
 
-// What a device's transmit queue is and did.
-struct LinkQueue {
-  uint32_t packets = 0;  // its length (txqueuelen)
-  uint64_t drops = 0;    // tx_dropped
+// A device as it is now.
+struct Link {
+  std::string name;
+  bool up = false;
+  uint32_t mtu = 0;            // bytes
+  uint32_t queue_packets = 0;  // length of the transmit queue (txqueuelen)
+  uint64_t queue_drops = 0;    // tx_dropped
+};
+
+enum class RouteChange : uint8_t { kNone, kAdded, kReplaced };
+
+// Where the kernel sends what this host sends to an address, policy rules included.
+struct RouteLookup {
+  int error = 0;     // ENETUNREACH without a route; EINVAL blackhole, EACCES prohibit, EHOSTUNREACH
+  uint8_t type = 0;  // RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST ...
+  int ifindex = 0;   // of the device it leaves by
+  uint32_t table = 0;  // that gave the route; 0 where the kernel does not tell
 };
 
 class Netlink {
  public:
   static Result<Netlink> open();
 
-  // Adds `address` with prefix length 32. An address that is there already is no error.
-  Status add_address(int ifindex, uint32_t address);
+  // Adds `address` with prefix length 32. False when it is there already.
+  Result<bool> add_address(int ifindex, uint32_t address);
   // Sets the MTU (bytes), the length of the transmit queue (packets), no IPv6 link-local address
   // (so that no router solicitations enter the tunnel; ignored where IPv6 is off), and the device
   // up.
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
-  Result<LinkQueue> transmit_queue(int ifindex);
-  // Adds or replaces the route of `destination` through the device with a preferred source.
-  Status put_route(int ifindex, Subnet destination, uint32_t preferred_source);
-  // Adds that route unless `destination` has one, whose ever it is. True when it was missing.
-  Result<bool> add_missing_route(int ifindex, Subnet destination, uint32_t preferred_source);
+  Status set_mtu(int ifindex, uint32_t mtu);
+  // ENODEV: no such device in this network namespace.
+  Result<Link> link(int ifindex);
+
+  // Adds the route of `destination` through the device unless `destination` has one, no matter
+  // whose. True when it was missing.
+  //
+  // No preferred source (RTA_PREFSRC): the kernel takes the device's address by itself. Before
+  // Linux 5.14 it refuses an address that a bridge's subnet begins with: a broadcast address there.
+  Result<bool> add_route(int ifindex, Subnet destination);
+  // Makes it the first of the routes of `destination`, in place of whichever was.
+  Result<RouteChange> put_route(int ifindex, Subnet destination);
+  // Puts a route in front of others for `address`, which the device has: it is this host's own also
+  // where another device's subnet makes it a broadcast address (before Linux 5.14).
+  Status put_local_route(int ifindex, uint32_t address);
+  Result<RouteLookup> look_up(uint32_t destination);
 
  private:
+  using Reply = std::function<void(nlmsghdr& message)>;
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}
-  Status request_route(uint16_t flags, int ifindex, Subnet destination, uint32_t preferred_source);
-  // `link` takes what a RTM_GETLINK is answered.
+  Status delete_route(int ifindex, Subnet destination);
+  // `on_reply` is given what comes before the acknowledgement.
   Status request(void* message, const char* operation, std::string detail, int ignored_errno,
-                 LinkQueue* link = nullptr);
+                 const Reply& on_reply = nullptr);
 
   OwnedFd fd_;
   uint32_t sequence_ = 0;

@@ -1,12 +1,15 @@
 #include "sys/tun.h"
 
 #include <fcntl.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
+#include "sys/interfaces.h"
 #include "sys/kernel.h"
 #include "sys/netlink.h"
 
@@ -26,6 +29,43 @@ Result<OwnedFd> open_queue(std::string& name, int flags) {
   if (::ioctl(fd.get(), TUNSETIFF, &request) < 0) return Error{errno, "TUNSETIFF", name};
   name = request.ifr_name;
   return fd;
+}
+
+// Before Linux 5.14 the first address of another device's subnet is a broadcast address, the
+// gateway's bridge has the subnet that begins with this device's address, and whichever came first
+// decides: what is sent to the address would not be received.
+Status claim_address(Netlink& netlink, int ifindex, uint32_t address) {
+  auto found = netlink.look_up(address);
+  if (!found.ok()) return std::move(found.error());
+  if (found.value().type != RTN_BROADCAST) return std::nullopt;
+  return netlink.put_local_route(ifindex, address);
+}
+
+// Fills in where packets for `probe` go.
+Status find_way(Netlink& netlink, uint32_t probe, DeviceCheck& out) {
+  auto found = netlink.look_up(probe);
+  if (!found.ok()) return std::move(found.error());
+  out.lookup = found.value();
+  std::array<char, IF_NAMESIZE> name{};
+  const auto* known = ::if_indextoname(static_cast<unsigned>(out.lookup.ifindex), name.data());
+  out.leaves_by = known == nullptr ? "" : known;
+  return std::nullopt;
+}
+
+// The name of another device whose own network is exactly the overlay; empty for none. A tunnel
+// that nobody serves does not count: its daemon is gone.
+Result<std::string> overlay_taken_by(Subnet overlay, int ifindex) {
+  auto listed = list_interfaces();
+  if (!listed.ok()) return std::move(listed.error());
+  for (const Interface& interface : listed.value()) {
+    if (interface.index == static_cast<uint32_t>(ifindex) || !interface.up || interface.unserved)
+      continue;
+    for (const InterfaceAddress& address : interface.addresses) {
+      if (address.prefix == overlay.prefix && overlay.contains(address.address))
+        return interface.name;
+    }
+  }
+  return std::string();
 }
 
 }  // namespace
@@ -62,27 +102,72 @@ int Tun::set_offload(bool tcp, bool udp) const {
   return ::ioctl(fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
 }
 
-Status Tun::configure(uint32_t address, uint32_t mtu, uint32_t queue_packets, Subnet overlay) {
-  auto netlink = Netlink::open();
-  if (!netlink.ok()) return netlink.error();
-  if (auto error = netlink.value().add_address(ifindex_, address)) return error;
-  if (auto error = netlink.value().set_up(ifindex_, mtu, queue_packets)) return error;
-  return netlink.value().put_route(ifindex_, overlay, address);
+Status Tun::configure(const DeviceSettings& settings) {
+  auto opened = Netlink::open();
+  if (!opened.ok()) return opened.error();
+  Netlink& netlink = opened.value();
+  auto added = netlink.add_address(ifindex_, settings.address);
+  if (!added.ok()) return added.error();
+  if (auto error = netlink.set_up(ifindex_, settings.mtu, settings.queue_packets)) return error;
+  if (auto error = claim_address(netlink, ifindex_, settings.address)) return error;
+  auto taken = overlay_taken_by(settings.overlay, ifindex_);
+  if (!taken.ok()) return taken.error();
+  if (!taken.value().empty()) return std::nullopt;
+  auto put = netlink.put_route(ifindex_, settings.overlay);
+  return put.ok() ? std::nullopt : Status(put.error());
 }
 
-Result<LinkQueue> Tun::queue() const {
+Result<Link> Tun::link() const {
   auto netlink = Netlink::open();
   if (!netlink.ok()) return std::move(netlink.error());
-  return netlink.value().transmit_queue(ifindex_);
+  return netlink.value().link(ifindex_);
 }
 
-Result<bool> Tun::restore(uint32_t address, Subnet overlay) {
-  auto netlink = Netlink::open();
-  if (!netlink.ok()) return std::move(netlink.error());
-  if (auto error = netlink.value().add_address(ifindex_, address)) return std::move(*error);
-  auto added = netlink.value().add_missing_route(ifindex_, overlay, address);
-  if (!added.ok() && added.error().number == ENETDOWN) return false;
-  return added;
+Result<DeviceCheck> Tun::check(const DeviceSettings& settings, uint32_t probe) const {
+  auto opened = Netlink::open();
+  if (!opened.ok()) return std::move(opened.error());
+  Netlink& netlink = opened.value();
+  DeviceCheck out;
+  auto link = netlink.link(ifindex_);
+  if (!link.ok()) return std::move(link.error());
+  out.link = std::move(link.value());
+  if (!out.link.up) return out;
+
+  if (out.link.mtu > settings.mtu) {
+    if (auto error = netlink.set_mtu(ifindex_, settings.mtu)) return std::move(*error);
+    out.link.mtu = settings.mtu;
+    out.mtu_restored = true;
+  }
+  auto added = netlink.add_address(ifindex_, settings.address);
+  if (!added.ok()) return std::move(added.error());
+  out.address_restored = added.value();
+  if (auto error = claim_address(netlink, ifindex_, settings.address)) return std::move(*error);
+  return restore_route(netlink, settings, probe, std::move(out));
+}
+
+Result<DeviceCheck> Tun::restore_route(Netlink& netlink, const DeviceSettings& settings,
+                                       uint32_t probe, DeviceCheck out) const {
+  auto added = netlink.add_route(ifindex_, settings.overlay);
+  if (!added.ok()) {
+    // It was set down since.
+    if (added.error().number != ENETDOWN) return std::move(added.error());
+    out.link.up = false;
+    return out;
+  }
+  if (added.value()) out.route = RouteChange::kAdded;
+  if (auto error = find_way(netlink, probe, out)) return std::move(*error);
+  // A route that leads here is good, whatever else somebody wrote into it.
+  if (added.value() || out.lookup.ifindex == ifindex_) return out;
+  auto taken = overlay_taken_by(settings.overlay, ifindex_);
+  if (!taken.ok()) return std::move(taken.error());
+  out.overlay_taken_by = std::move(taken.value());
+  if (!out.overlay_taken_by.empty()) return out;
+  auto put = netlink.put_route(ifindex_, settings.overlay);
+  if (!put.ok()) return std::move(put.error());
+  out.route = put.value();
+  if (out.route != RouteChange::kNone)
+    if (auto error = find_way(netlink, probe, out)) return std::move(*error);
+  return out;
 }
 
 }  // namespace flannelette

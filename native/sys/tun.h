@@ -26,6 +26,27 @@ struct TunOptions {
   bool multi_queue = false;  // IFF_MULTI_QUEUE, Linux 3.8: add_queues may follow
 };
 
+// What a device in service is to be.
+struct DeviceSettings {
+  uint32_t address = 0;  // with prefix length 32
+  uint32_t mtu = 0;      // bytes
+  uint32_t queue_packets = 0;
+  Subnet overlay;  // routed through it as a whole
+};
+
+// What Tun::check found, and restored.
+struct DeviceCheck {
+  Link link;
+  bool address_restored = false;
+  bool mtu_restored = false;
+  RouteChange route = RouteChange::kNone;
+  // Another device whose own network is the whole overlay. Its route is left alone: without it the
+  // host would be cut off from that network.
+  std::string overlay_taken_by;
+  RouteLookup lookup;     // of the probe, afterwards
+  std::string leaves_by;  // name of the device in `lookup`
+};
+
 class Tun {
  public:
   static Result<Tun> open(const TunOptions& options);
@@ -38,21 +59,25 @@ class Tun {
   // queue then.
   int add_queues(size_t count);
 
-  // Gives the device its address (/32), MTU, length of the queue in front of each reader (packets)
-  // and route of the whole overlay, and sets it up.
-  Status configure(uint32_t address, uint32_t mtu, uint32_t queue_packets, Subnet overlay);
-  // The queue as it is, and what it dropped when it was full.
-  Result<LinkQueue> queue() const;
-  // Gives the device its address and route again when they are gone: the kernel removes a device's
-  // routes when it is set down, and does not bring them back. True when something was missing.
-  // A device that is down is left alone: somebody wants it so.
-  Result<bool> restore(uint32_t address, Subnet overlay);
+  // Gives the device its address, MTU, length of the queue in front of each reader and the route of
+  // the overlay, and sets it up.
+  Status configure(const DeviceSettings& settings);
+  // The device as it is, and what its queue dropped when it was full.
+  Result<Link> link() const;
+  // Compares the device with `settings` and restores what others took away: the address, the route
+  // (the kernel removes a device's routes when it is set down, and does not bring them back), an
+  // MTU that is not larger than it may be. `probe` is an address of the overlay that this device
+  // should lead to. A device that is down is left alone: somebody wants it so. ENODEV: it was
+  // deleted, or moved to another network namespace.
+  Result<DeviceCheck> check(const DeviceSettings& settings, uint32_t probe) const;
 
   int fd(size_t queue = 0) const { return fds_[queue].get(); }
   const std::string& name() const { return name_; }
   int ifindex() const { return ifindex_; }
 
  private:
+  Result<DeviceCheck> restore_route(Netlink& netlink, const DeviceSettings& settings,
+                                    uint32_t probe, DeviceCheck out) const;
   Tun(OwnedFd fd, int flags, std::string name, int ifindex)
       : flags_(flags), name_(std::move(name)), ifindex_(ifindex) {
     fds_.push_back(std::move(fd));

@@ -11,6 +11,7 @@ import type { Lease, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { RouteTable } from '../route/table.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
 import type { Logger } from '../log.js';
+import type { ProblemBoard } from '../problems.js';
 import type { Cidr, Ipv4 } from '../config/ipv4.js';
 
 /** What the daemon gives a backend to work with. */
@@ -22,6 +23,8 @@ export interface BackendContext {
   readonly formerPublicIp?: Ipv4 | undefined;
   /** This host's lease, still as it should be: the store is not asked for one. */
   readonly lease?: Lease | undefined;
+  /** Where the backend reports what hinders traffic. */
+  readonly problems?: ProblemBoard | undefined;
   readonly log: Logger;
 }
 

@@ -9,7 +9,8 @@
  * retried ten times a second.
  *
  * A device that is set down and up again is no failure, but the kernel removes its routes and says
- * nothing to the descriptor. So the device is looked after every CHECK_MS while it forwards.
+ * nothing to the descriptor. So the device is checked every CHECK_MS while it forwards. One that was
+ * moved to another network namespace still has its descriptor: it is replaced like a deleted one.
  */
 import type {
   DataPlane,
@@ -19,8 +20,10 @@ import type {
   FeatureState,
   ThreadCounters,
 } from '../dataplane/dataplane.js';
-import { messageOf } from '../errors.js';
+import { errnoOf, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
+import type { ProblemBoard } from '../problems.js';
+import { DeviceWatch } from './device-watch.js';
 import { addCounters, retire } from './totals.js';
 import { RateLimitedLog } from './rate-limited-log.js';
 import { errnoName } from './errno.js';
@@ -41,6 +44,8 @@ const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 4_000;
 const STABLE_MS = 10_000;
 const CHECK_MS = 1_000;
+/** Of what is reported to the problem board. */
+const SOURCE = 'device';
 
 export class DataPlaneSupervisor {
   readonly #options: DataPlaneOptions;
@@ -48,6 +53,8 @@ export class DataPlaneSupervisor {
   readonly #log: Logger;
   readonly #misses: RateLimitedLog;
   readonly #refusals: RateLimitedLog;
+  readonly #problems: ProblemBoard | undefined;
+  readonly #watch: DeviceWatch;
   #device: string;
   #live: DataPlaneHandle | undefined;
   #retired: readonly ThreadCounters[] = [];
@@ -72,11 +79,14 @@ export class DataPlaneSupervisor {
     open: OpenDataPlane,
     routes: () => Uint32Array,
     log: Logger,
+    problems?: ProblemBoard,
   ) {
     this.#options = options;
     this.#open = open;
     this.#routes = routes;
     this.#log = log;
+    this.#problems = problems;
+    this.#watch = new DeviceWatch(log);
     this.#misses = new RateLimitedLog((fields) => {
       log.debug(fields, 'no route to the destination');
     });
@@ -142,19 +152,24 @@ export class DataPlaneSupervisor {
   }
 
   #restoreDevice(): void {
-    let error: string | undefined;
+    if (this.#live === undefined) return;
+    const { network, networkPrefix: prefix, mtu } = this.#options;
+    const expected = { name: this.#device, mtu, network: { network, prefix } };
     try {
-      if (this.#live?.restoreDevice() === true) {
-        this.#log.warn({ device: this.#device }, 'the device had lost its route; restored');
-      }
+      this.#problems?.report(SOURCE, this.#watch.note(expected, this.#live.restoreDevice()));
+      this.#checkError = undefined;
     } catch (reason) {
-      // A deleted device is seen by the threads too, and replaced; the rest is tried again.
-      error = messageOf(reason);
-      if (error !== this.#checkError) {
-        this.#log.warn({ device: this.#device, error }, 'the device cannot be looked after');
+      // The threads see a deleted device by themselves, one that was moved away they do not.
+      if (errnoOf(reason) === 'ENODEV') {
+        this.#fail(`device ${this.#device} is gone from this network namespace`);
+        return;
       }
+      const error = messageOf(reason);
+      if (error !== this.#checkError) {
+        this.#log.warn({ device: this.#device, error }, 'cannot check the device; retrying');
+      }
+      this.#checkError = error;
     }
-    this.#checkError = error;
   }
 
   #adopt(plane: DataPlaneHandle): DataPlaneHandle {
@@ -256,6 +271,7 @@ export class DataPlaneSupervisor {
     const plane = this.#live;
     if (plane === undefined) return;
     this.#live = undefined;
+    this.#problems?.report(SOURCE, []);
     plane.close();
     // Taken after the close: the threads are joined, nothing they counted is missed.
     this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));

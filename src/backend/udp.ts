@@ -115,7 +115,13 @@ export class UdpBackend implements Backend {
     });
     // The last step that can fail: until here there is nothing to undo but the lease, which stays
     // in the store for this host's next start, as flanneld's does.
-    const plane = new DataPlaneSupervisor(options, this.#open, () => routes.compile(), log);
+    const plane = new DataPlaneSupervisor(
+      options,
+      this.#open,
+      () => routes.compile(),
+      log,
+      this.#context.problems,
+    );
     log.info(
       { subnet: formatCidr(lease.subnet), device: plane.device, mtu, port: options.port },
       'network registered',

@@ -313,7 +313,8 @@ export class Daemon {
     for (;;) {
       this.#phase = 'registering the network';
       const log = this.#log;
-      const context = { store, external, previousSubnet, formerPublicIp, lease, log };
+      const problems = this.#problems;
+      const context = { store, external, previousSubnet, formerPublicIp, lease, problems, log };
       const backend = createBackend(
         config,
         context,

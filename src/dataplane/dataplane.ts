@@ -9,6 +9,7 @@ import { errnoOf, messageOf, systemError } from '../errors.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
   native,
+  type NativeDeviceCheck,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeFeature,
@@ -25,6 +26,7 @@ export type DataPlaneOptions = NativeEngineOptions;
 export type KernelFeature = NativeFeature;
 export type FeatureName = NativeFeatureName;
 export type FeatureState = NativeFeatureState;
+export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type ThreadCounters = NativeThreadCounters;
@@ -96,8 +98,8 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#engine.changeRoutes(changes);
   }
 
-  /** Restores what the device lost when it was set down and up; true when there was something. */
-  restoreDevice(): boolean {
+  /** Restores what others changed of the device; throws ENODEV when it left this namespace. */
+  restoreDevice(): DeviceCheck {
     return this.#engine.restoreDevice();
   }
 

@@ -112,6 +112,27 @@ export interface NativeFeatureState {
   readonly errno: number;
 }
 
+/** The device as it is after restoreDevice, and what that changed. */
+export interface NativeDeviceCheck {
+  /** As it is called now. */
+  readonly name: string;
+  readonly up: boolean;
+  readonly mtu: number;
+  readonly addressRestored: boolean;
+  readonly mtuRestored: boolean;
+  readonly routeAdded: boolean;
+  /** Another route for the overlay stood in its place or before it. */
+  readonly routeReplaced: boolean;
+  /** Device whose own network is all of the overlay, so that its route stays; empty: none. */
+  readonly overlayTakenBy: string;
+  /** An address of a subnet that was published and yet not led to the device; 0: none. */
+  readonly ledAway: number;
+  /** Where it leads instead: a device, the routing table (0: not told), or an errno. */
+  readonly leavesBy: string;
+  readonly lookupTable: number;
+  readonly lookupErrno: number;
+}
+
 export interface NativeEngine {
   /** Name the kernel gave the device, e.g. `flannel0`. */
   readonly tunName: string;
@@ -125,10 +146,10 @@ export interface NativeEngine {
    */
   changeRoutes(changes: Uint32Array): void;
   /**
-   * Gives the device its address and the overlay's route again when they are gone, as after it was
-   * set down and up; true when they were. Leaves a device that is down alone.
+   * Restores what others changed of the device: its address, the overlay's route, an MTU that is too
+   * large. A device that is down is left alone. ENODEV: it is not in this network namespace.
    */
-  restoreDevice(): boolean;
+  restoreDevice(): NativeDeviceCheck;
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
   counters(): readonly NativeThreadCounters[];

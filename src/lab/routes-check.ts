@@ -1,6 +1,6 @@
 /** Node 1's routes compared with the documents'. */
 import { inNamespace, run } from './commands.js';
-import { GATEWAY, OVERLAY, type HostPlan } from './topology.js';
+import { GATEWAY, hostPlan, OVERLAY, type HostPlan } from './topology.js';
 
 /** As `ip -j route` says it. */
 export interface Route {
@@ -22,7 +22,9 @@ export interface RoutesCheck {
 export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
   const { stdout } = await run(inNamespace(plan.host, ['ip', '-j', 'route']));
   const { stdout: text } = await run(inNamespace(plan.host, ['ip', 'route']));
-  const found = JSON.parse(stdout) as Route[];
+  const found = await Promise.all(
+    (JSON.parse(stdout) as Route[]).map((route) => withSource(plan, route)),
+  );
   const expected: Route[] = [
     { dst: 'default', gateway: GATEWAY, dev: 'eth0' },
     { dst: OVERLAY, dev: 'flannel0', prefsrc: plan.tunAddress },
@@ -38,6 +40,20 @@ export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
     }
   }
   return { ok: problems.length === 0, text: text.trimEnd(), problems };
+}
+
+/**
+ * The overlay's route names no source, because kernels before 5.14 refuse the documents' while docker0
+ * is there; the kernel then picks one, and that one has to be theirs.
+ */
+async function withSource(plan: HostPlan, route: Route): Promise<Route> {
+  if (route.dst !== OVERLAY || route.prefsrc !== undefined) return route;
+  const peer = hostPlan(plan.number === 1 ? 2 : 1).containerAddress;
+  const query = inNamespace(plan.host, ['ip', '-j', 'route', 'get', peer]);
+  const { stdout } = await run(query, { accept: [0, 2] });
+  const [picked] = JSON.parse(stdout || '[]') as Route[];
+  const leadsThere = picked?.prefsrc !== undefined && picked.dev === route.dev;
+  return leadsThere ? { ...route, prefsrc: picked.prefsrc } : route;
 }
 
 function matches(found: Route, expected: Route): boolean {

@@ -5,6 +5,7 @@ import type {
   DataPlaneEvent,
   DataPlaneOptions,
   DataPlaneSnapshot,
+  DeviceCheck,
   ThreadCounters,
 } from '../../src/dataplane/dataplane.js';
 
@@ -36,6 +37,22 @@ export function counters(
   };
 }
 
+/** A device as it should be, where nothing had to be restored. */
+export const SOUND_DEVICE: DeviceCheck = {
+  name: 'flannel0',
+  up: true,
+  mtu: 1472,
+  addressRestored: false,
+  mtuRestored: false,
+  routeAdded: false,
+  routeReplaced: false,
+  overlayTakenBy: '',
+  ledAway: 0,
+  leavesBy: 'flannel0',
+  lookupTable: 254,
+  lookupErrno: 0,
+};
+
 export class FakeDataPlane
   extends EventEmitter<{ event: [DataPlaneEvent] }>
   implements DataPlaneHandle
@@ -45,8 +62,8 @@ export class FakeDataPlane
   readonly published: (readonly number[])[] = [];
   /** NETWORK/PREFIX to next hop, as the changes published so far leave them. */
   readonly routes = new Map<string, number>();
-  /** What the next restoreDevice calls do, one each; then nothing is missing. */
-  readonly restorations: (boolean | Error)[] = [];
+  /** What the next restoreDevice calls find or throw, one each; then the device is sound. */
+  readonly restorations: (Partial<DeviceCheck> | Error)[] = [];
   restoreCalls = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
   started = false;
@@ -71,11 +88,11 @@ export class FakeDataPlane
     }
   }
 
-  restoreDevice(): boolean {
+  restoreDevice(): DeviceCheck {
     this.restoreCalls += 1;
-    const outcome = this.restorations.shift() ?? false;
-    if (outcome instanceof Error) throw outcome;
-    return outcome;
+    const found = this.restorations.shift() ?? {};
+    if (found instanceof Error) throw found;
+    return { ...SOUND_DEVICE, ...found };
   }
 
   snapshot(): DataPlaneSnapshot {

@@ -7,6 +7,7 @@ import { formatCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { systemError } from '../../src/errors.js';
 import { silentLogger } from '../../src/log.js';
+import { ProblemBoard } from '../../src/problems.js';
 import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
 
@@ -28,14 +29,15 @@ function setUp(mtu = 1500) {
   store.next = OWN;
   const planes = fakeDataPlanes();
   const external = { name: 'eth0', address: ip(OWN_IP), publicIp: ip(OWN_IP), mtu };
+  const problems = new ProblemBoard(silentLogger());
   const backend = new UdpBackend(
-    { store, external, previousSubnet: undefined, log: silentLogger() },
+    { store, external, previousSubnet: undefined, problems, log: silentLogger() },
     { mode: 'batch', sourceCheck: true },
     planes.open,
   );
   const stop = new AbortController();
   stops.push(stop);
-  return { store, planes, backend, stop };
+  return { store, planes, backend, stop, problems };
 }
 
 async function running() {
@@ -343,14 +345,14 @@ describe('a data plane that fails', () => {
   });
 });
 
-describe('a device that loses its route', () => {
+describe('a device that others change', () => {
   /** Ends with fake timers in force and the data plane forwarding. */
   async function forwarding() {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'clearTimeout'] });
     return running();
   }
 
-  it('is looked after each second while it forwards, and not after the end', async () => {
+  it('is checked each second while it forwards, and not after the end', async () => {
     const { plane, stop, done } = await forwarding();
     expect(plane.started).toBe(true);
     await vi.advanceTimersByTimeAsync(3_500);
@@ -364,11 +366,42 @@ describe('a device that loses its route', () => {
 
   it('stays in service when the kernel refuses, and is tried again', async () => {
     const { network, plane, planes } = await forwarding();
-    plane.restorations.push(systemError('ENOBUFS'), systemError('ENOBUFS'), true);
+    const refusal = systemError('RTM_NEWADDR: ENOBUFS', { code: 'ENOBUFS' });
+    plane.restorations.push(refusal, refusal, { routeAdded: true });
     await vi.advanceTimersByTimeAsync(4_500);
     expect(plane.restoreCalls).toBe(4);
     expect(planes.opened).toHaveLength(1);
     expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 0 });
+  });
+
+  it('is replaced when it is not in this network namespace any more', async () => {
+    const { network, plane, planes } = await forwarding();
+    plane.restorations.push(systemError('RTM_GETLINK: ENODEV', { code: 'ENODEV' }));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(plane.closed).toBe(true);
+    expect(network.status().dataPlaneError).toContain(
+      'flannel0 is gone from this network namespace',
+    );
+    await vi.advanceTimersByTimeAsync(200);
+    expect(planes.opened).toHaveLength(2);
+    expect(planes.opened[1]).toMatchObject({ started: true, device: 'flannel0' });
+    expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 1 });
+  });
+
+  it('puts on the problem board what was left as it is, and takes it off at the end', async () => {
+    const { plane, problems, stop, done } = await forwarding();
+    const down = { up: false };
+    plane.restorations.push(down, down);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(problems.all).toMatchObject([{ id: 'device_down', remedy: 'ip link set flannel0 up' }]);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(problems.all).toEqual([]);
+    plane.restorations.push(down);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(problems.all).toHaveLength(1);
+    stop.abort();
+    await done;
+    expect(problems.all).toEqual([]);
   });
 });
 

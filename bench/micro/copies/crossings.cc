@@ -117,7 +117,8 @@ Crossings::Crossings() : ends_(std::make_unique<Ends>()) {
     }
     Tun& tun = ends.tuns[i].value();
     const Subnet overlay{kTunAddress[i] & prefix_mask(16), 16};
-    if (auto error = tun.configure(kTunAddress[i], kUnderlayMtu, kTunQueuePackets, overlay)) {
+    const DeviceSettings settings{kTunAddress[i], kUnderlayMtu, kTunQueuePackets, overlay};
+    if (auto error = tun.configure(settings)) {
       errno = error->number;
       fail(error->operation);
     }
