@@ -40,6 +40,12 @@ bool may_answer(const Ipv4Packet& offender, Subnet network) {
   return true;
 }
 
+uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address) {
+  // The host itself has the TUN's address, and subnets below a length of 30 have no gateway.
+  const bool container = own.contains(to) && to != tun_address && own.prefix <= 30;
+  return container ? own.network + 1 : tun_address;
+}
+
 size_t build_icmp_error(IcmpError error, const Ipv4Packet& offender, uint32_t source,
                         IcmpBuffer& out) {
   const auto original = offender.bytes();

@@ -23,6 +23,12 @@ using IcmpBuffer = std::array<uint8_t, kIcmpErrorMax>;
 // that is not a single host. `network` is the overlay, whose directed broadcast counts too.
 bool may_answer(const Ipv4Packet& offender, Subnet network);
 
+// The source of an error sent to `to` by the host that has `own` and its first address on the TUN:
+// the TUN's address, but to the host's own containers the gateway's (flannel's FLANNEL_SUBNET). To
+// a container the TUN's address is its own subnet's first, a broadcast address before Linux 5.14:
+// such a source is dropped there, by 5.10 with rp_filter 1 or 2, by 4.4 always.
+uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address);
+
 // Writes an error about `offender` from `source` (host order) into `out`; returns its length.
 // Quotes the header and as many of the packet's own bytes as fit, never more than was received.
 size_t build_icmp_error(IcmpError error, const Ipv4Packet& offender, uint32_t source,

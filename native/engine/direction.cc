@@ -161,7 +161,8 @@ void Direction::answer(IcmpError error, const Ipv4Packet& offender) {
     counters_.icmp_suppressed.add(1);
     return;
   }
-  const size_t length = build_icmp_error(error, offender, context_.tun_address, icmp_);
+  const uint32_t source = icmp_error_source(offender.source(), context_.own, context_.tun_address);
+  const size_t length = build_icmp_error(error, offender, source, icmp_);
   sockaddr_in to = socket_address(offender.source(), 0);
   iovec bytes{icmp_.data(), length};
   msghdr message{};

@@ -67,7 +67,7 @@ struct DirectionContext {
   // The TUN puts a VirtioNetHeader in front of each packet and expects one.
   bool vnet_header = false;
   Mode mode = Mode::kBatch;
-  uint32_t tun_address = 0;  // source of ICMP errors
+  uint32_t tun_address = 0;
   Subnet overlay;
   Subnet own;
   uint16_t port = 8285;

@@ -300,7 +300,7 @@ TEST_CASE("encapsulation: TTL 0 and 1 are dropped with Time Exceeded, TTL 2 is c
     CHECK(rig.io.raw[0].destination == kContainer1);
     CHECK(reply[20] == 11);
     CHECK(reply[21] == 0);
-    CHECK(long_at(reply, 12) == kTunAddress);
+    CHECK(long_at(reply, 12) == kGateway1);
     CHECK(long_at(reply, 16) == kContainer1);
     // The offender is quoted as it came, TTL included.
     CHECK(Bytes(reply.begin() + 28, reply.end()) == packet);

@@ -125,4 +125,17 @@ TEST_CASE("a buffer used again keeps nothing of the error before") {
   CHECK(std::equal(used.begin(), used.begin() + static_cast<ptrdiff_t>(length), fresh.begin()));
 }
 
+TEST_CASE("own containers get errors from the gateway, everybody else from the TUN's address") {
+  const auto source = [](uint32_t to) { return icmp_error_source(to, kOwn, kTunAddress); };
+  for (uint32_t host = 1; host <= 254; ++host) CHECK(source(kOwn.network + host) == kGateway1);
+  CHECK(source(kTunAddress) == kTunAddress);
+  CHECK(source(kContainer2) == kTunAddress);
+  CHECK(source(kNode2) == kTunAddress);
+  // The smallest subnet that has a gateway beside the TUN's address.
+  const Subnet four{ip(100, 96, 1, 4), 30};
+  CHECK(icmp_error_source(ip(100, 96, 1, 6), four, ip(100, 96, 1, 4)) == ip(100, 96, 1, 5));
+  const Subnet two{ip(100, 96, 1, 4), 31};
+  CHECK(icmp_error_source(ip(100, 96, 1, 5), two, ip(100, 96, 1, 4)) == ip(100, 96, 1, 4));
+}
+
 }  // namespace flannelette::test
