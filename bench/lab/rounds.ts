@@ -38,7 +38,7 @@ export async function measureRounds(options: RoundsOptions): Promise<MeasuredRou
   const { underlay: name, subjects, mtu, print, signal } = options;
   const [near, far] = [hostPlan(1), hostPlan(2)];
   for (const plan of [near, far]) await addHost(plan, { mtu, offload: name === 'offload' });
-  const congestion = await congestionControl(near.host);
+  const congestion = (await congestionControl(near.host)) ?? "the kernel's default";
   await writeLeaseFile([near, far]);
   const random = xorshift32(Date.now());
   const repeated: string[] = [];

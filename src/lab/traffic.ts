@@ -129,15 +129,18 @@ export class PingStream {
 /**
  * What TCP is measured with in a namespace: CUBIC, Linux's default, where the kernel has it, whatever
  * this machine is set to; the default of a network namespace can be set to it only where the machine
- * allows everyone CUBIC.
+ * allows everyone CUBIC. Old kernels tell less in a namespace (4.19 what is in use, not what there is):
+ * then it is what is in use, or undefined for the kernel's default.
  */
-export async function congestionControl(namespace: string): Promise<string> {
-  const read = async (name: string): Promise<string> => {
-    const argv = ['sysctl', '-n', `net.ipv4.tcp_${name}`];
-    return (await run(inNamespace(namespace, argv))).stdout.trim();
+export async function congestionControl(namespace: string): Promise<string | undefined> {
+  const read = async (name: string): Promise<string | undefined> => {
+    // -e: no failure where there is no such setting.
+    const argv = ['sysctl', '-n', '-e', `net.ipv4.tcp_${name}`];
+    const text = (await run(inNamespace(namespace, argv))).stdout.trim();
+    return text === '' ? undefined : text;
   };
   const available = await read('available_congestion_control');
-  return available.split(' ').includes('cubic') ? 'cubic' : read('congestion_control');
+  return available?.split(' ').includes('cubic') === true ? 'cubic' : read('congestion_control');
 }
 
 export interface TcpResult {
@@ -182,7 +185,8 @@ export class IperfTarget {
   /** TCP from a container to the server's, back, or both at once; then the result is the sum. */
   async tcp(from: HostPlan, options: TcpOptions): Promise<TcpResult> {
     const flags = ['--parallel', String(options.streams ?? 1)];
-    flags.push('--congestion', await congestionControl(from.container));
+    const congestion = await congestionControl(from.container);
+    if (congestion !== undefined) flags.push('--congestion', congestion);
     if (options.reverse === true) flags.push('--reverse');
     if (options.bidirectional === true) flags.push('--bidir');
     const end = await this.#measure(from, options, flags);
