@@ -6,29 +6,33 @@
 // the Nth such call on (the first unless told) they return ERRNO and have no effect. Nothing else
 // changes, and the threads and children of the program are under the same rules.
 //
-// How: the program runs under a seccomp filter (Linux 5.0) that hands the system calls in question
-// to a second process, which looks into the caller's memory and refuses the call or lets it go on
-// (SECCOMP_USER_NOTIF_FLAG_CONTINUE, Linux 5.5).
-#include <fcntl.h>
+// How: the program runs under a seccomp filter that stops at the system calls in question for a
+// second process, which traces it, looks into the caller's memory and refuses the call or lets it
+// go on (SECCOMP_RET_TRACE, Linux 3.5). Nobody else can trace the program meanwhile.
+#include <elf.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,10 +48,11 @@ using flannelette::kGsoTcp4;
 using flannelette::kGsoUdpL4;
 using flannelette::VirtioNetHeader;
 
-// A call under way: its arguments, and the memory of the thread that makes it.
+// A call under way: its number and arguments, and the memory of the thread that makes it.
 struct Call {
   pid_t thread;
-  const __u64* arguments;
+  int number;
+  std::array<uint64_t, 3> arguments;
 
   template <typename T>
   T at(uint64_t address) const {
@@ -97,12 +102,16 @@ uint8_t written_gso_type(const Call& call) {
 bool writes_tcp_train(const Call& call) { return (written_gso_type(call) & ~kGsoEcn) == kGsoTcp4; }
 bool writes_udp_train(const Call& call) { return written_gso_type(call) == kGsoUdpL4; }
 
+// Marks a stop at a system call (PTRACE_O_TRACESYSGOOD).
+constexpr int kSyscallStop = 0x80;
+
 struct Kind {
   std::string_view name;
   std::vector<int> calls;
   bool (*matches)(const Call&);
 };
 
+// Calls whose first argument is a descriptor.
 const std::vector<Kind> kKinds = {
     {"recvmmsg", {SYS_recvmmsg}, always},
     {"sendmmsg", {SYS_sendmmsg}, always},
@@ -157,49 +166,141 @@ Rule parse_rule(std::string_view text) {
   return rule;
 }
 
-// Hands the calls of the rules to whoever listens on the descriptor returned; all others pass.
-int install_filter(const std::vector<Rule>& rules) {
+// The registers of a thread that is stopped at a call: its number, arguments and result.
+#if defined(__x86_64__)
+using Registers = user_regs_struct;
+Call call_in(pid_t thread, const Registers& from) {
+  return {thread, static_cast<int>(from.orig_rax), {from.rdi, from.rsi, from.rdx}};
+}
+auto& first_argument(Registers& of) { return of.rdi; }
+auto& result(Registers& of) { return of.rax; }
+// User-mode Linux has no PTRACE_GETREGSET.
+bool read_registers(pid_t thread, Registers& out) {
+  return ::ptrace(PTRACE_GETREGS, thread, nullptr, &out) == 0;
+}
+void write_registers(pid_t thread, Registers& from) {
+  (void)::ptrace(PTRACE_SETREGS, thread, nullptr, &from);
+}
+#elif defined(__aarch64__)
+using Registers = user_regs_struct;
+Call call_in(pid_t thread, const Registers& from) {
+  return {thread, static_cast<int>(from.regs[8]), {from.regs[0], from.regs[1], from.regs[2]}};
+}
+auto& first_argument(Registers& of) { return of.regs[0]; }
+auto& result(Registers& of) { return of.regs[0]; }
+bool read_registers(pid_t thread, Registers& out) {
+  iovec bytes{&out, sizeof(out)};
+  return ::ptrace(PTRACE_GETREGSET, thread, NT_PRSTATUS, &bytes) == 0;
+}
+void write_registers(pid_t thread, Registers& from) {
+  iovec bytes{&from, sizeof(from)};
+  (void)::ptrace(PTRACE_SETREGSET, thread, NT_PRSTATUS, &bytes);
+}
+#else
+#error "refuse: the registers of this processor are not known"
+#endif
+
+// Stops at the calls of the rules, for the tracer; all others pass.
+void install_filter(const std::vector<Rule>& rules) {
   std::vector<sock_filter> program = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
   for (const Rule& rule : rules) {
     for (const int call : rule.kind->calls) {
       program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
-      program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+      program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE));
     }
   }
   program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   const sock_fprog filter = {static_cast<uint16_t>(program.size()), program.data()};
   checked(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-  const auto listener =
-      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter);
-  return static_cast<int>(checked(listener, "seccomp"));
+  checked(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), "PR_SET_SECCOMP");
 }
 
-// Decides about every call handed over, until no process is left under the filter.
-void supervise(int listener, std::vector<Rule>& rules) {
-  for (;;) {
-    pollfd waiting = {listener, POLLIN, 0};
-    if (::poll(&waiting, 1, -1) < 0) continue;
-    if ((waiting.revents & POLLIN) == 0) return;
-    seccomp_notif asked{};
-    // ENOENT: the caller is gone.
-    if (::ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) continue;
-    const auto thread = static_cast<pid_t>(asked.pid);
-    const Call call = {thread, asked.data.args};
-    seccomp_notif_resp answer{};
-    answer.id = asked.id;
-    answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    for (Rule& rule : rules) {
-      bool named = false;
-      for (const int number : rule.kind->calls) named = named || number == asked.data.nr;
-      if (!named || !rule.kind->matches(call) || ++rule.seen < rule.first) continue;
-      answer.flags = 0;
-      answer.error = -rule.error;
-      break;
-    }
-    (void)::ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-  }
+bool is_stop_signal(int signal) {
+  return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
+
+class Supervisor {
+ public:
+  explicit Supervisor(std::vector<Rule> rules) : rules_(std::move(rules)) {}
+
+  // Until no process is left under the filter.
+  void run() {
+    for (;;) {
+      int status = 0;
+      const pid_t thread = ::waitpid(-1, &status, __WALL);
+      if (thread < 0 && errno != EINTR) return;
+      if (thread <= 0) continue;
+      if (WIFSTOPPED(status)) {
+        resume(thread, status);
+      } else {
+        refused_.erase(thread);
+      }
+    }
+  }
+
+ private:
+  // A call under way that is refused.
+  struct Refused {
+    int error;
+    uint64_t first_argument;
+  };
+
+  // Lets a stopped thread go on, as if it were not traced (ptrace(2)).
+  void resume(pid_t thread, int status) {
+    const int event = status >> 16;
+    const int signal = WSTOPSIG(status);
+    if (event == PTRACE_EVENT_SECCOMP) {
+      proceed(thread, decide(thread) ? PTRACE_SYSCALL : PTRACE_CONT);
+    } else if (signal == (SIGTRAP | kSyscallStop)) {
+      proceed(thread, finish(thread) ? PTRACE_CONT : PTRACE_SYSCALL);
+    } else if (event == PTRACE_EVENT_STOP && is_stop_signal(signal)) {
+      // The whole process was stopped, and stays so.
+      proceed(thread, PTRACE_LISTEN);
+    } else {
+      proceed(thread, PTRACE_CONT, event == 0 ? signal : 0);
+    }
+  }
+
+  static void proceed(pid_t thread, __ptrace_request request, int signal = 0) {
+    (void)::ptrace(request, thread, nullptr, signal);
+  }
+
+  // Whether the call a thread is about to make is refused; then it is made with descriptor -1.
+  bool decide(pid_t thread) {
+    Registers registers{};
+    // Killed meanwhile.
+    if (!read_registers(thread, registers)) return false;
+    const Call call = call_in(thread, registers);
+    for (Rule& rule : rules_) {
+      bool named = false;
+      for (const int number : rule.kind->calls) named = named || number == call.number;
+      if (!named || !rule.kind->matches(call) || ++rule.seen < rule.first) continue;
+      refused_[thread] = {rule.error, call.arguments[0]};
+      first_argument(registers) = ~uint64_t{0};
+      write_registers(thread, registers);
+      return true;
+    }
+    return false;
+  }
+
+  // Replaces the result of a refused call. False when it is still to be made: before Linux 4.8 the
+  // stop at its entry comes after the filter's.
+  bool finish(pid_t thread) {
+    Registers registers{};
+    const auto at = refused_.find(thread);
+    if (at == refused_.end() || !read_registers(thread, registers)) return true;
+    if (static_cast<int64_t>(result(registers)) == -ENOSYS) return false;
+    first_argument(registers) = at->second.first_argument;
+    result(registers) = static_cast<uint64_t>(-int64_t{at->second.error});
+    write_registers(thread, registers);
+    refused_.erase(at);
+    return true;
+  }
+
+  std::vector<Rule> rules_;
+  std::map<pid_t, Refused> refused_;  // by thread
+};
 
 }  // namespace
 
@@ -214,26 +315,26 @@ int main(int count, char** arguments) {
   int pair[2];
   checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
   const pid_t program = ::getpid();
+  // Where only ancestors may trace (Yama).
+  (void)::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
   const pid_t between = checked(::fork(), "fork");
   if (between == 0) {
     if (checked(::fork(), "fork") != 0) std::_Exit(0);
+    constexpr unsigned long kTraced = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP |
+                                      PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
+                                      PTRACE_O_TRACEVFORK;
+    checked(::ptrace(PTRACE_SEIZE, program, nullptr, kTraced), "PTRACE_SEIZE");
+    checked(::write(pair[1], "", 1), "write");
     ::close(pair[0]);
-    int listener = -1;
-    if (::read(pair[1], &listener, sizeof(listener)) != sizeof(listener)) std::_Exit(1);
-    const auto handle = checked(::syscall(SYS_pidfd_open, program, 0), "pidfd_open");
-    const auto own = checked(::syscall(SYS_pidfd_getfd, handle, listener, 0), "pidfd_getfd");
-    ::close(static_cast<int>(handle));
     ::close(pair[1]);
-    supervise(static_cast<int>(own), rules);
+    Supervisor(std::move(rules)).run();
     std::_Exit(0);
   }
   ::close(pair[1]);
   ::waitpid(between, nullptr, 0);
-  const int listener = install_filter(rules);
-  checked(::write(pair[0], &listener, sizeof(listener)), "write");
-  // Ends when the supervisor has a descriptor of its own; exec closes ours.
-  char none;
-  checked(::read(pair[0], &none, sizeof(none)), "read");
+  char traced;
+  if (::read(pair[0], &traced, 1) != 1) fail("no supervisor", ECHILD);
+  install_filter(rules);
   ::execvp(arguments[at + 1], arguments + at + 1);
   fail(arguments[at + 1], errno);
 }

@@ -52,15 +52,24 @@ modules=$(dirname "$kernel")/../lib/uml/modules
 # A machine without devices gathers no randomness of its own: getrandom would block for ever.
 head -c 512 /dev/urandom >"$shared/random"
 
-# Serial lines carry the two outputs, so that nothing of the kernel's own gets between them.
+# Serial lines carry the two outputs, so that nothing of the kernel's own gets between them. They
+# need a pipe on this side, whatever ours are.
+mkfifo "$shared/out" "$shared/err"
+cat "$shared/out" &
+readers=$!
+cat "$shared/err" >&2 &
+readers="$readers $!"
 setsid "$kernel" mem="${OLD_KERNEL_MEMORY:-2048M}" rootfstype=hostfs rootflags=/ ro \
   init="$here/init" shared="$shared" uml_dir="$shared/" umid=uml loglevel=0 \
   con=null ssl=null ssl0=null,fd:3 ssl1=null,fd:4 \
-  3> >(cat) 4> >(cat >&2) </dev/null >"$shared/console" 2>&1 &
+  3>"$shared/out" 4>"$shared/err" </dev/null >"$shared/console" 2>&1 &
 uml=$!
 wait "$uml"
-wait
+# Children of the kernel's that outlived it would hold the pipes open.
+kill -KILL -- "-$uml" 2>/dev/null
 uml=
+# shellcheck disable=SC2086
+wait $readers
 if [ ! -s "$shared/status" ]; then
   echo "run.sh: the kernel ended before the command did:" >&2
   tail -n 40 "$shared/console" >&2
