@@ -52,7 +52,6 @@ Result<std::vector<Interface>> list_interfaces() {
       at->mtu = mtu_of(socket.get(), name);
       at->up = (entry->ifa_flags & IFF_UP) != 0;
       at->loopback = (entry->ifa_flags & IFF_LOOPBACK) != 0;
-      at->unserved = (entry->ifa_flags & (IFF_POINTOPOINT | IFF_RUNNING)) == IFF_POINTOPOINT;
     }
     if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
     const uint32_t mask = entry->ifa_netmask == nullptr ? ~0U : address_of(entry->ifa_netmask);

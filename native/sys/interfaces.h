@@ -20,8 +20,6 @@ struct Interface {
   uint32_t mtu = 0;  // bytes
   bool up = false;
   bool loopback = false;
-  // A point-to-point device without carrier: a TUN whose process is gone, for one.
-  bool unserved = false;
   std::vector<InterfaceAddress> addresses;
 };
 

@@ -1,15 +1,17 @@
 #include "sys/tun.h"
 
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
-#include "sys/interfaces.h"
 #include "sys/kernel.h"
 #include "sys/netlink.h"
 
@@ -52,18 +54,28 @@ Status find_way(Netlink& netlink, uint32_t probe, DeviceCheck& out) {
   return std::nullopt;
 }
 
+// Of an interface's IPv4 address.
+bool has_network(const ifaddrs& entry, Subnet network) {
+  if (entry.ifa_addr == nullptr || entry.ifa_addr->sa_family != AF_INET) return false;
+  if (entry.ifa_netmask == nullptr) return false;
+  const auto value = [](const sockaddr* from) {
+    return ntohl(reinterpret_cast<const sockaddr_in*>(from)->sin_addr.s_addr);
+  };
+  return value(entry.ifa_netmask) == prefix_mask(network.prefix) &&
+         network.contains(value(entry.ifa_addr));
+}
+
 // The name of another device whose own network is exactly the overlay; empty for none. A tunnel
 // that nobody serves does not count: its daemon is gone.
-Result<std::string> overlay_taken_by(Subnet overlay, int ifindex) {
-  auto listed = list_interfaces();
-  if (!listed.ok()) return std::move(listed.error());
-  for (const Interface& interface : listed.value()) {
-    if (interface.index == static_cast<uint32_t>(ifindex) || !interface.up || interface.unserved)
-      continue;
-    for (const InterfaceAddress& address : interface.addresses) {
-      if (address.prefix == overlay.prefix && overlay.contains(address.address))
-        return interface.name;
-    }
+Result<std::string> overlay_taken_by(Subnet overlay, const std::string& own_name) {
+  ifaddrs* first = nullptr;
+  if (::getifaddrs(&first) < 0) return Error{errno, "getifaddrs", ""};
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(first, &::freeifaddrs);
+  for (const ifaddrs* entry = first; entry != nullptr; entry = entry->ifa_next) {
+    const unsigned flags = entry->ifa_flags;
+    const bool unserved = (flags & (IFF_POINTOPOINT | IFF_RUNNING)) == IFF_POINTOPOINT;
+    if ((flags & IFF_UP) == 0 || unserved || entry->ifa_name == own_name) continue;
+    if (has_network(*entry, overlay)) return std::string(entry->ifa_name);
   }
   return std::string();
 }
@@ -110,7 +122,7 @@ Status Tun::configure(const DeviceSettings& settings) {
   if (!added.ok()) return added.error();
   if (auto error = netlink.set_up(ifindex_, settings.mtu, settings.queue_packets)) return error;
   if (auto error = claim_address(netlink, ifindex_, settings.address)) return error;
-  auto taken = overlay_taken_by(settings.overlay, ifindex_);
+  auto taken = overlay_taken_by(settings.overlay, name_);
   if (!taken.ok()) return taken.error();
   if (!taken.value().empty()) return std::nullopt;
   auto put = netlink.put_route(ifindex_, settings.overlay);
@@ -158,7 +170,7 @@ Result<DeviceCheck> Tun::restore_route(Netlink& netlink, const DeviceSettings& s
   if (auto error = find_way(netlink, probe, out)) return std::move(*error);
   // A route that leads here is good, whatever else somebody wrote into it.
   if (added.value() || out.lookup.ifindex == ifindex_) return out;
-  auto taken = overlay_taken_by(settings.overlay, ifindex_);
+  auto taken = overlay_taken_by(settings.overlay, name_);
   if (!taken.ok()) return std::move(taken.error());
   out.overlay_taken_by = std::move(taken.value());
   if (!out.overlay_taken_by.empty()) return out;
