@@ -14,19 +14,6 @@
       "cflags_cc": ["-std=c++20", "-fno-exceptions"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti"],
       "ldflags": ["-Wl,-z,now", "-Wl,-z,relro"]
-    },
-    {
-      "target_name": "flannelette-copies",
-      "type": "executable",
-      "sources": [
-        "<!@(node -p \"['bench/micro/copies','native/sys'].flatMap((d) => fs.readdirSync(d).filter((f) => f.endsWith('.cc')).sort().map((f) => d + '/' + f)).join(' ')\")",
-        "native/core/checksum.cc",
-        "native/core/ipv4.cc"
-      ],
-      "include_dirs": ["native"],
-      "cflags": ["-Wall", "-Wextra", "-Werror"],
-      "cflags_cc": ["-std=c++20", "-fno-exceptions"],
-      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti"]
     }
   ]
 }

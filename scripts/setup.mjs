@@ -59,6 +59,7 @@ buildAddon();
 buildTypeScript();
 if (mode === 'bench') makeIn('bench/lab', "the benchmark's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
+if (mode === 'test') makeIn('bench/micro/copies', 'the benchmark of the crossings');
 
 function checkPlatform() {
   const major = Number(process.versions.node.split('.')[0]);
@@ -100,34 +101,20 @@ function installNodePackages() {
 }
 
 function buildAddon() {
-  const built = ['flannelette.node', 'flannelette-copies'].map((name) =>
-    join(ROOT, 'build', 'Release', name),
-  );
-  const sources = [...nativeSources(), join(ROOT, 'binding.gyp')];
-  if (built.every(existsSync) && oldest(built) >= newest(sources)) return;
+  const addon = join(ROOT, 'build', 'Release', 'flannelette.node');
+  const sources = [...filesBelow(join(ROOT, 'native')), join(ROOT, 'binding.gyp')];
+  if (existsSync(addon) && oldest([addon]) >= newest(sources)) return;
   step('the native addon', () => {
     run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild', '--jobs=max']);
   });
 }
 
-/** What binding.gyp builds from. */
-function nativeSources() {
-  const copies = join(ROOT, 'bench', 'micro', 'copies');
-  return [
-    ...filesBelow(join(ROOT, 'native')),
-    ...filesBelow(copies).filter((file) => /\.(cc|h)$/.test(file)),
-    join(ROOT, 'bench', 'micro', 'harness.h'),
-  ];
-}
-
 /** gyp lists the sources when it configures: one that is new since needs that again. */
 function knowsEverySource() {
-  const makefiles = ['flannelette', 'flannelette-copies'].map((name) =>
-    join(ROOT, 'build', `${name}.target.mk`),
-  );
-  if (!makefiles.every(existsSync)) return false;
-  const text = makefiles.map((file) => readFileSync(file, 'utf8')).join('\n');
-  return nativeSources()
+  const makefile = join(ROOT, 'build', 'flannelette.target.mk');
+  if (!existsSync(makefile)) return false;
+  const text = readFileSync(makefile, 'utf8');
+  return filesBelow(join(ROOT, 'native'))
     .filter((file) => file.endsWith('.cc'))
     .every((file) => text.includes(relative(ROOT, file).replace(/\.cc$/, '.o')));
 }

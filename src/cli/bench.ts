@@ -1,5 +1,6 @@
 /** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ExitCode, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
@@ -163,6 +164,11 @@ export const benchGroup: CommandGroup = {
 /** Runs a program of dist/bench with its options as JSON and this process's streams. */
 async function runBenchmark(script: string, options: object): Promise<ExitCode> {
   const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
+  if (!existsSync(path)) {
+    throw systemError(
+      'the benchmarks are not part of the installed package: run them from a checkout of the project, after npm start',
+    );
+  }
   const child = spawn(process.execPath, [path, JSON.stringify(options)], { stdio: 'inherit' });
   const pass = (signal: NodeJS.Signals): void => {
     child.kill(signal);

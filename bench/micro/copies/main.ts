@@ -5,7 +5,9 @@
  *
  *   node dist/bench/micro/copies/main.js OPTIONS     a CopiesOptions as JSON; src/cli/bench.ts
  */
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { systemError } from '../../../src/errors.js';
 import { stopSignal } from '../../../src/lab/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../../src/lab/topology.js';
 import { describeMachine, PROJECT } from '../../command.js';
@@ -22,7 +24,8 @@ import { runLines } from '../samples.js';
 import { parseLine, type CopiesLine } from './lines.js';
 import { summariseCopies } from './summary.js';
 
-const PROGRAM = join(PROJECT, 'build', 'Release', 'flannelette-copies');
+const SOURCE = join(PROJECT, 'bench', 'micro', 'copies');
+const PROGRAM = join(SOURCE, 'build', 'flannelette-copies');
 const OVERLAY_MTU = 1_472;
 
 interface CopiesOptions extends ProgramOptions {
@@ -31,7 +34,18 @@ interface CopiesOptions extends ProgramOptions {
   readonly batches: number;
 }
 
-process.exitCode = await runProgram<CopiesOptions>({ name: 'flannelette bench copies', measure });
+process.exitCode = await runProgram<CopiesOptions>({
+  name: 'flannelette bench copies',
+  check: build,
+  measure,
+});
+
+/** Nothing to do when it is built already, as npm test does. */
+function build(): void {
+  const { status, error, stderr } = spawnSync('make', ['-C', SOURCE], { encoding: 'utf8' });
+  if (status === 0) return;
+  throw systemError(`cannot build ${PROGRAM}: ${error?.message ?? stderr.trim()}`);
+}
 
 async function measure(
   options: CopiesOptions,
