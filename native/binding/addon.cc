@@ -26,7 +26,7 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   for (const Feature& feature : features) {
     Napi::Object row = Napi::Object::New(info.Env());
     row.Set("name", feature.name);
-    row.Set("available", feature.available);
+    row.Set("state", presence_name(feature.presence));
     row.Set("since", feature.since);
     row.Set("detail", feature.detail);
     out.Set(at++, row);

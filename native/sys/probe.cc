@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "sys/address.h"
 #include "sys/kernel.h"
@@ -23,25 +24,32 @@ std::string refused(const char* operation, int number) {
 }
 
 Feature feature(const char* name, const char* since, const char* operation, int error) {
-  Feature out{name, since};
-  out.available = error == 0;
+  Feature out{name, since, presence_after(error)};
   out.detail = error == 0 ? std::string(operation) + " accepted" : refused(operation, error);
   return out;
 }
 
 void probe_tun(std::vector<Feature>& out, int namespace_error) {
-  const auto all_missing = [&out](const std::string& why) {
+  const auto all = [&out](Presence presence, const std::string& why) {
     for (const auto& [name, since] : {std::pair{"tun", "2.4"}, std::pair{"tun-vnet-hdr", "2.6.27"},
                                       std::pair{"tun-tso", "2.6.27"}, std::pair{"tun-uso", "6.2"},
                                       std::pair{"multiqueue", "3.8"}})
-      out.push_back({name, since, false, why});
+      out.push_back({name, since, presence, why});
   };
-  if (namespace_error != 0)
-    return all_missing(refused("unshare CLONE_NEWNET", namespace_error) +
-                       " (CAP_SYS_ADMIN is needed to probe)");
+  if (namespace_error != 0) {
+    // Opening makes no device yet: that much can be tried outside a namespace of our own.
+    const OwnedFd driver(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+    const int error = driver.valid() ? 0 : errno;
+    if (presence_after(error) == Presence::kNo)
+      return all(Presence::kNo, refused("open /dev/net/tun", error));
+    return all(Presence::kUntried, refused("unshare CLONE_NEWNET", namespace_error));
+  }
   auto plain = Tun::open({});
-  if (!plain.ok()) return all_missing(refused(plain.error().operation, plain.error().number));
-  out.push_back({"tun", "2.4", true, "TUNSETIFF accepted"});
+  if (!plain.ok()) {
+    const int error = plain.error().number;
+    return all(presence_after(error), refused(plain.error().operation, error));
+  }
+  out.push_back({"tun", "2.4", Presence::kYes, "TUNSETIFF accepted"});
 
   TunOptions with_header;
   with_header.vnet_header = true;
@@ -67,8 +75,9 @@ void probe_tun(std::vector<Feature>& out, int namespace_error) {
 
 void probe_udp(std::vector<Feature>& out) {
   const OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const auto with_socket = [&fd](auto call) {
-    if (!fd.valid()) return errno == 0 ? EBADF : errno;
+  const int no_socket = fd.valid() ? 0 : errno;
+  const auto with_socket = [no_socket](auto call) {
+    if (no_socket != 0) return no_socket;
     return call() < 0 ? errno : 0;
   };
   // An unbound socket has nothing to receive and the call no message to send: only a kernel
@@ -90,14 +99,46 @@ void probe_udp(std::vector<Feature>& out) {
   Feature gro = feature("udp-gro", "5.12", "setsockopt UDP_GRO", with_socket([&] {
                           return ::setsockopt(fd.get(), IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
                         }));
-  if (gro.available && kernel_version() < kSafeGroVersion) {
-    gro.available = false;
+  if (gro.presence == Presence::kYes && kernel_version() < kSafeGroVersion) {
+    gro.presence = Presence::kNo;
     gro.detail = "accepted, but kernels before 5.12 lose packets with it";
   }
   out.push_back(gro);
 }
 
 }  // namespace
+
+Presence presence_after(int error) {
+  switch (error) {
+    case 0:
+      return Presence::kYes;
+    case ENOSYS:
+    case EINVAL:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EPROTONOSUPPORT:
+    case EAFNOSUPPORT:
+    case ENOTTY:
+    case ENODEV:
+    case ENXIO:
+    case ENOENT:
+      return Presence::kNo;
+    default:
+      return Presence::kUntried;
+  }
+}
+
+const char* presence_name(Presence presence) {
+  switch (presence) {
+    case Presence::kYes:
+      return "yes";
+    case Presence::kNo:
+      return "no";
+    case Presence::kUntried:
+      break;
+  }
+  return "untried";
+}
 
 std::vector<Feature> probe_features() {
   std::vector<Feature> out;

@@ -7,12 +7,22 @@
 
 namespace flannelette {
 
+// Whether the kernel has a feature. A refusal for want of privilege, descriptors or memory says
+// nothing about the kernel: the feature was not tried.
+enum class Presence { kYes, kNo, kUntried };
+
 struct Feature {
   const char* name;
   const char* since;  // the mainline kernel that brought it
-  bool available = false;
+  Presence presence = Presence::kUntried;
   std::string detail = {};  // how it was found out, or why not
 };
+
+// What the errno of a call that needs the feature says; 0 for success.
+Presence presence_after(int error);
+
+// `yes`, `no` or `untried`.
+const char* presence_name(Presence presence);
 
 // Runs on a thread of its own; the caller's namespace and interfaces are not touched.
 std::vector<Feature> probe_features();

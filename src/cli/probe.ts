@@ -1,6 +1,6 @@
 /** `flannelette probe`: what this kernel offers, tried for real, and what follows from it. */
 import { probeKernel, type KernelFeature } from '../daemon/probe.js';
-import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
+import { ExitCode, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags } from './flags.js';
 import { formatTable } from '../text.js';
@@ -10,11 +10,13 @@ const flags = {
 };
 
 export interface ModeChoice {
-  /** What a daemon with --mode=auto runs in; `undefined` when none can run here. */
+  /** What a daemon with --mode=auto runs in; `undefined` when none can run here, or nobody knows. */
   readonly mode: 'offload' | undefined;
   /** Features that mode has a use for, and that are not here. */
   readonly without: readonly string[];
-  /** Both in one sentence. */
+  /** Features of which nothing is known, and why in `reason`. */
+  readonly untried: readonly string[];
+  /** All of it in one sentence. */
   readonly reason: string;
 }
 
@@ -74,77 +76,82 @@ Examples:
   flannelette probe
   flannelette probe --json
 
+A feature is "untried" when privilege, descriptors or memory were missing to try it: that says nothing
+about the kernel. Root, or CAP_SYS_ADMIN, can try all of them.
+
 Exit codes:
-  0  the features could be tried
-  1  they could not, for want of privilege
+  0  every feature could be tried
+  1  some could not; the last line says why
   2  the input is wrong
 `,
   run: (given, io) => {
     const { json } = resolveFlags(flags, given, {});
-    const features = tryProbe();
-    const choice = chooseMode(features);
-    if (json) {
-      io.out(
-        `${JSON.stringify({ features, mode: choice.mode ?? null, without: choice.without, reason: choice.reason })}\n`,
-      );
-    } else {
-      io.out(formatProbe(features, choice));
-    }
+    const features = probeKernel();
+    const { mode = null, ...choice } = chooseMode(features);
+    if (json) io.out(`${JSON.stringify({ features, mode, ...choice })}\n`);
+    else io.out(formatProbe(features));
+    if (choice.untried.length > 0) throw systemError(`probe: ${untriedText(features)}`);
     return Promise.resolve(ExitCode.ok);
   },
 };
 
 /** What a daemon with --mode=auto would do here, and why. */
 export function chooseMode(features: readonly KernelFeature[]): ModeChoice {
-  const missing = features.filter(({ available }) => !available);
-  const tun = missing.find(({ name }) => name === 'tun');
-  if (tun !== undefined) {
-    return { mode: undefined, without: [], reason: `tun is not available: ${tun.detail}` };
+  const untried = namesOf(features, 'untried');
+  const tun = features.find(({ name }) => name === 'tun');
+  if (tun?.state === 'no') {
+    const reason = `tun is not available: ${tun.detail}`;
+    return { mode: undefined, without: [], untried, reason };
   }
-  const without = missing
-    .map(({ name }) => name)
-    .filter((name) => MEANINGS[name]?.optional === true);
+  if (tun?.state === 'untried') {
+    const reason = `not known: ${untriedText(features)}`;
+    return { mode: undefined, without: [], untried, reason };
+  }
+  const without = namesOf(features, 'no').filter((name) => MEANINGS[name]?.optional === true);
   const all = without.length === 0 ? 'with every feature' : `without ${without.join(', ')}`;
-  return { mode: 'offload', without, reason: `auto: offload ${all}` };
+  const rest = untried.length === 0 ? '' : `; not known: ${untriedText(features)}`;
+  return { mode: 'offload', without, untried, reason: `auto: offload ${all}${rest}` };
 }
 
-export function formatProbe(features: readonly KernelFeature[], choice: ModeChoice): string {
+function namesOf(features: readonly KernelFeature[], wanted: KernelFeature['state']): string[] {
+  return features.filter(({ state }) => state === wanted).map(({ name }) => name);
+}
+
+/** `tun, mmsg could not be tried (socket: Too many open files); ...`. */
+function untriedText(features: readonly KernelFeature[]): string {
+  const untried = features.filter(({ state }) => state === 'untried');
+  const reasons = [...new Set(untried.map(({ detail }) => detail))].join('; ');
+  const hint = /not permitted|denied/.test(reasons) ? '; run as root, with CAP_SYS_ADMIN' : '';
+  return `${namesOf(untried, 'untried').join(', ')} could not be tried (${reasons})${hint}`;
+}
+
+export function formatProbe(features: readonly KernelFeature[]): string {
+  const choice = chooseMode(features);
   const found = formatTable(
     [{ title: 'feature' }, { title: 'since' }, { title: 'here' }, { title: 'found out by' }],
-    features.map(({ name, since, available, detail }) => [name, since, yesNo(available), detail]),
+    features.map(({ name, since, state, detail }) => [name, since, state, detail]),
   );
-  if (choice.mode === undefined) {
-    const hint = process.geteuid?.() === 0 ? '' : '; run as root to be sure';
-    return `${found}\nNo daemon can run here: ${choice.reason}${hint}\n`;
+  const tun = features.find(({ name }) => name === 'tun');
+  if (tun?.state === 'no') {
+    return `${found}\n${wrap(`No daemon can run here: ${choice.reason}`)}\n`;
   }
   const meant = formatTable(
     [{ title: 'feature' }, { title: 'here' }, { title: 'so' }],
-    features.flatMap(({ name, available }) => {
+    features.flatMap(({ name, state }) => {
       const meaning = MEANINGS[name];
       if (meaning === undefined) return [];
-      return [[name, yesNo(available), available ? meaning.gives : meaning.without]];
+      const so = { yes: meaning.gives, no: meaning.without, untried: 'a daemon finds out' }[state];
+      return [[name, state, so]];
     }),
   );
-  return `${found}\nMode ${choice.reason}\n\n${meant}\n${FOOTNOTE}\n`;
+  return `${found}\n${wrap(`Mode ${choice.reason}`)}\n\n${meant}\n${FOOTNOTE}\n`;
+}
+
+/** Lines of at most 80 characters. */
+function wrap(text: string): string {
+  return text.replaceAll(/(?=.{81})(.{1,80}) /g, '$1\n');
 }
 
 const FOOTNOTE = `A daemon tries each again on its own descriptors, and goes on without one that
 is refused later; flannelette status says which are in use, --disable does
 without. The wire is the same with all of them and with none.`;
-
-function yesNo(available: boolean): string {
-  return available ? 'yes' : 'no';
-}
-
-function tryProbe(): readonly KernelFeature[] {
-  try {
-    return probeKernel();
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code !== 'EPERM' && code !== 'EACCES') throw error;
-    throw systemError(
-      `probe: a network namespace to try features in is not permitted (${messageOf(error)}): run as root, or allow unprivileged user namespaces`,
-      { code, cause: error },
-    );
-  }
-}

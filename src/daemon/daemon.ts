@@ -53,6 +53,7 @@ import {
   validateDaemonOptions,
   type DaemonOptions,
 } from './options.js';
+import { knownFeatures, summarizeFeatures } from './kernel-features.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
 import { openStore } from './open-store.js';
@@ -185,7 +186,7 @@ export class Daemon {
       config: this.#config,
       network: this.#network,
       external: this.#external,
-      features: this.#features,
+      features: knownFeatures(this.#features, this.#network?.status().dataPlane),
       dataPlane: this.#dataPlane(),
       dataPlaneRestarts: this.#dataPlaneRestarts(),
       firewall: this.#firewallState(),
@@ -249,9 +250,7 @@ export class Daemon {
   #probe(): readonly KernelFeature[] {
     try {
       const features = (this.#dependencies.probeKernel ?? probeKernel)();
-      const names = (available: boolean): string[] =>
-        features.filter((feature) => feature.available === available).map(({ name }) => name);
-      this.#log.info({ available: names(true), missing: names(false) }, 'kernel features');
+      this.#log.info(summarizeFeatures(features), 'kernel features');
       return features;
     } catch (error) {
       this.#log.info({ error: messageOf(error) }, 'kernel features could not be probed');
@@ -564,7 +563,7 @@ export class Daemon {
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),
       problems: this.#problems.all,
-      features: this.#features,
+      features: knownFeatures(this.#features, state?.dataPlane),
     };
   }
 }

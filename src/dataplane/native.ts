@@ -163,10 +163,11 @@ export interface NativeEngine {
 export interface NativeFeature {
   /** e.g. `tun`, `tun-vnet-hdr`, `tun-tso`, `tun-uso`, `multiqueue`, `mmsg`, `udp-gso`, `udp-gro`. */
   readonly name: string;
-  readonly available: boolean;
+  /** `untried`: privilege, descriptors or memory were missing, which says nothing about the kernel. */
+  readonly state: 'yes' | 'no' | 'untried';
   /** Kernel that brought it, for people, e.g. `4.18`. */
   readonly since: string;
-  /** Why not, or how it was found out. */
+  /** How it was found out, why not, or why it could not be tried. */
   readonly detail: string;
 }
 

@@ -27,9 +27,12 @@ export interface MetricsSample {
   /** Seconds since the leases in force were known to be true; `undefined` before there are any. */
   readonly leasesAgeSeconds: number | undefined;
   readonly firewall: { readonly inPlace: boolean; readonly repairs: number };
-  readonly problems: readonly Problem[];
+  /** Embedders of earlier versions give none. */
+  readonly problems?: readonly Problem[];
   readonly features: readonly KernelFeature[];
 }
+
+const FEATURE_VALUES = { yes: 1, no: 0, untried: -1 } as const;
 
 export interface MetricsOptions {
   readonly version: string;
@@ -117,12 +120,12 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
   const active = new Gauge({
     name: 'flannelette_feature_active',
     help: '1 for an optional kernel feature the data plane uses now, 0 for one it does without.',
-    labelNames: ['feature', 'state'] as const,
+    labelNames: ['feature'] as const,
     registers,
   });
   const features = new Gauge({
     name: 'flannelette_kernel_feature',
-    help: '1 for a kernel feature that is there, 0 for one that is not.',
+    help: '1 for a kernel feature that is there, 0 for one that is not, -1 for one that could not be tried.',
     labelNames: ['feature'] as const,
     registers,
   });
@@ -143,14 +146,14 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     repairs.reset();
     repairs.inc(sample.firewall.repairs);
     problems.reset();
-    for (const { id } of sample.problems) problems.set({ problem: id }, 1);
+    for (const { id } of sample.problems ?? []) problems.set({ problem: id }, 1);
     active.reset();
     for (const { name, state } of sample.dataPlane?.features ?? []) {
-      active.set({ feature: name, state }, Number(state === 'active'));
+      active.set({ feature: name }, Number(state === 'active'));
     }
     features.reset();
-    for (const { name, available } of sample.features) {
-      features.set({ feature: name }, Number(available));
+    for (const { name, state } of sample.features) {
+      features.set({ feature: name }, FEATURE_VALUES[state]);
     }
     observer(sample);
   };

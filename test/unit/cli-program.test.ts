@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chooseMode, formatProbe } from '../../src/cli/probe.js';
-import { probeKernel } from '../../src/daemon/probe.js';
+import { probeKernel, type KernelFeature } from '../../src/daemon/probe.js';
 import { main } from '../../src/cli/program.js';
 import { StatusServer } from '../../src/daemon/server.js';
 import { packageVersion } from '../../src/daemon/version.js';
@@ -135,53 +135,89 @@ describe('mistakes are one line and exit code 2', () => {
 });
 
 describe('probe', () => {
-  const feature = (name: string, available: boolean, detail = 'tried') => ({
+  const feature = (name: string, state: KernelFeature['state'], detail = 'tried') => ({
     name,
-    available,
+    state,
     since: '3.0',
     detail,
   });
+  const DENIED = 'unshare CLONE_NEWNET: Operation not permitted';
 
   it('says what auto makes of what there is', () => {
-    expect(chooseMode([feature('tun', true), feature('mmsg', true)])).toEqual({
+    expect(chooseMode([feature('tun', 'yes'), feature('mmsg', 'yes')])).toEqual({
       mode: 'offload',
       without: [],
+      untried: [],
       reason: 'auto: offload with every feature',
     });
-    const old = ['tun-vnet-hdr', 'tun-tso', 'mmsg'].map((name) => feature(name, false, 'EINVAL'));
-    expect(chooseMode([feature('tun', true), ...old])).toEqual({
+    const old = ['tun-vnet-hdr', 'tun-tso', 'mmsg'].map((name) => feature(name, 'no', 'EINVAL'));
+    expect(chooseMode([feature('tun', 'yes'), ...old])).toEqual({
       mode: 'offload',
       without: ['tun-tso', 'mmsg'],
+      untried: [],
       reason: 'auto: offload without tun-tso, mmsg',
     });
-    expect(chooseMode([feature('tun', false, 'EPERM')])).toEqual({
+    expect(chooseMode([feature('tun', 'no', 'ENODEV')])).toEqual({
       mode: undefined,
       without: [],
-      reason: 'tun is not available: EPERM',
+      untried: [],
+      reason: 'tun is not available: ENODEV',
+    });
+  });
+
+  it('does not take what could not be tried for absent', () => {
+    const denied = ['tun', 'tun-tso'].map((name) => feature(name, 'untried', DENIED));
+    expect(chooseMode([...denied, feature('mmsg', 'no')])).toEqual({
+      mode: undefined,
+      without: [],
+      untried: ['tun', 'tun-tso'],
+      reason: `not known: tun, tun-tso could not be tried (${DENIED}); run as root, with CAP_SYS_ADMIN`,
+    });
+    const busy = feature('mmsg', 'untried', 'socket: Too many open files');
+    expect(chooseMode([feature('tun', 'yes'), busy])).toEqual({
+      mode: 'offload',
+      without: [],
+      untried: ['mmsg'],
+      reason:
+        'auto: offload with every feature; not known: mmsg could not be tried (socket: Too many open files)',
     });
   });
 
   it('prints what was found out, and what follows from it', () => {
-    const features = [feature('tun', true), feature('mmsg', false, 'ENOSYS')];
-    expect(formatProbe(features, chooseMode(features)).split('\n').slice(0, 12)).toEqual([
-      '  feature  since  here  found out by',
-      '  ----------------------------------',
-      '  tun      3.0    yes   tried',
-      '  mmsg     3.0    no    ENOSYS',
+    const features = [
+      feature('tun', 'yes'),
+      feature('mmsg', 'no', 'ENOSYS'),
+      feature('udp-gso', 'untried', 'socket: EMFILE'),
+    ];
+    expect(formatProbe(features).split('\n').slice(0, 15)).toEqual([
+      '  feature  since  here     found out by',
+      '  ---------------------------------------',
+      '  tun      3.0    yes      tried',
+      '  mmsg     3.0    no       ENOSYS',
+      '  udp-gso  3.0    untried  socket: EMFILE',
       '',
-      'Mode auto: offload without mmsg',
+      'Mode auto: offload without mmsg; not known: udp-gso could not be tried (socket:',
+      'EMFILE)',
       '',
-      '  feature  here  so',
-      '  ---------------------------------------------------',
-      '  tun      yes   packets come to a daemon and go back',
-      '  mmsg     no    one system call for each message',
+      '  feature  here     so',
+      '  ------------------------------------------------------',
+      '  tun      yes      packets come to a daemon and go back',
+      '  mmsg     no       one system call for each message',
+      '  udp-gso  untried  a daemon finds out',
       '',
     ]);
   });
 
+  it('says that no daemon can run without a TUN driver', () => {
+    const text = formatProbe([feature('tun', 'no', 'open /dev/net/tun: No such device')]);
+    expect(text).toContain(
+      'No daemon can run here: tun is not available: open /dev/net/tun: No such device\n',
+    );
+  });
+
   it('has a meaning for every feature the kernel is asked for, within 80 columns', () => {
     const features = probeKernel();
-    const text = formatProbe(features, chooseMode(features));
+    const text = formatProbe(features);
     for (const { name } of features) {
       expect(text.match(new RegExp(`^  ${name} `, 'gm'))).toHaveLength(2);
     }

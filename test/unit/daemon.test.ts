@@ -65,7 +65,7 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     openDataPlane: planes.open,
     hostInterfaces: () => host,
     defaultInterface: () => Promise.resolve('eth0'),
-    probeKernel: () => [{ name: 'tun', available: true, since: '2.4', detail: 'tried' }],
+    probeKernel: () => [{ name: 'tun', state: 'yes', since: '2.4', detail: 'tried' }],
     createFirewall: (kind) => firewalls[kind],
     serviceManager: {
       ready: (text) => told.push(`ready ${text ?? ''}`),
@@ -118,7 +118,7 @@ describe('a daemon', () => {
       mtu: 1472,
       routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
       rejected: [],
-      features: [{ name: 'tun', available: true }],
+      features: [{ name: 'tun', state: 'yes' }],
     });
     expect(status.dataPlane?.threads).toHaveLength(2);
 

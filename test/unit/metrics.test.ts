@@ -45,8 +45,9 @@ function setUp(first: Partial<MetricsSample> = {}) {
     firewall: { inPlace: true, repairs: 3 },
     problems: [],
     features: [
-      { name: 'mmsg', available: true, since: '3.0', detail: '' },
-      { name: 'udp-gro', available: false, since: '5.12', detail: '' },
+      { name: 'mmsg', state: 'yes', since: '3.0', detail: '' },
+      { name: 'udp-gro', state: 'no', since: '5.12', detail: '' },
+      { name: 'tun', state: 'untried', since: '2.4', detail: '' },
     ],
     ...first,
   };
@@ -97,6 +98,7 @@ describe('metrics', () => {
     expect(values.get('flannelette_lease_expiry_timestamp_seconds')).toBe(1_700_000_000.5);
     expect(values.get('flannelette_kernel_feature{feature="mmsg"}')).toBe(1);
     expect(values.get('flannelette_kernel_feature{feature="udp-gro"}')).toBe(0);
+    expect(values.get('flannelette_kernel_feature{feature="tun"}')).toBe(-1);
     expect(types.has('process_cpu_seconds_total')).toBe(true);
   });
 
