@@ -14,7 +14,7 @@ export interface Spread {
   /** For captions: `Medians with ...`. */
   readonly plural: string;
   /** One estimate's bounds; where the column has both kinds, the few values' are in brackets. */
-  text(estimate: Estimate, format: (value: number) => string): string;
+  readonly text: (estimate: Estimate, format: (value: number) => string) => string;
 }
 
 export function spreadOf(estimates: readonly (Estimate | undefined)[]): Spread {

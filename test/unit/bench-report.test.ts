@@ -189,7 +189,10 @@ describe('results from files', () => {
     ['another version', { ...copiesResult(), version: 1 }, '$.version: 1 is not valid: expected 2'],
     [
       'bounds that nobody can name',
-      { ...copiesResult(), crossings: [{ ...crossing, fit: { a: { median: 1, low: 1, high: 1 } } }] },
+      {
+        ...copiesResult(),
+        crossings: [{ ...crossing, fit: { a: { median: 1, low: 1, high: 1 } } }],
+      },
       '$.crossings[0].fit.a.count: (missing) is not valid: expected a number',
     ],
     ['a field less', { ...copiesResult(), environment }, '$.environment.mtu: (missing)'],
