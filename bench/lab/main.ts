@@ -43,7 +43,7 @@ const QUICK: Extent = {
   ...{ rounds: 3, seconds: 1, underlays: ['offload'] },
   metrics: ['tcp', 'udp64', 'ping'],
 };
-const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone, one underlay: wide intervals, nothing of the rest`;
+const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone, one underlay: minimum to maximum instead of intervals, nothing of the rest`;
 
 /** What a subject takes besides measuring: daemons, containers, iperf3's own start. */
 const RAISE_SECONDS = 3;

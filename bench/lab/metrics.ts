@@ -68,7 +68,7 @@ const metric = (
   short = title,
 ): Metric => ({ key, title, unit, digits, short });
 
-/** Each with a table of its own: medians, intervals, ratios. */
+/** Each with a table of its own: medians, bounds, ratios. */
 export const MAIN_METRICS: readonly Metric[] = [
   metric('tcp', 'TCP, 1 stream', 'Gbit/s', 2, 'TCP 1'),
   metric('tcp4', 'TCP, 4 streams', 'Gbit/s', 2, 'TCP 4'),

@@ -1,13 +1,28 @@
 /**
- * The statistics of the benchmark: medians, and percentile-bootstrap intervals of medians (Efron),
- * with a seeded generator so that a result can be computed again from its rounds.
+ * The statistics of the benchmarks: medians, with an interval between two of the sorted values. How
+ * many of n values lie below the true median is binomial (n, 1/2), whatever the values' distribution,
+ * so the interval's coverage is known exactly (Conover, Practical Nonparametric Statistics, 3.2).
  */
+
+/**
+ * Fewest values that have a 95 % interval: even from least to greatest, five cover the median only
+ * with 1 - 2/2^5 = 93.75 %; six do with 96.9 %.
+ */
+export const INTERVAL_VALUES = 6;
+const COVERAGE = 0.95;
 
 export interface Estimate {
   readonly median: number;
-  /** 95 % interval of the median. */
+  /** Bounds of the median's 95 % interval; of fewer than INTERVAL_VALUES values least and greatest. */
   readonly low: number;
   readonly high: number;
+  /** How many values there were. */
+  readonly count: number;
+}
+
+/** Whether the bounds are a 95 % interval; else they are minimum and maximum. */
+export function isInterval({ count }: Pick<Estimate, 'count'>): boolean {
+  return count >= INTERVAL_VALUES;
 }
 
 export function median(values: readonly number[]): number {
@@ -18,17 +33,41 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
 }
 
-const RESAMPLES = 4_000;
+/** Median with its bounds; one value is its own minimum and maximum. */
+export function estimate(values: readonly number[]): Estimate {
+  const count = values.length;
+  const sorted = [...values].sort((a, b) => a - b);
+  const rank = isInterval({ count }) ? intervalRank(count) : 1;
+  return {
+    median: median(values),
+    low: sorted[rank - 1] ?? NaN,
+    high: sorted[count - rank] ?? NaN,
+    count,
+  };
+}
 
-/** Median with its 95 % bootstrap interval; one value is its own interval. */
-export function estimate(values: readonly number[], seed = 1): Estimate {
-  const random = xorshift32(seed);
-  const medians = Array.from({ length: RESAMPLES }, () =>
-    median(values.map(() => values[Math.floor(random() * values.length)] ?? NaN)),
-  ).sort((a, b) => a - b);
-  const quantile = (q: number): number =>
-    medians[Math.min(RESAMPLES - 1, Math.floor(q * RESAMPLES))] ?? NaN;
-  return { median: median(values), low: quantile(0.025), high: quantile(0.975) };
+/**
+ * The greatest k for which the median lies between the k-th least and the k-th greatest of `count`
+ * values with 95 % at least.
+ */
+export function intervalRank(count: number): number {
+  let rank = 0;
+  while (2 * (rank + 1) <= count && coverage(count, rank + 1) >= COVERAGE) rank += 1;
+  if (rank === 0) throw new RangeError(`${count} values have no ${COVERAGE * 100} % interval`);
+  return rank;
+}
+
+/** How probable it is that the median lies between the k-th least and the k-th greatest value. */
+export function coverage(count: number, k: number): number {
+  // P(fewer than k of the values are below the median), and the same above. In logarithms: 2^-count
+  // is no number any more beyond 1,074.
+  let log = -count * Math.LN2;
+  let below = 0;
+  for (let i = 0; i < k; i += 1) {
+    below += Math.exp(log);
+    log += Math.log((count - i) / (i + 1));
+  }
+  return 1 - 2 * below;
 }
 
 /** The ratio of two measurements made in the same rounds: paired, so that drift cancels. */

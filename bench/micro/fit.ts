@@ -1,13 +1,9 @@
 /**
- * A straight line through what sizes cost, t = a + b x bytes: least squares through the medians of
- * the sizes, with intervals from resampled rounds (percentile bootstrap), seeded so that a result
- * can be computed again from its samples.
+ * A straight line through what sizes cost, t = a + b x bytes: one by least squares in each round, and
+ * of all rounds the medians of a and b with their bounds.
  */
-import { median, xorshift32 } from '../lab/stats.js';
-import type { Estimate } from '../lab/stats.js';
+import { estimate, median } from '../lab/stats.js';
 import type { Fit } from './result.js';
-
-const RESAMPLES = 2_000;
 
 export interface Line {
   readonly a: number;
@@ -37,45 +33,16 @@ export function leastSquares(xs: readonly number[], ys: readonly number[]): Line
 }
 
 /** `rounds[r][s]` is what size `sizes[s]` took in round r. */
-export function fitRounds(
-  sizes: readonly number[],
-  rounds: readonly (readonly number[])[],
-  seed = 1,
-): Fit {
+export function fitRounds(sizes: readonly number[], rounds: readonly (readonly number[])[]): Fit {
   if (rounds.length === 0) throw new RangeError('a fit needs a round');
-  const medians = mediansOf(sizes, rounds);
-  const line = leastSquares(sizes, medians);
-  const random = xorshift32(seed);
-  const lines = Array.from({ length: RESAMPLES }, () => {
-    const picked = rounds.map(() => rounds[Math.floor(random() * rounds.length)] ?? []);
-    return leastSquares(sizes, mediansOf(sizes, picked));
-  });
+  const lines = rounds.map((times) => leastSquares(sizes, times));
+  const a = estimate(lines.map((line) => line.a));
+  const b = estimate(lines.map((line) => line.b));
   const deviations = sizes.map((size, index) => {
-    const measured = medians[index] ?? NaN;
-    return Math.abs(line.a + line.b * size - measured) / measured;
+    const measured = median(rounds.map((round) => round[index] ?? NaN));
+    return Math.abs(a.median + b.median * size - measured) / measured;
   });
-  return {
-    a: withInterval(
-      line.a,
-      lines.map(({ a }) => a),
-    ),
-    b: withInterval(
-      line.b,
-      lines.map(({ b }) => b),
-    ),
-    worstDeviation: Math.max(...deviations),
-  };
-}
-
-function mediansOf(sizes: readonly number[], rounds: readonly (readonly number[])[]): number[] {
-  return sizes.map((_, index) => median(rounds.map((round) => round[index] ?? NaN)));
-}
-
-function withInterval(value: number, resampled: readonly number[]): Estimate {
-  const sorted = [...resampled].sort((x, y) => x - y);
-  const at = (q: number): number =>
-    sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? NaN;
-  return { median: value, low: at(0.025), high: at(0.975) };
+  return { a, b, worstDeviation: Math.max(...deviations) };
 }
 
 function weightedMean(values: readonly number[], weights: readonly number[]): number {

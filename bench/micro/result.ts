@@ -51,7 +51,7 @@ export interface Cell {
   readonly interrupted: number;
 }
 
-/** t = a + b x bytes, with 95 % intervals. */
+/** t = a + b x bytes: medians of the lines of the rounds. */
 export interface Fit {
   /** Nanoseconds of a call that carries nothing: the price of crossing. */
   readonly a: Estimate;
@@ -92,7 +92,8 @@ export interface CopiesEnvironment extends Machine {
 
 export interface CopiesResult {
   readonly kind: 'copies';
-  readonly version: 1;
+  /** 2: estimates have a count, by which their bounds are an interval or minimum and maximum. */
+  readonly version: 2;
   readonly environment: CopiesEnvironment;
   readonly crossings: readonly CrossingResult[];
   readonly references: readonly ReferenceResult[];

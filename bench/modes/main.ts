@@ -56,7 +56,7 @@ async function measure(
     steps: STEPS.filter(({ name }) => ['ping', 'tcp', 'udp64'].includes(name)),
     perf: missing === undefined ? 'all' : 'none',
   });
-  print('intervals ...\n\n');
+  print('\n');
   const environment = {
     ...describeMachine(command),
     ...{ node: process.version, rounds, seconds, underlayMtu: UNDERLAY_MTU },

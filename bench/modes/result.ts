@@ -65,7 +65,7 @@ export interface ModeMetric {
 }
 
 export interface ModeValue {
-  /** Median of the rounds with its 95 % bootstrap interval. */
+  /** Median of the rounds with its bounds. */
   readonly value: Estimate;
   /** To `vxlan` of the same rounds; null where vxlan has 0 or did not run. */
   readonly ratio: Estimate | null;
@@ -103,7 +103,8 @@ export interface ModesEnvironment extends Machine {
 
 export interface ModesResult {
   readonly kind: 'modes';
-  readonly version: 1;
+  /** 2: estimates have a count, by which their bounds are an interval or minimum and maximum. */
+  readonly version: 2;
   readonly environment: ModesEnvironment;
   /** Who counted the system calls: the kernel (perf), or the ends themselves, without sched_yield. */
   readonly countedBy: 'perf' | 'ends';

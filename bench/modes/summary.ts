@@ -38,7 +38,7 @@ export function summariseModes(
   });
   return {
     kind: 'modes',
-    version: 1,
+    version: 2,
     environment,
     countedBy: perfMissing === undefined ? 'perf' : 'ends',
     metrics: MODE_METRICS.filter(({ key }) =>

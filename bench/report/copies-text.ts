@@ -8,6 +8,7 @@ import type {
   Fit,
   ReferenceName,
 } from '../micro/result.js';
+import { boundsName, SPREAD_METHOD, spreadOf } from './spread.js';
 import {
   calmFact,
   machineFacts,
@@ -16,6 +17,7 @@ import {
   markdownTable,
   textFacts,
   textTable,
+  wrap,
   type Fact,
   type ReportTable,
 } from './table.js';
@@ -78,9 +80,11 @@ export const METHOD = [
   'clock, two readings a batch. bytes: inner packets that a call carries, with their headers. The',
   'buffer in user space is always the same, so in the cache. Large calls are UDP trains: UDP_SEGMENT,',
   'UDP_GRO, USO on the TUN; they exist with offload only. Checksum: who takes care of that of the',
-  'datagram: the kernel in software, nobody since there is none, or, with offload, the device. The',
-  'line is by least squares of relative deviations; off the line: the greatest of them, which with',
+  'datagram: the kernel in software, nobody since there is none, or, with offload, the device. Each',
+  'round has a line through its sizes, by least squares of relative deviations; a and b are the',
+  "medians of the rounds' lines; off the line: the greatest deviation of a size's median, which with",
   'trains shows where the first caches end.',
+  ...wrap(SPREAD_METHOD).split('\n'),
 ] as const;
 
 type Row = readonly string[];
@@ -120,11 +124,13 @@ export function renderCopiesMarkdown(result: CopiesResult): string {
 /** A row a cell; the fit is that of the cell's line. */
 export function renderCopiesCsv(result: CopiesResult): string {
   const head =
-    'crossing,checksum,segmented,bytes,ns,ns_low,ns_high,again,again_low,again_high,packets,batches,lossy,interrupted,a_ns,a_low,a_high,b_ns_per_byte,b_low,b_high';
+    'crossing,checksum,segmented,bytes,rounds,bounds,ns,ns_low,ns_high,again,again_low,again_high,packets,batches,lossy,interrupted,a_ns,a_low,a_high,b_ns_per_byte,b_low,b_high';
   const row = (names: Row, cell: Cell, fit: Fit | undefined): string =>
     [
       ...names,
       cell.bytes,
+      cell.ns.count,
+      boundsName(cell.ns),
       ...spread(cell.ns),
       ...spread(cell.again),
       cell.packets,
@@ -150,7 +156,7 @@ const CONTENTS_TITLE = 'What is in a and b';
 function tables(result: CopiesResult): ReportTable[] {
   return [
     crossingTable(
-      'Nanoseconds a call, and the line t = a + b x bytes with 95 % intervals',
+      'Nanoseconds a call, and the line t = a + b x bytes',
       result.crossings.filter(({ segmented }) => !segmented),
     ),
     crossingTable(
@@ -163,53 +169,41 @@ function tables(result: CopiesResult): ReportTable[] {
 
 function crossingTable(title: string, crossings: readonly CrossingResult[]): ReportTable {
   const sizes = crossings[0]?.cells.map(({ bytes }) => `${bytes} ${SIZE_TITLE}`) ?? [];
+  const bounds = spreadOf(crossings.flatMap(({ fit }) => [fit.a, fit.b]));
   return {
     title,
-    columns: ['crossing', 'checksum', ...sizes, ...FIT_TITLES],
-    rows: crossings.map(crossingRow),
+    columns: [
+      ...['crossing', 'checksum', ...sizes],
+      ...['a, ns', bounds.title, 'b, ns/KiB', bounds.title, 'off the line'],
+    ],
+    rows: crossings.map(({ crossing, checksum, cells, fit: { a, b, worstDeviation } }) => [
+      ...[CROSSING_TEXTS[crossing].title, checksum],
+      ...cells.map(({ ns }) => whole(ns.median)),
+      ...[whole(a.median), bounds.text(a, whole)],
+      ...[perKib(b.median), bounds.text(b, perKib)],
+      `${(worstDeviation * 100).toFixed(1)} %`,
+    ]),
     left: ['checksum'],
   };
 }
 
-function crossingRow({ crossing, checksum, cells, fit }: CrossingResult): Row {
-  const { title } = CROSSING_TEXTS[crossing];
-  return [title, checksum, ...cells.map(({ ns }) => whole(ns.median)), ...fitCells(fit)];
-}
-
 function referenceTable(result: CopiesResult): ReportTable {
+  const bounds = spreadOf(result.references.flatMap(({ cells }) => cells.map(({ ns }) => ns)));
   const rows = result.references.flatMap(({ reference, cells, fit }) =>
     cells.map((cell, index) => [
       REFERENCE_TEXTS[reference],
       cell.bytes === 0 ? '-' : `${cell.bytes} ${SIZE_TITLE}`,
       short(cell.ns.median),
-      `${short(cell.ns.low)} to ${short(cell.ns.high)}`,
+      bounds.text(cell.ns, short),
       index === 0 && fit !== undefined ? perKib(fit.b.median) : '',
     ]),
   );
   return {
     title: 'Beside it',
-    columns: ['what', 'size', 'ns', '95 % interval', 'b, ns/KiB'],
+    columns: ['what', 'size', 'ns', bounds.title, 'b, ns/KiB'],
     rows,
     left: ['size'],
   };
-}
-
-const FIT_TITLES = [
-  'a, ns',
-  '95 % interval',
-  'b, ns/KiB',
-  '95 % interval',
-  'off the line',
-] as const;
-
-function fitCells({ a, b, worstDeviation }: Fit): Row {
-  return [
-    whole(a.median),
-    `${whole(a.low)} to ${whole(a.high)}`,
-    perKib(b.median),
-    `${perKib(b.low)} to ${perKib(b.high)}`,
-    `${(worstDeviation * 100).toFixed(1)} %`,
-  ];
 }
 
 function contents(): [string, string, string][] {
@@ -230,7 +224,7 @@ export function copiesFacts({ environment, crossings, missing, noise }: CopiesRe
     [
       'Rounds',
       `${environment.rounds}, interleaved, ${environment.batches} batches a measurement` +
-        (environment.quick ? '; quick: few rounds, so wide intervals; not to be quoted' : ''),
+        (environment.quick ? '; quick: few rounds, not to be quoted' : ''),
     ],
     [
       'Noise',

@@ -1,6 +1,7 @@
 /** From the lease benchmark's starts and rounds to statements: estimates, paired ratios, targets. */
 import type { Machine } from '../command.js';
 import { estimate, median, pairedRatio, type Estimate } from '../lab/stats.js';
+import { medianAndBounds } from './spread.js';
 import { PHASES, type Phase, type PhaseName, type StoreResult } from '../lease/measure.js';
 
 export interface LeaseEnvironment extends Machine {
@@ -11,8 +12,8 @@ export interface LeaseEnvironment extends Machine {
   readonly changesPerSecond: number;
 }
 
-/** Median and range of few values, which a bootstrap would not make more certain. */
-export interface Spread {
+/** Median, minimum and maximum of few values. */
+export interface Range {
   readonly median: number;
   readonly least: number;
   readonly most: number;
@@ -21,10 +22,10 @@ export interface Spread {
 export interface StartSummary {
   readonly what: string;
   readonly count: number;
-  readonly readyMs: Spread;
-  readonly forwardsMs: Spread | undefined;
+  readonly readyMs: Range;
+  readonly forwardsMs: Range | undefined;
   /** When it was ready, in bytes. */
-  readonly rss: Spread;
+  readonly rss: Range;
 }
 
 export interface PhaseSummary {
@@ -49,9 +50,9 @@ export interface StoreSummary {
   readonly starts: readonly StartSummary[];
   readonly phases: readonly PhaseSummary[];
   readonly ratios: readonly RatioSummary[];
-  readonly lagMs: Spread;
+  readonly lagMs: Range;
   /** The larger daemon after the phases with changes, at the end, and ever; in bytes. */
-  readonly rssChanging: Spread;
+  readonly rssChanging: Range;
   readonly rssEnd: number;
   readonly rssPeak: number;
   readonly differences: number;
@@ -97,8 +98,8 @@ export function summariseStore(result: StoreResult): StoreSummary {
       median: pairedRatio(values(phase, 'medianMs'), values(base, 'medianMs')),
       p99: pairedRatio(values(phase, 'p99Ms'), values(base, 'p99Ms')),
     })),
-    lagMs: spread(changing.map(({ lagMs }) => lagMs ?? NaN)),
-    rssChanging: spread(changing.map(({ rss }) => rss)),
+    lagMs: rangeOf(changing.map(({ lagMs }) => lagMs ?? NaN)),
+    rssChanging: rangeOf(changing.map(({ rss }) => rss)),
     rssEnd: result.memory.rss,
     rssPeak: result.memory.peak,
     differences: result.differences,
@@ -116,13 +117,13 @@ function summariseStarts(what: string, starts: readonly MeasuredStart[]): StartS
   return {
     what,
     count: starts.length,
-    readyMs: spread(starts.map(({ readyMs }) => readyMs)),
-    forwardsMs: forwards.length === 0 ? undefined : spread(forwards),
-    rss: spread(starts.map(({ memory }) => memory.rss)),
+    readyMs: rangeOf(starts.map(({ readyMs }) => readyMs)),
+    forwardsMs: forwards.length === 0 ? undefined : rangeOf(forwards),
+    rss: rangeOf(starts.map(({ memory }) => memory.rss)),
   };
 }
 
-export function spread(values: readonly number[]): Spread {
+export function rangeOf(values: readonly number[]): Range {
   if (values.length === 0) return { median: NaN, least: NaN, most: NaN };
   return { median: median(values), least: Math.min(...values), most: Math.max(...values) };
 }
@@ -156,8 +157,7 @@ export function judgeLeases(summary: StoreSummary, rate = 1_000): LeaseTarget[] 
   const lost = changing?.lost ?? NaN;
   const toControl = ratios[0];
   if (toControl === undefined) throw new RangeError('nothing was compared');
-  const ratio = ({ median: middle, low, high }: Estimate): string =>
-    `${middle.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+  const ratio = (one: Estimate): string => medianAndBounds(one, (value) => value.toFixed(3));
   return [
     {
       text: `${store}: first sync, also of the last subnet's forwarding, <= 10 s`,

@@ -1,8 +1,8 @@
 /** The lease benchmark's result for a terminal and as Markdown; both from the same tables. */
-import type { LeaseEnvironment, LeaseTarget, Spread, StoreSummary } from './lease-summary.js';
+import type { LeaseEnvironment, LeaseTarget, Range, StoreSummary } from './lease-summary.js';
+import { RANGE, SPREAD_METHOD, spreadOf } from './spread.js';
 import {
   fixed,
-  interval,
   machineFacts,
   markdownFacts,
   markdownHead,
@@ -10,6 +10,8 @@ import {
   textFacts,
   textTable,
   verdict,
+  withDigits,
+  wrap,
   type Fact,
   type ReportTable,
 } from './table.js';
@@ -21,6 +23,8 @@ export function renderLeaseText(
 ): string {
   return [
     ...textFacts(describe(environment, summaries)),
+    '',
+    wrap(SPREAD_METHOD),
     '',
     ...summaries.flatMap(tablesOf).map(textTable),
     ...targets.map(judgement),
@@ -42,8 +46,9 @@ export function renderLeaseMarkdown(
     'that no daemon follows; *control again*, the same a second time, so that its ratio to control is',
     'the noise; and *changing*, in which the daemons follow those changes. Store, writer, daemons and',
     'pings share the CPUs below, so changing / control is what following costs forwarding, and',
-    'control / quiet what the load of the store does. Ratios are medians of per-round ratios with 95 %',
-    'bootstrap intervals; of starts, median and range.',
+    'control / quiet what the load of the store does. Ratios are medians of per-round ratios.',
+    '',
+    wrap(SPREAD_METHOD),
     '',
     ...markdownFacts(describe(environment, summaries)),
     ...summaries.flatMap(tablesOf).flatMap((table) => ['', ...markdownTable(table)]),
@@ -56,11 +61,13 @@ export function renderLeaseMarkdown(
 }
 
 function tablesOf(summary: StoreSummary): ReportTable[] {
-  const { store } = summary;
+  const { store, phases, ratios } = summary;
+  const ofPhases = spreadOf(phases.flatMap(({ medianMs, p99Ms }) => [medianMs, p99Ms]));
+  const ofRatios = spreadOf(ratios.flatMap((ratio) => [ratio.median, ratio.p99]));
   return [
     {
       title: `${store}: from the process's start`,
-      columns: ['start', 'ready', 'range', 'last subnet forwards', 'range', 'RSS then'],
+      columns: ['start', 'ready', RANGE, 'last subnet forwards', RANGE, 'RSS then'],
       rows: summary.starts.map(({ what, readyMs, forwardsMs, rss }) => [
         what,
         seconds(readyMs.median),
@@ -72,7 +79,7 @@ function tablesOf(summary: StoreSummary): ReportTable[] {
     },
     {
       title: `${store}: memory of the larger daemon`,
-      columns: ['when', 'RSS', 'range'],
+      columns: ['when', 'RSS', RANGE],
       rows: [
         [
           'after phases with changes',
@@ -86,29 +93,29 @@ function tablesOf(summary: StoreSummary): ReportTable[] {
     {
       title: `${store}: phases`,
       columns: [
-        ...['phase', 'changes/s', 'median round trip', '95 % interval', '99th percentile'],
-        ...['95 % interval', 'lost', 'CPU of a daemon'],
+        ...['phase', 'changes/s', 'median round trip', ofPhases.title, '99th percentile'],
+        ...[ofPhases.title, 'lost', 'CPU of a daemon'],
       ],
-      rows: summary.phases.map((phase) => [
+      rows: phases.map((phase) => [
         phase.phase,
         phase.changesPerSecond.toFixed(0),
         milliseconds(phase.medianMs.median),
-        interval(phase.medianMs, 3),
+        ofPhases.text(phase.medianMs, withDigits(3)),
         milliseconds(phase.p99Ms.median),
-        interval(phase.p99Ms, 3),
+        ofPhases.text(phase.p99Ms, withDigits(3)),
         `${phase.lost} of ${phase.sent}`,
         `${(phase.cpu.median * 100).toFixed(1)} %`,
       ]),
     },
     {
       title: `${store}: ratios of round trips`,
-      columns: ['phases', 'median', '95 % interval', '99th percentile', '95 % interval'],
-      rows: summary.ratios.map(({ what, median, p99 }) => [
+      columns: ['phases', 'median', ofRatios.title, '99th percentile', ofRatios.title],
+      rows: ratios.map(({ what, median, p99 }) => [
         what,
         median.median.toFixed(3),
-        interval(median, 3),
+        ofRatios.text(median, withDigits(3)),
         p99.median.toFixed(3),
-        interval(p99, 3),
+        ofRatios.text(p99, withDigits(3)),
       ]),
     },
   ];
@@ -130,7 +137,7 @@ function judgement({ text, found, met }: LeaseTarget): string {
   return verdict(met, text, found);
 }
 
-function range({ least, most }: Spread, format: (value: number) => string): string {
+function range({ least, most }: Range, format: (value: number) => string): string {
   return `${format(least)} to ${format(most)}`;
 }
 

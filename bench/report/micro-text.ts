@@ -2,6 +2,7 @@
 import { estimate } from '../lab/stats.js';
 import type { Machine } from '../command.js';
 import type { CellSamples } from '../micro/samples.js';
+import { SPREAD_METHOD, spreadOf } from './spread.js';
 import {
   fixed,
   machineFacts,
@@ -10,6 +11,7 @@ import {
   markdownTable,
   textFacts,
   textTable,
+  wrap,
   type Fact,
   type ReportTable,
 } from './table.js';
@@ -19,13 +21,24 @@ export interface MicroEnvironment extends Machine {
   readonly rounds: number;
 }
 
+const METHOD = [
+  'Loops over the native core and over operations of the control plane, without a kernel in them. Each native program measures every cell once a round, in a new random order each round, pinned to a CPU, by the monotonic clock, after a round that does not count. The operations of the control plane are sampled in one process, one sample after another.',
+  SPREAD_METHOD,
+  '*Latency* chains lookups so that nothing overlaps; *throughput* lets the processor overlap them. A cell measured again shows the noise. The reader during changes looks batches of 64 random destinations up without a pause on one CPU, while another publishes each change on its own; its longest batch includes whatever else interrupted it, as the line without changes shows.',
+] as const;
+
 export function renderMicroText(
   environment: MicroEnvironment,
   cells: readonly CellSamples[],
 ): string {
-  return [...textFacts(describe(environment)), '', ...tablesOf(cells).map(textTable), ''].join(
-    '\n',
-  );
+  return [
+    ...textFacts(describe(environment)),
+    '',
+    wrap(SPREAD_METHOD),
+    '',
+    ...tablesOf(cells).map(textTable),
+    '',
+  ].join('\n');
 }
 
 export function renderMicroMarkdown(
@@ -34,6 +47,7 @@ export function renderMicroMarkdown(
 ): string {
   return [
     ...markdownHead('Micro benchmarks'),
+    ...METHOD.flatMap((paragraph) => [paragraph, '']),
     ...markdownFacts(describe(environment)),
     ...tablesOf(cells).flatMap((table) => ['', ...markdownTable(table)]),
     '',
@@ -43,14 +57,19 @@ export function renderMicroMarkdown(
 function tablesOf(cells: readonly CellSamples[]): ReportTable[] {
   return [...new Set(cells.map(({ group }) => group))].map((group) => ({
     title: `${group.charAt(0).toUpperCase()}${group.slice(1)}`,
-    columns: ['', 'median', '95 % interval'],
-    rows: cells.filter((cell) => cell.group === group).map(rowOf),
+    ...tableOf(cells.filter((cell) => cell.group === group)),
   }));
 }
 
-function rowOf({ cell, unit, values }: CellSamples): string[] {
-  const { median, low, high } = estimate(values);
-  return [cell, `${significant(median)} ${unit}`, `${significant(low)} to ${significant(high)}`];
+function tableOf(cells: readonly CellSamples[]): Pick<ReportTable, 'columns' | 'rows'> {
+  const found = cells.map(({ cell, unit, values }) => ({ cell, unit, of: estimate(values) }));
+  const bounds = spreadOf(found.map(({ of }) => of));
+  return {
+    columns: ['', 'median', bounds.title],
+    rows: found.map(({ cell, unit, of }) => [
+      ...[cell, `${significant(of.median)} ${unit}`, bounds.text(of, significant)],
+    ]),
+  };
 }
 
 function describe(environment: MicroEnvironment): Fact[] {

@@ -10,17 +10,19 @@ import {
   type ModeResult,
   type ModesResult,
 } from '../modes/result.js';
+import { boundsName, SPREAD_METHOD, spreadOf } from './spread.js';
 import { compareShape } from './summary.js';
 import {
   calmFact,
   fixed,
-  interval,
   machineFacts,
   markdownFacts,
   markdownHead,
   markdownTable,
   textFacts,
   textTable,
+  withDigits,
+  wrap,
   type Fact,
   type ReportTable,
 } from './table.js';
@@ -29,13 +31,14 @@ import { describeShape, ratioText } from './text.js';
 /** Paragraphs: what the numbers are of. */
 export const METHOD = [
   'Two hosts in network namespaces of one machine, a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every mode once, in random order, with processes of its own. Values are medians of the rounds, ratios medians of per-round ratios. Absolute numbers are those of this small machine; ratios count.',
+  SPREAD_METHOD,
   'A packet is one that was delivered: a datagram, or a full segment of the TCP payload. Acknowledgements are not counted as packets; what they cost is in the cost of the others.',
   "System calls and context switches are those of both ends: the daemons, all their threads; the kernel's overlays have none. perf counts raw_syscalls:sys_enter of the ends in a run of its own, sched_yield included; throughput in that run by throughput without is what counting costs. Without perf the ends count the reads, writes and waits of their loops themselves, without sched_yield.",
   'Bytes copied across the user/kernel border: what the sending container wrote and the receiving one read, and what both ends read from and wrote to TUN and socket by their own counters, acknowledgements included, divided by the payload that arrived. The counters have packets as they are on the wire; a train crosses the TUN with one header, so offload copies up to 4 % less than shown. With the kernel alone only the containers copy: 2, and more when datagrams are lost. Copies within user space or within the kernel are not counted.',
   'CPU is that of the whole machine by /proc/stat while the load runs, the start and end of iperf3 included; idle is what is left, so user, system, softirq, steal and idle add up to the time of all CPUs.',
 ] as const;
 
-/** Tables with intervals; the others are in JSON and CSV, and at the end of the Markdown. */
+/** Tables with bounds; the others are in JSON and CSV, and at the end of the Markdown. */
 const MAIN_KEYS: readonly ModeMetricKey[] = [
   ...(['tcp.throughput', 'udp.packets', 'rtt', 'rttP99', 'tcp.busy', 'udp.busy'] as const),
 ];
@@ -62,7 +65,7 @@ export function renderModesMarkdown(result: ModesResult): string {
     ...statements(result).flatMap((paragraph) => ['', paragraph]),
     ...[modeTable(result), ...overviews(result)].flatMap((table) => ['', ...markdownTable(table)]),
     '',
-    '## Every metric with 95 % intervals',
+    '## Every metric with its bounds',
     ...result.metrics.flatMap((metric) => ['', ...markdownTable(metricTable(result, metric), 3)]),
     '',
   ].join('\n');
@@ -77,10 +80,10 @@ export function renderModesCsv({ modes, metrics }: ModesResult): string {
       const { value, ratio, samples } = found;
       const spread = [value.median, value.low, value.high];
       const ratios = ratio === null ? ['', '', ''] : [ratio.median, ratio.low, ratio.high];
-      return [[mode, key, unit, ...spread, ...ratios, samples.length].join(',')];
+      return [[mode, key, unit, ...spread, ...ratios, samples.length, boundsName(value)].join(',')];
     }),
   );
-  const head = 'mode,metric,unit,median,low,high,ratio_to_vxlan,ratio_low,ratio_high,rounds';
+  const head = 'mode,metric,unit,median,low,high,ratio_to_vxlan,ratio_low,ratio_high,rounds,bounds';
   return [head, ...rows, ''].join('\n');
 }
 
@@ -94,9 +97,7 @@ export function modesFacts({ environment, countedBy, missing }: ModesResult): Fa
     ['Underlay', `MTU ${underlayMtu}, segmentation offload`],
     ['TCP congestion control', congestion],
     ['Rounds', `${rounds}, interleaved, ${seconds} s per load`],
-    ...(quick
-      ? [['Mode', 'quick: few and short rounds, so wide intervals; not to be quoted'] as const]
-      : []),
+    ...(quick ? [['Mode', 'quick: few or short rounds, not to be quoted'] as const] : []),
     ['System calls counted by', countedBy === 'perf' ? 'perf' : 'the ends themselves'],
     ...missing.map(
       ({ what, reason }) => ['Missing on this machine', `${what}: ${reason}`] as const,
@@ -187,17 +188,25 @@ export function metricTable(
   { modes }: ModesResult,
   { key, title, unit, digits }: ModeMetric,
 ): ReportTable {
+  const own = modes.map(({ values }) => values[key]);
+  const bounds = spreadOf(own.map((found) => found?.value));
+  const ratioBounds = spreadOf(own.map((found) => found?.ratio ?? found?.value));
   return {
     title: unit === '' ? title : `${title}, ${unit}`,
-    columns: ['mode', 'median', '95 % interval', `ratio to ${BASELINE}`, 'its interval'],
+    columns: [
+      ...['mode', 'median', bounds.title],
+      ...[`ratio to ${BASELINE}`, `${ratioBounds.title} of the ratio`],
+    ],
     rows: modes.flatMap(({ mode, values }) => {
       const found = values[key];
       if (found === undefined) return [];
       const { value, ratio } = found;
       return [
         [
-          ...[mode, fixed(value.median, digits), interval(value, digits)],
-          ...(ratio === null ? ['-', '-'] : [fixed(ratio.median, 3), interval(ratio, 3)]),
+          ...[mode, fixed(value.median, digits), bounds.text(value, withDigits(digits))],
+          ...(ratio === null
+            ? ['-', '-']
+            : [fixed(ratio.median, 3), ratioBounds.text(ratio, withDigits(3))]),
         ],
       ];
     }),
@@ -218,10 +227,4 @@ function statements({ modes, metrics, noise }: ModesResult): string[] {
         ]),
     ...(udp && hostGw ? [describeShape(compareShape(udp, hostGw))] : []),
   ];
-}
-
-const WIDTH = 100;
-
-function wrap(paragraph: string): string {
-  return paragraph.replaceAll(new RegExp(`(?=.{${WIDTH + 1}})(.{1,${WIDTH}}) `, 'g'), '$1\n');
 }

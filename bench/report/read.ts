@@ -79,7 +79,10 @@ function readResult<T>(file: string, reader: Reader<T>): T {
   return reader(value, `${file}: $`);
 }
 
-const estimate = objectOf<Estimate>({ median: number, low: number, high: number });
+const estimate = objectOf<Estimate>({
+  ...{ median: number, low: number, high: number },
+  count: wholeNumber(1, Number.MAX_SAFE_INTEGER),
+});
 
 const missing = listOf(objectOf({ what: text, reason: text }));
 
@@ -104,7 +107,7 @@ const machine = {
 
 const copiesResult = objectOf<CopiesResult>({
   kind: oneOf(['copies']),
-  version: oneOf([1]),
+  version: oneOf([2]),
   environment: objectOf<CopiesEnvironment>({
     ...machine,
     mtu: number,
@@ -143,7 +146,7 @@ const modeKey = oneOf(MODE_KEYS);
 
 const modesResult = objectOf<ModesResult>({
   kind: oneOf(['modes']),
-  version: oneOf([1]),
+  version: oneOf([2]),
   environment: objectOf<ModesEnvironment>({
     ...machine,
     rounds: number,

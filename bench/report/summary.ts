@@ -212,7 +212,7 @@ export interface Shape {
   readonly hostGw: Estimate;
   /** udp < VXLAN < host-gw. */
   readonly order: boolean;
-  /** The interval of udp's ratio meets 0.5 to 0.7. */
+  /** The bounds of udp's ratio meet 0.5 to 0.7. */
   readonly factor: boolean;
 }
 

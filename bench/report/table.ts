@@ -1,7 +1,6 @@
 /** What the benchmarks' reports are made of: tables for a terminal and as Markdown, head and facts. */
 import { formatTable, type Column } from '../../src/text.js';
 import type { Machine } from '../command.js';
-import type { Estimate } from '../lab/stats.js';
 
 export interface ReportTable {
   readonly title: string;
@@ -10,6 +9,13 @@ export interface ReportTable {
   readonly rows: readonly (readonly string[])[];
   /** Columns besides the first that are text. */
   readonly left?: readonly string[];
+}
+
+const WIDTH = 100;
+
+/** A paragraph in lines for a terminal. */
+export function wrap(paragraph: string): string {
+  return paragraph.replaceAll(new RegExp(`(?=.{${WIDTH + 1}})(.{1,${WIDTH}}) `, 'g'), '$1\n');
 }
 
 /** A name and what it is. */
@@ -80,8 +86,9 @@ export function verdict(met: boolean, text: string, found: string): string {
   return `${met ? 'met' : 'NOT met'}: ${text}: ${found}`;
 }
 
-export function interval({ low, high }: Estimate, digits: number): string {
-  return `${fixed(low, digits)} to ${fixed(high, digits)}`;
+/** `fixed` with so many digits, for what takes a formatter. */
+export function withDigits(digits: number): (value: number) => string {
+  return (value) => fixed(value, digits);
 }
 
 /** With thousands set apart. */

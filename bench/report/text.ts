@@ -2,6 +2,7 @@
 import { SUMMARY_KEYS } from '../lab/metrics.js';
 import type { Estimate } from '../lab/stats.js';
 import { BASELINE, NOISE } from '../lab/subjects.js';
+import { medianAndBounds, SPREAD_METHOD, spreadOf } from './spread.js';
 import {
   noiseOf,
   shapeOf,
@@ -17,7 +18,6 @@ import {
 import {
   calmFact,
   fixed,
-  interval,
   machineFacts,
   markdownFacts,
   markdownHead,
@@ -25,13 +25,16 @@ import {
   textFacts,
   textTable,
   verdict,
+  withDigits,
+  wrap,
   type Fact,
   type ReportTable,
 } from './table.js';
 
 /** One line each; Markdown may wrap them. */
 const INTRODUCTION = [
-  'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every subject once, in random order, with processes of its own. Ratios are medians of per-round ratios, with 95 % bootstrap intervals. Absolute numbers are those of this small machine and drift; ratios count.',
+  'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every subject once, in random order, with processes of its own. Ratios are medians of per-round ratios. Absolute numbers are those of this small machine and drift; ratios count.',
+  SPREAD_METHOD,
   `\`${NOISE}\` is ${BASELINE} measured twice: how far its ratio is from 1 is the noise.`,
   "System calls and context switches are those of both ends, per packet delivered: datagrams received, or the full segments that make the TCP payload; acknowledgements are not counted. flannelette counts its own calls, the reads, writes and waits of its packet loops (not the sched_yield between two looks); perf counts those of the other programs, in a run of its own. The kernel's overlays have no ends.",
 ];
@@ -48,6 +51,8 @@ export function renderText(
 ): string {
   return [
     ...textFacts(describe(environment)),
+    '',
+    wrap(SPREAD_METHOD),
     '',
     textTable(subjectTable(subjects)),
     ...summaries.flatMap((summary) => [
@@ -144,21 +149,23 @@ function ratioTable(tables: readonly MetricTable[]): ReportTable {
 }
 
 function metricTable({ metric, base, rows }: MetricTable): ReportTable {
+  const values = spreadOf(rows.map(({ value }) => value));
+  const ratios = spreadOf(rows.map(({ ratio, value }) => ratio ?? value));
   return {
     title: metric.title,
     columns: [
       'subject',
       'median',
-      '95 % interval',
+      values.title,
       `ratio to ${base}`,
-      '95 % interval of the ratio',
+      `${ratios.title} of the ratio`,
     ],
     rows: rows.map(({ subject, value, ratio }) => [
       subject,
       `${fixed(value.median, metric.digits)} ${metric.unit}`,
-      interval(value, metric.digits),
+      values.text(value, withDigits(metric.digits)),
       ratio === undefined ? '-' : fixed(ratio.median, 3),
-      ratio === undefined ? '-' : interval(ratio, 3),
+      ratio === undefined ? '-' : ratios.text(ratio, withDigits(3)),
     ]),
   };
 }
@@ -196,7 +203,7 @@ export function describeShape({ udp, hostGw, order, factor }: Shape): string {
 }
 
 export function ratioText(ratio: Estimate): string {
-  return `${fixed(ratio.median, 3)} (${interval(ratio, 3)})`;
+  return medianAndBounds(ratio, withDigits(3));
 }
 
 function agreement(yes: boolean): string {

@@ -6,14 +6,14 @@ import { ExitCode, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
-/** Rounds that give narrow intervals in about two minutes, and rounds for a look. */
+/** Rounds that give narrow intervals in about two minutes, and too few for one, for a look. */
 const ROUNDS = { full: 41, quick: 5 };
 const BATCHES = { full: 20, quick: 10 };
 
 const flags = {
   quick: booleanFlag(
     'quick',
-    `${ROUNDS.quick} rounds: about 10 s, wide intervals, no result to quote`,
+    `${ROUNDS.quick} rounds: about 10 s, minimum to maximum instead of intervals, no result to quote`,
   ),
   rounds: integerFlag(
     'rounds',
@@ -32,7 +32,7 @@ const copiesCommand: Command = {
   name: 'bench copies',
   summary: 'measure the price of each crossing of the user/kernel border',
   description:
-    "Times each crossing of a packet alone: the container's send, TUN read, UDP send, UDP receive, TUN\nwrite, the container's receive; by size, with checksums in software, left to the device or none, and\nwith trains of 4 to 64 KiB. Fits t = a + b x bytes with 95 % intervals: a is the price of crossing,\nb that of the copy. Beside it an empty system call, memcpy and wake-ups. Everything happens in\nnamespaces that vanish with the process; nothing of this machine is touched.",
+    "Times each crossing of a packet alone: the container's send, TUN read, UDP send, UDP receive, TUN\nwrite, the container's receive; by size, with checksums in software, left to the device or none, and\nwith trains of 4 to 64 KiB. Fits t = a + b x bytes: a is the price of crossing, b that of the copy;\n95 % intervals from 6 rounds on, else minimum to maximum. Beside it an empty system call, memcpy and wake-ups. Everything happens in\nnamespaces that vanish with the process; nothing of this machine is touched.",
   flags,
   footer: `
 Examples:
@@ -63,14 +63,14 @@ Exit codes:
   },
 };
 
-/** Rounds that give narrow intervals in about a quarter of an hour, and rounds for a look. */
+/** Rounds that have an interval in about a quarter of an hour, and too few for one, for a look. */
 const MODES_ROUNDS = { full: 10, quick: 3 };
 const MODES_SECONDS = { full: 2, quick: 1 };
 
 const modesFlags = {
   quick: booleanFlag(
     'quick',
-    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 4 minutes; gives up narrow intervals and lets TCP's slow start weigh more, no result to quote`,
+    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 4 minutes; minimum to maximum instead of intervals, TCP's slow start weighs more, no result to quote`,
   ),
   rounds: integerFlag(
     'rounds',
@@ -97,7 +97,7 @@ const modesCommand: Command = {
   name: 'bench modes',
   summary: 'compare what each mode costs a packet, from JavaScript to the kernel',
   description:
-    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with 95 % intervals and the noise. perf counts the system calls where\nit can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
+    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with the noise, and 95 % intervals from 6 rounds on. perf counts the system calls where\nit can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
   flags: modesFlags,
   footer: `
 Examples:

@@ -47,47 +47,49 @@ const MACHINE = {
   cpus: 2,
 } as const;
 
-function around(median: number): Estimate {
-  return { median, low: median * 0.99, high: median * 1.01 };
+function around(median: number, count: number): Estimate {
+  return { median, low: median * 0.99, high: median * 1.01, count };
 }
 
-function cellOf(bytes: number, ns: number): Cell {
+function cellOf(bytes: number, ns: number, rounds: number): Cell {
   return {
     bytes,
-    ns: around(ns),
-    again: around(1),
+    ns: around(ns, rounds),
+    again: around(1, rounds),
     samples: [ns],
     ...{ packets: 640, batches: 10, lossy: 0, interrupted: 0 },
   };
 }
 
-function fitOf(a: number, b: number): Fit {
-  return { a: around(a), b: around(b), worstDeviation: 0.012 };
+function fitOf(a: number, b: number, rounds: number): Fit {
+  return { a: around(a, rounds), b: around(b, rounds), worstDeviation: 0.012 };
 }
 
 /** Of `flannelette bench copies`, with everything it measures. */
-export function copiesResult(): CopiesResult {
+export function copiesResult(rounds = 41): CopiesResult {
   return {
     kind: 'copies',
-    version: 1,
+    version: 2,
     environment: {
       ...MACHINE,
       command: 'flannelette bench copies --json=copies.json',
-      ...{ mtu: 1_472, busyBefore: 0.01, rounds: 41, batches: 20, quick: false },
+      ...{ mtu: 1_472, busyBefore: 0.01, rounds, batches: 20, quick: false },
     },
     crossings: CROSSING_ROWS.map(([crossing, checksum, segmented, times, a, b]) => ({
       ...{ crossing, checksum, segmented },
-      cells: times.map((ns, index) => cellOf((segmented ? TRAIN : SINGLE)[index] ?? NaN, ns)),
-      fit: fitOf(a, b),
+      cells: times.map((ns, index) =>
+        cellOf((segmented ? TRAIN : SINGLE)[index] ?? NaN, ns, rounds),
+      ),
+      fit: fitOf(a, b, rounds),
     })),
     references: [
-      { reference: 'null-syscall', cells: [cellOf(0, 93)], fit: undefined },
+      { reference: 'null-syscall', cells: [cellOf(0, 93, rounds)], fit: undefined },
       {
         reference: 'memcpy-cold',
-        cells: [cellOf(64, 65.8), cellOf(1_472, 455)],
-        fit: fitOf(58, 0.25),
+        cells: [cellOf(64, 65.8, rounds), cellOf(1_472, 455, rounds)],
+        fit: fitOf(58, 0.25, rounds),
       },
-      { reference: 'wake-other-cpu', cells: [cellOf(0, 11_227)], fit: undefined },
+      { reference: 'wake-other-cpu', cells: [cellOf(0, 11_227, rounds)], fit: undefined },
     ],
     missing: [],
     noise: { median: 0.003, p95: 0.016 },
@@ -140,22 +142,22 @@ const METRICS: readonly (ModeMetric & { readonly values: readonly number[] })[] 
 const MODES = ['js', 'basic', 'batch', 'offload', 'vxlan', 'vxlan-again', 'host-gw'] as const;
 
 /** Of `flannelette bench modes`; the numbers are made up. */
-export function modesResult(): ModesResult {
+export function modesResult(rounds = 9): ModesResult {
   const valueOf = (values: readonly number[], index: number): ModeValue => {
     const [value = NaN, base = NaN] = [values[index], values[MODES.indexOf('vxlan')]];
     return {
-      value: around(value),
-      ratio: base === 0 ? null : around(value / base),
+      value: around(value, rounds),
+      ratio: base === 0 ? null : around(value / base, rounds),
       samples: [value],
     };
   };
   return {
     kind: 'modes',
-    version: 1,
+    version: 2,
     environment: {
       ...MACHINE,
       command: 'flannelette bench modes --json=modes.json',
-      ...{ rounds: 9, seconds: 3, underlayMtu: 1_500, congestion: 'cubic', busyBefore: 0.01 },
+      ...{ rounds, seconds: 3, underlayMtu: 1_500, congestion: 'cubic', busyBefore: 0.01 },
       ...{ quick: false, repeated: ['js: no ping'] },
     },
     countedBy: 'ends',
@@ -170,6 +172,6 @@ export function modesResult(): ModesResult {
       values: Object.fromEntries(METRICS.map(({ key, values }) => [key, valueOf(values, index)])),
     })),
     missing: [{ what: 'tcp.yields', reason: 'perf is not installed' }],
-    noise: { metric: 'tcp.throughput', ratio: around(1.004) },
+    noise: { metric: 'tcp.throughput', ratio: around(1.004, rounds) },
   };
 }

@@ -194,7 +194,7 @@ describe('the summary', () => {
     expect(rows).toHaveLength(11);
     const columns = head.split(',').length;
     for (const row of rows) expect(row.split(',')).toHaveLength(columns);
-    expect(rows[0]).toMatch(/^udp-send,none,false,64,1117\.2,/);
+    expect(rows[0]).toMatch(/^udp-send,none,false,64,3,min-max,1117\.2,/);
   });
 });
 

@@ -68,7 +68,7 @@ describe('the summary', () => {
     expect(vxlan.kernelOnly).toBe(true);
     for (const key of ['tcp.calls', 'udp.calls', 'udp.switches', 'udp.yields'] as const) {
       expect(vxlan.values[key]).toEqual({
-        value: { median: 0, low: 0, high: 0 },
+        value: { median: 0, low: 0, high: 0, count: 3 },
         ratio: null,
         samples: [0, 0, 0],
       });
@@ -125,7 +125,7 @@ describe('the report', () => {
     parts.push('sched_yield', 'softirq', 'copied B/B', 'What counting costs', 'Noise:');
     for (const part of parts) expect(text).toContain(part);
     const flat = text.replaceAll('\n', ' ');
-    expect(flat).toContain('0.600 (0.600 to 0.600) of VXLAN');
+    expect(flat).toContain('0.600 (minimum to maximum 0.600 to 0.600) of VXLAN');
     expect(flat).toContain('the order agrees, the factor agrees');
     expect(text).not.toMatch(/NaN|undefined/);
   });
@@ -157,7 +157,7 @@ describe('the report', () => {
     const values = result.modes.flatMap((mode) => Object.keys(mode.values));
     expect(rows).toHaveLength(values.length);
     for (const row of rows) expect(row.split(',')).toHaveLength(head.split(',').length);
-    expect(rows).toContain('js,tcp.calls,,0.2,0.1,0.30000000000000004,,,,3');
+    expect(rows).toContain('js,tcp.calls,,0.2,0.1,0.30000000000000004,,,,3,min-max');
   });
 });
 

@@ -186,7 +186,15 @@ describe('results from files', () => {
   const { mtu, ...environment } = copiesResult().environment;
   it.each([
     ['another result', modesResult(), '$.kind: "modes" is not valid: expected "copies"'],
-    ['another version', { ...copiesResult(), version: 2 }, '$.version: 2 is not valid: expected 1'],
+    ['another version', { ...copiesResult(), version: 1 }, '$.version: 1 is not valid: expected 2'],
+    [
+      'bounds that nobody can name',
+      {
+        ...copiesResult(),
+        crossings: [{ ...crossing, fit: { a: { median: 1, low: 1, high: 1 } } }],
+      },
+      '$.crossings[0].fit.a.count: (missing) is not valid: expected a number',
+    ],
     ['a field less', { ...copiesResult(), environment }, '$.environment.mtu: (missing)'],
     [
       'another crossing',

@@ -53,7 +53,7 @@ async function measure(
 ): Promise<ProgramResult> {
   const signal = stopSignal();
   await raise();
-  if (options.quick) print('quick: few rounds, so wide intervals; not to be quoted\n');
+  if (options.quick) print('quick: few rounds, not to be quoted\n');
   const environment = await describeEnvironment(options);
   const lines: CopiesLine[] = [];
   let round = 0;
@@ -69,7 +69,7 @@ async function measure(
     },
     signal,
   );
-  print('\nintervals ...\n\n');
+  print('\n\n');
   const data = summariseCopies(environment, lines);
   return {
     text: renderCopiesText(data),

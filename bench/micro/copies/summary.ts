@@ -1,4 +1,4 @@
-/** From the native program's lines to the result: medians, intervals, lines through the sizes. */
+/** From the native program's lines to the result: medians, their bounds, lines through the sizes. */
 import { systemError } from '../../../src/errors.js';
 import { estimate, median } from '../../lab/stats.js';
 import { fitRounds } from '../fit.js';
@@ -29,7 +29,7 @@ export function summariseCopies(
     .sort((a, b) => a - b);
   return {
     kind: 'copies',
-    version: 1,
+    version: 2,
     environment,
     crossings,
     references,

@@ -136,7 +136,7 @@ export interface IntervalPanel {
   readonly logarithmic?: boolean;
 }
 
-/** Panels side by side over the same categories: medians, with their intervals as whiskers. */
+/** Panels side by side over the same categories: medians, with their bounds as whiskers. */
 export function intervalPanels(
   categories: readonly string[],
   panels: readonly IntervalPanel[],
@@ -220,7 +220,7 @@ function endOf(values: readonly (Estimate | undefined)[]): object {
   };
 }
 
-/** Measured points with intervals, and the line fitted through them. */
+/** Measured points with their bounds, and the line fitted through them. */
 export interface LineSeries {
   readonly name: string;
   readonly color: string;
@@ -323,7 +323,7 @@ interface Whisker {
   readonly high: number;
 }
 
-/** Intervals: a line from low to high with a stroke at each end. */
+/** Bounds: a line from low to high with a stroke at each end. */
 function whiskers(
   index: number,
   data: readonly Whisker[],

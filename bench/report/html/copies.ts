@@ -1,4 +1,5 @@
 /** The figures of `flannelette bench copies`. */
+import type { Estimate } from '../../lab/stats.js';
 import {
   CHECKSUMS,
   CROSSINGS,
@@ -14,7 +15,8 @@ import {
   REFERENCE_TEXTS,
   renderCopiesCsv,
 } from '../copies-text.js';
-import { fixed, interval, type ReportTable } from '../table.js';
+import { spreadOf, type Spread } from '../spread.js';
+import { fixed, withDigits, type ReportTable } from '../table.js';
 import { intervalPanels, linePanels, stackedBars, type LineSeries } from './chart.js';
 import type { Figure, Section } from './markup.js';
 import { drawPath } from './path.js';
@@ -29,7 +31,7 @@ const CHECKSUM_TEXTS: Readonly<Record<ChecksumWay, string>> = {
   offload: 'checksum left to the device',
 };
 
-const NOTHING = { median: NaN, low: NaN, high: NaN };
+const NOTHING = { median: NaN, low: NaN, high: NaN, count: 0 };
 
 /** Told apart without colours, too: the last two are a cross and a triangle on its tip. */
 const SYMBOLS = [
@@ -70,6 +72,7 @@ function pathFigure(result: CopiesResult): Figure[] {
     byteNs: fit.b.median * bytes,
   }));
   const total = fixed(sum(steps.map(({ ns }) => ns.median)), 0);
+  const bounds = spreadOf(steps.map(({ ns }) => ns));
   const what = `a packet of ${bytes} bytes, ${CHECKSUM_TEXTS[checksum]}`;
   return [
     {
@@ -81,12 +84,12 @@ function pathFigure(result: CopiesResult): Figure[] {
       tables: [
         {
           title: `The crossings of ${what}`,
-          columns: ['crossing', 'ns', '95 % interval', 'copies', 'for the bytes, ns', 'made of'],
+          columns: ['crossing', 'ns', bounds.title, 'copies', 'for the bytes, ns', 'made of'],
           left: ['made of'],
           rows: steps.map(({ title, a, b, ns, byteNs }) => [
             title,
             fixed(ns.median, 0),
-            interval(ns, 0),
+            bounds.text(ns, withDigits(0)),
             '1',
             fixed(byteNs, 0),
             `${a}; for the bytes: ${b}`,
@@ -214,7 +217,7 @@ function sizesFigure(result: CopiesResult): Figure[] {
         ...{ columns: 1, height: 380, xTitle: 'bytes', yTitle: 'ns a call', fromZero: true },
       }),
       label: `Lines of the time of a call over the size of the packet, for each crossing. ${fitWords(own)}.`,
-      caption: `Points: medians with 95 % intervals. Lines: t = a + b x bytes. One packet a call, ${CHECKSUM_TEXTS[checksum]}.`,
+      caption: `Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes. One packet a call, ${CHECKSUM_TEXTS[checksum]}.`,
       tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
     },
   ];
@@ -240,8 +243,7 @@ function checksumsFigure(result: CopiesResult): Figure[] {
         ...{ columns: 3, height: 170, xTitle: 'bytes', yTitle: 'ns a call', fromZero: false },
       }),
       label: `Six panels, one for each crossing: lines of the time of a call over the size of the packet, by the way with checksums. ${fitWords(own)}.`,
-      caption:
-        'The vertical axes do not begin at 0 and differ, so that the slopes can be seen. Points: medians with 95 % intervals. Lines: t = a + b x bytes.',
+      caption: `The vertical axes do not begin at 0 and differ, so that the slopes can be seen. Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes.`,
       tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
     },
   ];
@@ -261,8 +263,7 @@ function trainsFigure(result: CopiesResult): Figure[] {
         ...{ columns: 1, height: 380, xTitle: 'bytes', yTitle: 'ns a call', fromZero: true },
       }),
       label: `Lines of the time of a call over the bytes of the train that it carries, for each crossing. ${fitWords(own)}.`,
-      caption:
-        'One call carries many packets. Points: medians with 95 % intervals. Lines: t = a + b x bytes; where the points leave them, the train no longer fits the first caches.',
+      caption: `One call carries many packets. Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes; where the points leave them, the train no longer fits the first caches.`,
       tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
     },
   ];
@@ -279,6 +280,8 @@ function referencesFigure({ references, crossings }: CopiesResult): Figure[] {
       })),
   );
   if (shown.length === 0) return [];
+  const bounds = spreadOf(shown.map(({ ns }) => ns));
+  const all = spreadOf(references.flatMap(({ cells }) => cells.map(({ ns }) => ns)));
   return [
     {
       id: 'references',
@@ -294,18 +297,17 @@ function referencesFigure({ references, crossings }: CopiesResult): Figure[] {
         ],
       ),
       label: `Points on a logarithmic axis of nanoseconds: ${enumerate(shown.map(({ title, ns }) => [title, ns.median]))}.`,
-      caption:
-        'Medians with 95 % intervals. A wake-up is what a receiver that sleeps adds to a crossing.',
+      caption: `Medians with ${bounds.plural}. A wake-up is what a receiver that sleeps adds to a crossing.`,
       tables: [
         {
           title: 'Nanoseconds, all sizes',
-          columns: ['what', 'bytes', 'ns', '95 % interval'],
+          columns: ['what', 'bytes', 'ns', all.title],
           rows: references.flatMap(({ reference, cells }) =>
             cells.map(({ bytes, ns }) => [
               REFERENCE_TEXTS[reference],
               bytes === 0 ? '-' : `${bytes}`,
               fixed(ns.median, 1),
-              interval(ns, 1),
+              all.text(ns, withDigits(1)),
             ]),
           ),
         },
@@ -371,8 +373,9 @@ function largest(crossings: readonly CrossingResult[]): number {
 function cellTable(title: string, own: readonly CrossingResult[]): ReportTable {
   const all = own.flatMap(({ cells }) => cells.map(({ bytes }) => bytes));
   const sizes = [...new Set(all)].sort((a, b) => a - b);
+  const bounds = boundsOf(own);
   return {
-    title: `${title}, medians with 95 % intervals`,
+    title: `${title}, medians with ${bounds.plural}`,
     columns: ['crossing', 'checksum', ...sizes.map((bytes) => `${bytes} bytes`)],
     left: ['checksum'],
     rows: own.map(({ crossing, checksum, cells }) => [
@@ -380,28 +383,35 @@ function cellTable(title: string, own: readonly CrossingResult[]): ReportTable {
       checksum,
       ...sizes.map((size) => {
         const ns = cells.find(({ bytes }) => bytes === size)?.ns;
-        return ns === undefined ? '-' : `${fixed(ns.median, 0)} (${interval(ns, 0)})`;
+        return ns === undefined ? '-' : inCell(ns, bounds, withDigits(0));
       }),
     ]),
   };
 }
 
 function fitTable(title: string, own: readonly CrossingResult[]): ReportTable {
+  const bounds = spreadOf(own.flatMap(({ fit: { a, b } }) => [a, b]));
   return {
-    title: `${title}, t = a + b x bytes, with 95 % intervals`,
+    title: `${title}, t = a + b x bytes, with ${bounds.plural}`,
     columns: ['crossing', 'checksum', 'a, ns', 'b, ns/KiB', 'off the line'],
     left: ['checksum'],
-    rows: own.map(({ crossing, checksum, fit: { a, b, worstDeviation } }) => {
-      const perKib = { low: b.low * 1_024, median: b.median * 1_024, high: b.high * 1_024 };
-      return [
-        CROSSING_TEXTS[crossing].title,
-        checksum,
-        `${fixed(a.median, 0)} (${interval(a, 0)})`,
-        `${fixed(perKib.median, 1)} (${interval(perKib, 1)})`,
-        `${fixed(worstDeviation * 100, 1)} %`,
-      ];
-    }),
+    rows: own.map(({ crossing, checksum, fit: { a, b, worstDeviation } }) => [
+      CROSSING_TEXTS[crossing].title,
+      checksum,
+      inCell(a, bounds, withDigits(0)),
+      inCell(b, bounds, (perByte) => fixed(perByte * 1_024, 1)),
+      `${fixed(worstDeviation * 100, 1)} %`,
+    ]),
   };
+}
+
+function boundsOf(own: readonly CrossingResult[]): Spread {
+  return spreadOf(own.flatMap(({ cells }) => cells.map(({ ns }) => ns)));
+}
+
+/** A median with its bounds, which the table's title names. */
+function inCell(one: Estimate, bounds: Spread, format: (value: number) => string): string {
+  return `${format(one.median)} (${bounds.text(one, format)})`;
 }
 
 function fitWords(own: readonly CrossingResult[]): string {

@@ -2,6 +2,7 @@
 import type { LoadName, ModeMetric, ModesResult } from '../../modes/result.js';
 import { LOAD_TITLES } from '../../modes/metrics.js';
 import { METHOD, metricTable, modesFacts, modeTable, renderModesCsv } from '../modes-text.js';
+import { spreadOf } from '../spread.js';
 import { fixed } from '../table.js';
 import { intervalPanels, stackedBars } from './chart.js';
 import type { Figure, Section } from './markup.js';
@@ -78,6 +79,9 @@ function panelsFigure(
     return metric === undefined ? [] : [{ title: metric.title, ...panel, metric }];
   });
   if (shown.length === 0) return [];
+  const bounds = spreadOf(
+    shown.flatMap(({ metric }) => result.modes.map(({ values }) => values[metric.key]?.value)),
+  );
   return [
     {
       ...{ id, title },
@@ -91,8 +95,8 @@ function panelsFigure(
           values: result.modes.map(({ values }) => values[panel.metric.key]?.value),
         })),
       ),
-      label: `Bars with intervals. ${shown.map(({ metric }) => metricWords(result, metric)).join('. ')}.`,
-      caption: `Medians with 95 % intervals. ${caption}`,
+      label: `Bars of medians with ${bounds.plural}. ${shown.map(({ metric }) => metricWords(result, metric)).join('. ')}.`,
+      caption: `Medians with ${bounds.plural}. ${caption}`,
       tables: shown.map(({ metric }) => metricTable(result, metric)),
     },
   ];
