@@ -1,11 +1,20 @@
 #include "engine/events.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 namespace flannelette {
+
+namespace {
+
+// Writing to a pipe without waiting is not interrupted by signals; a tracer may say so all the
+// same.
+constexpr int kTriesMax = 4;
+
+}  // namespace
 
 Result<EventPipe> EventPipe::open() {
   int ends[2];
@@ -14,7 +23,18 @@ Result<EventPipe> EventPipe::open() {
 }
 
 bool EventPipe::write(const EventRecord& record) const {
-  return ::write(write_end_.get(), &record, sizeof(record)) == sizeof(record);
+  for (int i = 0; i < kTriesMax; ++i) {
+    const ssize_t written = ::write(write_end_.get(), &record, sizeof(record));
+    if (written >= 0 || errno != EINTR) return written == sizeof(record);
+  }
+  return false;
+}
+
+bool EventPipe::write_if_room(const EventRecord& record) const {
+  int unread = 0;
+  const int capacity = ::fcntl(write_end_.get(), F_GETPIPE_SZ);
+  if (::ioctl(write_end_.get(), FIONREAD, &unread) == 0 && unread >= capacity / 2) return false;
+  return write(record);
 }
 
 void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& counters) {
@@ -22,7 +42,7 @@ void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& coun
     ++held_back_;
     return;
   }
-  if (pipe_.write({type_, 0, address, held_back_})) {
+  if (pipe_.write_if_room({type_, 0, address, held_back_})) {
     held_back_ = 0;
   } else {
     counters.events_lost.add(1);

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/result.h"
+
 namespace flannelette {
 
 struct Feature {
@@ -14,7 +16,8 @@ struct Feature {
   std::string detail = {};  // how it was found out, or why not
 };
 
-// Runs on a thread of its own; the caller's namespace and interfaces are not touched.
-std::vector<Feature> probe_features();
+// Runs on a thread of its own; the caller's namespace and interfaces are not touched. Fails where
+// no thread can be had.
+Result<std::vector<Feature>> probe_features();
 
 }  // namespace flannelette
