@@ -6,15 +6,9 @@
 
 #include <cerrno>
 
+#include "sys/retry.h"
+
 namespace flannelette {
-
-namespace {
-
-// Writing to a pipe without waiting is not interrupted by signals; a tracer may say so all the
-// same.
-constexpr int kTriesMax = 4;
-
-}  // namespace
 
 Result<EventPipe> EventPipe::open() {
   int ends[2];
@@ -23,11 +17,8 @@ Result<EventPipe> EventPipe::open() {
 }
 
 bool EventPipe::write(const EventRecord& record) const {
-  for (int i = 0; i < kTriesMax; ++i) {
-    const ssize_t written = ::write(write_end_.get(), &record, sizeof(record));
-    if (written >= 0 || errno != EINTR) return written == sizeof(record);
-  }
-  return false;
+  return retry_interrupted([&] { return ::write(write_end_.get(), &record, sizeof(record)); }) ==
+         sizeof(record);
 }
 
 bool EventPipe::write_if_room(const EventRecord& record) const {
