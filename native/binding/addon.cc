@@ -1,10 +1,11 @@
 // The addon's entry: what src/dataplane/native.ts declares, and nothing else.
 #include <napi.h>
 
-#include <memory>
+#include <vector>
 
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
+#include "binding/node_api.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
@@ -20,69 +21,72 @@ struct Environment {
 };
 
 Napi::Value probe(const Napi::CallbackInfo& info) {
-  const auto features = probe_features();
-  Napi::Array out = Napi::Array::New(info.Env(), features.size());
-  uint32_t at = 0;
-  for (const Feature& feature : features) {
-    Napi::Object row = Napi::Object::New(info.Env());
-    row.Set("name", feature.name);
-    row.Set("state", presence_name(feature.presence));
-    row.Set("since", feature.since);
-    row.Set("detail", feature.detail);
-    out.Set(at++, row);
+  auto probed = probe_features();
+  if (!probed.ok()) {
+    throw_system(info.Env(), probed.error());
+    return {};
   }
-  return out;
+  std::vector<Napi::Value> out;
+  for (const Feature& feature : probed.value()) {
+    Fields row(info.Env());
+    row.add("name", feature.name);
+    row.add("state", presence_name(feature.presence));
+    row.add("since", feature.since);
+    row.add("detail", feature.detail);
+    out.push_back(row.object());
+  }
+  return to_js_array(info.Env(), out);
+}
+
+Napi::Value to_js_addresses(Napi::Env env, const std::vector<InterfaceAddress>& addresses) {
+  std::vector<Napi::Value> out;
+  for (const InterfaceAddress& address : addresses) {
+    Fields entry(env);
+    entry.add("address", address.address);
+    entry.add("prefix", address.prefix);
+    out.push_back(entry.object());
+  }
+  return to_js_array(env, out);
 }
 
 Napi::Value interfaces(const Napi::CallbackInfo& info) {
   auto listed = list_interfaces();
   if (!listed.ok()) {
-    to_js_error(info.Env(), listed.error()).ThrowAsJavaScriptException();
-    return info.Env().Undefined();
+    throw_system(info.Env(), listed.error());
+    return {};
   }
-  Napi::Array out = Napi::Array::New(info.Env(), listed.value().size());
-  uint32_t at = 0;
+  std::vector<Napi::Value> out;
   for (const Interface& interface : listed.value()) {
-    Napi::Object row = Napi::Object::New(info.Env());
-    row.Set("name", interface.name);
-    row.Set("index", interface.index);
-    row.Set("mtu", interface.mtu);
-    row.Set("up", interface.up);
-    row.Set("loopback", interface.loopback);
-    Napi::Array addresses = Napi::Array::New(info.Env(), interface.addresses.size());
-    uint32_t number = 0;
-    for (const InterfaceAddress& address : interface.addresses) {
-      Napi::Object entry = Napi::Object::New(info.Env());
-      entry.Set("address", address.address);
-      entry.Set("prefix", address.prefix);
-      addresses.Set(number++, entry);
-    }
-    row.Set("addresses", addresses);
-    out.Set(at++, row);
+    Fields row(info.Env());
+    row.add("name", interface.name);
+    row.add("index", interface.index);
+    row.add("mtu", interface.mtu);
+    row.add("up", interface.up);
+    row.add("loopback", interface.loopback);
+    row.add("addresses", to_js_addresses(info.Env(), interface.addresses));
+    out.push_back(row.object());
   }
-  return out;
+  return to_js_array(info.Env(), out);
 }
 
 Napi::Value cpus(const Napi::CallbackInfo& info) {
   auto listed = usable_cpus();
   if (!listed.ok()) {
-    to_js_error(info.Env(), listed.error()).ThrowAsJavaScriptException();
-    return info.Env().Undefined();
+    throw_system(info.Env(), listed.error());
+    return {};
   }
-  Napi::Array out = Napi::Array::New(info.Env(), listed.value().size());
-  uint32_t at = 0;
-  for (const unsigned cpu : listed.value()) out.Set(at++, cpu);
-  return out;
+  std::vector<Napi::Value> out;
+  for (const unsigned cpu : listed.value()) out.push_back(Napi::Number::New(info.Env(), cpu));
+  return to_js_array(info.Env(), out);
 }
 
 Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   std::string path;
   std::string message;
-  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message))
-    return info.Env().Undefined();
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
   if (const Status refused = notify(path, message); refused.has_value())
-    to_js_error(info.Env(), *refused).ThrowAsJavaScriptException();
-  return info.Env().Undefined();
+    throw_system(info.Env(), *refused);
+  return {};
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -93,11 +97,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     for (EngineWrap* wrap : open) wrap->end();
   });
   env.SetInstanceData(environment);
-  exports.Set("Engine", EngineWrap::define(env, &environment->engines));
-  exports.Set("probe", Napi::Function::New(env, probe));
-  exports.Set("interfaces", Napi::Function::New(env, interfaces));
-  exports.Set("cpus", Napi::Function::New(env, cpus));
-  exports.Set("notify", Napi::Function::New(env, notify_manager));
+  Fields surface(env);
+  surface.add("Engine", EngineWrap::define(env, &environment->engines));
+  surface.add("probe", Napi::Function::New(env, probe));
+  surface.add("interfaces", Napi::Function::New(env, interfaces));
+  surface.add("cpus", Napi::Function::New(env, cpus));
+  surface.add("notify", Napi::Function::New(env, notify_manager));
+  // Refused only where the environment ends while it loads the addon.
+  (void)surface.define(exports);
   return exports;
 }
 

@@ -5,22 +5,33 @@
 #include <cmath>
 #include <cstring>
 
+#include "binding/node_api.h"
+
 namespace flannelette {
 
 namespace {
 
-void throw_range(Napi::Env env, const std::string& field, const std::string& expected) {
-  Napi::RangeError::New(env, field + ": expected " + expected).ThrowAsJavaScriptException();
+// As many as the addressable subnets of a /8 in /32, and no memory that the kernel could not give.
+constexpr size_t kRouteChangesMax = size_t{1} << 24;
+// Names in a list that may repeat some.
+constexpr uint32_t kNamesMax = 64;
+
+// Fields and elements are read by `get`, which fails without throwing when reading was refused;
+// each check below has thrown when it fails.
+
+void throw_unexpected(Napi::Env env, const std::string& field, const std::string& expected) {
+  throw_range(env, field + ": expected " + expected);
 }
 
 bool read_integer(const Napi::Object& from, const char* field, double low, double high,
                   double& out) {
-  const Napi::Value value = from.Get(field);
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
   out = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
   if (out >= low && out <= high && out == std::floor(out)) return true;
-  throw_range(from.Env(), field,
-              "an integer from " + std::to_string(static_cast<int64_t>(low)) + " to " +
-                  std::to_string(static_cast<int64_t>(high)));
+  throw_unexpected(from.Env(), field,
+                   "an integer from " + std::to_string(static_cast<int64_t>(low)) + " to " +
+                       std::to_string(static_cast<int64_t>(high)));
   return false;
 }
 
@@ -40,12 +51,42 @@ bool read_subnet(const Napi::Object& from, const char* network, const char* pref
   if (!read_address(from, network, out.network) || !read_number(from, prefix, 0, 32, out.prefix))
     return false;
   if ((out.network & ~prefix_mask(out.prefix)) == 0) return true;
-  throw_range(from.Env(), network, "no bits set outside its prefix");
+  throw_unexpected(from.Env(), network, "no bits set outside its prefix");
   return false;
 }
 
 bool read_string(const Napi::Object& from, const char* field, std::string& out) {
-  return read_text(from.Get(field), field, out);
+  Napi::Value value;
+  return get(from, field, value) && read_text(value, field, out);
+}
+
+bool read_boolean(const Napi::Object& from, const char* field, bool& out) {
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
+  if (value.IsBoolean()) {
+    out = value.As<Napi::Boolean>().Value();
+    return true;
+  }
+  throw_type(from.Env(), std::string(field) + ": expected a boolean");
+  return false;
+}
+
+// An array of at most `most` elements.
+bool read_array(const Napi::Object& from, const char* field, uint32_t most, Napi::Array& out) {
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
+  uint32_t length = 0;
+  // A Proxy of an array has no length that could be read without running its code.
+  if (!value.IsArray() || napi_get_array_length(from.Env(), value, &length) != napi_ok) {
+    throw_type(from.Env(), std::string(field) + ": expected an array");
+    return false;
+  }
+  if (length > most) {
+    throw_unexpected(from.Env(), field, "at most " + std::to_string(most) + " elements");
+    return false;
+  }
+  out = value.As<Napi::Array>();
+  return true;
 }
 
 bool read_mode(const Napi::Object& from, Mode& out) {
@@ -58,7 +99,7 @@ bool read_mode(const Napi::Object& from, Mode& out) {
   } else if (text == "offload") {
     out = Mode::kOffload;
   } else {
-    throw_range(from.Env(), "mode", "basic, batch or offload");
+    throw_unexpected(from.Env(), "mode", "basic, batch or offload");
     return false;
   }
   return true;
@@ -68,22 +109,19 @@ bool read_mode(const Napi::Object& from, Mode& out) {
 bool read_workers(const Napi::Object& from, size_t& out) {
   if (!read_number(from, "workers", 1, 2.0 * kQueuePairsMax, out)) return false;
   if (out == 1 || out % 2 == 0) return true;
-  throw_range(from.Env(), "workers", "1 or an even number");
+  throw_unexpected(from.Env(), "workers", "1 or an even number");
   return false;
 }
 
 bool read_cpus(const Napi::Object& from, std::vector<unsigned>& out) {
-  const Napi::Value value = from.Get("cpus");
-  if (!value.IsArray()) {
-    Napi::TypeError::New(from.Env(), "cpus: expected an array").ThrowAsJavaScriptException();
-    return false;
-  }
-  const auto numbers = value.As<Napi::Array>();
+  Napi::Array numbers;
+  if (!read_array(from, "cpus", CPU_SETSIZE, numbers)) return false;
   for (uint32_t at = 0; at < numbers.Length(); ++at) {
-    const Napi::Value number = numbers.Get(at);
+    Napi::Value number;
+    if (!get(numbers, at, number)) return false;
     const double cpu = number.IsNumber() ? number.As<Napi::Number>().DoubleValue() : NAN;
     if (!(cpu >= 0 && cpu < CPU_SETSIZE && cpu == std::floor(cpu))) {
-      throw_range(from.Env(), "cpus", "numbers of CPUs");
+      throw_unexpected(from.Env(), "cpus", "numbers of CPUs");
       return false;
     }
     out.push_back(static_cast<unsigned>(cpu));
@@ -93,23 +131,19 @@ bool read_cpus(const Napi::Object& from, std::vector<unsigned>& out) {
 
 // A list of feature names as a set.
 bool read_features(const Napi::Object& from, const char* field, FeatureSet& out) {
-  const Napi::Value value = from.Get(field);
-  if (!value.IsArray()) {
-    Napi::TypeError::New(from.Env(), std::string(field) + ": expected an array")
-        .ThrowAsJavaScriptException();
-    return false;
-  }
-  const auto names = value.As<Napi::Array>();
+  Napi::Array names;
+  if (!read_array(from, field, kNamesMax, names)) return false;
   for (uint32_t at = 0; at < names.Length(); ++at) {
+    Napi::Value value;
     std::string name;
-    if (!read_text(names.Get(at), field, name)) return false;
+    if (!get(names, at, value) || !read_text(value, field, name)) return false;
     FeatureSet bit = 0;
     for (size_t i = 0; i < kKernelFeatures; ++i) {
       const auto feature = static_cast<KernelFeature>(i);
       if (name == feature_name(feature)) bit = feature_bit(feature);
     }
     if (bit == 0) {
-      throw_range(from.Env(), field, "names of kernel features");
+      throw_unexpected(from.Env(), field, "names of kernel features");
       return false;
     }
     out |= bit;
@@ -133,37 +167,25 @@ const char* state_name(FeatureState state) {
 
 }  // namespace
 
-Napi::Error to_js_error(Napi::Env env, const Error& error) {
-  const char* name = ::strerrorname_np(error.number);
-  const std::string code = name == nullptr ? std::to_string(error.number) : name;
-  std::string message = std::string(error.operation) + ": " + code;
-  if (!error.detail.empty()) message += " (" + error.detail + ")";
-  Napi::Error out = Napi::Error::New(env, message);
-  out.Set("code", Napi::String::New(env, code));
-  out.Set("errno", Napi::Number::New(env, error.number));
-  out.Set("syscall", Napi::String::New(env, error.operation));
-  return out;
-}
-
 bool read_text(const Napi::Value& value, const char* name, std::string& out) {
   if (value.IsString()) {
     out = value.As<Napi::String>().Utf8Value();
     return true;
   }
-  Napi::TypeError::New(value.Env(), std::string(name) + ": expected a string")
-      .ThrowAsJavaScriptException();
+  throw_type(value.Env(), std::string(name) + ": expected a string");
   return false;
 }
 
 bool read_options(const Napi::Value& value, EngineOptions& out) {
   if (!value.IsObject()) {
-    Napi::TypeError::New(value.Env(), "options: expected an object").ThrowAsJavaScriptException();
+    throw_type(value.Env(), "options: expected an object");
     return false;
   }
   const auto from = value.As<Napi::Object>();
   if (!read_string(from, "tunName", out.tun_name)) return false;
-  if (out.tun_name.empty() || out.tun_name.size() > 15) {
-    throw_range(from.Env(), "tunName", "1 to 15 bytes");
+  if (out.tun_name.empty() || out.tun_name.size() > 15 ||
+      out.tun_name.find('\0') != std::string::npos) {
+    throw_unexpected(from.Env(), "tunName", "1 to 15 bytes, none of them NUL");
     return false;
   }
   if (!read_address(from, "tunAddress", out.tun_address) ||
@@ -178,34 +200,30 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "tunQueuePackets", 1, 65536, out.tun_queue_packets) ||
       !read_number(from, "ringBytes", kRingBytesMin, kRingBytesMax, out.ring_bytes) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
-      !read_cpus(from, out.cpus))
+      !read_cpus(from, out.cpus) || !read_boolean(from, "sourceCheck", out.source_check))
     return false;
-  const Napi::Value check = from.Get("sourceCheck");
-  if (!check.IsBoolean()) {
-    Napi::TypeError::New(from.Env(), "sourceCheck: expected a boolean")
-        .ThrowAsJavaScriptException();
-    return false;
-  }
-  out.source_check = check.As<Napi::Boolean>().Value();
   return true;
 }
 
 bool read_route_changes(const Napi::Value& value, std::vector<Route>& out) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
       value.As<Napi::TypedArray>().ElementLength() % 3 != 0) {
-    Napi::TypeError::New(value.Env(),
-                         "routes: expected a Uint32Array of network, prefix length, next hop")
-        .ThrowAsJavaScriptException();
+    throw_type(value.Env(), "routes: expected a Uint32Array of network, prefix length, next hop");
     return false;
   }
   const auto triples = value.As<Napi::Uint32Array>();
+  if (triples.ElementLength() / 3 > kRouteChangesMax) {
+    throw_unexpected(value.Env(), "routes",
+                     "at most " + std::to_string(kRouteChangesMax) + " changes at a time");
+    return false;
+  }
   out.reserve(triples.ElementLength() / 3);
   for (size_t i = 0; i < triples.ElementLength(); i += 3) {
     const Route route{{triples[i], triples[i + 1]}, triples[i + 2]};
     if (route.subnet.prefix > 32 ||
         (route.subnet.network & ~prefix_mask(route.subnet.prefix)) != 0) {
-      throw_range(value.Env(), "routes[" + std::to_string(i / 3) + "]",
-                  "a prefix length of 0 to 32 and no bits outside it");
+      throw_unexpected(value.Env(), "routes[" + std::to_string(i / 3) + "]",
+                       "a prefix length of 0 to 32 and no bits outside it");
       return false;
     }
     out.push_back(route);
@@ -213,82 +231,79 @@ bool read_route_changes(const Napi::Value& value, std::vector<Route>& out) {
   return true;
 }
 
-Napi::Array to_js_features(Napi::Env env, const FeatureSwitches& features) {
-  Napi::Array out = Napi::Array::New(env, kKernelFeatures);
+Napi::Value to_js_features(Napi::Env env, const FeatureSwitches& features) {
+  std::vector<Napi::Value> rows;
   for (size_t i = 0; i < kKernelFeatures; ++i) {
     const auto feature = static_cast<KernelFeature>(i);
-    Napi::Object row = Napi::Object::New(env);
-    row.Set("name", feature_name(feature));
-    row.Set("state", state_name(features.state(feature)));
-    row.Set("errno", features.error(feature));
-    out.Set(static_cast<uint32_t>(i), row);
+    Fields row(env);
+    row.add("name", feature_name(feature));
+    row.add("state", state_name(features.state(feature)));
+    row.add("errno", features.error(feature));
+    rows.push_back(row.object());
   }
-  return out;
+  return to_js_array(env, rows);
 }
 
-Napi::Object to_js_device_check(Napi::Env env, const EngineDeviceCheck& check) {
+Napi::Value to_js_device_check(Napi::Env env, const EngineDeviceCheck& check) {
   const DeviceCheck& device = check.device;
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("name", device.link.name);
-  out.Set("up", device.link.up);
-  out.Set("mtu", device.link.mtu);
-  out.Set("addressRestored", device.address_restored);
-  out.Set("mtuRestored", device.mtu_restored);
-  out.Set("routeAdded", device.route == RouteChange::kAdded);
-  out.Set("routeReplaced", device.route == RouteChange::kReplaced);
-  out.Set("overlayTakenBy", device.overlay_taken_by);
-  out.Set("ledAway", check.led_away);
-  out.Set("leavesBy", device.leaves_by);
-  out.Set("lookupTable", device.lookup.table);
-  out.Set("lookupErrno", device.lookup.error);
-  return out;
+  Fields out(env);
+  out.add("name", device.link.name);
+  out.add("up", device.link.up);
+  out.add("mtu", device.link.mtu);
+  out.add("addressRestored", device.address_restored);
+  out.add("mtuRestored", device.mtu_restored);
+  out.add("routeAdded", device.route == RouteChange::kAdded);
+  out.add("routeReplaced", device.route == RouteChange::kReplaced);
+  out.add("overlayTakenBy", device.overlay_taken_by);
+  out.add("ledAway", check.led_away);
+  out.add("leavesBy", device.leaves_by);
+  out.add("lookupTable", device.lookup.table);
+  out.add("lookupErrno", device.lookup.error);
+  return out.object();
 }
 
-Napi::Object to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes) {
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("socketReceiveBytes", sizes.socket.receive_bytes);
-  out.Set("socketSendBytes", sizes.socket.send_bytes);
-  out.Set("tunPackets", sizes.tun_packets);
-  return out;
+Napi::Value to_js_queue_sizes(Napi::Env env, const QueueSizes& sizes) {
+  Fields out(env);
+  out.add("socketReceiveBytes", sizes.socket.receive_bytes);
+  out.add("socketSendBytes", sizes.socket.send_bytes);
+  out.add("tunPackets", sizes.tun_packets);
+  return out.object();
 }
 
-Napi::Object to_js_counters(Napi::Env env, const char* name, const Direction& direction,
-                            std::optional<uint64_t> queue_drops) {
+Napi::Value to_js_counters(Napi::Env env, const char* name, const Direction& direction,
+                           std::optional<uint64_t> queue_drops) {
   const ThreadCounters& counters = direction.counters();
-  Napi::Object out = Napi::Object::New(env);
-  const auto put = [&](const char* field, uint64_t value) {
-    out.Set(field, Napi::Number::New(env, static_cast<double>(value)));
-  };
-  out.Set("direction", Napi::String::New(env, name));
-  put("receivedPackets", counters.received_packets.get());
-  put("receivedBytes", counters.received_bytes.get());
-  put("sentPackets", counters.sent_packets.get());
-  put("sentBytes", counters.sent_bytes.get());
-  put("icmpTimeExceeded", counters.icmp_time_exceeded.get());
-  put("icmpUnreachable", counters.icmp_unreachable.get());
-  put("icmpSuppressed", counters.icmp_suppressed.get());
-  put("readCalls", counters.read_calls.get());
-  put("writeCalls", counters.write_calls.get());
-  put("pollCalls", counters.poll_calls.get());
-  put("ringBytes", counters.ring_bytes.get());
-  put("ringCapacityBytes", direction.ring_capacity());
-  put("ringHighWaterBytes", counters.ring_high_water.get());
-  put("eventsLost", counters.events_lost.get());
-
-  out.Set("queueDrops",
-          queue_drops ? Napi::Number::New(env, static_cast<double>(*queue_drops)) : env.Null());
-
-  Napi::Object drops = Napi::Object::New(env);
+  Fields drops(env);
   for (size_t i = 0; i < kDropReasons; ++i)
-    drops.Set(drop_reason_name(static_cast<DropReason>(i)),
-              Napi::Number::New(env, static_cast<double>(counters.drops[i].get())));
-  out.Set("drops", drops);
+    drops.add(drop_reason_name(static_cast<DropReason>(i)), counters.drops[i].get());
+  std::vector<Napi::Value> sizes;
+  for (const Counter& bucket : counters.batch_sizes)
+    sizes.push_back(Napi::Number::New(env, static_cast<double>(bucket.get())));
 
-  Napi::Array sizes = Napi::Array::New(env, kBatchBuckets);
-  for (uint32_t i = 0; i < kBatchBuckets; ++i)
-    sizes.Set(i, Napi::Number::New(env, static_cast<double>(counters.batch_sizes[i].get())));
-  out.Set("batchSizes", sizes);
-  return out;
+  Fields out(env);
+  out.add("direction", name);
+  out.add("receivedPackets", counters.received_packets.get());
+  out.add("receivedBytes", counters.received_bytes.get());
+  out.add("sentPackets", counters.sent_packets.get());
+  out.add("sentBytes", counters.sent_bytes.get());
+  out.add("icmpTimeExceeded", counters.icmp_time_exceeded.get());
+  out.add("icmpUnreachable", counters.icmp_unreachable.get());
+  out.add("icmpSuppressed", counters.icmp_suppressed.get());
+  out.add("readCalls", counters.read_calls.get());
+  out.add("writeCalls", counters.write_calls.get());
+  out.add("pollCalls", counters.poll_calls.get());
+  out.add("ringBytes", counters.ring_bytes.get());
+  out.add("ringCapacityBytes", direction.ring_capacity());
+  out.add("ringHighWaterBytes", counters.ring_high_water.get());
+  out.add("eventsLost", counters.events_lost.get());
+  if (queue_drops.has_value()) {
+    out.add("queueDrops", *queue_drops);
+  } else {
+    out.add("queueDrops", env.Null());
+  }
+  out.add("drops", drops.object());
+  out.add("batchSizes", to_js_array(env, sizes));
+  return out.object();
 }
 
 }  // namespace flannelette

@@ -26,6 +26,9 @@ class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
   void end();
 
  private:
+  // Whether there is an engine; throws when not.
+  bool opened(const Napi::CallbackInfo& info) const;
+  Napi::Value take_event_fd(const Napi::CallbackInfo& info);
   void start(const Napi::CallbackInfo& info);
   void change_routes(const Napi::CallbackInfo& info);
   Napi::Value restore_device(const Napi::CallbackInfo& info);

@@ -27,6 +27,9 @@ constexpr size_t kRingRecords = kTrainMessages * 128;
 // Trains refused one after another until none is tried any more.
 constexpr int kRefusedTrainsMax = 8;
 
+// Writes of one packet that a signal interrupts, one after another.
+constexpr int kInterruptedMax = 3;
+
 // How long a TUN that takes nothing may hold a packet up before it is dropped.
 constexpr int kTunBlockedMs = 100;
 
@@ -73,10 +76,9 @@ bool Decapsulation::fill() {
   counters_.read_calls.add(1);
   const bool mmsg = on(KernelFeature::kMmsg);
   const int received = receive(count, mmsg);
-  if (received < 0) {
-    if (received == -EAGAIN) return false;
-    receive_failed(-received, mmsg);
-    return true;
+  if (received <= 0) {
+    if (received != 0) receive_failed(-received, mmsg);
+    return false;
   }
   const ForwardingTable& routes = table();
   for (size_t i = 0; i < static_cast<size_t>(received); ++i)
@@ -103,7 +105,7 @@ int Decapsulation::receive(size_t count, bool mmsg) {
 }
 
 void Decapsulation::receive_failed(int number, bool mmsg) {
-  if (number == EINTR) return;
+  if (is_try_again(number)) return;
   // By what the call was, not by the switch: another thread may have turned that off meanwhile.
   if (number == ENOSYS && mmsg) return refuse(KernelFeature::kMmsg, number);
   // Errors of earlier sends may surface here (ICMP answers); each is reported once.
@@ -246,15 +248,18 @@ void Decapsulation::write_originals(size_t train) {
 
 int Decapsulation::write_pieces(const iovec* pieces, size_t count) {
   bool waited = false;
+  int interrupted = 0;
   while (running()) {
     counters_.write_calls.add(1);
     const ssize_t written =
         count == 1 ? context_.io.write(context_.tun_fd, pieces->iov_base, pieces->iov_len)
                    : context_.io.writev(context_.tun_fd, pieces, static_cast<int>(count));
     if (written >= 0) return 0;
-    if (written == -EINTR) continue;
-    if (written != -EAGAIN || waited) return static_cast<int>(-written);
+    const int number = static_cast<int>(-written);
+    if (number == EINTR && ++interrupted < kInterruptedMax) continue;
+    if (!is_try_again(number) || waited) return number;
     waited = true;
+    interrupted = 0;
     wait(POLLOUT, kTunBlockedMs);
   }
   return ECANCELED;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 
 #include "core/bytes.h"
 #include "sys/address.h"
@@ -21,22 +20,33 @@ constexpr int kYieldsAfterOnePacket = 12;
 // A turn that received no more had one packet.
 constexpr uint64_t kOnePacketBytes = 1500;
 
+// How long a direction rests when poll keeps calling for turns in vain.
+constexpr int kRestMs = 10;
+// Polls interrupted one after another before the loop sleeps in between.
+constexpr int kInterruptedPollsMax = 4;
+
+constexpr uint64_t kMs = 1'000'000;
+// Of a time that is not over yet; rounded up.
+int ms_until(uint64_t end, uint64_t now) {
+  return now >= end ? 0 : static_cast<int>((end - now + kMs - 1) / kMs);
+}
+
+// The shorter of two times, 0 being none.
+int sooner(int a, int b) { return a == 0 ? b : b == 0 ? a : std::min(a, b); }
+
 // Two turns of one thread as one.
 Turn both(const Turn& a, const Turn& b) {
   return {.progress = a.progress || b.progress,
           .more = a.more || b.more,
           .tun = static_cast<short>(a.tun | b.tun),
           .udp = static_cast<short>(a.udp | b.udp),
-          .send_fd = std::max(a.send_fd, b.send_fd)};
+          .send_fd = std::max(a.send_fd, b.send_fd),
+          .rest_ms = sooner(a.rest_ms, b.rest_ms)};
 }
 
 }  // namespace
 
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<uint64_t>(now.tv_nsec);
-}
+bool is_try_again(int number) { return number == EAGAIN || number == EINTR; }
 
 bool is_final(int number) {
   // EBADFD: read or write on a TUN descriptor whose device was deleted.
@@ -62,7 +72,6 @@ void Direction::carry(Direction* other) {
       several_ = received_bytes() - before > kOnePacketBytes;
     }
     if (turn.more || !thread_running() || linger(turn)) continue;
-    yields_ = 0;
     (void)poll(turn, -1);
   }
   leave_tables();
@@ -70,12 +79,25 @@ void Direction::carry(Direction* other) {
 
 Turn Direction::take_turn() {
   if (!running() || taking_turn_) return {};
+  if (rest_until_ != 0) {
+    const int left_ms = ms_until(rest_until_, context_.io.now_ns());
+    if (left_ms > 0) return {.rest_ms = left_ms};
+    // What it asked for last is as good as ever; poll says whether it is there.
+    rest_until_ = 0;
+    return asked_;
+  }
   taking_turn_ = true;
-  const Turn taken = turn();
+  asked_ = turn();
   taking_turn_ = false;
+  const bool roused = std::exchange(roused_, false);
+  if (asked_.progress) return asked_;
   // Idle beside a busy one, it must not hold an old table back.
-  if (!taken.progress) context_.table.leave(reader_);
-  return taken;
+  context_.table.leave(reader_);
+  if (!roused) return asked_;
+  const uint64_t now = context_.io.now_ns();
+  if (vain_turns_.take(now)) return asked_;
+  rest_until_ = now + kRestMs * kMs;
+  return {.rest_ms = kRestMs};
 }
 
 bool Direction::linger(const Turn& turn) {
@@ -99,16 +121,14 @@ int Direction::yields_max() const {
 }
 
 void Direction::wait(short tun_events, int timeout_ms) {
-  const uint64_t end = monotonic_ns() + static_cast<uint64_t>(timeout_ms) * 1'000'000;
+  const uint64_t end = context_.io.now_ns() + static_cast<uint64_t>(timeout_ms) * kMs;
   int left_ms = timeout_ms;
   while (running() && left_ms > 0) {
     const Turn theirs = other_ == nullptr ? Turn{} : other_->take_turn();
     if (!running()) return;
     const auto had = poll(both(theirs, {.tun = tun_events}), theirs.more ? 0 : left_ms);
-    if (other_ == nullptr || (!had && !theirs.more)) return;
-    if (had && (*had & tun_events) != 0) return;
-    const uint64_t now = monotonic_ns();
-    left_ms = now >= end ? 0 : static_cast<int>((end - now + 999'999) / 1'000'000);
+    if (had && tun_events != 0 && (*had & (tun_events | POLLERR | POLLHUP)) != 0) return;
+    left_ms = ms_until(end, context_.io.now_ns());
   }
 }
 
@@ -122,19 +142,29 @@ std::optional<short> Direction::poll(const Turn& turn, int timeout_ms) {
   if (turn.udp != 0) fds[2] = {context_.udp_fd, turn.udp, 0};
   if (turn.send_fd >= 0) fds[3] = {turn.send_fd, POLLOUT, 0};
   counters_.poll_calls.add(1);
-  const int ready = context_.io.poll(fds, 4, timeout_ms);
-  if (ready < 0 && ready != -EINTR) {
-    // Out of memory, or a limit: a loop that cannot wait must not spin instead.
-    const timespec pause{0, 10'000'000};
-    ::nanosleep(&pause, nullptr);
+  const bool rests = turn.rest_ms > 0 && (timeout_ms < 0 || turn.rest_ms < timeout_ms);
+  const int ready = context_.io.poll(fds, 4, rests ? turn.rest_ms : timeout_ms);
+  if (ready < 0) {
+    // Out of memory, a limit, or interrupted all the time: a loop that cannot wait must not spin.
+    if (ready != -EINTR || ++failed_polls_ > kInterruptedPollsMax) context_.io.sleep_ms(kRestMs);
     return std::nullopt;
   }
+  failed_polls_ = 0;
   // POLLERR without data is how a deleted TUN shows; the device's queue cannot come back.
   if ((fds[1].revents & (POLLERR | POLLNVAL)) != 0 && (fds[1].revents & POLLIN) == 0)
     fault(FaultSource::kTun, EBADFD);
   if (((fds[2].revents | fds[3].revents) & POLLNVAL) != 0) fault(FaultSource::kUdp, EBADF);
-  if (ready <= 0) return std::nullopt;
+  if (ready == 0) return std::nullopt;
+  note_ready(fds);
+  if (other_ != nullptr) other_->note_ready(fds);
   return fds[1].revents;
+}
+
+void Direction::note_ready(const pollfd (&fds)[4]) {
+  // In the midst of a turn it waits for something else.
+  if (taking_turn_) return;
+  roused_ = (asked_.tun != 0 && fds[1].revents != 0) || (asked_.udp != 0 && fds[2].revents != 0) ||
+            (asked_.send_fd >= 0 && fds[3].revents != 0);
 }
 
 void Direction::leave_tables() {

@@ -6,6 +6,10 @@
 // watches the stop eventfd too, so that a stop takes effect at once, idle or under load. While one
 // direction of a thread waits (for a descriptor that takes nothing, or an error to pass) the other
 // goes on. No allocation, lock or log line is made per packet.
+//
+// Nothing is repeated without end. A call that only asks to be made again (EAGAIN, EINTR) is made
+// again when poll says so; when poll says so time and again and nothing comes of it, the direction
+// rests for 10 ms at a time. Errors that may pass are waited out for 100 ms.
 #pragma once
 
 #include <atomic>
@@ -19,6 +23,7 @@
 #include "core/icmp.h"
 #include "core/packet_ring.h"
 #include "core/published.h"
+#include "core/rate_limit.h"
 #include "engine/events.h"
 #include "engine/features.h"
 #include "sys/io.h"
@@ -82,6 +87,7 @@ struct Turn {
   short tun = 0;          // events of the TUN; 0: none
   short udp = 0;          // of the pair's UDP socket
   int send_fd = -1;       // the socket that takes nothing now: POLLOUT; negative: none
+  int rest_ms = 0;        // it takes no turn before that time is over; 0: it may at once
 };
 
 class Direction {
@@ -101,7 +107,7 @@ class Direction {
   size_t ring_capacity() const { return ring_.capacity(); }
 
  protected:
-  // Reads up to a batch and passes it on.
+  // Reads up to a batch and passes it on. Without progress there is nothing more to do at once.
   virtual Turn turn() = 0;
 
   std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }
@@ -141,8 +147,10 @@ class Direction {
   ThreadCounters counters_;
 
  private:
-  // A turn of a direction that runs and is not in the midst of one.
+  // A turn of a direction that runs, is not in the midst of one and does not rest.
   Turn take_turn();
+  // Notes which of the descriptors that the last turn asked for poll found ready.
+  void note_ready(const pollfd (&fds)[4]);
   // This direction or the thread's other one is running.
   bool thread_running() const { return running() || (other_ != nullptr && other_->running()); }
   // Whether to look once more before waiting: the CPU is given away a few times first, so that
@@ -163,6 +171,13 @@ class Direction {
   Direction* other_ = nullptr;  // on the same thread
   bool taking_turn_ = false;
   bool ended_ = false;
+  Turn asked_;           // what came of the last turn
+  bool roused_ = false;  // poll found ready what the last turn asked for
+  // Turns that poll called for in vain. A few are normal (datagrams with a wrong checksum), and one
+  // that pays for a hundred a second must not be able to slow the tunnel down.
+  RateLimit vain_turns_{100, 20};
+  uint64_t rest_until_ = 0;  // now_ns; 0: it does not rest
+  int failed_polls_ = 0;     // in a row
   int yields_ = 0;
   bool several_ = false;  // packets, or a train, at the last turn that brought any
   bool woken_ = false;
@@ -171,8 +186,8 @@ class Direction {
   IcmpBuffer icmp_{};
 };
 
-// Nanoseconds of CLOCK_MONOTONIC. Only for the paths that report or answer, never per packet.
-uint64_t monotonic_ns();
+// The call was not made: poll tells when to make it again.
+bool is_try_again(int number);
 
 // Errors that no later call can cure: the device was deleted or the descriptor is not ours.
 bool is_final(int number);

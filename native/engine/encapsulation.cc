@@ -34,15 +34,19 @@ Encapsulation::Encapsulation(const DirectionContext& context)
       sender_(context_.io, send_fds(context_), context_.port) {}
 
 Turn Encapsulation::turn() {
+  // In bytes: a TUN that has nothing to give but says it has makes no progress.
+  const uint64_t received = counters_.received_bytes.get();
   const Fill filled = fill();
   if (!running()) return {};
-  const bool carried = !ring_.empty();
-  if (drain() == Drain::kDone)
-    return {.progress = carried, .more = filled != Fill::kTunEmpty, .tun = POLLIN};
+  const size_t held = ring_.size();
+  const Drain drained = drain();
+  const bool progress = counters_.received_bytes.get() != received || ring_.size() != held;
+  if (drained == Drain::kDone)
+    return {.progress = progress, .more = progress && filled != Fill::kTunEmpty, .tun = POLLIN};
   // Reads on only while there is room for what comes.
   const short tun = filled == Fill::kTunEmpty ? POLLIN : 0;
-  return {.progress = carried,
-          .more = filled == Fill::kMore,
+  return {.progress = progress,
+          .more = progress && filled == Fill::kMore,
           .tun = tun,
           .send_fd = sender_.front_fd(ring_)};
 }
@@ -55,10 +59,7 @@ Encapsulation::Fill Encapsulation::fill_bare() {
     if (space.empty()) return Fill::kRingFull;
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.read(context_.tun_fd, space.data(), space.size());
-    if (received < 0) {
-      if (nothing_read(static_cast<int>(-received))) return Fill::kTunEmpty;
-      continue;
-    }
+    if (received < 0) return nothing_read(static_cast<int>(-received));
     counters_.received_packets.add(1);
     counters_.received_bytes.add(static_cast<uint64_t>(received));
     Ipv4Packet packet;
@@ -84,10 +85,7 @@ Encapsulation::Fill Encapsulation::fill_staged() {
     iovec pieces[2] = {{&header_, sizeof(header_)}, {staging().data(), staging().size()}};
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);
-    if (received < 0) {
-      if (nothing_read(static_cast<int>(-received))) return Fill::kTunEmpty;
-      continue;
-    }
+    if (received < 0) return nothing_read(static_cast<int>(-received));
     const size_t length = static_cast<size_t>(received);
     if (!stage(length < sizeof(header_) ? 0 : length - sizeof(header_), routes)) continue;
     if (!place()) return Fill::kRingFull;
@@ -96,15 +94,13 @@ Encapsulation::Fill Encapsulation::fill_staged() {
   return Fill::kMore;
 }
 
-bool Encapsulation::nothing_read(int number) {
-  if (number == EINTR) return false;
-  if (number == EAGAIN) return true;
+Encapsulation::Fill Encapsulation::nothing_read(int number) {
   if (is_final(number)) {
     fault(FaultSource::kTun, number);
-  } else {
+  } else if (!is_try_again(number)) {
     back_off();
   }
-  return true;
+  return Fill::kTunEmpty;
 }
 
 bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
@@ -178,7 +174,7 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
   if (sender_.avoids_any()) sender_.revise(monotonic_ns());
-  while (!ring_.empty()) {
+  while (!ring_.empty() && running()) {
     counters_.write_calls.add(1);
     const TrainSender::Limits limits = {batch_limit(), on(KernelFeature::kMmsg),
                                         on(KernelFeature::kUdpGso)};
@@ -188,11 +184,10 @@ Encapsulation::Drain Encapsulation::drain() {
       counters_.sent_bytes.add(outcome.bytes);
       note_batch(outcome.packets);
       ring_.release(outcome.packets);
-    } else if (outcome.error == -EAGAIN) {
+    } else if (is_try_again(-outcome.error)) {
       return Drain::kBlocked;
-    } else if (outcome.error != -EINTR) {
+    } else {
       refused(outcome, limits);
-      if (!running()) return Drain::kDone;
     }
   }
   counters_.ring_bytes.set(0);

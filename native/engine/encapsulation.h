@@ -33,8 +33,8 @@ class Encapsulation final : public Direction {
   Fill fill() { return context_.vnet_header ? fill_staged() : fill_bare(); }
   Fill fill_bare();
   Fill fill_staged();
-  // A read that gave no packet: whether the TUN is empty, or to try again.
-  bool nothing_read(int number);
+  // After a read that failed with errno `number`.
+  Fill nothing_read(int number);
 
   // The next hop of a packet that may travel, its TTL one less; 0 when it was dropped (or is
   // answered). `packets`: how many it counts for.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "sys/retry.h"
 #include "sys/scheduling.h"
 #include "sys/udp_socket.h"
 
@@ -233,7 +234,7 @@ void Engine::close() {
   closed_ = true;
   stop_.store(true, std::memory_order_relaxed);
   // Never read, so that it stays readable for every waiter.
-  ::eventfd_write(stop_event_.get(), 1);
+  (void)retry_interrupted([&] { return ::eventfd_write(stop_event_.get(), 1); });
   for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
   // Now, and not when the object goes: a garbage collector may take its time.
   udp_.clear();

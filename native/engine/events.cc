@@ -1,9 +1,12 @@
 #include "engine/events.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "sys/retry.h"
 
 namespace flannelette {
 
@@ -14,7 +17,15 @@ Result<EventPipe> EventPipe::open() {
 }
 
 bool EventPipe::write(const EventRecord& record) const {
-  return ::write(write_end_.get(), &record, sizeof(record)) == sizeof(record);
+  return retry_interrupted([&] { return ::write(write_end_.get(), &record, sizeof(record)); }) ==
+         sizeof(record);
+}
+
+bool EventPipe::write_if_room(const EventRecord& record) const {
+  int unread = 0;
+  const int capacity = ::fcntl(write_end_.get(), F_GETPIPE_SZ);
+  if (::ioctl(write_end_.get(), FIONREAD, &unread) == 0 && unread >= capacity / 2) return false;
+  return write(record);
 }
 
 void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& counters) {
@@ -22,7 +33,7 @@ void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& coun
     ++held_back_;
     return;
   }
-  if (pipe_.write({type_, 0, address, held_back_})) {
+  if (pipe_.write_if_room({type_, 0, address, held_back_})) {
     held_back_ = 0;
   } else {
     counters.events_lost.add(1);

@@ -1,8 +1,10 @@
 // What the data-plane threads tell the control plane: fixed-size records over a pipe.
 //
 // A record is 16 bytes, below PIPE_BUF, so writes of several threads never mix. Writing never
-// waits: a full pipe drops the record and the thread counts it. Records are rate-limited per kind;
-// what was held back is in the next record's `repeated`. src/dataplane/events.ts decodes them.
+// waits: a full pipe drops the record and the thread counts it. What may come any number of times
+// is rate-limited per kind, with what was held back in the next record's `repeated`, and stops at
+// half a pipe: a control plane that is blocked for long still hears of a fault afterwards.
+// src/dataplane/events.ts decodes the records.
 #pragma once
 
 #include <cstdint>
@@ -39,10 +41,16 @@ class EventPipe {
   // False when the pipe was full or closed at the other end.
   bool write(const EventRecord& record) const;
 
-  // Ends writing; what was written can still be read.
-  void close() { write_end_.reset(); }
+  // The same of a record that may be lost: false also when the pipe is half full.
+  bool write_if_room(const EventRecord& record) const;
 
-  // The read end; the caller closes it.
+  // Ends writing; whoever took the read end can still read what was written.
+  void close() {
+    write_end_.reset();
+    read_end_.reset();
+  }
+
+  // The read end, once; the caller closes it. -1 when it was taken or the pipe closed.
   int take_read_end() { return read_end_.release(); }
 
  private:

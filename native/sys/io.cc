@@ -4,8 +4,20 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 
 namespace flannelette {
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void Io::sleep_ms(int ms) {
+  const timespec time{ms / 1000, ms % 1000 * 1'000'000L};
+  ::nanosleep(&time, nullptr);
+}
 
 namespace {
 

@@ -10,8 +10,12 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace flannelette {
+
+// Nanoseconds of CLOCK_MONOTONIC. Only for the paths that wait, report or answer, never per packet.
+uint64_t monotonic_ns();
 
 class Io {
  public:
@@ -34,6 +38,9 @@ class Io {
   virtual int poll(pollfd* fds, nfds_t count, int timeout_ms) = 0;
   // sched_yield: others ready to run on this CPU go first.
   virtual void yield() {}
+  // The clock that waits go by, and a sleep for a loop that cannot even poll.
+  virtual uint64_t now_ns() { return monotonic_ns(); }
+  virtual void sleep_ms(int ms);
 };
 
 // The kernel itself. Stateless.

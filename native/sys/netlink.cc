@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
@@ -13,10 +14,14 @@
 #include <cstring>
 
 #include "sys/address.h"
+#include "sys/retry.h"
 
 namespace flannelette {
 
 namespace {
+
+// The kernel answers before sendto returns; an answer that is not there then was lost.
+constexpr timeval kReplyTime = {2, 0};
 
 // A netlink message under construction: header, family header, attributes (all 4-byte aligned).
 class Message {
@@ -121,6 +126,8 @@ std::string format_subnet(Subnet subnet) {
 Result<Netlink> Netlink::open() {
   OwnedFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!fd.valid()) return Error{errno, "socket NETLINK_ROUTE", ""};
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO})
+    (void)::setsockopt(fd.get(), SOL_SOCKET, option, &kReplyTime, sizeof(kReplyTime));
   return Netlink(std::move(fd));
 }
 
@@ -244,16 +251,19 @@ Status Netlink::request(void* message, const char* operation, std::string detail
   header->nlmsg_seq = ++sequence_;
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  if (::sendto(fd_.get(), header, header->nlmsg_len, 0, reinterpret_cast<sockaddr*>(&kernel),
-               sizeof(kernel)) < 0)
-    return Error{errno, operation, std::move(detail)};
+  const auto send = [&] {
+    return ::sendto(fd_.get(), header, header->nlmsg_len, 0, reinterpret_cast<sockaddr*>(&kernel),
+                    sizeof(kernel));
+  };
+  if (retry_interrupted(send) < 0) return Error{errno, operation, std::move(detail)};
 
   alignas(NLMSG_ALIGNTO) std::array<uint8_t, 16384> reply;
   for (;;) {
-    const ssize_t received = ::recv(fd_.get(), reply.data(), reply.size(), 0);
-    if (received < 0) {
-      if (errno == EINTR) continue;
-      return Error{errno, operation, std::move(detail)};
+    const ssize_t received =
+        retry_interrupted([&] { return ::recv(fd_.get(), reply.data(), reply.size(), 0); });
+    if (received <= 0) {
+      const int number = received == 0 || errno == EAGAIN ? ETIMEDOUT : errno;
+      return Error{number, operation, std::move(detail)};
     }
     auto remaining = static_cast<size_t>(received);
     for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "sys/owned_fd.h"
+#include "sys/retry.h"
 
 namespace flannelette {
 
@@ -29,9 +30,11 @@ Status notify(const std::string& socket_path, std::string_view message) {
   const OwnedFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error{errno, "socket UNIX", ""};
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + bytes);
-  if (::sendto(fd.get(), message.data(), message.size(), MSG_NOSIGNAL,
-               reinterpret_cast<const sockaddr*>(&to), length) < 0)
-    return Error{errno, "sendto", socket_path};
+  const auto send = [&] {
+    return ::sendto(fd.get(), message.data(), message.size(), MSG_NOSIGNAL,
+                    reinterpret_cast<const sockaddr*>(&to), length);
+  };
+  if (retry_interrupted(send) < 0) return Error{errno, "sendto", socket_path};
   return std::nullopt;
 }
 

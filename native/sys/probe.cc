@@ -8,11 +8,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "sys/address.h"
 #include "sys/kernel.h"
+#include "sys/scheduling.h"
 #include "sys/tun.h"
 
 namespace flannelette {
@@ -140,14 +140,19 @@ const char* presence_name(Presence presence) {
   return "untried";
 }
 
-std::vector<Feature> probe_features() {
+Result<std::vector<Feature>> probe_features() {
   std::vector<Feature> out;
   // unshare(2) of the network namespace acts on the calling thread alone.
-  std::thread([&out] {
+  const auto work = [](void* features) -> void* {
+    auto& found = *static_cast<std::vector<Feature>*>(features);
     const int error = ::unshare(CLONE_NEWNET) < 0 ? errno : 0;
-    probe_tun(out, error);
-    probe_udp(out);
-  }).join();
+    probe_tun(found, error);
+    probe_udp(found);
+    return nullptr;
+  };
+  pthread_t thread{};
+  if (auto error = start_thread(thread, "fl-probe", -1, work, &out)) return std::move(*error);
+  ::pthread_join(thread, nullptr);
   return out;
 }
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/result.h"
+
 namespace flannelette {
 
 // Whether the kernel has a feature. A refusal for want of privilege, descriptors or memory says
@@ -24,7 +26,8 @@ Presence presence_after(int error);
 // `yes`, `no` or `untried`.
 const char* presence_name(Presence presence);
 
-// Runs on a thread of its own; the caller's namespace and interfaces are not touched.
-std::vector<Feature> probe_features();
+// Runs on a thread of its own; the caller's namespace and interfaces are not touched. Fails where
+// no thread can be had.
+Result<std::vector<Feature>> probe_features();
 
 }  // namespace flannelette

@@ -85,7 +85,11 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
       throw explain(error, options);
     }
     this.device = this.#engine.tunName;
-    this.#events = new Socket({ fd: this.#engine.eventFd, readable: true, writable: false });
+    this.#events = new Socket({
+      fd: this.#engine.takeEventFd(),
+      readable: true,
+      writable: false,
+    });
     this.#events.unref();
     this.#readEvents();
   }

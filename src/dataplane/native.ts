@@ -136,8 +136,11 @@ export interface NativeDeviceCheck {
 export interface NativeEngine {
   /** Name the kernel gave the device, e.g. `flannel0`. */
   readonly tunName: string;
-  /** Read end of the event pipe; the caller owns and closes it. */
-  readonly eventFd: number;
+  /**
+   * Read end of the event pipe, which the caller owns and closes from now on. Throws EBADF the second
+   * time and after the close.
+   */
+  takeEventFd(): number;
   /** Starts the threads. Throws when already started or closed. */
   start(): void;
   /**

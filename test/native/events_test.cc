@@ -121,6 +121,30 @@ TEST_CASE("what was held back is kept while the pipe is full") {
   CHECK(records[0].repeated == 5);
 }
 
+TEST_CASE("events that may be lost leave room for one that may not") {
+  Pipe pipe;
+  ThreadCounters counters;
+  EventSource source(pipe.pipe, EventType::kMiss);
+  // A control plane that reads nothing for an hour.
+  uint64_t now = 0;
+  while (counters.events_lost.get() == 0) source.report(1, now += kSecond / 10, counters);
+  CHECK(pipe.pipe.write({EventType::kFault, 1, 2, 3}));
+  const auto records = pipe.records();
+  CHECK(records.size() > 1000);
+  CHECK(records.back().type == EventType::kFault);
+}
+
+TEST_CASE("a pipe that is closed before its read end was taken leaves no descriptor") {
+  EventPipe pipe = std::move(EventPipe::open().value());
+  const int next = ::dup(0);
+  ::close(next);
+  pipe.close();
+  CHECK(pipe.take_read_end() == -1);
+  // The lowest free number is below again.
+  const OwnedFd lowest(::dup(0));
+  CHECK(lowest.get() < next);
+}
+
 TEST_CASE("a pipe whose reader is gone loses and counts") {
   const WithoutSigpipe quiet;
   Pipe pipe;

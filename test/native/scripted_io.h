@@ -4,6 +4,8 @@
 //   tun_reads, datagrams --> loop --> sent (UDP), written (TUN), raw (ICMP)
 //   send_results, write_results, raw_results: what the next calls return, then success
 //
+// Time passes in waits and sleeps only, by as much as they ask for.
+//
 // A loop that waits with nothing left to do is stopped (the test is over). A loop that makes more
 // than `call_limit` calls is stopped too and `overrun` says so: that is what a spin looks like.
 #pragma once
@@ -19,6 +21,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/direction.h"
@@ -95,6 +98,18 @@ class ScriptedIo final : public Io {
     int result = 1;
   };
   std::deque<PollAnswer> poll_answers;
+  // A kernel that is out of order: what every call of a kind returns (a negative errno, 0),
+  // whatever the queues hold, and a poll that finds all it watches ready.
+  struct Storm {
+    std::optional<int> tun_read = {};
+    std::optional<int> tun_write = {};
+    std::optional<int> receive = {};
+    std::optional<int> send = {};
+    std::optional<int> poll = {};
+    bool always_ready = false;
+    uint64_t until_ns = 0;  // when it stops the loop
+  };
+  Storm storm;
   // Called first in each poll; true: the answer is in the pollfds already.
   std::function<bool(pollfd*, int)> on_poll;
   std::function<void()> on_send;  // first in each send to the UDP socket
@@ -123,6 +138,8 @@ class ScriptedIo final : public Io {
   std::vector<size_t> train_packets;  // of each
   size_t yields = 0;
   size_t most_yields = 0;  // between two polls
+  size_t sleeps = 0;
+  uint64_t now = 1'000'000'000;
 
   // As new, for loops that outlive a test.
   void reset() {
@@ -148,6 +165,7 @@ class ScriptedIo final : public Io {
     count_call();
     ++reads;
     if (fd != kTunFd) return -EBADF;
+    if (storm.tun_read) return *storm.tun_read;
     if (tun_reads.empty()) return -EAGAIN;
     const TunRead next = take(tun_reads);
     if (next.error != 0) return -next.error;
@@ -160,6 +178,7 @@ class ScriptedIo final : public Io {
     count_call();
     ++write_calls;
     if (fd != kTunFd) return -EBADF;
+    if (storm.tun_write) return *storm.tun_write;
     const int result = write_results.empty() ? 0 : take(write_results);
     if (result < 0) return result;
     const auto* first = static_cast<const uint8_t*>(buffer);
@@ -171,6 +190,7 @@ class ScriptedIo final : public Io {
     count_call();
     ++reads;
     if (fd != kTunFd || count != 2) return -EBADF;
+    if (storm.tun_read) return *storm.tun_read;
     if (tun_reads.empty()) return -EAGAIN;
     const TunRead next = take(tun_reads);
     if (next.error != 0) return -next.error;
@@ -184,6 +204,7 @@ class ScriptedIo final : public Io {
     count_call();
     ++write_calls;
     if (fd != kTunFd) return -EBADF;
+    if (storm.tun_write) return *storm.tun_write;
     const int result = write_results.empty() ? 0 : take(write_results);
     if (result < 0) return result;
     Bytes all;
@@ -202,6 +223,7 @@ class ScriptedIo final : public Io {
     count_call();
     ++recvmsg_calls;
     if (fd != kUdpFd) return -EBADF;
+    if (storm.receive) return *storm.receive;
     if (datagrams.empty()) return -EAGAIN;
     const Datagram next = take(datagrams);
     if (next.error != 0) return -next.error;
@@ -213,6 +235,7 @@ class ScriptedIo final : public Io {
     ++recvmmsg_calls;
     if (on_many) on_many();
     if (fd != kUdpFd) return -EBADF;
+    if (storm.receive) return *storm.receive;
     unsigned n = 0;
     for (; n < count && !datagrams.empty(); ++n) {
       if (datagrams.front().error != 0) {
@@ -277,6 +300,8 @@ class ScriptedIo final : public Io {
     if (send != nullptr && send->fd == kUdpFd) call.udp = static_cast<short>(call.udp | POLLOUT);
     if (send != nullptr && send->fd != kUdpFd) call.source_fd = send->fd;
     polls.push_back(call);
+    if (storm.until_ns != 0 && now >= storm.until_ns) stop = true;
+    if (storm.poll) return *storm.poll;
     if (on_poll && on_poll(fds, timeout_ms)) return 1;
     if (!poll_answers.empty()) {
       const PollAnswer answer = take(poll_answers);
@@ -286,11 +311,28 @@ class ScriptedIo final : public Io {
       return answer.result;
     }
     int ready = 0;
+    for (nfds_t i = 0; i < count && storm.always_ready; ++i) {
+      fds[i].revents = i == 0 || fds[i].fd < 0 ? short{0} : fds[i].events;
+      if (fds[i].revents != 0) ++ready;
+    }
+    if (storm.always_ready) {
+      if (ready == 0) pass(timeout_ms);
+      return ready;
+    }
     if (tun != nullptr) ready += answer(*tun, !tun_reads.empty(), true);
     if (udp != nullptr) ready += answer(*udp, !datagrams.empty(), false);
     if (send != nullptr) ready += answer(*send, false, !send_blocked && send->fd != blocked_fd);
     if (ready == 0 && timeout_ms < 0) stop = true;
+    if (ready == 0) pass(timeout_ms);
     return ready;
+  }
+
+  uint64_t now_ns() override { return now; }
+
+  void sleep_ms(int ms) override {
+    count_call();
+    ++sleeps;
+    pass(ms);
   }
 
   void yield() override {
@@ -300,6 +342,11 @@ class ScriptedIo final : public Io {
   }
 
  private:
+  void pass(int ms) {
+    if (ms > 0) now += static_cast<uint64_t>(ms) * 1'000'000;
+    if (storm.until_ns != 0 && now >= storm.until_ns) stop = true;
+  }
+
   template <typename T>
   static T take(std::deque<T>& queue) {
     T value = std::move(queue.front());
@@ -380,6 +427,7 @@ class ScriptedIo final : public Io {
 
   int next_send(int fd) {
     if (on_send) on_send();
+    if (storm.send) return *storm.send;
     if (send_blocked || fd == blocked_fd) return -EAGAIN;
     return send_results.empty() ? INT32_MAX : take(send_results);
   }

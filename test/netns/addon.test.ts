@@ -1,6 +1,9 @@
-/** The addon's life cycle: however an environment ends, its threads and its device end with it. */
+/**
+ * The addon's life cycle: however an environment ends, its threads and its device end with it; and
+ * whatever it is called with, the process goes on.
+ */
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inNamespace, run } from '../../src/lab/commands.js';
 import { ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 
@@ -10,7 +13,18 @@ beforeAll(async () => {
 });
 afterAll(() => lab.lower());
 
-const script = join(ROOT, 'test', 'support', 'engine-scenario.mjs');
+const script = (name: string) => join(ROOT, 'test', 'support', name);
+
+/** Runs a scenario in a process of its own, which says nothing and leaves no device. */
+async function expectQuiet(file: string, scenario: readonly string[], code: number): Promise<void> {
+  const argv = [process.execPath, '--expose-gc', script(file), ...scenario];
+  const result = await run(inNamespace(lab.near.host, argv), {
+    timeoutMs: 55_000,
+    accept: [code],
+  });
+  expect(result.stderr).toBe('');
+  expect(await tunDevices(lab.near.host)).toEqual([]);
+}
 
 it.each([
   ['natural-end', 0],
@@ -24,12 +38,29 @@ it.each([
   ['queue-pairs', 0],
   ['collected', 0],
   ['cycles', 0],
-])('%s ends with code %i and leaves no device', async (scenario, code) => {
-  const argv = [process.execPath, '--expose-gc', script, scenario];
-  const result = await run(inNamespace(lab.near.host, argv), {
-    timeoutMs: 20_000,
-    accept: [code],
-  });
-  expect(result.stderr).toBe('');
-  expect(await tunDevices(lab.near.host)).toEqual([]);
+])('%s ends with code %i and leaves no device', (scenario, code) =>
+  expectQuiet('engine-scenario.mjs', [scenario], code),
+);
+
+it.each([
+  'junk-to-the-constructor',
+  'throwing-getters',
+  'junk-to-the-methods',
+  'setters-on-prototypes',
+  'out-of-stack',
+  'exit-in-a-getter',
+  'terminate-in-a-getter',
+])('%s: an exception or a value, never an abort', (scenario) =>
+  expectQuiet('addon-abuse.mjs', [scenario], 0),
+);
+
+// 1,008 terminated workers in all, and 112 that end themselves.
+describe.each([
+  ...['counters', 'features', 'queueSizes', 'changeRoutes', 'wrongRoutes', 'lookup'],
+  ...['restoreDevice', 'everything', 'openAndClose', 'refused', 'getters'],
+  ...['interfaces', 'notify', 'probe'],
+])('workers that end in the midst of %s in a row', (call) => {
+  it('by worker.terminate, 72 times', () =>
+    expectQuiet('addon-abuse.mjs', [`terminate:${call}`, '72'], 0));
+  it('by process.exit, 8 times', () => expectQuiet('addon-abuse.mjs', [`exit:${call}`, '8'], 0));
 });

@@ -130,7 +130,7 @@ const scenarios = {
   cycles: () => {
     const cycle = () => {
       const engine = running(9001);
-      closeSync(engine.eventFd);
+      closeSync(engine.takeEventFd());
       engine.close();
     };
     cycle();
