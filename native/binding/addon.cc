@@ -55,11 +55,31 @@ Napi::Value interfaces(const Napi::CallbackInfo& info) {
       Napi::Object entry = Napi::Object::New(info.Env());
       entry.Set("address", address.address);
       entry.Set("prefix", address.prefix);
+      entry.Set("permanent", address.permanent);
+      entry.Set("deprecated", address.deprecated);
       addresses.Set(number++, entry);
     }
     row.Set("addresses", addresses);
     out.Set(at++, row);
   }
+  return out;
+}
+
+Napi::Value route_to(const Napi::CallbackInfo& info) {
+  if (!info[0].IsNumber() || !info[1].IsNumber()) {
+    Napi::TypeError::New(info.Env(), "destination, source: expected numbers")
+        .ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  auto found = look_up_route(info[0].As<Napi::Number>().Uint32Value(),
+                             info[1].As<Napi::Number>().Uint32Value());
+  if (!found.ok()) {
+    to_js_error(info.Env(), found.error()).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("interface", found.value().interface);
+  out.Set("local", found.value().local);
   return out;
 }
 
@@ -96,6 +116,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineWrap::define(env, &environment->engines));
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("interfaces", Napi::Function::New(env, interfaces));
+  exports.Set("routeTo", Napi::Function::New(env, route_to));
   exports.Set("cpus", Napi::Function::New(env, cpus));
   exports.Set("notify", Napi::Function::New(env, notify_manager));
   return exports;
