@@ -46,12 +46,18 @@ export { parseNetworkConfig, type NetworkConfig } from './config/network.js';
 
 // The host: its interface and what other programs read of us.
 export {
-  readDefaultInterface,
   selectExternalInterface,
   sourceAddressTo,
   type ExternalInterface,
   type HostInterfaceInfo,
 } from './host/interface.js';
+export { readDefaultInterface } from './host/default-route.js';
+export {
+  InterfaceRules,
+  type HostView,
+  type InterfaceFlags,
+  type OwnOverlay,
+} from './host/interface-rules.js';
 export { watchExternalInterface, type InterfaceWatchOptions } from './host/watch-interface.js';
 export { readSubnetEnv, writeSubnetEnv, type SubnetEnv } from './host/subnet-env.js';
 

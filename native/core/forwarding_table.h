@@ -58,7 +58,8 @@ class ForwardingTable {
     }
   }
 
-  // Whether any route leads to this host. For the slow path of refused datagrams.
+  // Whether any route leads to this host: it holds a lease. For datagrams whose inner source is in
+  // no lease of their sender.
   bool has_next_hop(uint32_t next_hop) const { return next_hops_.contains(next_hop); }
 
   size_t route_count() const { return route_count_; }

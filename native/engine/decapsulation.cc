@@ -161,10 +161,13 @@ void Decapsulation::admit(size_t offset, size_t length, uint32_t outer_source,
 bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
                             const ForwardingTable& table) {
   const uint32_t holder = table.lookup(packet.source());
-  // A sender 0.0.0.0 must not match "no route".
-  if (holder == 0 || holder != outer_source) {
-    counters_.drop(table.has_next_hop(outer_source) ? DropReason::kSourceMismatch
-                                                    : DropReason::kUnknownSource);
+  // An address that no lease covers may be the sender's own. 0.0.0.0 is never a next hop, so it
+  // matches nothing.
+  const bool in_lease = holder != 0 && holder == outer_source;
+  const bool own_address = holder == 0 && packet.source() == outer_source;
+  const bool holds_lease = in_lease || table.has_next_hop(outer_source);
+  if (!in_lease && !(own_address && holds_lease)) {
+    counters_.drop(holds_lease ? DropReason::kSourceMismatch : DropReason::kUnknownSource);
   } else if (!context_.own.contains(packet.destination())) {
     counters_.drop(DropReason::kForeignDestination);
   } else {

@@ -9,8 +9,10 @@
 // repeated packet by packet.
 //
 // The source check (on by default) accepts a packet only when the datagram's sender holds the lease
-// of the inner source and the inner destination lies in this host's own subnet: the port is open to
-// everyone who reaches the host (compare CVE-2020-10136).
+// of the inner source, or holds a lease and is the inner source itself, and when the inner
+// destination lies in this host's own subnet: the port is open to everyone who reaches the host
+// (compare CVE-2020-10136). The sender's own address is how a node answers a container that asked
+// the node: without masquerading the question goes by the underlay, the answer by the tunnel.
 #pragma once
 
 #include <netinet/in.h>

@@ -1,62 +1,172 @@
 #include "sys/interfaces.h"
 
-#include <ifaddrs.h>
+#include <arpa/inet.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include <bit>
+#include <array>
 #include <cerrno>
 #include <cstring>
-#include <memory>
+#include <optional>
+#include <utility>
 
+#include "sys/address.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
 
 namespace {
 
-uint32_t mtu_of(int socket, const std::string& name) {
-  ifreq request{};
-  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof(request.ifr_name) - 1));
-  return ::ioctl(socket, SIOCGIFMTU, &request) < 0 ? 0 : static_cast<uint32_t>(request.ifr_mtu);
+// What the kernel fills at most in one answer to a dump (NLMSG_GOODSIZE since 4.4, 8 KiB before).
+constexpr size_t kReplyBytes = 32768;
+// Listings that were overtaken by a change are begun again this often.
+constexpr int kListingsMax = 10;
+
+template <typename Family>
+struct Question {
+  nlmsghdr header{};
+  Family family{};
+  std::array<uint8_t, 32> attributes{};
+
+  Question(uint16_t type, uint16_t flags) {
+    header.nlmsg_type = type;
+    header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+    header.nlmsg_len = NLMSG_LENGTH(sizeof(Family));
+    header.nlmsg_seq = 1;
+  }
+  void add(uint16_t type, uint32_t value) {
+    static_assert(sizeof(Family) % NLMSG_ALIGNTO == 0);
+    const size_t at = header.nlmsg_len - NLMSG_LENGTH(sizeof(Family));
+    const rtattr attribute{RTA_LENGTH(sizeof(value)), type};
+    std::memcpy(attributes.data() + at, &attribute, sizeof(attribute));
+    std::memcpy(attributes.data() + at + RTA_LENGTH(0), &value, sizeof(value));
+    header.nlmsg_len += RTA_SPACE(sizeof(value));
+  }
+};
+
+// Asks and hands every message of the answer to `take`, up to the end of a dump or, for a question
+// without NLM_F_DUMP, the first. EAGAIN: a listing was overtaken by a change.
+template <typename Family, typename Take>
+Status ask(const Question<Family>& question, const char* operation, Take&& take) {
+  OwnedFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!fd.valid()) return Error{errno, "socket NETLINK_ROUTE", ""};
+  if (::send(fd.get(), &question, question.header.nlmsg_len, 0) < 0)
+    return Error{errno, operation, ""};
+  const bool dump = (question.header.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+  alignas(NLMSG_ALIGNTO) std::array<uint8_t, kReplyBytes> reply;
+  bool overtaken = false;
+  for (;;) {
+    const ssize_t received = ::recv(fd.get(), reply.data(), reply.size(), 0);
+    if (received < 0 && errno == EINTR) continue;
+    if (received <= 0) return Error{received < 0 ? errno : EIO, operation, ""};
+    auto remaining = static_cast<size_t>(received);
+    for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
+         part = NLMSG_NEXT(part, remaining)) {
+      if ((part->nlmsg_flags & NLM_F_DUMP_INTR) != 0) overtaken = true;
+      if (part->nlmsg_type == NLMSG_ERROR)
+        return Error{-static_cast<nlmsgerr*>(NLMSG_DATA(part))->error, operation, ""};
+      if (part->nlmsg_type == NLMSG_DONE)
+        return overtaken ? Status(Error{EAGAIN, operation, ""}) : std::nullopt;
+      take(part);
+      if (!dump) return std::nullopt;
+    }
+  }
 }
 
-uint32_t address_of(const sockaddr* address) {
-  return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr);
+// Calls `take` with the type, bytes and length of each attribute behind the family's header.
+template <typename Family, typename Take>
+void each_attribute(nlmsghdr* message, Take&& take) {
+  auto remaining = static_cast<int>(NLMSG_PAYLOAD(message, sizeof(Family)));
+  auto* attribute = reinterpret_cast<rtattr*>(static_cast<uint8_t*>(NLMSG_DATA(message)) +
+                                              NLMSG_ALIGN(sizeof(Family)));
+  for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining))
+    take(attribute->rta_type, RTA_DATA(attribute), static_cast<size_t>(RTA_PAYLOAD(attribute)));
+}
+
+uint32_t number_of(const void* data, size_t bytes) {
+  uint32_t out = 0;
+  std::memcpy(&out, data, std::min(bytes, sizeof(out)));
+  return out;
+}
+
+void add_link(nlmsghdr* message, std::vector<Interface>& out) {
+  if (message->nlmsg_type != RTM_NEWLINK) return;
+  const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+  Interface& added = out.emplace_back();
+  added.index = static_cast<uint32_t>(link->ifi_index);
+  added.up = (link->ifi_flags & IFF_UP) != 0;
+  added.loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
+  each_attribute<ifinfomsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
+    const auto* text = static_cast<const char*>(data);
+    if (type == IFLA_IFNAME) added.name.assign(text, ::strnlen(text, bytes));
+    if (type == IFLA_MTU) added.mtu = number_of(data, bytes);
+  });
+}
+
+void add_address(nlmsghdr* message, std::vector<Interface>& out) {
+  if (message->nlmsg_type != RTM_NEWADDR) return;
+  const auto* head = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+  uint32_t flags = head->ifa_flags;
+  std::optional<uint32_t> local;
+  std::optional<uint32_t> either;  // this end's, or the other's where there is IFA_LOCAL
+  each_attribute<ifaddrmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
+    if (type == IFA_LOCAL) local = ntohl(number_of(data, bytes));
+    if (type == IFA_ADDRESS) either = ntohl(number_of(data, bytes));
+    if (type == IFA_FLAGS) flags = number_of(data, bytes);  // 32 bits of them, since 3.14
+  });
+  if (!local.has_value()) local = either;
+  if (!local.has_value()) return;
+  for (Interface& interface : out)
+    if (interface.index == head->ifa_index)
+      interface.addresses.push_back({*local, head->ifa_prefixlen, (flags & IFA_F_PERMANENT) != 0,
+                                     (flags & IFA_F_DEPRECATED) != 0});
+}
+
+Result<std::vector<Interface>> list_once() {
+  std::vector<Interface> out;
+  Question<ifinfomsg> links(RTM_GETLINK, NLM_F_DUMP);
+  links.add(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  if (auto refused = ask(links, "RTM_GETLINK", [&](nlmsghdr* message) { add_link(message, out); }))
+    return std::move(*refused);
+  Question<ifaddrmsg> addresses(RTM_GETADDR, NLM_F_DUMP);
+  addresses.family.ifa_family = AF_INET;
+  if (auto refused =
+          ask(addresses, "RTM_GETADDR", [&](nlmsghdr* message) { add_address(message, out); }))
+    return std::move(*refused);
+  return out;
 }
 
 }  // namespace
 
 Result<std::vector<Interface>> list_interfaces() {
-  OwnedFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!socket.valid()) return Error{errno, "socket UDP", ""};
-  ifaddrs* first = nullptr;
-  if (::getifaddrs(&first) < 0) return Error{errno, "getifaddrs", ""};
-  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> list(first, &::freeifaddrs);
+  for (int listing = 1;; ++listing) {
+    auto listed = list_once();
+    if (listed.ok() || listed.error().number != EAGAIN || listing == kListingsMax) return listed;
+  }
+}
 
-  // getifaddrs lists every interface once with its link address, and once per IP address.
-  std::vector<Interface> out;
-  for (const ifaddrs* entry = first; entry != nullptr; entry = entry->ifa_next) {
-    // An address label (eth0:1) names an alias; the interface is the part before the colon.
-    std::string name(entry->ifa_name);
-    name.resize(std::min(name.find(':'), name.size()));
-    Interface* at = nullptr;
-    for (Interface& known : out)
-      if (known.name == name) at = &known;
-    if (at == nullptr) {
-      at = &out.emplace_back();
-      at->name = name;
-      at->index = ::if_nametoindex(name.c_str());
-      at->mtu = mtu_of(socket.get(), name);
-      at->up = (entry->ifa_flags & IFF_UP) != 0;
-      at->loopback = (entry->ifa_flags & IFF_LOOPBACK) != 0;
-    }
-    if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
-    const uint32_t mask = entry->ifa_netmask == nullptr ? ~0U : address_of(entry->ifa_netmask);
-    at->addresses.push_back(
-        {address_of(entry->ifa_addr), static_cast<uint32_t>(std::popcount(mask))});
+Result<RouteLookup> look_up_route(uint32_t destination, uint32_t source) {
+  Question<rtmsg> question(RTM_GETROUTE, 0);
+  question.family.rtm_family = AF_INET;
+  question.family.rtm_dst_len = 32;
+  question.add(RTA_DST, htonl(destination));
+  if (source != 0) {
+    question.family.rtm_src_len = 32;
+    question.add(RTA_SRC, htonl(source));
+  }
+  RouteLookup out;
+  auto refused = ask(question, "RTM_GETROUTE", [&](nlmsghdr* message) {
+    out.local = static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_type != RTN_UNICAST;
+    each_attribute<rtmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
+      if (type == RTA_OIF) out.interface = number_of(data, bytes);
+    });
+  });
+  if (refused.has_value()) {
+    refused->detail = format_address(destination);
+    return std::move(*refused);
   }
   return out;
 }

@@ -1,4 +1,4 @@
-// The network interfaces of this thread's network namespace.
+// The network interfaces of this thread's network namespace, and the way to other hosts.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,10 @@
 namespace flannelette {
 
 struct InterfaceAddress {
-  uint32_t address = 0;  // host order
+  uint32_t address = 0;  // host order; of a point-to-point link this end's
   uint32_t prefix = 0;
+  bool permanent = true;    // not leased for a time, as by DHCP
+  bool deprecated = false;  // not to be used for anything new (preferred lifetime 0)
 };
 
 struct Interface {
@@ -20,9 +22,20 @@ struct Interface {
   uint32_t mtu = 0;  // bytes
   bool up = false;
   bool loopback = false;
-  std::vector<InterfaceAddress> addresses;
+  std::vector<InterfaceAddress> addresses;  // as the kernel lists them
 };
 
+// EAGAIN when they changed at each of several attempts to list them.
 Result<std::vector<Interface>> list_interfaces();
+
+struct RouteLookup {
+  uint32_t interface = 0;  // index of the one that packets leave by
+  bool local = false;      // this host's own address, or a broadcast or multicast one
+};
+
+// Where the kernel would send a packet from `source` (0: any) to `destination`. ENETUNREACH,
+// EHOSTUNREACH, EACCES or EINVAL where no route, or one that refuses, leads there; EINVAL also when
+// `source` is no address of this host.
+Result<RouteLookup> look_up_route(uint32_t destination, uint32_t source);
 
 }  // namespace flannelette

@@ -21,10 +21,12 @@ export interface BackendContext {
   readonly previousSubnet: Cidr | undefined;
   /** PublicIP before the external address changed; see LeaseRequest. */
   readonly formerPublicIp?: Ipv4 | undefined;
-  /** This host's lease, still as it should be: the store is not asked for one. */
+  /** This host's lease, known already: the store is not asked for one. */
   readonly lease?: Lease | undefined;
   /** Where the backend reports what hinders traffic. */
   readonly problems?: ProblemBoard | undefined;
+  /** Why that lease has to be acquired again once the network runs; see Network.leaseLost. */
+  readonly leaseLost?: string | undefined;
   readonly log: Logger;
 }
 

@@ -19,6 +19,7 @@ import {
   sameCidr,
   subnetKey,
   type Cidr,
+  type Ipv4,
 } from '../config/ipv4.js';
 import {
   DataPlane,
@@ -39,6 +40,9 @@ export const UDP_OVERHEAD_BYTES = 28;
 
 /** Smallest MTU of an IPv4 link (RFC 791). */
 const MIN_MTU = 68;
+
+/** Smallest MTU of the external interface. */
+export const MIN_EXTERNAL_MTU = MIN_MTU + UDP_OVERHEAD_BYTES;
 
 /** What fits in one datagram; a loopback's MTU of 65,536 would leave more. */
 const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
@@ -85,7 +89,7 @@ export class UdpBackend implements Backend {
       throw inputError(
         `MTU of ${external.name}`,
         external.mtu,
-        `at least ${MIN_MTU + UDP_OVERHEAD_BYTES} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
+        `at least ${MIN_EXTERNAL_MTU} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
       );
     }
     const attributes = { publicIp: external.publicIp };
@@ -126,7 +130,7 @@ export class UdpBackend implements Backend {
       { subnet: formatCidr(lease.subnet), device: plane.device, mtu, port: options.port },
       'network registered',
     );
-    return new UdpNetwork(store, plane, routes, lease, mtu, log);
+    return new UdpNetwork(this.#context, plane, routes, lease, mtu);
   }
 }
 
@@ -135,6 +139,7 @@ class UdpNetwork implements Network {
   readonly routes: RouteTable;
   readonly synced: Promise<void>;
   readonly #store: LeaseStore;
+  readonly #formerPublicIp: Ipv4 | undefined;
   readonly #plane: DataPlaneSupervisor;
   readonly #log: Logger;
   readonly #listeners = new Set<() => void>();
@@ -150,14 +155,15 @@ class UdpNetwork implements Network {
   #closed = false;
 
   constructor(
-    store: LeaseStore,
+    { store, formerPublicIp, leaseLost, log }: BackendContext,
     plane: DataPlaneSupervisor,
     routes: RouteTable,
     lease: Lease,
     mtu: number,
-    log: Logger,
   ) {
     this.#store = store;
+    this.#formerPublicIp = formerPublicIp;
+    this.#lost = leaseLost;
     this.#plane = plane;
     this.routes = routes;
     this.#lease = lease;
@@ -324,8 +330,9 @@ class UdpNetwork implements Network {
       const expiresAt = unknown ? (this.#lease.expiresAt ?? Date.now()) : stored.expiresAt;
       this.#setOwn({ ...stored, expiresAt }, undefined);
     } else {
-      const holder = formatIpv4(stored.attributes.publicIp);
-      this.#setOwn(this.#lease, `the lease of ${subnet} was taken over by ${holder}`);
+      const holder = stored.attributes.publicIp;
+      const what = holder === this.#formerPublicIp ? 'still names' : 'was taken over by';
+      this.#setOwn(this.#lease, `the lease of ${subnet} ${what} ${formatIpv4(holder)}`);
     }
   }
 

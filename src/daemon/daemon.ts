@@ -20,10 +20,8 @@ import { addCounters, retire } from '../backend/totals.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import { parseNetworkConfig, type NetworkConfig } from '../config/network.js';
 import {
-  hostInterfaces,
   probeKernel,
   type DataPlaneSnapshot,
-  type HostInterface,
   type KernelFeature,
   type ThreadCounters,
 } from '../dataplane/dataplane.js';
@@ -34,16 +32,10 @@ import {
   type Firewall,
   type FirewallKind,
 } from '../firewall/firewall.js';
-import {
-  readDefaultInterface,
-  selectExternalInterface,
-  sourceAddressTo,
-  type ExternalInterface,
-} from '../host/interface.js';
+import type { ExternalInterface } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
-import { watchExternalInterface } from '../host/watch-interface.js';
 import { isStoreAway } from '../lease/errors.js';
-import type { Lease, LeaseStore } from '../lease/store.js';
+import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
 import { ProblemBoard, type Problem } from '../problems.js';
@@ -53,6 +45,8 @@ import {
   validateDaemonOptions,
   type DaemonOptions,
 } from './options.js';
+import { ExternalInterfaces, type ExternalDependencies } from './external.js';
+import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
 import { knownFeatures, summarizeFeatures } from './kernel-features.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
@@ -63,13 +57,9 @@ import { packageVersion } from './version.js';
 import { pause } from './wait.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
-export interface DaemonDependencies {
+export interface DaemonDependencies extends ExternalDependencies {
   readonly openStore?: (options: DaemonOptions, log: Logger) => Promise<LeaseStore>;
   readonly openDataPlane?: OpenDataPlane;
-  readonly hostInterfaces?: () => readonly HostInterface[];
-  readonly defaultInterface?: () => Promise<string | undefined>;
-  /** The local address the kernel would send from; for `--iface-can-reach`. */
-  readonly sourceAddressTo?: (destination: string) => Promise<Ipv4>;
   readonly probeKernel?: () => readonly KernelFeature[];
   readonly createFirewall?: (kind: FirewallKind, log: Logger) => Firewall;
   /** Told when traffic can flow and when the end begins; only a program of its own has one. */
@@ -105,6 +95,7 @@ export class Daemon {
   readonly #dependencies: DaemonDependencies;
   readonly #startedAt = performance.now();
   readonly #problems: ProblemBoard;
+  readonly #externals: ExternalInterfaces;
   #phase = 'starting';
   #synced = false;
   #subnetFileWritten = false;
@@ -115,6 +106,8 @@ export class Daemon {
   #store: LeaseStore | undefined;
   #config: NetworkConfig | undefined;
   #network: Network | undefined;
+  /** This host's PublicIP as the store may still have it; undefined once it knows the present one. */
+  #formerPublicIp: Ipv4 | undefined;
   #firewall: FirewallKeeper | undefined;
   #retired: readonly ThreadCounters[] = [];
   #retiredRestarts = 0;
@@ -125,6 +118,7 @@ export class Daemon {
     this.#log = log;
     this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
+    this.#externals = new ExternalInterfaces(options, dependencies, this.#problems, log);
   }
 
   /**
@@ -157,8 +151,7 @@ export class Daemon {
 
   async #runWithServer(signal: AbortSignal): Promise<void> {
     this.#phase = 'choosing the external interface';
-    this.#external = await this.#chooseInterface();
-    this.#logInterface(this.#external, 'external interface');
+    this.#external = await this.#externals.choose();
     this.#phase = 'opening the lease store';
     const store = await (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
     try {
@@ -216,34 +209,6 @@ export class Daemon {
       firewall: health(guarded, this.#firewall?.error),
       problems: this.#problems.all,
     };
-  }
-
-  async #chooseInterface(): Promise<ExternalInterface> {
-    const { iface, ifaceRegex, ifaceCanReach: destination, publicIp } = this.#options;
-    const dependencies = this.#dependencies;
-    const interfaces = (dependencies.hostInterfaces ?? hostInterfaces)();
-    const byFlag = iface.length > 0 || ifaceRegex.length > 0;
-    const canReach =
-      byFlag || destination === undefined
-        ? undefined
-        : {
-            destination,
-            source: await (dependencies.sourceAddressTo ?? sourceAddressTo)(destination),
-          };
-    const defaultInterface =
-      byFlag || canReach !== undefined
-        ? undefined
-        : await (dependencies.defaultInterface ?? readDefaultInterface)();
-    return selectExternalInterface(interfaces, {
-      ...{ iface, ifaceRegex, canReach, publicIp, defaultInterface },
-    });
-  }
-
-  #logInterface({ name, address, publicIp, mtu }: ExternalInterface, message: string): void {
-    this.#log.info(
-      { interface: name, address: formatIpv4(address), publicIp: formatIpv4(publicIp), mtu },
-      message,
-    );
   }
 
   /** Only told, never acted upon: a daemon must not fail for want of a probe. */
@@ -305,24 +270,41 @@ export class Daemon {
     signal: AbortSignal,
   ): Promise<void> {
     const { mode, disable, resources, sourceCheck, subnetFile } = this.#options;
+    const previousSubnet = (await readSubnetEnv(subnetFile))?.subnet;
     let external = first;
-    let formerPublicIp: Ipv4 | undefined;
-    let lease: Lease | undefined;
-    let previousSubnet: Cidr | undefined = (await readSubnetEnv(subnetFile))?.subnet;
+    let former: FormerNetwork | undefined;
     for (;;) {
       this.#phase = 'registering the network';
-      const log = this.#log;
-      const problems = this.#problems;
-      const context = { store, external, previousSubnet, formerPublicIp, lease, problems, log };
+      const formerPublicIp = this.#formerPublicIp;
+      const more = former && takenOver(former, external, formerPublicIp);
+      const context = {
+        store,
+        external,
+        previousSubnet,
+        formerPublicIp,
+        problems: this.#problems,
+        log: this.#log,
+        ...more,
+      };
       const backend = createBackend(
         config,
         context,
         { mode: dataPlaneMode(mode), disabled: disable, resources, sourceCheck },
         this.#dependencies.openDataPlane,
       );
-      const network = await this.#untilAnswered(store, signal, () =>
-        backend.registerNetwork(config, signal),
-      );
+      let network: Network;
+      try {
+        network = await this.#untilAnswered(store, signal, () =>
+          backend.registerNetwork(config, signal),
+        );
+      } catch (error) {
+        // With a lease known it was device or socket: the address may be gone again.
+        if (signal.aborted || former?.lease === undefined) throw error;
+        external = await this.#externals.retry(external, former.overlay, error, signal);
+        continue;
+      }
+      if (former?.lease === undefined) this.#formerPublicIp = undefined;
+      this.#external = external;
       this.#network = network;
       let change: Change | undefined;
       try {
@@ -332,16 +314,12 @@ export class Daemon {
         this.#retire(network);
       }
       if (change === undefined) return;
-      previousSubnet = change.subnet ?? network.lease.subnet;
-      formerPublicIp = network.lease.attributes.publicIp;
+      former = formerNetwork(network, change.subnet);
+      this.#formerPublicIp ??= network.lease.attributes.publicIp;
       if (change.external !== undefined && change.external.address !== external.address) {
         store.reconnect?.();
       }
       external = change.external ?? external;
-      // What the lease says is as true as before: with another MTU the store need not even be there.
-      const holds = network.leaseLost === undefined && external.publicIp === formerPublicIp;
-      lease = change.subnet === undefined && holds ? network.lease : undefined;
-      this.#external = external;
     }
   }
 
@@ -382,14 +360,19 @@ export class Daemon {
     const both = AbortSignal.any([signal, end.signal]);
     const running = network.run(both).then(() => undefined);
     const keeping = this.#keepLease(store, config, external, network, both);
-    const watching = this.#watchInterface(external, both);
+    const current = (): ExternalInterface => this.#external ?? external;
+    const renamed = (now: ExternalInterface): void => {
+      this.#external = now;
+    };
+    const watching = this.#externals.watch(external, network, renamed, both);
+    const asking = this.#externals.watchPeers(current, network, both);
     const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, guarding, announcing]);
+      await Promise.allSettled([running, keeping, watching, asking, guarding, announcing]);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }
@@ -409,8 +392,13 @@ export class Daemon {
         network,
         marginMinutes: this.#options.leaseRenewMarginMinutes,
         acquire: (wait) => {
-          const request = { config, attributes, previousSubnet: network.lease.subnet };
-          return this.#untilAnswered(store, wait, () => store.acquireLease(request, wait));
+          return this.#untilAnswered(store, wait, async () => {
+            const [previousSubnet, formerPublicIp] = [network.lease.subnet, this.#formerPublicIp];
+            const request = { config, attributes, previousSubnet, formerPublicIp };
+            const acquired = await store.acquireLease(request, wait);
+            this.#formerPublicIp = undefined;
+            return acquired;
+          });
         },
         log: this.#log,
       },
@@ -422,17 +410,6 @@ export class Daemon {
       'the subnet changed; registering the network again',
     );
     return { subnet: lease.subnet };
-  }
-
-  async #watchInterface(
-    current: ExternalInterface,
-    signal: AbortSignal,
-  ): Promise<Change | undefined> {
-    const choose = (): Promise<ExternalInterface> => this.#chooseInterface();
-    const external = await watchExternalInterface({ current, choose, log: this.#log }, signal);
-    if (external === undefined) return undefined;
-    this.#logInterface(external, 'the external interface changed; registering the network again');
-    return { external };
   }
 
   /** Puts the firewall's rules in place and keeps them until the signal aborts. */

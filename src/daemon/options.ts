@@ -13,7 +13,7 @@ import {
   type FeatureName,
 } from '../dataplane/dataplane.js';
 import { inputError } from '../errors.js';
-import { parseInterfaceRegex } from '../host/interface.js';
+import { parseInterfaceRegex } from '../host/interface-regex.js';
 import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/options.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';

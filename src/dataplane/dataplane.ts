@@ -17,6 +17,7 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
+  type NativeRoute,
   type NativeThreadCounters,
 } from './native.js';
 
@@ -28,6 +29,7 @@ export type FeatureName = NativeFeatureName;
 export type FeatureState = NativeFeatureState;
 export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
+export type HostRoute = NativeRoute;
 export type QueueSizes = NativeQueueSizes;
 export type ThreadCounters = NativeThreadCounters;
 
@@ -158,6 +160,14 @@ export function probeKernel(): readonly KernelFeature[] {
 /** The network interfaces of this process's network namespace. */
 export function hostInterfaces(): readonly HostInterface[] {
   return native().interfaces();
+}
+
+/**
+ * Where the kernel sends packets from `source` (0: any) to `destination`. Throws an Error with `code`
+ * (errno name) where there is no route, or one that refuses.
+ */
+export function routeTo(destination: number, source: number): HostRoute {
+  return native().routeTo(destination, source);
 }
 
 /** CPUs that this process may run on. */

@@ -180,8 +180,25 @@ export interface NativeInterface {
   readonly mtu: number;
   readonly up: boolean;
   readonly loopback: boolean;
-  /** IPv4 addresses with their prefix lengths. */
-  readonly addresses: readonly { readonly address: number; readonly prefix: number }[];
+  /** IPv4 addresses, as the kernel lists them. */
+  readonly addresses: readonly NativeInterfaceAddress[];
+}
+
+export interface NativeInterfaceAddress {
+  /** Of a point-to-point link this end's. */
+  readonly address: number;
+  readonly prefix: number;
+  /** Not leased for a time, as by DHCP. */
+  readonly permanent: boolean;
+  /** Not to be used for anything new: its preferred lifetime is over. */
+  readonly deprecated: boolean;
+}
+
+export interface NativeRoute {
+  /** Index of the interface that packets leave by. */
+  readonly interface: number;
+  /** The destination is this host's own address, or a broadcast or multicast one. */
+  readonly local: boolean;
 }
 
 export interface NativeAddon {
@@ -189,6 +206,11 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
+  /**
+   * Where the kernel sends packets from `source` (0: any) to `destination`. Throws ENETUNREACH,
+   * EHOSTUNREACH, EACCES or EINVAL where there is no route, or one that refuses.
+   */
+  routeTo(destination: number, source: number): NativeRoute;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**

@@ -2,12 +2,15 @@
  * Which interface carries the tunnel's datagrams, and the address peers send theirs to.
  *
  * The order is flanneld's: each `--iface` (a name or an IPv4 address) in turn, then each
- * `--iface-regex`, else the interface from which `--iface-can-reach` is reached, else the one that
- * has `--public-ip`, else that of the default route. `--public-ip` replaces the advertised address only (NAT); the socket is always
- * bound to an address of the interface.
+ * `--iface-regex`, then the interface from which `--iface-can-reach` is reached; without any of them
+ * the one that has `--public-ip`, else that of the default route. `--public-ip` replaces the
+ * advertised address only (NAT); the socket is always bound to an address of the interface.
+ *
+ * Of an interface's addresses global ones come before link-local ones, permanent ones before those
+ * of DHCP, then the kernel's order counts. Loopback addresses and deprecated ones are taken only when
+ * no choice fits otherwise.
  */
 import { createSocket } from 'node:dgram';
-import { readFile } from 'node:fs/promises';
 import {
   contains,
   formatIpv4,
@@ -18,6 +21,16 @@ import {
   type Ipv4,
 } from '../config/ipv4.js';
 import { inputError, messageOf, systemError, errnoOf } from '../errors.js';
+import { parseInterfaceRegex } from './interface-regex.js';
+
+export interface HostAddress {
+  readonly address: Ipv4;
+  readonly prefix: number;
+  /** Not leased for a time, as by DHCP; so unless told. */
+  readonly permanent?: boolean;
+  /** Not to be used for anything new. */
+  readonly deprecated?: boolean;
+}
 
 export interface HostInterfaceInfo {
   readonly name: string;
@@ -26,7 +39,7 @@ export interface HostInterfaceInfo {
   readonly mtu: number;
   readonly up: boolean;
   readonly loopback: boolean;
-  readonly addresses: readonly { readonly address: Ipv4; readonly prefix: number }[];
+  readonly addresses: readonly HostAddress[];
 }
 
 export interface ExternalInterface {
@@ -44,23 +57,39 @@ export interface InterfaceChoice {
   readonly iface: readonly string[];
   /** `--iface-regex`, in the order given: names and addresses are looked at. */
   readonly ifaceRegex?: readonly string[];
-  /** `--iface-can-reach` and the local address the kernel would reach it from, sourceAddressTo. */
-  readonly canReach?: { readonly destination: string; readonly source: Ipv4 } | undefined;
+  readonly canReach?: ReachableFrom | undefined;
   /** `--public-ip`. */
   readonly publicIp?: string | undefined;
   /** The default route's interface, see readDefaultInterface. */
   readonly defaultInterface: string | undefined;
 }
 
+/** `--iface-can-reach` and the local address the kernel would reach it from, or why from none. */
+export interface ReachableFrom {
+  readonly destination: string;
+  readonly source: Ipv4 | Error;
+}
+
 const LINK_LOCAL: Cidr = { network: 0xa9fe0000, prefix: 16 };
+const LOOPBACK: Cidr = { network: 0x7f000000, prefix: 8 };
+
+/** Names of devices of flannel's backends and of the bridges of the containers behind them. */
+const OVERLAY_NAME = /^(?:flannel[-.\d].*|docker0|cni0)$/;
+
+/** Whether a device is one of an overlay's, which can carry no tunnel to other hosts. */
+export function isOverlayName(name: string): boolean {
+  return OVERLAY_NAME.test(name);
+}
 
 /** Throws an input error that lists what exists, or a system error when there is no default route. */
 export function selectExternalInterface(
   interfaces: readonly HostInterfaceInfo[],
   choice: InterfaceChoice,
 ): ExternalInterface {
-  const chosen = choose(interfaces, choice);
-  return { ...chosen, publicIp: publicIpOf(chosen, choice.publicIp) };
+  const { candidate, address } = choose(interfaces, choice);
+  const publicIp = publicIpOf(candidate, address, choice.publicIp);
+  const mtu = mtuOf(interfaces, candidate, address, choice.defaultInterface);
+  return { name: candidate.name, address, publicIp, mtu };
 }
 
 /** What makes two choices different to a tunnel: where it is bound, what it tells, what fits. */
@@ -68,6 +97,25 @@ export function sameExternalInterface(a: ExternalInterface, b: ExternalInterface
   return (
     a.name === b.name && a.address === b.address && a.publicIp === b.publicIp && a.mtu === b.mtu
   );
+}
+
+/**
+ * MTU of the way an address leads to. An address on the loopback (of hosts that announce theirs by
+ * BGP) is reached by another interface: the default route's, else the narrowest there is.
+ */
+export function mtuOf(
+  interfaces: readonly HostInterfaceInfo[],
+  holder: HostInterfaceInfo,
+  address: Ipv4,
+  defaultInterface: string | undefined,
+): number {
+  if (!holder.loopback || contains(LOOPBACK, address)) return holder.mtu;
+  const others = interfaces.filter(
+    ({ name, up, loopback }) => up && !loopback && !isOverlayName(name),
+  );
+  const byDefault = others.filter(({ name }) => name === defaultInterface);
+  const ways = byDefault.length > 0 ? byDefault : others;
+  return Math.min(holder.mtu, ...ways.map(({ mtu }) => mtu));
 }
 
 /**
@@ -79,6 +127,8 @@ export async function sourceAddressTo(destination: string): Promise<Ipv4> {
   const socket = createSocket('udp4');
   try {
     await new Promise<void>((resolve, reject) => {
+      // Without descriptors left the socket itself fails, by an event.
+      socket.on('error', reject);
       // Node tells this callback of an error, too, which its type does not say.
       socket.connect(9, destination, (error?: Error) => {
         if (error) reject(error);
@@ -88,8 +138,9 @@ export async function sourceAddressTo(destination: string): Promise<Ipv4> {
     return parseIpv4('--iface-can-reach', socket.address().address);
   } catch (error) {
     const code = errnoOf(error);
+    const what = isReadFailure(error) ? 'cannot look up the route' : 'no route';
     throw systemError(
-      `--iface-can-reach: no route to ${destination} (${messageOf(error)}): choose with --iface`,
+      `--iface-can-reach: ${what} to ${destination} (${messageOf(error)}): choose with --iface`,
       {
         field: '--iface-can-reach',
         value: destination,
@@ -102,116 +153,102 @@ export async function sourceAddressTo(destination: string): Promise<Ipv4> {
   }
 }
 
-/**
- * The interface of the default route with the lowest metric, in the network namespace of this
- * process; undefined when there is none.
- */
-export async function readDefaultInterface(
-  path = '/proc/self/net/route',
-): Promise<string | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    const code = errnoOf(error);
-    throw systemError(`cannot read the kernel's routes from ${path} (${messageOf(error)})`, {
-      ...(code === undefined ? {} : { code }),
-      cause: error,
-    });
-  }
-  return parseDefaultInterface(text);
+const READ_FAILURES = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN']);
+
+/** The kernel could not say what there is: neither that it is there nor that it is not. */
+export function isReadFailure(error: unknown): boolean {
+  return READ_FAILURES.has(errnoOf(error) ?? '');
 }
 
-// Flags of /proc/net/route, linux/route.h.
-const RTF_UP = 0x1;
-const RTF_REJECT = 0x200;
-
-/** Columns: Iface Destination Gateway Flags RefCnt Use Metric Mask; numbers in hexadecimal but Metric. */
-export function parseDefaultInterface(text: string): string | undefined {
-  let best: { name: string; metric: number } | undefined;
-  for (const line of text.split('\n').slice(1)) {
-    const [name, destination, , flagsText, , , metricText, mask] = line.trim().split(/\s+/);
-    if (name === undefined || destination !== '00000000' || mask !== '00000000') continue;
-    const flags = Number.parseInt(flagsText ?? '0', 16);
-    if ((flags & RTF_UP) === 0 || (flags & RTF_REJECT) !== 0) continue;
-    const metric = Number(metricText);
-    if (best === undefined || metric < best.metric) best = { name, metric };
-  }
-  return best?.name;
+interface Found {
+  readonly candidate: HostInterfaceInfo;
+  readonly address: Ipv4;
 }
-
-type Found = Omit<ExternalInterface, 'publicIp'>;
 
 function choose(interfaces: readonly HostInterfaceInfo[], choice: InterfaceChoice): Found {
-  const { iface, ifaceRegex = [], canReach, defaultInterface } = choice;
-  const found = byFlag(interfaces, iface) ?? byRegex(interfaces, ifaceRegex);
-  if (found !== undefined) return found;
+  const { iface, ifaceRegex = [], canReach, publicIp } = choice;
+  // What is no use to a tunnel is taken only when nothing else fits: the error then says why not.
+  for (const sound of [true, false]) {
+    const found =
+      byFlag(interfaces, iface, sound) ??
+      byRegex(interfaces, ifaceRegex, sound) ??
+      byReach(interfaces, canReach, sound);
+    if (found !== undefined) return found;
+  }
   if (iface.length > 0 || ifaceRegex.length > 0) throw noMatch(interfaces, iface, ifaceRegex);
-  if (canReach !== undefined) return byReach(interfaces, canReach);
-  const owner = choice.publicIp === undefined ? undefined : byFlag(interfaces, [choice.publicIp]);
-  if (owner !== undefined) return owner;
-  return byDefaultRoute(interfaces, defaultInterface);
+  if (canReach !== undefined) throw unreached(interfaces, canReach);
+  const owner = publicIp === undefined ? undefined : byFlag(interfaces, [publicIp], false);
+  return owner ?? byDefaultRoute(interfaces, choice.defaultInterface);
 }
 
 function byFlag(
   interfaces: readonly HostInterfaceInfo[],
   wanted: readonly string[],
+  sound: boolean,
 ): Found | undefined {
   for (const text of wanted) {
     const ip = tryParseIpv4(text);
-    for (const candidate of interfaces) {
-      const address = ip === undefined ? addressOf(candidate) : ip;
-      const matches =
-        ip === undefined
-          ? candidate.name === text
-          : candidate.addresses.some((entry) => entry.address === ip);
-      if (matches && address !== undefined) return found(candidate, address);
+    if (ip !== undefined) {
+      const candidate = holderOf(interfaces, ip);
+      if (candidate === undefined || (sound && contains(LOOPBACK, ip))) continue;
+      return { candidate, address: ip };
     }
+    const candidate = interfaces.find(({ name }) => name === text);
+    const address = candidate === undefined ? undefined : addressesOf(candidate, sound)[0];
+    if (candidate !== undefined && address !== undefined) return { candidate, address };
   }
   return undefined;
 }
 
-/** Like flanneld: an expression is held against each interface's first address, then its name. */
-function byRegex(
+/** The interface that has an address. */
+export function holderOf(
   interfaces: readonly HostInterfaceInfo[],
-  expressions: readonly string[],
-): Found | undefined {
-  for (const expression of expressions) {
-    const regex = parseInterfaceRegex(expression);
-    const withAddress = interfaces.flatMap((candidate) => {
-      const address = addressOf(candidate);
-      return address === undefined ? [] : [{ candidate, address }];
-    });
-    const match =
-      withAddress.find(({ address }) => regex.test(formatIpv4(address))) ??
-      withAddress.find(({ candidate }) => regex.test(candidate.name));
-    if (match !== undefined) return found(match.candidate, match.address);
-  }
-  return undefined;
+  ip: Ipv4,
+): HostInterfaceInfo | undefined {
+  return interfaces.find(({ addresses }) => addresses.some(({ address }) => address === ip));
 }
 
 /**
- * Throws an input error for what is no regular expression. JavaScript's, with the leading flags of
- * Go's: `(?i)eth`.
+ * Like flanneld: an expression is held against every address of each interface, then against the
+ * names. An overlay's devices come last, since an expression that is wide fits them as well.
  */
-export function parseInterfaceRegex(expression: string): RegExp {
-  try {
-    const [, flags = '', rest = ''] = /^(?:\(\?([ims]+)\))?(.*)$/su.exec(expression) ?? [];
-    return new RegExp(rest, `u${flags}`);
-  } catch (error) {
-    throw inputError('--iface-regex', expression, `a regular expression (${messageOf(error)})`);
+function byRegex(
+  interfaces: readonly HostInterfaceInfo[],
+  expressions: readonly string[],
+  sound: boolean,
+): Found | undefined {
+  const candidates = interfaces.filter(({ name }) => !sound || !isOverlayName(name));
+  for (const expression of expressions) {
+    const regex = parseInterfaceRegex(expression);
+    const withAddress = candidates.flatMap((candidate) =>
+      addressesOf(candidate, sound).map((address) => ({ candidate, address })),
+    );
+    const match =
+      withAddress.find(({ address }) => regex.test(formatIpv4(address))) ??
+      withAddress.find(({ candidate }) => regex.test(candidate.name));
+    if (match !== undefined) return match;
   }
+  return undefined;
 }
 
 function byReach(
   interfaces: readonly HostInterfaceInfo[],
-  { destination, source }: NonNullable<InterfaceChoice['canReach']>,
-): Found {
-  const owner = interfaces.find(({ addresses }) =>
-    addresses.some(({ address }) => address === source),
-  );
-  if (owner !== undefined) return found(owner, source);
-  throw systemError(
+  canReach: ReachableFrom | undefined,
+  sound: boolean,
+): Found | undefined {
+  if (canReach === undefined || canReach.source instanceof Error) return undefined;
+  const address = canReach.source;
+  if (sound && contains(LOOPBACK, address)) return undefined;
+  const candidate = holderOf(interfaces, address);
+  return candidate === undefined ? undefined : { candidate, address };
+}
+
+function unreached(
+  interfaces: readonly HostInterfaceInfo[],
+  { destination, source }: ReachableFrom,
+): Error {
+  if (source instanceof Error) return source;
+  return systemError(
     `--iface-can-reach: ${destination} is reached from ${formatIpv4(source)}, which no interface has; ` +
       `there is ${list(interfaces)}`,
     { field: '--iface-can-reach', value: destination },
@@ -241,7 +278,7 @@ function byDefaultRoute(interfaces: readonly HostInterfaceInfo[], name: string |
     );
   }
   const candidate = interfaces.find((entry) => entry.name === name);
-  const address = candidate === undefined ? undefined : addressOf(candidate);
+  const [address] = candidate === undefined ? [] : soundFirst(candidate);
   if (candidate === undefined || address === undefined) {
     throw systemError(
       `the default route's interface ${name} has no IPv4 address: choose another with --iface; ` +
@@ -249,10 +286,10 @@ function byDefaultRoute(interfaces: readonly HostInterfaceInfo[], name: string |
       { field: '--iface', value: name },
     );
   }
-  return found(candidate, address);
+  return { candidate, address };
 }
 
-function publicIpOf(chosen: Found, flag: string | undefined): Ipv4 {
+function publicIpOf(candidate: HostInterfaceInfo, address: Ipv4, flag: string | undefined): Ipv4 {
   const expected = 'an IPv4 address that other hosts can reach';
   if (flag !== undefined) {
     const ip = parseIpv4('--public-ip', flag);
@@ -260,22 +297,28 @@ function publicIpOf(chosen: Found, flag: string | undefined): Ipv4 {
     if (reason !== undefined) throw inputError('--public-ip', flag, `${expected}, not ${reason}`);
     return ip;
   }
-  const reason = unreachableReason(chosen.address);
+  const reason = unreachableReason(address);
   if (reason !== undefined) {
-    const value = `${chosen.name} (${formatIpv4(chosen.address)})`;
+    const value = `${candidate.name} (${formatIpv4(address)})`;
     throw inputError('--iface', value, `${expected}, not ${reason}; or give --public-ip`);
   }
-  return chosen.address;
+  return address;
 }
 
-function found(candidate: HostInterfaceInfo, address: Ipv4): Found {
-  return { name: candidate.name, address, mtu: candidate.mtu };
+/** An interface's addresses, the one to be preferred first; those of no use only on demand. */
+function addressesOf({ addresses }: HostInterfaceInfo, sound: boolean): Ipv4[] {
+  return addresses
+    .filter((entry) => !sound || (!contains(LOOPBACK, entry.address) && entry.deprecated !== true))
+    .toSorted((a, b) => rank(a) - rank(b))
+    .map(({ address }) => address);
 }
 
-/** The first address with a scope beyond the link, else the first. */
-function addressOf(candidate: HostInterfaceInfo): Ipv4 | undefined {
-  const addresses = candidate.addresses.map((entry) => entry.address);
-  return addresses.find((address) => !contains(LINK_LOCAL, address)) ?? addresses[0];
+function soundFirst(candidate: HostInterfaceInfo): Ipv4[] {
+  return [...addressesOf(candidate, true), ...addressesOf(candidate, false)];
+}
+
+function rank({ address, permanent }: HostAddress): number {
+  return (contains(LINK_LOCAL, address) ? 2 : 0) + (permanent === false ? 1 : 0);
 }
 
 function list(interfaces: readonly HostInterfaceInfo[]): string {

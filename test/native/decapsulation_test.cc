@@ -185,6 +185,45 @@ TEST_CASE("decapsulation: the source check") {
   }
 }
 
+TEST_CASE("decapsulation: a lease holder's own address is accepted as inner source, no other is") {
+  const auto from = [](uint32_t source, uint32_t destination = kContainer1) {
+    return numbered_packet(1, 64, {.source = source, .destination = destination});
+  };
+  for (const Mode mode : kModes) {
+    // A container here asked the node itself: the answer comes through the tunnel.
+    CHECK(fate(from(kNode2), kNode2, true, mode) == std::nullopt);
+    CHECK(fate(from(kNode3), kNode3, true, mode) == std::nullopt);
+    // Another holder's address, and this host's own.
+    CHECK(fate(from(kNode3), kNode2, true, mode) == DropReason::kSourceMismatch);
+    CHECK(fate(from(kNode1), kNode2, true, mode) == DropReason::kSourceMismatch);
+    // A sender without a lease does not become one by naming itself; nor does this host.
+    CHECK(fate(from(kStranger), kStranger, true, mode) == DropReason::kUnknownSource);
+    CHECK(fate(from(kNode1), kNode1, true, mode) == DropReason::kUnknownSource);
+    CHECK(fate(from(0), 0, true, mode) == DropReason::kUnknownSource);
+    // The destination is checked all the same.
+    CHECK(fate(from(kNode2, ip(8, 8, 8, 8)), kNode2, true, mode) ==
+          DropReason::kForeignDestination);
+    CHECK(fate(from(kNode2, kNode1), kNode2, true, mode) == DropReason::kForeignDestination);
+  }
+}
+
+TEST_CASE("decapsulation: an address that a lease covers belongs to that lease's holder alone") {
+  // Node 3's PublicIP lies in the subnet that node 2 holds.
+  const uint32_t inside = ip(100, 96, 2, 200);
+  for (const Mode mode : kModes) {
+    Rig rig;
+    rig.table().publish(std::make_unique<const ForwardingTable>(
+        std::vector<Route>{{{ip(100, 96, 2, 0), 24}, kNode2}, {{ip(100, 96, 3, 0), 24}, inside}}));
+    Decapsulation decapsulation(rig.context(mode));
+    const PacketSpec spec = {.source = inside, .destination = kContainer1};
+    rig.io.datagrams = {{numbered_packet(0, 64, spec), inside}, {numbered_packet(1, 64, spec)}};
+    decapsulation.carry();
+    REQUIRE(rig.io.written.size() == 1);
+    CHECK(packet_number(rig.io.written[0]) == 1);
+    CHECK(drops(decapsulation, DropReason::kSourceMismatch) == 1);
+  }
+}
+
 TEST_CASE("decapsulation: relaxed, every sender and every inner address pass, other checks stay") {
   for (const Mode mode : kModes) {
     CHECK(fate(inbound_packet(1), kStranger, false, mode) == std::nullopt);

@@ -24,6 +24,7 @@ inline constexpr Subnet kOwn{ip(100, 96, 1, 0), 24};
 inline constexpr uint32_t kTunAddress = ip(100, 96, 1, 0);
 inline constexpr uint32_t kGateway1 = ip(100, 96, 1, 1);
 inline constexpr uint32_t kContainer1 = ip(100, 96, 1, 2);
+inline constexpr uint32_t kNode1 = ip(10, 168, 0, 2);
 inline constexpr uint32_t kContainer2 = ip(100, 96, 2, 3);
 inline constexpr uint32_t kNode2 = ip(10, 168, 0, 3);
 inline constexpr uint32_t kContainer3 = ip(100, 96, 3, 4);

@@ -62,6 +62,13 @@ describe('beside a daemon in mode basic', () => {
     await transfer(lab.far, lab.near, 8 * MIB);
   });
 
+  it("carries the far node's answers from its own address", async () => {
+    const options = { count: 3, intervalSeconds: 0.02 };
+    const off = ['all', 'flannel0'].map((name) => `net.ipv4.conf.${name}.rp_filter=0`);
+    await run(inNamespace(lab.near.host, ['sysctl', '-qw', ...off]));
+    expect(await ping(lab.near, lab.far.address, options)).toMatchObject({ received: 3 });
+  });
+
   it('counts each packet, with a call and a copy on either side of it', async () => {
     const before = await readCounters(tunnel());
     await ping(lab.near, lab.far.containerAddress, { count: 10, intervalSeconds: 0.02 });

@@ -14,7 +14,7 @@ import type { DaemonStatus } from '../../src/daemon/status.js';
 import { FlannelletteError, systemError } from '../../src/errors.js';
 import { silentLogger } from '../../src/log.js';
 import { FakeFirewall } from '../support/fake-firewall.js';
-import type { HostInterface } from '../../src/dataplane/dataplane.js';
+import type { HostInterfaceInfo } from '../../src/host/interface.js';
 import { STORE_AWAY } from '../../src/lease/errors.js';
 import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
@@ -50,7 +50,7 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     nftables: new FakeFirewall('nftables'),
   };
   const told: string[] = [];
-  const host: HostInterface[] = [
+  const host: HostInterfaceInfo[] = [
     {
       name: 'eth0',
       index: 2,

@@ -5,7 +5,11 @@ import { describe, expect, it } from 'vitest';
 import { formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
 import {
   parseDefaultInterface,
+  readDefaultGateway,
   readDefaultInterface,
+} from '../../src/host/default-route.js';
+import {
+  isOverlayName,
   selectExternalInterface,
   sourceAddressTo,
   type HostInterfaceInfo,
@@ -40,8 +44,8 @@ const reach = (source: string) => ({
   source: parseIpv4('test', source),
 });
 
-function select(choice: Partial<InterfaceChoice>): string {
-  const chosen = selectExternalInterface(INTERFACES, {
+function select(choice: Partial<InterfaceChoice>, interfaces = INTERFACES): string {
+  const chosen = selectExternalInterface(interfaces, {
     iface: [],
     defaultInterface: 'eth0',
     ...choice,
@@ -72,6 +76,22 @@ describe('choice of the external interface', () => {
     [{ publicIp: '192.0.2.5', iface: ['eth0'] }, 'eth0 10.168.0.2 192.0.2.5 1500'],
     [{ canReach: reach('10.168.0.20') }, 'eth0 10.168.0.20 10.168.0.20 1500'],
     [{ iface: ['eth1'], canReach: reach('10.168.0.20') }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    // Every address of an interface.
+    [{ ifaceRegex: ['\\.0\\.20$'] }, 'eth0 10.168.0.20 10.168.0.20 1500'],
+    [{ ifaceRegex: ['^169\\.254'] }, 'eth0 169.254.7.7 169.254.7.7 1500'],
+    [{ ifaceRegex: ['10\\.168\\.0\\.\\d+'] }, 'eth0 10.168.0.2 10.168.0.2 1500'],
+    // One after another, as flanneld: a choice that fits nothing gives way to the next.
+    [{ iface: ['lo', 'eth0'] }, 'eth0 10.168.0.2 10.168.0.2 1500'],
+    [{ iface: ['127.0.0.1', 'eth1'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ iface: ['lo'], ifaceRegex: ['eth1'] }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [{ iface: ['eth7'], canReach: reach('10.168.0.20') }, 'eth0 10.168.0.20 10.168.0.20 1500'],
+    [{ ifaceRegex: ['zzz'], canReach: reach('192.0.2.5') }, 'eth1 192.0.2.5 192.0.2.5 9000'],
+    [
+      { iface: ['tap9'], ifaceRegex: ['^7'], canReach: reach('192.0.2.5') },
+      'eth1 192.0.2.5 192.0.2.5 9000',
+    ],
+    [{ ifaceRegex: ['.'] }, 'eth0 10.168.0.2 10.168.0.2 1500'],
+    [{ iface: ['lo', 'eth0'], publicIp: '203.0.113.1' }, 'eth0 10.168.0.2 203.0.113.1 1500'],
   ])('%j', (choice, expected) => {
     expect(select(choice)).toBe(expected);
   });
@@ -88,6 +108,12 @@ describe('choice of the external interface', () => {
     [{ ifaceRegex: ['zzz'] }, /^--iface-regex: "zzz" .*to match the name or address.*eth0/],
     [{ ifaceRegex: ['tap'] }, /^--iface-regex: "tap"/],
     [{ ifaceRegex: ['['] }, /^--iface-regex: "\[" .*a regular expression/],
+    [{ canReach: { destination: '1.2.3.4', source: new Error('no way') } }, /^no way$/],
+    [
+      { iface: ['eth7'], canReach: { destination: '1.2.3.4', source: new Error('no way') } },
+      /^--iface: "eth7"/,
+    ],
+    [{ iface: ['lo'], canReach: reach('10.9.9.9') }, /^--iface: "lo \(127.0.0.1\)" .*loopback/],
     [{ canReach: reach('10.9.9.9') }, /^--iface-can-reach: 10.168.0.3 .*10.9.9.9.*eth0/],
     [{ defaultInterface: undefined }, /^no default route.*--iface.*eth0/],
     [{ defaultInterface: 'tap9' }, /tap9 has no IPv4 address.*--iface/],
@@ -98,6 +124,98 @@ describe('choice of the external interface', () => {
     [{ publicIp: '255.255.255.255' }, /^--public-ip: .*broadcast/],
   ])('refuses %j', (choice, message) => {
     expect(() => select(choice)).toThrow(message);
+  });
+});
+
+describe("flannel's look-ups on an interface of several addresses", () => {
+  const several = [
+    device('lo', 1, 65536, '127.0.0.1'),
+    device('eth0', 2, 1500, '10.168.0.2'),
+    ...[
+      device('dummy0', 3, 1500, '1.10.100.1', '192.168.200.128', '172.16.30.18', '172.16.31.200'),
+    ],
+    device('dummy1', 4, 1500, '172.16.32.100'),
+  ];
+
+  it.each<[string, Partial<InterfaceChoice>, string]>([
+    ['regex for an address', { ifaceRegex: ['192\\.168\\.200\\.\\d+'] }, '192.168.200.128'],
+    ['regex for a name', { ifaceRegex: ['dummy\\d+'] }, '1.10.100.1'],
+    ['name', { iface: ['dummy0'] }, '1.10.100.1'],
+    ['address', { iface: ['172.16.30.18'] }, '172.16.30.18'],
+    [
+      'regex for an address, another as PublicIP',
+      { ifaceRegex: ['172\\.16\\.30\\.\\d+'], publicIp: '172.16.31.200' },
+      '172.16.30.18 172.16.31.200',
+    ],
+    [
+      'reach',
+      { canReach: { destination: '172.16.32.254', source: parseIpv4('test', '172.16.31.200') } },
+      '172.16.31.200',
+    ],
+  ])('by %s', (_by, choice, addresses) => {
+    const [address = '', publicIp = address] = addresses.split(' ');
+    expect(select(choice, several)).toBe(`dummy0 ${address} ${publicIp} 1500`);
+  });
+});
+
+describe('of the addresses of an interface', () => {
+  const ip = (text: string) => parseIpv4('test', text);
+  const at = (...addresses: HostInterfaceInfo['addresses']): HostInterfaceInfo[] => [
+    { ...device('eth0', 2, 1500), addresses },
+  ];
+  const first = (interfaces: HostInterfaceInfo[]) => select({}, interfaces).split(' ')[1];
+  const own = { address: ip('10.168.0.2'), prefix: 24 };
+  const virtual = { address: ip('10.168.0.50'), prefix: 32 };
+
+  it('the first counts, permanent before leased, global before link-local', () => {
+    expect(first(at(own, virtual))).toBe('10.168.0.2');
+    expect(first(at(virtual, own))).toBe('10.168.0.50');
+    expect(first(at({ ...own, permanent: false }, virtual))).toBe('10.168.0.50');
+    const local = { address: ip('169.254.1.1'), prefix: 16 };
+    expect(first(at(local, { ...own, permanent: false }))).toBe('10.168.0.2');
+    expect(first(at(local))).toBe('169.254.1.1');
+  });
+
+  it('a deprecated one counts when there is no other', () => {
+    expect(first(at({ ...own, deprecated: true }, virtual))).toBe('10.168.0.50');
+    expect(first(at({ ...own, deprecated: true }))).toBe('10.168.0.2');
+  });
+});
+
+describe('an address on the loopback', () => {
+  const host = [
+    device('lo', 1, 65536, '127.0.0.1', '192.0.2.77'),
+    device('eth0', 2, 1500, '169.254.1.1'),
+    device('eth1', 3, 9000, '169.254.2.1'),
+    device('flannel.1', 4, 1450, '100.96.1.0'),
+  ];
+
+  it('is taken, with the MTU of the way to it', () => {
+    const byEth1 = { iface: ['lo'], defaultInterface: 'eth1' };
+    expect(select({ iface: ['lo'] }, host)).toBe('lo 192.0.2.77 192.0.2.77 1500');
+    expect(select(byEth1, host)).toBe('lo 192.0.2.77 192.0.2.77 9000');
+    const none = { iface: ['192.0.2.77'], defaultInterface: undefined };
+    expect(select(none, host)).toBe('lo 192.0.2.77 192.0.2.77 1500');
+    expect(select({ canReach: reach('192.0.2.77') }, host)).toBe('lo 192.0.2.77 192.0.2.77 1500');
+    expect(select({ ifaceRegex: ['^192'] }, host)).toBe('lo 192.0.2.77 192.0.2.77 1500');
+  });
+});
+
+describe('devices of an overlay', () => {
+  it('are known by their names', () => {
+    for (const name of ['flannel0', 'flannel12', 'flannel.1', 'flannel-v6.1', 'docker0', 'cni0']) {
+      expect(isOverlayName(name)).toBe(true);
+    }
+    for (const name of ['eth0', 'flannel', 'flannels', 'docker1', 'br0', 'xcni0']) {
+      expect(isOverlayName(name)).toBe(false);
+    }
+  });
+
+  it('are taken by an expression when nothing else fits, by name always', () => {
+    const host = [device('docker0', 2, 1500, '10.1.0.1'), device('eth0', 3, 1500, '10.168.0.2')];
+    expect(select({ ifaceRegex: ['^10'] }, host)).toContain('eth0');
+    expect(select({ ifaceRegex: ['docker'] }, host)).toContain('docker0');
+    expect(select({ iface: ['docker0', 'eth0'] }, host)).toContain('docker0');
   });
 });
 
@@ -118,6 +236,12 @@ describe('the address a destination is reached from', () => {
     expect(formatIpv4(await sourceAddressTo('127.0.0.5'))).toBe('127.0.0.1');
   });
 
+  it('is refused where there is no way', async () => {
+    await expect(sourceAddressTo('255.255.255.255')).rejects.toThrow(
+      /^--iface-can-reach: no route to 255.255.255.255 .*--iface$/,
+    );
+  });
+
   it('is refused for what is no address', async () => {
     await expect(sourceAddressTo('example.org')).rejects.toThrow('--iface-can-reach');
   });
@@ -134,8 +258,15 @@ describe('default route', () => {
     const directory = await mkdtemp(join(tmpdir(), 'flannelette-'));
     try {
       await writeFile(join(directory, 'route'), ROUTES);
-      expect(await readDefaultInterface(join(directory, 'route'))).toBe('eth0');
-      await expect(readDefaultInterface(join(directory, 'none'))).rejects.toThrow(/ENOENT/);
+      const any = () => true;
+      expect(await readDefaultInterface(any, join(directory, 'route'))).toBe('eth0');
+      const notEth0 = (name: string) => name !== 'eth0';
+      expect(await readDefaultInterface(notEth0, join(directory, 'route'))).toBe('wlan0');
+      expect(await readDefaultInterface(() => false, join(directory, 'route'))).toBeUndefined();
+      await expect(readDefaultInterface(any, join(directory, 'none'))).rejects.toThrow(/ENOENT/);
+      const gateway = await readDefaultGateway('eth0', join(directory, 'route'));
+      expect(formatIpv4(gateway ?? 0)).toBe('10.168.0.1');
+      expect(await readDefaultGateway('eth7', join(directory, 'route'))).toBeUndefined();
     } finally {
       await rm(directory, { recursive: true });
     }

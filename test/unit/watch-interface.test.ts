@@ -1,8 +1,9 @@
+import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { parseIpv4 } from '../../src/config/ipv4.js';
+import { systemError } from '../../src/errors.js';
 import type { ExternalInterface } from '../../src/host/interface.js';
 import { watchExternalInterface } from '../../src/host/watch-interface.js';
-import { silentLogger } from '../../src/log.js';
 
 const ip = (text: string) => parseIpv4('test', text);
 const CURRENT: ExternalInterface = {
@@ -22,15 +23,23 @@ function watch(...looks: (ExternalInterface | Error)[]) {
   const stop = new AbortController();
   stops.push(stop);
   let count = 0;
-  const choose = (): Promise<ExternalInterface> => {
-    const look = looks[Math.min(count, looks.length - 1)];
+  const told = { asked: [] as ExternalInterface[], renamed: [] as ExternalInterface[] };
+  const missing: (string | undefined)[] = [];
+  const look = (current: ExternalInterface): Promise<ExternalInterface> => {
+    const next = looks[Math.min(count, looks.length - 1)];
     count += 1;
-    return look instanceof Error || look === undefined
-      ? Promise.reject(look ?? new Error('none'))
-      : Promise.resolve(look);
+    told.asked.push(current);
+    return next instanceof Error || next === undefined
+      ? Promise.reject(next ?? new Error('none'))
+      : Promise.resolve(next);
   };
-  const options = { current: CURRENT, choose, log: silentLogger(), intervalMs: 1 };
-  return { stop, looks: () => count, outcome: watchExternalInterface(options, stop.signal) };
+  const lines: string[] = [];
+  const log = pino({ level: 'info' }, { write: (line) => void lines.push(line) });
+  const onRenamed = (external: ExternalInterface) => told.renamed.push(external);
+  const onMissing = (reason: string | undefined) => missing.push(reason);
+  const options = { current: CURRENT, look, onRenamed, onMissing, log, intervalMs: 1 };
+  const outcome = watchExternalInterface(options, stop.signal);
+  return { stop, looks: () => count, outcome, ...told, missing, lines };
 }
 
 describe('watchExternalInterface', () => {
@@ -38,7 +47,7 @@ describe('watchExternalInterface', () => {
     ['address', { address: ip('10.168.0.9') }],
     ['public address', { publicIp: ip('203.0.113.7') }],
     ['MTU', { mtu: 1400 }],
-    ['name', { name: 'eth1' }],
+    ['address under another name', { address: ip('10.168.0.9'), name: 'eth1' }],
   ])('tells another %s once it is seen twice', async (_what, more) => {
     const next = { ...CURRENT, ...more };
     const { outcome, looks } = watch(CURRENT, CURRENT, next, next);
@@ -52,18 +61,46 @@ describe('watchExternalInterface', () => {
     expect(await watch(step, CURRENT, step, end, end).outcome).toEqual(end);
   });
 
-  it('stays with what it has while there is none', async () => {
+  it('stays with what it has while there is none, and says why at each look', async () => {
     const none = new Error('no default route');
-    const { stop, outcome, looks } = watch(none, none, none, CURRENT, none);
+    const { stop, outcome, looks, missing, lines } = watch(none, none, none, CURRENT, none);
     while (looks() < 20) await new Promise((resolve) => setTimeout(resolve, 1));
     stop.abort();
     expect(await outcome).toBeUndefined();
+    const reason = 'no default route';
+    expect(missing.slice(0, 5)).toEqual([reason, reason, reason, undefined, reason]);
+    // Once for each time that it goes.
+    expect(lines).toHaveLength(2);
+    expect(lines[0]).toContain('no external interface now; waiting');
   });
+
+  it.each(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN'])(
+    'does not take %s for an absence',
+    async (code) => {
+      const failure = systemError(`getifaddrs: ${code}`, { code });
+      const { stop, outcome, looks, missing, lines } = watch(failure);
+      while (looks() < 5) await new Promise((resolve) => setTimeout(resolve, 1));
+      stop.abort();
+      expect(await outcome).toBeUndefined();
+      expect(missing).toEqual([]);
+      expect(lines).toHaveLength(1);
+      expect(lines[0]).toContain('cannot read the interfaces; the external interface stays');
+    },
+  );
 
   it('does not take one look before and one after an absence for two in a row', async () => {
     const next = { ...CURRENT, mtu: 1400 };
     const { outcome, looks } = watch(next, new Error('gone'), next, next);
     await outcome;
     expect(looks()).toBe(4);
+  });
+
+  it('goes on under another name, which is no change to a tunnel', async () => {
+    const renamed = { ...CURRENT, name: 'lan0' };
+    const moved = { ...renamed, address: ip('10.168.0.9') };
+    const { outcome, asked, renamed: told } = watch(renamed, renamed, renamed, moved, moved);
+    expect(await outcome).toEqual(moved);
+    expect(told).toEqual([renamed]);
+    expect(asked.map(({ name }) => name)).toEqual(['eth0', 'eth0', 'lan0', 'lan0', 'lan0']);
   });
 });

@@ -68,6 +68,8 @@ export class JsTunnel {
     ...{ encapsulated: 0, decapsulated: 0, dropped: 0 },
   };
   readonly #options: TunnelOptions;
+  /** Hosts that hold a lease. */
+  readonly #holders: ReadonlySet<Ipv4>;
   readonly #tun: number;
   readonly #udp: number;
   readonly #packet = Buffer.alloc(MAX_PACKET);
@@ -80,7 +82,8 @@ export class JsTunnel {
   /** Throws a system error that names the call the kernel refused. */
   constructor(options: TunnelOptions) {
     this.#options = options;
-    const { port, address } = options;
+    const { port, address, routes } = options;
+    this.#holders = new Set(routes.routes().map(({ nextHop }) => nextHop));
     this.#to = socketAddress(port, 0);
     this.#tun = must(
       'open /dev/net/tun',
@@ -161,13 +164,16 @@ export class JsTunnel {
     return true;
   }
 
-  /** The sender holds the lease of the packet's source, and its destination is ours. */
+  /**
+   * The sender holds the lease of the packet's source, or is itself the source and holds one, and the
+   * destination is ours.
+   */
   #trusted(): boolean {
     const { routes, own } = this.#options;
-    const route = routes.lookup(sourceOf(this.#packet));
-    return (
-      route?.nextHop === this.#from.readUInt32BE(4) && contains(own, destinationOf(this.#packet))
-    );
+    const [source, sender] = [sourceOf(this.#packet), this.#from.readUInt32BE(4)];
+    const holder =
+      routes.lookup(source)?.nextHop ?? (this.#holders.has(source) ? source : undefined);
+    return holder === sender && contains(own, destinationOf(this.#packet));
   }
 
   #count(result: number): number {
