@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
+#include "binding/route_lookup.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
@@ -96,6 +97,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Engine", EngineWrap::define(env, &environment->engines));
   exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("interfaces", Napi::Function::New(env, interfaces));
+  exports.Set("outgoingInterfaces", Napi::Function::New(env, outgoing_interfaces_of));
   exports.Set("cpus", Napi::Function::New(env, cpus));
   exports.Set("notify", Napi::Function::New(env, notify_manager));
   return exports;

@@ -164,6 +164,11 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
+  /**
+   * By index, the interface a packet from `source` would leave by for each destination: that of lo for
+   * this host's own addresses, 0 without a route. A source of 0, or one this host lacks, is any.
+   */
+  outgoingInterfaces(destinations: Uint32Array, source: number): Uint32Array;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**
