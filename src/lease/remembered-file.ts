@@ -8,12 +8,10 @@
  * Other hosts' leases carry no expiry: only the store knows it, and a route that may have ended is
  * better than none while the store is away.
  */
-import { readFile, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import writeFileAtomic from 'write-file-atomic';
 import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
-import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { replaceFile } from '../host/atomic-file.js';
+import { readBounded } from '../host/bounded-read.js';
 import { serializeAttributes } from './attributes.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
 import type { Lease } from './store.js';
@@ -44,9 +42,9 @@ export function rememberedPath(subnetFile: string): string {
 /** Undefined when there is no file; rejects with a system error when it makes no sense. */
 export async function readRemembered(path: string): Promise<RememberedLeases | undefined> {
   try {
-    const { size } = await stat(path);
-    if (size > MAX_BYTES) throw systemError(`larger than ${MAX_BYTES} bytes`);
-    return parseRemembered(await readFile(path, 'utf8'));
+    // Routes come out of it: whoever else could write it could send this host's packets anywhere.
+    const { text } = await readBounded(path, { maxBytes: MAX_BYTES, trusted: true });
+    return parseRemembered(text);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw systemError(`the remembered leases in ${path} are of no use: ${messageOf(error)}`, {
@@ -94,8 +92,7 @@ export function formatRemembered(remembered: RememberedLeases): string {
 /** Writes what formatRemembered gave. Rejects with a system error naming the path; what was there before stays. */
 export async function writeRemembered(path: string, text: string): Promise<void> {
   try {
-    await makeDirectory(dirname(path));
-    await writeFileAtomic(path, text, { mode: 0o600 });
+    await replaceFile(path, text, { mode: 0o600 });
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(`cannot keep the leases in ${path}: ${messageOf(error)}`, {
