@@ -7,7 +7,8 @@
  */
 import type { ExternalInterface } from '../host/interface.js';
 import type { NetworkConfig } from '../config/network.js';
-import type { Lease, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { Lease, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { ProblemBoard } from '../problems.js';
 import type { RouteTable } from '../route/table.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
 import type { Logger } from '../log.js';
@@ -23,6 +24,8 @@ export interface BackendContext {
   /** This host's lease, still as it should be: the store is not asked for one. */
   readonly lease?: Lease | undefined;
   readonly log: Logger;
+  /** Where is shown what hinders traffic; a backend reports there under its own sources. */
+  readonly problems?: ProblemBoard;
 }
 
 export interface Backend {
@@ -57,6 +60,8 @@ export interface Network {
   /** MTU of the overlay device in bytes (external MTU less the encapsulation). */
   readonly mtu: number;
   readonly routes: RouteTable;
+  /** What a lease was asked for with; asked for again when it is lost. */
+  readonly leaseRequest: LeaseRequest;
   status(): NetworkStatus;
   /**
    * Resolves when the first snapshot of leases has been published to the data plane; rejects when

@@ -313,7 +313,8 @@ export class Daemon {
     for (;;) {
       this.#phase = 'registering the network';
       const log = this.#log;
-      const context = { store, external, previousSubnet, formerPublicIp, lease, log };
+      const problems = this.#problems;
+      const context = { store, external, previousSubnet, formerPublicIp, lease, log, problems };
       const backend = createBackend(
         config,
         context,
@@ -381,7 +382,7 @@ export class Daemon {
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     const running = network.run(both).then(() => undefined);
-    const keeping = this.#keepLease(store, config, external, network, both);
+    const keeping = this.#keepLease(store, network, both);
     const watching = this.#watchInterface(external, both);
     const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
@@ -397,19 +398,16 @@ export class Daemon {
 
   async #keepLease(
     store: LeaseStore,
-    config: NetworkConfig,
-    external: ExternalInterface,
     network: Network,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const attributes = { publicIp: external.publicIp };
     const lease = await keepLease(
       {
         store,
         network,
         marginMinutes: this.#options.leaseRenewMarginMinutes,
         acquire: (wait) => {
-          const request = { config, attributes, previousSubnet: network.lease.subnet };
+          const request = { ...network.leaseRequest, previousSubnet: network.lease.subnet };
           return this.#untilAnswered(store, wait, () => store.acquireLease(request, wait));
         },
         log: this.#log,

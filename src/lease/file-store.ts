@@ -18,7 +18,7 @@ import { formatCidr, formatIpv4, subnetKey } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { followTrusted, replaceFile } from '../host/atomic-file.js';
 import type { Logger } from '../log.js';
-import { allocateSubnet } from './allocate.js';
+import { allocateSubnet, ownPlace } from './allocate.js';
 import { sameLease } from './attributes.js';
 import { leaseLost } from './errors.js';
 import { serializeDocument, withLease, withoutLeases, type LeaseDocument } from './file-format.js';
@@ -144,6 +144,7 @@ export class LeaseFileStore implements LeaseStore {
         leases: [...document.leases.values()],
         blocked: document.blocked,
         previousSubnet,
+        ...ownPlace(request),
         now,
         random: Math.random,
       });

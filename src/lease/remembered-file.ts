@@ -12,14 +12,16 @@ import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { replaceFile } from '../host/atomic-file.js';
 import { readBounded } from '../host/bounded-read.js';
-import { serializeAttributes } from './attributes.js';
+import { keyOf, serializeAttributes } from './attributes.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
-import type { Lease } from './store.js';
+import type { Lease, LeaseAttributes } from './store.js';
 
 /** More leases than this are not kept: twice the /24 subnets of 10.0.0.0/8. */
 export const MAX_REMEMBERED = 131_072;
 /** A file beyond this is none of ours. */
 const MAX_BYTES = 64 * 1024 * 1024;
+/** Of a lease's BackendData; that of flannel's backends has some hundred characters. */
+const MAX_DATA_LENGTH = 256;
 
 export interface RememberedLeases {
   /** The store's location: leases of another cluster are no use. */
@@ -77,16 +79,23 @@ export function formatRemembered(remembered: RememberedLeases): string {
   const { store, asOf, config, own, leases } = remembered;
   const ownKey = own === undefined ? undefined : subnetKey(own.subnet);
   const entries = leases.slice(0, MAX_REMEMBERED).map((lease) => {
-    const key = subnetKey(lease.subnet);
-    const entry = serializeAttributes(lease.attributes);
+    const key = keyOf(lease);
+    const entry = `${JSON.stringify(key)}: ${serializeAttributes(withinBounds(lease.attributes))}`;
     const ends = key === ownKey ? own?.expiresAt : undefined;
-    if (ends === undefined || !Number.isFinite(ends)) return `    "${key}": ${entry}`;
-    return `    "${key}": ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
+    if (ends === undefined || !Number.isFinite(ends)) return `    ${entry}`;
+    return `    ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
   });
   const head = { version: FILE_VERSION, store, asOf: new Date(asOf).toISOString(), own: ownKey };
   const lines = JSON.stringify(head, undefined, 2).slice(0, -2);
   // One entry a line: an indented object for each would double a file of 65,536.
   return `${lines},\n  "config": ${config},\n  "leases": {\n${entries.join(',\n')}\n  }\n}\n`;
+}
+
+/** Without data so large that the file, of many leases with such, could not be read again. */
+function withinBounds(attributes: LeaseAttributes): LeaseAttributes {
+  const { backendData, ...rest } = attributes;
+  if (backendData === undefined) return attributes;
+  return JSON.stringify(backendData).length > MAX_DATA_LENGTH ? rest : attributes;
 }
 
 /** Writes what formatRemembered gave. Rejects with a system error naming the path; what was there before stays. */
