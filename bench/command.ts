@@ -1,9 +1,9 @@
 /** What every benchmark's command has in common: options, isolation, exit codes, what is printed. */
-import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { CommanderError, InvalidArgumentError, type Command } from 'commander';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../src/errors.js';
+import { writeOutput } from '../src/host/atomic-file.js';
 import { checkIsolation, runIsolated, type Programs } from '../src/lab/isolate.js';
 import { describeCommit } from './report/versions.js';
 
@@ -123,7 +123,7 @@ async function inside<Options>(
   const machine = describeMachine(command.join(' '));
   const { text, markdown, data } = await benchmark.measure(options, machine, print);
   print(`\n${text}`);
-  if (options.write !== undefined) writeFileSync(options.write, markdown);
+  if (options.write !== undefined) await writeOutput(options.write, markdown);
   if (options.json) process.stdout.write(`${JSON.stringify(data)}\n`);
   return ExitCode.ok;
 }

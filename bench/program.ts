@@ -2,8 +2,8 @@
  * Benchmarks that are commands of flannelette. src/cli/bench.ts starts each as a program with its
  * options as JSON; the program runs itself again isolated, like the lab, and measures there.
  */
-import { writeFileSync } from 'node:fs';
 import { ExitCode, FlannelletteError, messageOf } from '../src/errors.js';
+import { writeOutput } from '../src/host/atomic-file.js';
 import { checkIsolation, runIsolated } from '../src/lab/isolate.js';
 
 export interface ProgramOptions {
@@ -67,11 +67,11 @@ async function inside<Options extends ProgramOptions>(
   const result = await program.measure(options, print);
   const { text, markdown, csv, data } = result;
   print(text);
-  if (options.csv !== undefined) writeFileSync(options.csv, csv);
-  if (options.write !== undefined) writeFileSync(options.write, markdown);
-  if (options.report !== undefined) writeFileSync(options.report, result.page());
+  if (options.csv !== undefined) await writeOutput(options.csv, csv);
+  if (options.write !== undefined) await writeOutput(options.write, markdown);
+  if (options.report !== undefined) await writeOutput(options.report, result.page());
   const json = `${JSON.stringify(data)}\n`;
   if (options.json === '-') process.stdout.write(json);
-  else if (options.json !== undefined) writeFileSync(options.json, json);
+  else if (options.json !== undefined) await writeOutput(options.json, json);
   return ExitCode.ok;
 }

@@ -75,10 +75,17 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** Longest value shown whole: it may be somebody else's, and of any length. */
+const MAX_SHOWN = 300;
+
 function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value);
+  const text = textOf(value);
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}...`;
+}
+
+function textOf(value: unknown): string {
   if (value === undefined) return '(missing)';
-  // Whatever JSON can say, and the type of what it cannot (functions, symbols, cycles).
+  // Whatever JSON can say, and the type of what it cannot (functions, symbols, cycles, great depth).
   try {
     return JSON.stringify(value) ?? typeof value;
   } catch {

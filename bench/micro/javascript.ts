@@ -29,7 +29,6 @@ const leaseOf = (number: number, host: number): Lease => ({
 function tableOf(count: number): RouteTable {
   const table = new RouteTable({
     network: cidrOf(NETWORK, 8),
-    subnetLen: 24,
     own: subnetOf(OWN),
     ownPublicIp: 1,
   });

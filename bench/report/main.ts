@@ -3,8 +3,8 @@
  *
  *   node dist/bench/report/main.js OPTIONS     a ReportOptions as JSON; src/cli/bench.ts
  */
-import { writeFileSync } from 'node:fs';
 import { ExitCode, FlannelletteError, messageOf } from '../../src/errors.js';
+import { writeOutput } from '../../src/host/atomic-file.js';
 import { renderReport } from './html/report.js';
 import { readReport, type ReportFiles } from './read.js';
 
@@ -12,11 +12,11 @@ interface ReportOptions extends ReportFiles {
   readonly report: string;
 }
 
-process.exitCode = main(JSON.parse(process.argv[2] ?? '') as ReportOptions);
+process.exitCode = await main(JSON.parse(process.argv[2] ?? '') as ReportOptions);
 
-function main({ report, ...files }: ReportOptions): ExitCode {
+async function main({ report, ...files }: ReportOptions): Promise<ExitCode> {
   try {
-    writeFileSync(report, renderReport(readReport(files)));
+    await writeOutput(report, renderReport(readReport(files)));
     process.stdout.write(`wrote ${report}\n`);
     return ExitCode.ok;
   } catch (error) {

@@ -6,6 +6,7 @@
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
 #include "binding/node_api.h"
+#include "binding/route_lookup.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
@@ -121,6 +122,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add("probe", Napi::Function::New(env, probe));
   surface.add("interfaces", Napi::Function::New(env, interfaces));
   surface.add("routeTo", Napi::Function::New(env, route_to));
+  surface.add("outgoingInterfaces", Napi::Function::New(env, outgoing_interfaces_of));
   surface.add("cpus", Napi::Function::New(env, cpus));
   surface.add("notify", Napi::Function::New(env, notify_manager));
   // Refused only where the environment ends while it loads the addon.

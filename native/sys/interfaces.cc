@@ -148,7 +148,7 @@ Result<std::vector<Interface>> list_interfaces() {
   }
 }
 
-Result<RouteLookup> look_up_route(uint32_t destination, uint32_t source) {
+Result<HostRoute> look_up_route(uint32_t destination, uint32_t source) {
   Question<rtmsg> question(RTM_GETROUTE, 0);
   question.family.rtm_family = AF_INET;
   question.family.rtm_dst_len = 32;
@@ -157,7 +157,7 @@ Result<RouteLookup> look_up_route(uint32_t destination, uint32_t source) {
     question.family.rtm_src_len = 32;
     question.add(RTA_SRC, htonl(source));
   }
-  RouteLookup out;
+  HostRoute out;
   auto refused = ask(question, "RTM_GETROUTE", [&](nlmsghdr* message) {
     out.local = static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_type != RTN_UNICAST;
     each_attribute<rtmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {

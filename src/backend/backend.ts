@@ -7,11 +7,11 @@
  */
 import type { ExternalInterface } from '../host/interface.js';
 import type { NetworkConfig } from '../config/network.js';
-import type { Lease, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { Lease, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { ProblemBoard } from '../problems.js';
 import type { RouteTable } from '../route/table.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
 import type { Logger } from '../log.js';
-import type { ProblemBoard } from '../problems.js';
 import type { Cidr, Ipv4 } from '../config/ipv4.js';
 
 /** What the daemon gives a backend to work with. */
@@ -23,11 +23,11 @@ export interface BackendContext {
   readonly formerPublicIp?: Ipv4 | undefined;
   /** This host's lease, known already: the store is not asked for one. */
   readonly lease?: Lease | undefined;
-  /** Where the backend reports what hinders traffic. */
-  readonly problems?: ProblemBoard | undefined;
   /** Why that lease has to be acquired again once the network runs; see Network.leaseLost. */
   readonly leaseLost?: string | undefined;
   readonly log: Logger;
+  /** Where is shown what hinders traffic; a backend reports there under its own sources. */
+  readonly problems?: ProblemBoard | undefined;
 }
 
 export interface Backend {
@@ -62,6 +62,8 @@ export interface Network {
   /** MTU of the overlay device in bytes (external MTU less the encapsulation). */
   readonly mtu: number;
   readonly routes: RouteTable;
+  /** What a lease was asked for with; asked for again when it is lost. */
+  readonly leaseRequest: LeaseRequest;
   status(): NetworkStatus;
   /**
    * Resolves when the first snapshot of leases has been published to the data plane; rejects when

@@ -12,15 +12,7 @@
  * until then packets wait in the kernel's queue instead of being answered with net-unreachable.
  */
 import type { NetworkConfig } from '../config/network.js';
-import {
-  formatCidr,
-  formatIpv4,
-  parseSubnetKey,
-  sameCidr,
-  subnetKey,
-  type Cidr,
-  type Ipv4,
-} from '../config/ipv4.js';
+import { formatCidr, formatIpv4, parseSubnetKey, sameCidr, type Ipv4 } from '../config/ipv4.js';
 import {
   DataPlane,
   DEFAULT_RESOURCES,
@@ -29,10 +21,14 @@ import {
   type FeatureName,
 } from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
-import type { Lease, LeaseEvent, LeaseStore, RejectedEntry } from '../lease/store.js';
+import { keyOf, shownKey } from '../lease/attributes.js';
+import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
+import type { ProblemBoard } from '../problems.js';
 import { RouteTable } from '../route/table.js';
 import type { Backend, BackendContext, Network, NetworkStatus } from './backend.js';
+import { KernelView, linkOf, type HostView, type Way } from './host-view.js';
+import { peerProblems, type PeerCheck } from './peer-check.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
 /** Outer IPv4 header (20 bytes, no options) and UDP header (8 bytes). */
@@ -49,6 +45,10 @@ const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
 /** Unreadable entries of the store that are kept to show; any number is skipped. */
 const MAX_REJECTED = 1_000;
+/** How often the kernel's routes are looked at again: for leases that wait for them, and for problems. */
+const CHECK_MS = 2_000;
+/** But the time between such looks is so many times what the last one took. */
+const CHECK_REST = 20;
 /** Of one snapshot: a Network that was changed rejects every lease there is. */
 const MAX_REJECTED_LOGGED = 20;
 
@@ -70,20 +70,26 @@ export class UdpBackend implements Backend {
   readonly #context: BackendContext;
   readonly #options: UdpOptions;
   readonly #open: OpenDataPlane;
+  readonly #view: HostView | undefined;
 
-  /** `open` is for tests and for embedders that bring their own data plane. */
+  /**
+   * `open` is for tests and for embedders that bring their own data plane. Such a one is not the
+   * kernel's, so the kernel is asked nothing about it; `view` answers in its place.
+   */
   constructor(
     context: BackendContext,
     options: UdpOptions,
-    open: OpenDataPlane = (dataPlane) => new DataPlane(dataPlane),
+    open?: OpenDataPlane,
+    view: HostView | undefined = open === undefined ? new KernelView() : undefined,
   ) {
     this.#context = context;
     this.#options = options;
-    this.#open = open;
+    this.#open = open ?? ((dataPlane) => new DataPlane(dataPlane));
+    this.#view = view;
   }
 
   async registerNetwork(config: NetworkConfig, signal: AbortSignal): Promise<Network> {
-    const { store, external, previousSubnet, formerPublicIp, log } = this.#context;
+    const { store, external, previousSubnet, formerPublicIp, log, problems } = this.#context;
     const mtu = Math.min(external.mtu - UDP_OVERHEAD_BYTES, MAX_MTU);
     if (mtu < MIN_MTU) {
       throw inputError(
@@ -92,8 +98,15 @@ export class UdpBackend implements Backend {
         `at least ${MIN_EXTERNAL_MTU} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
       );
     }
-    const attributes = { publicIp: external.publicIp };
-    const request = { config, attributes, previousSubnet, formerPublicIp };
+    const hostAddresses = this.#view?.addresses() ?? [];
+    const leaseRequest: LeaseRequest = {
+      config,
+      attributes: { publicIp: external.publicIp },
+      previousSubnet,
+      hostAddresses,
+      tunnelAddress: external.address,
+    };
+    const request = { ...leaseRequest, formerPublicIp };
     const lease = this.#context.lease ?? (await store.acquireLease(request, signal));
     signal.throwIfAborted();
     const options: DataPlaneOptions = {
@@ -111,11 +124,17 @@ export class UdpBackend implements Backend {
       sourceCheck: this.#options.sourceCheck,
       ...(this.#options.resources ?? DEFAULT_RESOURCES),
     };
+    // Asked only once the device is there, whose route decides.
+    const ways = (destinations: readonly Ipv4[]): readonly Way[] | undefined =>
+      this.#view?.ways(plane.device, destinations, external.address);
     const routes = new RouteTable({
       network: config.network,
-      subnetLen: config.subnetLen,
       own: lease.subnet,
       ownPublicIp: external.publicIp,
+      ownAddress: external.address,
+      ownLink: linkOf(hostAddresses, external.address),
+      leadsIntoOverlay: (addresses) =>
+        ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
     });
     // The last step that can fail: until here there is nothing to undo but the lease, which stays
     // in the store for this host's next start, as flanneld's does.
@@ -130,14 +149,35 @@ export class UdpBackend implements Backend {
       { subnet: formatCidr(lease.subnet), device: plane.device, mtu, port: options.port },
       'network registered',
     );
-    return new UdpNetwork(this.#context, plane, routes, lease, mtu);
+    return new UdpNetwork({
+      ...{ store, plane, routes, lease, leaseRequest, formerPublicIp, mtu, log, problems },
+      leaseLost: this.#context.leaseLost,
+      ways: this.#view === undefined ? undefined : (destinations) => ways(destinations) ?? [],
+    });
   }
+}
+
+interface UdpNetworkParts {
+  readonly store: LeaseStore;
+  readonly plane: DataPlaneSupervisor;
+  readonly routes: RouteTable;
+  readonly lease: Lease;
+  readonly leaseRequest: LeaseRequest;
+  readonly leaseLost: string | undefined;
+  readonly formerPublicIp: Ipv4 | undefined;
+  readonly mtu: number;
+  readonly log: Logger;
+  readonly problems: ProblemBoard | undefined;
+  readonly ways: PeerCheck['ways'];
 }
 
 class UdpNetwork implements Network {
   readonly mtu: number;
   readonly routes: RouteTable;
+  readonly leaseRequest: LeaseRequest;
   readonly synced: Promise<void>;
+  readonly #problems: ProblemBoard | undefined;
+  readonly #ways: PeerCheck['ways'];
   readonly #store: LeaseStore;
   readonly #formerPublicIp: Ipv4 | undefined;
   readonly #plane: DataPlaneSupervisor;
@@ -149,26 +189,24 @@ class UdpNetwork implements Network {
   readonly #storeRejected = new Map<string, RejectedEntry>();
   #leasesAsOf: number | undefined;
   #publication: NodeJS.Immediate | undefined;
+  #check: NodeJS.Timeout | undefined;
   #resolveSynced!: () => void;
   #rejectSynced!: (reason: Error) => void;
   #published = false;
   #closed = false;
 
-  constructor(
-    { store, formerPublicIp, leaseLost, log }: BackendContext,
-    plane: DataPlaneSupervisor,
-    routes: RouteTable,
-    lease: Lease,
-    mtu: number,
-  ) {
-    this.#store = store;
-    this.#formerPublicIp = formerPublicIp;
-    this.#lost = leaseLost;
-    this.#plane = plane;
-    this.routes = routes;
-    this.#lease = lease;
-    this.mtu = mtu;
-    this.#log = log;
+  constructor(parts: UdpNetworkParts) {
+    this.#store = parts.store;
+    this.#formerPublicIp = parts.formerPublicIp;
+    this.#lost = parts.leaseLost;
+    this.#plane = parts.plane;
+    this.routes = parts.routes;
+    this.#lease = parts.lease;
+    this.leaseRequest = parts.leaseRequest;
+    this.mtu = parts.mtu;
+    this.#log = parts.log;
+    this.#problems = parts.problems;
+    this.#ways = parts.ways;
     this.synced = new Promise((resolve, reject) => {
       this.#resolveSynced = resolve;
       this.#rejectSynced = reject;
@@ -202,7 +240,7 @@ class UdpNetwork implements Network {
       device: this.#plane.device,
       storeError: this.#storeError,
       leasesAsOf: this.#leasesAsOf,
-      rejected: [...this.#storeRejected.values(), ...this.routes.rejected],
+      rejected: this.#rejected(),
       dataPlaneError: this.#plane.error,
       dataPlaneRestarts: this.#plane.restarts,
       dataPlane: this.#plane.snapshot(),
@@ -235,6 +273,7 @@ class UdpNetwork implements Network {
     if (this.#closed) return;
     this.#closed = true;
     clearImmediate(this.#publication);
+    clearTimeout(this.#check);
     this.#plane.close();
     this.#rejectSynced(systemError('the network was closed before its leases were known'));
   }
@@ -246,14 +285,16 @@ class UdpNetwork implements Network {
         if (event.asOf !== undefined) this.#leasesAsOf = event.asOf;
         break;
       case 'put':
-        this.#storeRejected.delete(subnetKey(event.lease.subnet));
-        if (this.routes.put(event.lease) !== undefined) this.#publishSoon();
-        this.#logRejection(event.lease.subnet);
-        if (this.#isOwnSubnet(event.lease.subnet)) this.#checkOwn(event.lease);
+        this.#storeRejected.delete(keyOf(event.lease));
+        this.routes.put(event.lease);
+        if (this.routes.changed) this.#publishSoon();
+        this.#logRejection(event.lease);
+        if (this.#isOwn(event.lease)) this.#checkOwn(event.lease);
         break;
       case 'delete':
-        if (this.routes.delete(event.subnet) !== undefined) this.#publishSoon();
-        if (this.#isOwnSubnet(event.subnet)) this.#checkOwn(undefined);
+        this.routes.delete(event.subnet, event.key);
+        if (this.routes.changed) this.#publishSoon();
+        if (this.#isOwn(event)) this.#checkOwn(undefined);
         break;
       case 'rejected':
         this.#keepRejected(event.entry);
@@ -294,7 +335,7 @@ class UdpNetwork implements Network {
     });
     const changes = this.routes.replaceAll(kept.length === 0 ? leases : [...leases, ...kept]);
     if (changes.length > 0 || !this.#published) this.#publishSoon();
-    this.#checkOwn(leases.find((lease) => this.#isOwnSubnet(lease.subnet)));
+    this.#checkOwn(leases.find((lease) => this.#isOwn(lease)));
     for (const entry of rejected) this.#keepRejected(entry);
     this.#logRejected([...rejected, ...this.routes.rejected]);
   }
@@ -308,15 +349,22 @@ class UdpNetwork implements Network {
 
   #logRejected(entries: readonly RejectedEntry[]): void {
     for (const { key, reason } of entries.slice(0, MAX_REJECTED_LOGGED)) {
-      this.#log.warn({ lease: key, reason }, 'lease rejected');
+      this.#log.warn({ lease: shownKey(key), reason }, 'lease rejected');
     }
     const more = entries.length - MAX_REJECTED_LOGGED;
     if (more > 0) this.#log.warn({ more }, 'more leases rejected; flannelette status tells');
   }
 
-  #logRejection(subnet: Cidr): void {
-    const entry = this.routes.rejection(subnet);
+  #logRejection(lease: Lease): void {
+    const entry = this.routes.rejection(lease);
     if (entry !== undefined) this.#logRejected([entry]);
+  }
+
+  #rejected(): readonly RejectedEntry[] {
+    return [...this.#storeRejected.values(), ...this.routes.rejected].map(({ key, reason }) => ({
+      key: shownKey(key),
+      reason,
+    }));
   }
 
   /** What the store now holds for our subnet: ours, another host's, or nothing. */
@@ -343,8 +391,9 @@ class UdpNetwork implements Network {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  #isOwnSubnet(subnet: Cidr): boolean {
-    return sameCidr(subnet, this.#lease.subnet);
+  /** A lease of our subnet under another key is not the one we keep. */
+  #isOwn({ subnet, key }: Pick<Lease, 'subnet' | 'key'>): boolean {
+    return key === undefined && sameCidr(subnet, this.#lease.subnet);
   }
 
   #publishSoon(): void {
@@ -356,10 +405,34 @@ class UdpNetwork implements Network {
   }
 
   #publish(): void {
+    this.routes.reconsider();
     this.#plane.changeRoutes(this.routes.takeChanges());
     this.#plane.start();
-    this.#published = true;
     this.#log.debug({ routes: this.routes.size }, 'routes published');
+    if (!this.#published) {
+      this.#published = true;
+      // Before anybody is told that traffic can flow.
+      this.#checkPeers();
+    }
     this.#resolveSynced();
+  }
+
+  /** Leases that wait for the kernel's routes, and whether any other host can be reached; again and again. */
+  #checkPeers(): void {
+    const started = performance.now();
+    try {
+      this.routes.reconsider(true);
+      if (this.routes.changed) this.#publishSoon();
+      const { routes } = this;
+      const { device } = this.#plane;
+      const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
+      this.#problems?.report('leases', found);
+    } catch (error) {
+      this.#log.debug({ error: messageOf(error) }, 'cannot look up routes');
+    }
+    const wait = Math.max(CHECK_MS, CHECK_REST * (performance.now() - started));
+    this.#check = setTimeout(() => {
+      this.#checkPeers();
+    }, wait).unref();
   }
 }

@@ -56,7 +56,7 @@ export const dockerOptsCommand: Command = {
   name: 'docker-opts',
   summary: "write Docker's options for this host's subnet (mk-docker-opts.sh)",
   description:
-    "Reads the daemon's subnet file and writes Docker's --bip, --mtu and --ip-masq as variables that a\nsystemd unit reads with EnvironmentFile. Takes the flags of flannel's mk-docker-opts.sh and writes\nthe same; --individual and --combined both hold when neither is given. Variables DOCKER_OPT_... and\nDOCKER_OPTS that are set already are kept and added to.",
+    "Reads the daemon's subnet file and writes Docker's --bip, --mtu and --ip-masq as variables that a\nsystemd unit reads with EnvironmentFile. Takes the flags of flannel's mk-docker-opts.sh and writes\nthe same; --individual and --combined both hold when neither is given. Variables DOCKER_OPT_... and\nDOCKER_OPTS that are set already are kept and added to. Without the subnet file, or a value in it, the\noptions are left out, with a warning.",
   flags,
   footer: `
 Environment:
@@ -71,7 +71,7 @@ Examples:
 Exit codes:
   0  written
   1  a file could not be read or written, or the subnet is routed through another host
-  2  the input is wrong, or the subnet file lacks a value
+  2  the input is wrong, or a value in the subnet file
 `,
   run: async (given, io) => {
     const values = resolveFlags(flags, given, io.env);
@@ -80,21 +80,24 @@ Exit codes:
       throw inputError('--combined-key', combinedKey, `a variable's name such as ${DEFAULT_KEY}`);
     }
     const both = values.individual === values.combined;
-    const source = await readDockerSource(subnetFile, omitIpMasq);
+    const source = await readDockerSource(subnetFile, omitIpMasq, io.env);
+    for (const line of source.missing) io.err(`${line}\n`);
     const style = {
       individual: both || values.individual,
       combined: both || values.combined,
       combinedKey,
       omitIpMasq,
     };
-    await writeDockerOpts(dockerFile, formatDockerOpts(source, style, io.env));
+    await writeDockerOpts(dockerFile, formatDockerOpts(source, style));
 
     // After the writing, as in the script: the file is right, the host is not.
-    const gateway = routeElsewhere(source.subnet, await readFile(ROUTES, 'utf8'));
+    const { subnet } = source;
+    if (subnet === undefined) return ExitCode.ok;
+    const gateway = routeElsewhere(subnet, await readFile(ROUTES, 'utf8'));
     if (gateway !== undefined) {
       throw systemError(
-        `${formatCidr(source.subnet)} is this host's subnet but routed via ${gateway}, away from its containers: expected no such route; see ip route show`,
-        { field: 'FLANNEL_SUBNET', value: formatCidr(source.subnet) },
+        `${formatCidr(subnet)} is this host's subnet but routed via ${gateway}, away from its containers: expected no such route; see ip route show`,
+        { field: 'FLANNEL_SUBNET', value: formatCidr(subnet) },
       );
     }
     return ExitCode.ok;

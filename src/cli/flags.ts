@@ -236,16 +236,28 @@ export function readArguments(argv: readonly string[], grammar: Grammar): GivenF
   return given;
 }
 
-/** `-ick` as `-i -c -k` when it is no name and each is a flag's letter, all but the last boolean. */
+/**
+ * `-ick KEY`, `-ickKEY` as getopts(1) takes them, where the command has one-letter flags: all but the
+ * last boolean, and what follows a letter that needs a value is its value. What is nearly the name of a
+ * flag is left as it is, to be told as a mistake.
+ */
 function splitLetters(argument: string, byName: ReadonlyMap<string, Flag<unknown>>): string[] {
-  const letters = /^-([A-Za-z]{2,})$/.exec(argument)?.[1];
-  if (letters === undefined || byName.has(letters)) return [argument];
-  const known = [...letters].every((letter, index) => {
+  const text = /^-([^-=].*)$/s.exec(argument)?.[1];
+  const name = text?.split('=', 1)[0] ?? '';
+  if (text === undefined || name.length < 2 || byName.has(name)) return [argument];
+  const names = [...byName.keys()].filter((known) => known.length > 1);
+  if (nearest(name, names) !== undefined) return [argument];
+  const words: string[] = [];
+  for (let at = 0; at < text.length; at += 1) {
+    const letter = text.charAt(at);
     const flag = byName.get(letter);
-    const last = index === letters.length - 1;
-    return flag?.short === letter && (last || flag.placeholder === undefined);
-  });
-  return known ? [...letters].map((letter) => `-${letter}`) : [argument];
+    if (flag?.short !== letter) return [argument];
+    words.push(`-${letter}`);
+    if (flag.placeholder === undefined) continue;
+    const value = text.slice(at + 1);
+    return value === '' ? words : [...words.slice(0, -1), `-${letter}=${value.replace(/^=/, '')}`];
+  }
+  return words;
 }
 
 /** Values of every flag: command line, else environment, else default. */

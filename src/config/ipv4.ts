@@ -111,29 +111,58 @@ export function subnetKey(cidr: Cidr): string {
   return `${formatIpv4(cidr.network)}-${cidr.prefix}`;
 }
 
-/** The reverse; undefined unless the key is exactly what `subnetKey` would write. */
+/**
+ * The reverse, and what else flanneld reads as a key: host bits are cut off (100.96.1.7-24), and of a
+ * dual-stack key (100.96.1.0-24&fd00::-64) the IPv4 subnet counts. Undefined when it is no key.
+ */
 export function parseSubnetKey(text: string): Cidr | undefined {
-  const dash = text.indexOf('-');
+  const [v4 = '', v6] = text.split('&', 2);
+  if (v6 !== undefined && (text.split('&').length > 2 || !isSubnetKey6(v6))) return undefined;
+  const dash = v4.indexOf('-');
   if (dash < 0) return undefined;
-  const ip = tryParseIpv4(text.slice(0, dash));
-  const length = text.slice(dash + 1);
-  if (ip === undefined || !/^(0|[1-9]\d?)$/.test(length)) return undefined;
+  const ip = tryParseIpv4(v4.slice(0, dash));
+  const length = v4.slice(dash + 1);
+  if (ip === undefined || !/^\d{1,3}$/.test(length)) return undefined;
   const prefix = Number(length);
-  if (prefix > 32) return undefined;
-  const cidr = cidrOf(ip, prefix);
-  return cidr.network === ip ? cidr : undefined;
+  return prefix > 32 ? undefined : cidrOf(ip, prefix);
+}
+
+/** `fd00::-64`, in the letters flanneld's expression has. */
+function isSubnetKey6(text: string): boolean {
+  const [, address, length] = /^([a-f\d:]+)-(\d{1,3})$/.exec(text) ?? [];
+  return address !== undefined && Number(length) <= 128 && ipaddr.IPv6.isValid(address);
 }
 
 const THIS_NETWORK: Cidr = { network: 0, prefix: 8 };
 const LOOPBACK: Cidr = { network: 0x7f000000, prefix: 8 };
+const LINK_LOCAL: Cidr = { network: 0xa9fe0000, prefix: 16 };
 const MULTICAST: Cidr = { network: 0xe0000000, prefix: 4 };
 const LIMITED_BROADCAST: Ipv4 = 0xffffffff;
 
-/** Why another host cannot be reached at this address (RFC 6890); undefined when it can. */
+/**
+ * Why another host cannot be reached at this address (RFC 6890); undefined when it can. 240.0.0.0/4 is
+ * not among them: Linux sends there since 2.6.25, and clouds give such addresses to hosts.
+ */
 export function unreachableReason(ip: Ipv4): string | undefined {
   if (contains(THIS_NETWORK, ip)) return 'an address of 0.0.0.0/8';
   if (contains(LOOPBACK, ip)) return 'a loopback address';
   if (contains(MULTICAST, ip)) return 'a multicast address';
   if (ip === LIMITED_BROADCAST) return 'the broadcast address';
+  return undefined;
+}
+
+/** True for 169.254.0.0/16: what a host gives itself when nobody gives it an address (RFC 3927). */
+export function isLinkLocal(ip: Ipv4): boolean {
+  return contains(LINK_LOCAL, ip);
+}
+
+/**
+ * Why no host of this link can have the address: the link's network address, which older kernels take
+ * for a broadcast, or its broadcast address. A link of two addresses (RFC 3021) or one has neither.
+ */
+export function broadcastReason(link: Cidr, ip: Ipv4): string | undefined {
+  if (link.prefix > 30) return undefined;
+  if (ip === link.network) return `the network address of ${formatCidr(link)}`;
+  if (ip === broadcast(link)) return `the broadcast address of ${formatCidr(link)}`;
   return undefined;
 }

@@ -19,9 +19,14 @@ import {
   type Cidr,
   type Ipv4,
 } from './ipv4.js';
+import { field, fieldName, isDeeperThan, isObject, type JsonObject } from './json.js';
 
 export const DEFAULT_UDP_PORT = 8285;
 const DEFAULT_BACKEND = 'udp';
+
+/** Of the text, in characters; a configuration has some hundred. */
+const MAX_TEXT_LENGTH = 65_536;
+const MAX_DEPTH = 32;
 
 export interface BackendConfig {
   /** Lower case. Any name is accepted here; the daemon refuses those it does not have. */
@@ -70,6 +75,16 @@ export function parseNetworkConfig(text: string, field = 'network config'): Netw
   };
 }
 
+/** True when parseNetworkConfig takes the text. */
+export function isNetworkConfig(text: string): boolean {
+  try {
+    parseNetworkConfig(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** True when a host may hold this subnet: right length, between SubnetMin and SubnetMax. */
 export function isSubnetInRange(config: NetworkConfig, subnet: Cidr): boolean {
   return (
@@ -79,9 +94,10 @@ export function isSubnetInRange(config: NetworkConfig, subnet: Cidr): boolean {
   );
 }
 
-type JsonObject = Record<string, unknown>;
-
 function parseObject(text: string, field: string): JsonObject {
+  if (text.length > MAX_TEXT_LENGTH) {
+    throw inputError(field, excerpt(text), `JSON of at most ${MAX_TEXT_LENGTH} characters`);
+  }
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -89,6 +105,9 @@ function parseObject(text: string, field: string): JsonObject {
     throw inputError(field, excerpt(text), `JSON (${messageOf(error)})`);
   }
   if (!isObject(value)) throw inputError(field, value, 'a JSON object with at least Network');
+  if (isDeeperThan(value, MAX_DEPTH)) {
+    throw inputError(field, excerpt(text), `JSON nested at most ${MAX_DEPTH} levels deep`);
+  }
   return value;
 }
 
@@ -199,21 +218,6 @@ function stringField(document: JsonObject, name: string, expected: string): stri
   const value = field(document, name) ?? undefined;
   if (value !== undefined && typeof value !== 'string') throw inputError(name, value, expected);
   return value;
-}
-
-function field(document: JsonObject, name: string): unknown {
-  const found = fieldName(document, name);
-  return found === undefined ? undefined : document[found];
-}
-
-/** The last spelling of `name` in any case, as Go's decoder lets a later field win. */
-function fieldName(document: JsonObject, name: string): string | undefined {
-  const lower = name.toLowerCase();
-  return Object.keys(document).findLast((key) => key.toLowerCase() === lower);
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Enough of a broken text to recognise it by, on one line. */

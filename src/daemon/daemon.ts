@@ -359,7 +359,7 @@ export class Daemon {
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     const running = network.run(both).then(() => undefined);
-    const keeping = this.#keepLease(store, config, external, network, both);
+    const keeping = this.#keepLease(store, network, both);
     const current = (): ExternalInterface => this.#external ?? external;
     const renamed = (now: ExternalInterface): void => {
       this.#external = now;
@@ -380,12 +380,9 @@ export class Daemon {
 
   async #keepLease(
     store: LeaseStore,
-    config: NetworkConfig,
-    external: ExternalInterface,
     network: Network,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const attributes = { publicIp: external.publicIp };
     const lease = await keepLease(
       {
         store,
@@ -393,8 +390,11 @@ export class Daemon {
         marginMinutes: this.#options.leaseRenewMarginMinutes,
         acquire: (wait) => {
           return this.#untilAnswered(store, wait, async () => {
-            const [previousSubnet, formerPublicIp] = [network.lease.subnet, this.#formerPublicIp];
-            const request = { config, attributes, previousSubnet, formerPublicIp };
+            const request = {
+              ...network.leaseRequest,
+              previousSubnet: network.lease.subnet,
+              formerPublicIp: this.#formerPublicIp,
+            };
             const acquired = await store.acquireLease(request, wait);
             this.#formerPublicIp = undefined;
             return acquired;

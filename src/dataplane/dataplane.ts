@@ -5,6 +5,7 @@
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
+import type { Ipv4 } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
@@ -168,6 +169,14 @@ export function hostInterfaces(): readonly HostInterface[] {
  */
 export function routeTo(destination: number, source: number): HostRoute {
   return native().routeTo(destination, source);
+}
+
+/**
+ * By which interface (its index) a packet from `source` would leave for each destination, policy rules
+ * included: lo for this host's own addresses, 0 without a route. A source of 0 is any.
+ */
+export function outgoingInterfaces(destinations: readonly Ipv4[], source: Ipv4): Uint32Array {
+  return native().outgoingInterfaces(Uint32Array.from(destinations), source);
 }
 
 /** CPUs that this process may run on. */

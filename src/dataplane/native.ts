@@ -211,6 +211,11 @@ export interface NativeAddon {
    * EHOSTUNREACH, EACCES or EINVAL where there is no route, or one that refuses.
    */
   routeTo(destination: number, source: number): NativeRoute;
+  /**
+   * By index, the interface a packet from `source` would leave by for each destination: that of lo for
+   * this host's own addresses, 0 without a route. A source of 0, or one this host lacks, is any.
+   */
+  outgoingInterfaces(destinations: Uint32Array, source: number): Uint32Array;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**

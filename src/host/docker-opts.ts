@@ -10,20 +10,26 @@
  * One of the two masquerades: Docker does when the daemon does not, hence the opposite values.
  *
  * The output is that of the script of v0.28 to the byte; that of its bash ancestors (up to v0.7)
- * had a space at the end of the last line. Where the script goes on without a subnet file or a
- * value, or takes apart a DOCKER_OPT_ value with a space in it, we do not.
+ * had a space at the end of the last line. Where the script takes apart a DOCKER_OPT_ value with a
+ * space in it, or stumbles over line ends of Windows, we do not.
  */
-import { readFile, realpath, stat, writeFile } from 'node:fs/promises';
 import { formatCidr, formatIpv4, parseCidr, type Cidr } from '../config/ipv4.js';
 import { errnoOf, inputError, messageOf, systemError } from '../errors.js';
-import { replaceFile } from './atomic-file.js';
+import { parseAssignments } from './assignments.js';
+import { writeOutput } from './atomic-file.js';
+import { readBounded } from './bounded-read.js';
 
-/** Values of the subnet file, as they stand there. */
+/** As of subnet.env; variables of others may stand there. */
+const MAX_BYTES = 65_536;
+
+/** What the options are made of. */
 export interface DockerSource {
   /** Of FLANNEL_SUBNET; Docker gets the text, whose host bits are its bridge's address. */
-  readonly subnet: Cidr;
-  /** Every assignment in the file by name. */
-  readonly assignments: ReadonlyMap<string, string>;
+  readonly subnet: Cidr | undefined;
+  /** The environment and over it the subnet file, by name. */
+  readonly variables: ReadonlyMap<string, string>;
+  /** What is left out, for want of a value or of the file: a line each. */
+  readonly missing: readonly string[];
 }
 
 export interface DockerOptsStyle {
@@ -39,74 +45,94 @@ export interface DockerOptsStyle {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Throws an error that names `--subnet-file`, the path and what is wrong with it. */
-export async function readDockerSource(path: string, omitIpMasq: boolean): Promise<DockerSource> {
+/**
+ * Without the file, or a value in it, the options are left out, as by the script. Throws an error that
+ * names `--subnet-file`, the path and what is wrong with a file or value that is there.
+ */
+export async function readDockerSource(
+  path: string,
+  omitIpMasq: boolean,
+  env: Environment = {},
+): Promise<DockerSource> {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    ({ text } = await readBounded(path, { maxBytes: MAX_BYTES }));
   } catch (error) {
     const code = errnoOf(error);
-    const advice =
-      code === 'ENOENT'
-        ? 'expected the file that flannelette run writes once it has a lease'
-        : 'expected a readable file of FLANNEL_ lines';
-    throw systemError(`--subnet-file: cannot read ${path} (${messageOf(error)}): ${advice}`, {
-      ...(code === undefined ? {} : { code }),
-      field: '--subnet-file',
-      value: path,
-      cause: error,
-    });
+    if (code === 'ENOENT') {
+      const missing = `--subnet-file: there is no ${path}: flannelette run writes it once it has a lease`;
+      const source = parseDockerSource('', `--subnet-file ${path}`, omitIpMasq, env);
+      return { ...source, missing: [missing, ...source.missing] };
+    }
+    throw systemError(
+      `--subnet-file: cannot read ${path} (${messageOf(error)}): expected a readable file of FLANNEL_ lines`,
+      {
+        ...(code === undefined ? {} : { code }),
+        field: '--subnet-file',
+        value: path,
+        cause: error,
+      },
+    );
   }
-  return parseDockerSource(text, `--subnet-file ${path}`, omitIpMasq);
+  return parseDockerSource(text, `--subnet-file ${path}`, omitIpMasq, env);
 }
 
-/** `where` begins the message of an input error: a value is missing or makes no sense. */
-export function parseDockerSource(text: string, where: string, omitIpMasq: boolean): DockerSource {
-  const assignments = parseAssignments(text);
-  const subnet = assignments.get('FLANNEL_SUBNET') ?? '';
-  const mtu = assignments.get('FLANNEL_MTU') ?? '';
-  const ipMasq = assignments.get('FLANNEL_IPMASQ') ?? '';
-  const check = (name: string, value: string, good: boolean, expected: string): void => {
-    if (!good) throw inputError(`${where}: ${name}`, value === '' ? undefined : value, expected);
+/** `where` is the field in errors. */
+function parseDockerSource(
+  text: string,
+  where: string,
+  omitIpMasq: boolean,
+  env: Environment,
+): DockerSource {
+  const variables = new Map<string, string>();
+  for (const [name, value] of Object.entries(env)) {
+    if (value !== undefined) variables.set(name, value);
+  }
+  for (const { name, value } of parseAssignments(text)) variables.set(name, value);
+  const missing: string[] = [];
+  const valueOf = (name: string, option: string): string | undefined => {
+    const value = variables.get(name) ?? '';
+    if (value !== '') return value;
+    missing.push(`${where}: ${name} is missing: ${option} is left out`);
+    return undefined;
   };
-  check('FLANNEL_SUBNET', subnet, subnet !== '', "the host's subnet such as 100.96.1.1/24");
-  const cidr = parseCidr(`${where}: FLANNEL_SUBNET`, subnet, { allowHostBits: true });
-  check('FLANNEL_MTU', mtu, /^[1-9]\d{0,5}$/.test(mtu), 'a number of bytes such as 1472');
-  if (!omitIpMasq) {
+  const check = (name: string, value: string, good: boolean, expected: string): void => {
+    if (!good) throw inputError(`${where}: ${name}`, value, expected);
+  };
+  const subnet = valueOf('FLANNEL_SUBNET', '--bip');
+  const mtu = valueOf('FLANNEL_MTU', '--mtu');
+  const ipMasq = omitIpMasq ? undefined : valueOf('FLANNEL_IPMASQ', '--ip-masq');
+  const cidr =
+    subnet === undefined
+      ? undefined
+      : parseCidr(`${where}: FLANNEL_SUBNET`, subnet, { allowHostBits: true });
+  if (mtu !== undefined) {
+    check('FLANNEL_MTU', mtu, /^[1-9]\d{0,5}$/.test(mtu), 'a number of bytes such as 1472');
+  }
+  if (ipMasq !== undefined) {
     check('FLANNEL_IPMASQ', ipMasq, ipMasq === 'true' || ipMasq === 'false', 'true or false');
   }
-  return { subnet: cidr, assignments };
-}
-
-/** Lines NAME=VALUE, the value bare or in quotes, as daemons write them: no shell runs here. */
-function parseAssignments(text: string): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const match = /^\s*([A-Za-z_]\w*)=(?:"([^"]*)"|'([^']*)'|(\S*))\s*(?:#.*)?$/.exec(line);
-    if (match?.[1] !== undefined) found.set(match[1], match[2] ?? match[3] ?? match[4] ?? '');
-  }
-  return found;
+  return { subnet: cidr, variables, missing };
 }
 
 /**
  * The file's text. As in the script, variables DOCKER_OPT_... and the combined one that are set
- * already, in `env` or in the subnet file, are kept: options of ours are added to them.
+ * already, in the environment or in the subnet file, are kept: options of ours are added to them.
  */
-export function formatDockerOpts(
-  { assignments }: DockerSource,
-  style: DockerOptsStyle,
-  env: Environment = {},
-): string {
-  const variables = new Map([...Object.entries(env), ...assignments]);
-  variables.set('DOCKER_OPT_BIP', `--bip=${assignments.get('FLANNEL_SUBNET') ?? ''}`);
-  variables.set('DOCKER_OPT_MTU', `--mtu=${assignments.get('FLANNEL_MTU') ?? ''}`);
+export function formatDockerOpts(source: DockerSource, style: DockerOptsStyle): string {
+  const variables = new Map(source.variables);
+  const set = (name: string, from: string, option: (value: string) => string): void => {
+    const value = source.variables.get(from) ?? '';
+    if (value !== '') variables.set(name, option(value));
+  };
+  set('DOCKER_OPT_BIP', 'FLANNEL_SUBNET', (subnet) => `--bip=${subnet}`);
+  set('DOCKER_OPT_MTU', 'FLANNEL_MTU', (mtu) => `--mtu=${mtu}`);
   if (!style.omitIpMasq) {
-    const masquerades = assignments.get('FLANNEL_IPMASQ') === 'true';
-    variables.set('DOCKER_OPT_IPMASQ', `--ip-masq=${!masquerades}`);
+    set('DOCKER_OPT_IPMASQ', 'FLANNEL_IPMASQ', (masq) => `--ip-masq=${masq !== 'true'}`);
   }
   const options = [...variables]
-    .filter(([name, value]) => /^DOCKER_OPT_\w*$/.test(name) && value !== undefined)
-    .map(([name, value = '']) => ({ name, value }))
+    .filter(([name]) => /^DOCKER_OPT_\w*$/.test(name))
+    .map(([name, value]) => ({ name, value }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 
   const lines: string[] = [];
@@ -125,10 +151,7 @@ export function formatDockerOpts(
  */
 export async function writeDockerOpts(path: string, text: string): Promise<void> {
   try {
-    const there = await stat(path).catch(() => undefined);
-    if (there === undefined) await replaceFile(path, text);
-    else if (there.isFile()) await replaceFile(await realpath(path), text);
-    else await writeFile(path, text);
+    await writeOutput(path, text);
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(

@@ -4,11 +4,17 @@
  * The format is flanneld's to the byte, and a reader never sees half of it. The file stays when the
  * daemon ends, and tells the next run which subnet this host had.
  */
-import { readFile } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { firstHost, formatCidr, formatIpv4, parseCidr } from '../config/ipv4.js';
 import type { Cidr } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { parseAssignments } from './assignments.js';
 import { replaceFile } from './atomic-file.js';
+import { readBounded } from './bounded-read.js';
+
+/** Four short lines; people add some of their own. */
+const MAX_BYTES = 65_536;
 
 export interface SubnetEnv {
   readonly network: Cidr;
@@ -33,6 +39,8 @@ export function formatSubnetEnv(env: SubnetEnv): string {
 export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void> {
   try {
     await replaceFile(path, formatSubnetEnv(env));
+    // The one name that version 0.1 used, and left when it was killed.
+    await unlink(join(dirname(path), `.${basename(path)}`)).catch(() => undefined);
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(`cannot write the subnet file ${path} (${messageOf(error)})`, {
@@ -44,49 +52,38 @@ export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void
   }
 }
 
-/** What an earlier run wrote; undefined when missing, or when any known line makes no sense. */
+/** What an earlier run, or flanneld, wrote; undefined when there is no file or nothing in it is known. */
 export async function readSubnetEnv(path: string): Promise<Partial<SubnetEnv> | undefined> {
   try {
-    return parseSubnetEnv(await readFile(path, 'utf8'));
+    return parseSubnetEnv((await readBounded(path, { maxBytes: MAX_BYTES })).text);
   } catch {
     return undefined;
   }
 }
 
+/**
+ * A line that makes no sense is as good as absent: it must not cost this host the subnet another line
+ * says. Of lines that say the same twice the last counts, as in a shell.
+ */
 export function parseSubnetEnv(text: string): Partial<SubnetEnv> | undefined {
-  let network: Cidr | undefined;
-  let subnet: Cidr | undefined;
-  let mtu: number | undefined;
-  let ipMasq: boolean | undefined;
-  for (const line of text.split('\n')) {
-    const [, name, value = ''] = /^\s*(FLANNEL_[A-Z0-9_]+)=(.*?)\s*$/.exec(line) ?? [];
-    if (name === 'FLANNEL_NETWORK') {
-      network = tryParseCidr(value);
-      if (network === undefined) return undefined;
-    } else if (name === 'FLANNEL_SUBNET') {
-      subnet = tryParseCidr(value);
-      if (subnet === undefined) return undefined;
+  const env: { -readonly [K in keyof SubnetEnv]?: SubnetEnv[K] } = {};
+  for (const { name, value } of parseAssignments(text)) {
+    if (name === 'FLANNEL_NETWORK' || name === 'FLANNEL_SUBNET') {
+      const cidr = firstCidr(value);
+      if (cidr !== undefined) env[name === 'FLANNEL_NETWORK' ? 'network' : 'subnet'] = cidr;
     } else if (name === 'FLANNEL_MTU') {
-      if (!/^\d{1,6}$/.test(value)) return undefined;
-      mtu = Number(value);
+      if (/^\d{1,6}$/.test(value)) env.mtu = Number(value);
     } else if (name === 'FLANNEL_IPMASQ') {
-      if (value !== 'true' && value !== 'false') return undefined;
-      ipMasq = value === 'true';
+      if (value === 'true' || value === 'false') env.ipMasq = value === 'true';
     }
   }
-  const env: Partial<SubnetEnv> = {
-    ...(network === undefined ? {} : { network }),
-    ...(subnet === undefined ? {} : { subnet }),
-    ...(mtu === undefined ? {} : { mtu }),
-    ...(ipMasq === undefined ? {} : { ipMasq }),
-  };
   return Object.keys(env).length === 0 ? undefined : env;
 }
 
-/** Host bits are expected: FLANNEL_SUBNET is a host address. */
-function tryParseCidr(text: string): Cidr | undefined {
+/** flanneld may write several, separated by commas. Host bits are expected: a host's address. */
+function firstCidr(text: string): Cidr | undefined {
   try {
-    return parseCidr('subnet.env', text, { allowHostBits: true });
+    return parseCidr('subnet.env', text.split(',', 1)[0] ?? '', { allowHostBits: true });
   } catch {
     return undefined;
   }

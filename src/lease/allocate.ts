@@ -3,14 +3,18 @@
  *
  * The order is flanneld's (`pkg/subnet/etcd/local_manager.go`): the subnet this host already holds
  * (by PublicIP), else the one of its last run (subnet.env), else a random one of the first 100 free
- * ones; random, so that hosts starting together rarely want the same. Two differences: a lease of
- * any length blocks every subnet it overlaps, and a reservation of ours outside the range is left
- * to the person who wrote it.
+ * ones; random, so that hosts starting together rarely want the same. Differences: a lease of any
+ * length blocks every subnet it overlaps, unless it is one that nobody can route to, which blocks
+ * itself only; a reservation of ours outside the range is left to the person who wrote it; and no
+ * subnet is taken that covers the address of a host, which Network may do (10.0.0.0/8 over hosts at
+ * 10.168.0.x), because the tunnel to that host would lead into itself.
  */
 import {
   broadcast,
   cidrOf,
   compareCidr,
+  contains,
+  containsCidr,
   formatCidr,
   formatIpv4,
   overlaps,
@@ -21,7 +25,8 @@ import {
 } from '../config/ipv4.js';
 import { isSubnetInRange, type NetworkConfig } from '../config/network.js';
 import { systemError } from '../errors.js';
-import type { Lease } from './store.js';
+import { leaseFault, subnetFault } from './admission.js';
+import type { HostAddress, Lease, LeaseRequest } from './store.js';
 
 /** How many free subnets the random pick is among. */
 export const FREE_CANDIDATES = 100;
@@ -35,6 +40,9 @@ export interface AllocationInput {
   /** Subnets that are not ours to take though no lease can be read for them. */
   readonly blocked: readonly Cidr[];
   readonly previousSubnet: Cidr | undefined;
+  /** See LeaseRequest. */
+  readonly hostAddresses?: readonly HostAddress[];
+  readonly tunnelAddress?: Ipv4;
   /** Milliseconds since the epoch: leases that ended before are free for others. */
   readonly now: number;
   /** 0 <= x < 1, as Math.random. */
@@ -52,17 +60,32 @@ export function isExpired(lease: Lease, now: number): boolean {
   return lease.expiresAt !== undefined && lease.expiresAt <= now;
 }
 
+/** What of a request says where this host itself is. */
+export function ownPlace({
+  hostAddresses,
+  tunnelAddress,
+}: LeaseRequest): Pick<AllocationInput, 'hostAddresses' | 'tunnelAddress'> {
+  return {
+    ...(hostAddresses === undefined ? {} : { hostAddresses }),
+    ...(tunnelAddress === undefined ? {} : { tunnelAddress }),
+  };
+}
+
 /** Throws a system error when every subnet between SubnetMin and SubnetMax is taken. */
 export function allocateSubnet(input: AllocationInput): Allocation {
   const { config, leases, previousSubnet: previous } = input;
   const isOwn = ({ attributes }: Lease): boolean =>
     attributes.publicIp === input.publicIp || attributes.publicIp === input.formerPublicIp;
 
+  const usable = (subnet: Cidr): boolean =>
+    isSubnetInRange(config, subnet) &&
+    !ownAddresses(input).some((address) => contains(subnet, address));
+
   // Leases of ours that have ended are still ours as long as nobody else took them.
-  const own = leases.filter((lease) => isOwn(lease) && isSubnetInRange(config, lease.subnet));
+  const own = leases.filter((lease) => isOwn(lease) && usable(lease.subnet));
   const obsolete = leases
-    .filter((lease) => isOwn(lease) && lease.expiresAt !== undefined)
-    .filter((lease) => !isSubnetInRange(config, lease.subnet))
+    .filter((lease) => isOwn(lease) && lease.key === undefined && lease.expiresAt !== undefined)
+    .filter((lease) => !usable(lease.subnet))
     .map((lease) => lease.subnet);
 
   const kept = preferred(own, previous);
@@ -71,10 +94,16 @@ export function allocateSubnet(input: AllocationInput): Allocation {
     return { subnet: kept.subnet, origin, obsolete };
   }
 
-  const taken = [...input.blocked];
+  // What is nobody's route blocks nothing but its own key.
+  const blocks = (subnet: Cidr, fault: string | undefined): boolean =>
+    fault === undefined || subnet.prefix === config.subnetLen;
+  const taken = input.blocked.filter((subnet) =>
+    blocks(subnet, subnetFault(config.network, subnet)),
+  );
   const ended: Cidr[] = [];
   for (const lease of leases) {
-    (isExpired(lease, input.now) ? ended : taken).push(lease.subnet);
+    if (isExpired(lease, input.now)) ended.push(lease.subnet);
+    else if (blocks(lease.subnet, leaseFault(config.network, lease))) taken.push(lease.subnet);
   }
   const finish = (subnet: Cidr, origin: Allocation['origin']): Allocation => ({
     subnet,
@@ -87,16 +116,35 @@ export function allocateSubnet(input: AllocationInput): Allocation {
 
   if (
     previous !== undefined &&
-    isSubnetInRange(config, previous) &&
+    usable(previous) &&
     !taken.some((other) => overlaps(other, previous))
   ) {
     return finish(previous, 'previous');
   }
 
-  const free = freeSubnets(config, taken, FREE_CANDIDATES);
+  const hosts = [...ownAddresses(input), ...leases.map(({ attributes }) => attributes.publicIp)]
+    .filter((address) => contains(config.network, address))
+    .map((address) => cidrOf(address, 32));
+  const avoided = [...taken, ...hosts];
+  const free = freeSubnets(config, [...avoided, ...ownLinks(input)], FREE_CANDIDATES);
+  // A link as wide as the range leaves nothing: better a subnet that only this host cannot use well.
+  if (free.length === 0) free.push(...freeSubnets(config, avoided, FREE_CANDIDATES));
   const subnet = free[Math.floor(input.random() * free.length)];
   if (subnet === undefined) throw exhausted(config);
   return finish(subnet, 'free');
+}
+
+/** What this host's tunnel is at. Not of every interface: the bridge's lies in the own subnet. */
+function ownAddresses({ publicIp, tunnelAddress }: AllocationInput): Ipv4[] {
+  return tunnelAddress === undefined ? [publicIp] : [publicIp, tunnelAddress];
+}
+
+/** Subnets of this host's links that its own routes prefer to the overlay's. */
+function ownLinks({ config, hostAddresses = [] }: AllocationInput): Cidr[] {
+  return hostAddresses
+    .filter(({ prefix }) => prefix > config.network.prefix)
+    .map(({ address, prefix }) => cidrOf(address, prefix))
+    .filter((link) => containsCidr(config.network, link));
 }
 
 /** The first `limit` subnets in range that overlap none of `taken`; O(n log n) in `taken`. */
@@ -138,7 +186,7 @@ function exhausted(config: NetworkConfig): Error {
   const count = (config.subnetMax - config.subnetMin) / subnetSize(config.subnetLen) + 1;
   return systemError(
     `no free subnet in Network ${formatCidr(config.network)}: all ${count} subnets from ${first} to ` +
-      `${formatIpv4(config.subnetMax)}/${config.subnetLen} are leased; ` +
+      `${formatIpv4(config.subnetMax)}/${config.subnetLen} are leased or hold hosts; ` +
       'delete unused leases or give the network a wider range',
     { field: 'Network', value: formatCidr(config.network) },
   );

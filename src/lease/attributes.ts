@@ -3,34 +3,61 @@
  * of the lease file. Field order and absence are flannel's (`pkg/lease.LeaseAttrs`), so the text of a
  * udp lease is `{"PublicIP":"10.168.0.2","PublicIPv6":null}` to the byte.
  */
-import { formatIpv4, tryParseIpv4 } from '../config/ipv4.js';
-import { inputError } from '../errors.js';
+import { formatIpv4, subnetKey, tryParseIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import { field, isDeeperThan, isObject } from '../config/json.js';
+import { inputError, messageOf } from '../errors.js';
 import type { Lease, LeaseAttributes } from './store.js';
 
-export type JsonObject = Record<string, unknown>;
+/**
+ * Bounds of a lease's value, far beyond any backend's data. Without them one lease would keep every
+ * host from writing down what it knows.
+ */
+export const MAX_LEASE_BYTES = 65_536;
+const MAX_LEASE_DEPTH = 32;
 
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+/** The attributes in the text of a store's value, or why there are none. */
+export function parseLeaseText(value: Buffer): LeaseAttributes | string {
+  if (value.length > MAX_LEASE_BYTES) {
+    return `the value has ${value.length} bytes: expected at most ${MAX_LEASE_BYTES}`;
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(value.toString('utf8'));
+  } catch (error) {
+    return `the value is not JSON: ${messageOf(error)}`;
+  }
+  return parseAttributes(parsed);
 }
 
-/** The attributes, or why the value is none: names the field, the value and what was expected. */
+/**
+ * The attributes, or why the value is none: names the field, the value and what was expected. Keys
+ * match in any case, as in flanneld.
+ */
 export function parseAttributes(value: unknown): LeaseAttributes | string {
   if (!isObject(value)) return 'the entry is not a JSON object';
-  const publicIpText = value['PublicIP'];
-  const publicIp = typeof publicIpText === 'string' ? tryParseIpv4(publicIpText) : undefined;
+  if (isDeeperThan(value, MAX_LEASE_DEPTH)) {
+    return `the entry is nested too deep: expected at most ${MAX_LEASE_DEPTH} levels`;
+  }
+  const publicIpText = field(value, 'PublicIP');
+  const publicIp = typeof publicIpText === 'string' ? parsePublicIp(publicIpText) : undefined;
   if (publicIp === undefined) {
     return inputError('PublicIP', publicIpText, 'an IPv4 address such as 10.168.0.2').message;
   }
-  const backendType = value['BackendType'] ?? undefined;
+  const backendType = field(value, 'BackendType') ?? undefined;
   if (backendType !== undefined && typeof backendType !== 'string') {
     return inputError('BackendType', backendType, 'a string').message;
   }
-  const backendData = value['BackendData'] ?? undefined;
+  const backendData = field(value, 'BackendData') ?? undefined;
   return {
     publicIp,
     ...(backendType === undefined ? {} : { backendType }),
     ...(backendData === undefined ? {} : { backendData }),
   };
+}
+
+/** Also as Go writes and reads an IPv4 address in IPv6's form. */
+function parsePublicIp(text: string): Ipv4 | undefined {
+  return tryParseIpv4(text.replace(/^::ffff:/i, ''));
 }
 
 export function serializeAttributes(attributes: LeaseAttributes): string {
@@ -57,8 +84,21 @@ export function sameLease(a: Lease, b: Lease): boolean {
   return a.expiresAt === b.expiresAt && sameAttributes(a.attributes, b.attributes);
 }
 
-/** A key is another's text: cut and quoted for logs. */
+/** Which entry of the store a lease is: the key it stands under. */
+export function keyOf({ key, subnet }: Pick<Lease, 'key' | 'subnet'>): string {
+  return key ?? subnetKey(subnet);
+}
+
+/** `key` for a lease that stands under `name`: nothing where that is how its subnet is written. */
+export function otherKey(name: string, subnet: Cidr): { readonly key?: string } {
+  return name === subnetKey(subnet) ? {} : { key: name };
+}
+
+/** A key is another's text: cut for people. */
+export function shownKey(key: string): string {
+  return key.length <= 60 ? key : `${key.slice(0, 57)}...`;
+}
+
 export function badKey(key: string): string {
-  const shown = key.length <= 60 ? key : `${key.slice(0, 57)}...`;
-  return `${JSON.stringify(shown)} is not a subnet key: expected the form 100.96.1.0-24`;
+  return `${JSON.stringify(shownKey(key))} is not a subnet key: expected the form 100.96.1.0-24`;
 }

@@ -12,11 +12,16 @@
  * this version does not know are kept, at the top and in every entry.
  */
 import { formatIpv4, parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
+import { field, isDeeperThan, isObject, type JsonObject } from '../config/json.js';
 import { inputError, messageOf, systemError } from '../errors.js';
-import { badKey, isObject, parseAttributes, type JsonObject } from './attributes.js';
+import { badKey, otherKey, parseAttributes } from './attributes.js';
+import { stringifyDeep } from './deep-json.js';
 import type { Lease, RejectedEntry } from './store.js';
 
 export const FILE_VERSION = 1;
+
+/** A configuration nested deeper is none; it is told as such by whoever reads it. */
+const MAX_CONFIG_DEPTH = 32;
 
 /** A file that made sense. `raw` is the parsed JSON itself and is what `serialize` writes. */
 export interface LeaseDocument {
@@ -61,7 +66,7 @@ export function parseLeaseDocument(text: string, before?: LeaseDocument): LeaseD
       continue;
     }
     const subnet = parseSubnetKey(key);
-    const lease = subnet === undefined ? badKey(key) : parseEntry(subnet, entry);
+    const lease = subnet === undefined ? badKey(key) : parseEntry(key, subnet, entry);
     if (typeof lease === 'string') {
       rejected.push({ key, reason: lease });
       if (subnet !== undefined) blocked.push(subnet);
@@ -69,9 +74,8 @@ export function parseLeaseDocument(text: string, before?: LeaseDocument): LeaseD
       leases.set(key, lease);
     }
   }
-  const config = raw['config'] ?? undefined;
   return {
-    config: config === undefined ? undefined : JSON.stringify(config),
+    config: configText(raw['config'] ?? undefined),
     leases,
     rejected,
     blocked,
@@ -93,22 +97,39 @@ function unchangedSince(
 
 /** By the fields that make a lease; one with BackendData is parsed again. */
 function sameEntry(a: unknown, b: unknown): boolean {
+  if (!isObject(a) || !isObject(b)) return false;
+  if (sameFields(a, b)) return true;
   return (
-    isObject(a) &&
-    isObject(b) &&
-    a['PublicIP'] === b['PublicIP'] &&
-    a['expiresAt'] === b['expiresAt'] &&
-    a['BackendType'] === b['BackendType'] &&
-    (a['BackendData'] ?? b['BackendData'] ?? undefined) === undefined
+    ['PublicIP', 'expiresAt', 'BackendType'].every((name) => field(a, name) === field(b, name)) &&
+    (field(a, 'BackendData') ?? field(b, 'BackendData') ?? undefined) === undefined
   );
 }
+
+/** What most entries of a file that was read before are. */
+function sameFields(a: JsonObject, b: JsonObject): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}
+
+function configText(config: unknown): string | undefined {
+  if (config === undefined) return undefined;
+  if (isDeeperThan(config, MAX_CONFIG_DEPTH)) return '"nested too deep"';
+  return JSON.stringify(config);
+}
+
+/** In lower case: what `withLease` writes itself, in whatever case it stood there. */
+const OWN_FIELDS = ['publicip', 'publicipv6', 'backendtype', 'backenddata', 'expiresat'];
 
 /** The text with one lease put in; the rest, and the entry's unknown fields, stay as they were. */
 export function withLease(document: LeaseDocument, lease: Lease): JsonObject {
   const key = subnetKey(lease.subnet);
   const entries = entriesOf(document);
   const before = entries[key];
-  const entry: JsonObject = { PublicIP: '', PublicIPv6: null, ...(isObject(before) ? before : {}) };
+  const kept = isObject(before) ? before : {};
+  const entry: JsonObject = { PublicIP: '', PublicIPv6: field(kept, 'PublicIPv6') ?? null };
+  for (const [name, value] of Object.entries(kept)) {
+    if (!OWN_FIELDS.includes(name.toLowerCase())) entry[name] = value;
+  }
   entry['PublicIP'] = formatIpv4(lease.attributes.publicIp);
   setOrRemove(entry, 'BackendType', lease.attributes.backendType);
   setOrRemove(entry, 'BackendData', lease.attributes.backendData);
@@ -128,15 +149,24 @@ export function withoutLeases(document: LeaseDocument, subnets: readonly Cidr[])
 }
 
 export function serializeDocument(raw: JsonObject): string {
-  return `${JSON.stringify(raw, null, 2)}\n`;
+  try {
+    return `${JSON.stringify(raw, null, 2)}\n`;
+  } catch (error) {
+    // An entry that is set aside for its depth stays in the file all the same.
+    if (!(error instanceof RangeError)) throw error;
+    return `${stringifyDeep(raw)}\n`;
+  }
 }
 
 /** The lease, or why the entry is not one. */
-function parseEntry(subnet: Cidr, entry: unknown): Lease | string {
+function parseEntry(key: string, subnet: Cidr, entry: unknown): Lease | string {
   const attributes = parseAttributes(entry);
   if (typeof attributes === 'string') return attributes;
-  const expiresAt = parseTime(isObject(entry) ? (entry['expiresAt'] ?? undefined) : undefined);
-  return typeof expiresAt === 'string' ? expiresAt : { subnet, attributes, expiresAt };
+  const expiresAt = parseTime(
+    isObject(entry) ? (field(entry, 'expiresAt') ?? undefined) : undefined,
+  );
+  if (typeof expiresAt === 'string') return expiresAt;
+  return { subnet, attributes, expiresAt, ...otherKey(key, subnet) };
 }
 
 function parseTime(value: unknown): number | undefined | string {

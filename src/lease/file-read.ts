@@ -4,14 +4,17 @@
  * A signature (inode, size, times) tells cheaply whether the file is still the one that was read:
  * every replacement is a new inode, every edit in place moves the change time.
  */
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, messageOf, systemError, type FlannelletteError } from '../errors.js';
+import { readBounded } from '../host/bounded-read.js';
 import { parseLeaseDocument, type LeaseDocument } from './file-format.js';
 
 /** Together a second: as long as an edit in place may plausibly take. */
 const RETRY_BAD_FILE_MS = 100;
 const RETRY_BAD_FILE_TIMES = 10;
+/** A file beyond this is none of ours: 65,536 leases take some 8 MiB. */
+const MAX_BYTES = 64 * 1024 * 1024;
 
 export interface GoodFile {
   readonly document: LeaseDocument;
@@ -27,15 +30,10 @@ export async function readLeaseFile(
   onSignature?: (signature: string) => void,
   before?: LeaseDocument,
 ): Promise<GoodFile> {
-  const handle = await open(path, 'r');
-  try {
-    const signature = describe(await handle.stat({ bigint: true }));
-    const text = await handle.readFile('utf8');
-    onSignature?.(signature);
-    return { signature, document: parseLeaseDocument(text, before) };
-  } finally {
-    await handle.close();
-  }
+  const { text, status } = await readBounded(path, { maxBytes: MAX_BYTES });
+  const signature = describe(status);
+  onSignature?.(signature);
+  return { signature, document: parseLeaseDocument(text, before) };
 }
 
 /** Gives an edit under way a second to become whole. */

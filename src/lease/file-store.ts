@@ -14,11 +14,11 @@
  */
 import { realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import writeFileAtomic from 'write-file-atomic';
 import { formatCidr, formatIpv4, subnetKey } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { followTrusted, replaceFile } from '../host/atomic-file.js';
 import type { Logger } from '../log.js';
-import { allocateSubnet } from './allocate.js';
+import { allocateSubnet, ownPlace } from './allocate.js';
 import { sameLease } from './attributes.js';
 import { leaseLost } from './errors.js';
 import { serializeDocument, withLease, withoutLeases, type LeaseDocument } from './file-format.js';
@@ -115,9 +115,11 @@ export class LeaseFileStore implements LeaseStore {
 
   /** Throws a system error naming --lease-file and the path when it is missing or makes no sense. */
   static async open(path: string, options: LeaseFileOptions): Promise<LeaseFileStore> {
-    const resolved = await realpath(path).catch((error: unknown) => {
-      throw unreadable(path, error);
-    });
+    const resolved = await followTrusted(path)
+      .then(({ target }) => realpath(target))
+      .catch((error: unknown) => {
+        throw unreadable(path, error);
+      });
     const file = await readPatiently(resolved).catch((error: unknown) => {
       throw unreadable(path, error);
     });
@@ -142,6 +144,7 @@ export class LeaseFileStore implements LeaseStore {
         leases: [...document.leases.values()],
         blocked: document.blocked,
         previousSubnet,
+        ...ownPlace(request),
         now,
         random: Math.random,
       });
@@ -273,7 +276,7 @@ export class LeaseFileStore implements LeaseStore {
 
   async #replace(text: string): Promise<void> {
     try {
-      await writeFileAtomic(this.#path, text);
+      await replaceFile(this.#path, text, { keepOwner: true });
     } catch (error) {
       throw fileError(`cannot write the lease file ${this.location}`, this.location, error);
     }

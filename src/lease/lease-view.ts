@@ -7,7 +7,7 @@
  */
 import { parseSubnetKey } from '../config/ipv4.js';
 import { isExpired } from './allocate.js';
-import { sameLease } from './attributes.js';
+import { otherKey, sameLease } from './attributes.js';
 import type { LeaseDocument } from './file-format.js';
 import type { Lease, LeaseEvent, RejectedEntry } from './store.js';
 
@@ -69,7 +69,7 @@ export function changesBetween(before: LeaseView, after: LeaseView): readonly Le
   for (const key of before.leases.keys()) {
     if (after.leases.has(key)) continue;
     const subnet = parseSubnetKey(key);
-    if (subnet !== undefined) deletes.push({ type: 'delete', subnet });
+    if (subnet !== undefined) deletes.push({ type: 'delete', subnet, ...otherKey(key, subnet) });
   }
   for (const [key, lease] of after.leases) {
     const old = before.leases.get(key);

@@ -8,20 +8,20 @@
  * Other hosts' leases carry no expiry: only the store knows it, and a route that may have ended is
  * better than none while the store is away.
  */
-import { readFile, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import writeFileAtomic from 'write-file-atomic';
 import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
-import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
-import { serializeAttributes } from './attributes.js';
+import { replaceFile } from '../host/atomic-file.js';
+import { readBounded } from '../host/bounded-read.js';
+import { keyOf, serializeAttributes } from './attributes.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
-import type { Lease } from './store.js';
+import type { Lease, LeaseAttributes } from './store.js';
 
 /** More leases than this are not kept: twice the /24 subnets of 10.0.0.0/8. */
 export const MAX_REMEMBERED = 131_072;
 /** A file beyond this is none of ours. */
 const MAX_BYTES = 64 * 1024 * 1024;
+/** Of a lease's BackendData; that of flannel's backends has some hundred characters. */
+const MAX_DATA_LENGTH = 256;
 
 export interface RememberedLeases {
   /** The store's location: leases of another cluster are no use. */
@@ -44,9 +44,9 @@ export function rememberedPath(subnetFile: string): string {
 /** Undefined when there is no file; rejects with a system error when it makes no sense. */
 export async function readRemembered(path: string): Promise<RememberedLeases | undefined> {
   try {
-    const { size } = await stat(path);
-    if (size > MAX_BYTES) throw systemError(`larger than ${MAX_BYTES} bytes`);
-    return parseRemembered(await readFile(path, 'utf8'));
+    // Routes come out of it: whoever else could write it could send this host's packets anywhere.
+    const { text } = await readBounded(path, { maxBytes: MAX_BYTES, trusted: true });
+    return parseRemembered(text);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw systemError(`the remembered leases in ${path} are of no use: ${messageOf(error)}`, {
@@ -79,11 +79,11 @@ export function formatRemembered(remembered: RememberedLeases): string {
   const { store, asOf, config, own, leases } = remembered;
   const ownKey = own === undefined ? undefined : subnetKey(own.subnet);
   const entries = leases.slice(0, MAX_REMEMBERED).map((lease) => {
-    const key = subnetKey(lease.subnet);
-    const entry = serializeAttributes(lease.attributes);
+    const key = keyOf(lease);
+    const entry = `${JSON.stringify(key)}: ${serializeAttributes(withinBounds(lease.attributes))}`;
     const ends = key === ownKey ? own?.expiresAt : undefined;
-    if (ends === undefined || !Number.isFinite(ends)) return `    "${key}": ${entry}`;
-    return `    "${key}": ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
+    if (ends === undefined || !Number.isFinite(ends)) return `    ${entry}`;
+    return `    ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
   });
   const head = { version: FILE_VERSION, store, asOf: new Date(asOf).toISOString(), own: ownKey };
   const lines = JSON.stringify(head, undefined, 2).slice(0, -2);
@@ -91,11 +91,17 @@ export function formatRemembered(remembered: RememberedLeases): string {
   return `${lines},\n  "config": ${config},\n  "leases": {\n${entries.join(',\n')}\n  }\n}\n`;
 }
 
+/** Without data so large that the file, of many leases with such, could not be read again. */
+function withinBounds(attributes: LeaseAttributes): LeaseAttributes {
+  const { backendData, ...rest } = attributes;
+  if (backendData === undefined) return attributes;
+  return JSON.stringify(backendData).length > MAX_DATA_LENGTH ? rest : attributes;
+}
+
 /** Writes what formatRemembered gave. Rejects with a system error naming the path; what was there before stays. */
 export async function writeRemembered(path: string, text: string): Promise<void> {
   try {
-    await makeDirectory(dirname(path));
-    await writeFileAtomic(path, text, { mode: 0o600 });
+    await replaceFile(path, text, { mode: 0o600 });
   } catch (error) {
     const code = errnoOf(error);
     throw systemError(`cannot keep the leases in ${path}: ${messageOf(error)}`, {

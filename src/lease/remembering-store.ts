@@ -12,9 +12,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { sameCidr, subnetKey } from '../config/ipv4.js';
-import { isSubnetInRange } from '../config/network.js';
+import { isNetworkConfig, isSubnetInRange } from '../config/network.js';
 import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { keyOf } from './attributes.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
 import {
   formatRemembered,
@@ -110,7 +111,8 @@ export class RememberingStore implements LeaseStore {
       this.#remembered?.config,
       signal,
     );
-    if (this.#answered) this.#config = config;
+    // One that makes no sense would be of no use to the next start, which has to go by it.
+    if (this.#answered && config !== undefined && isNetworkConfig(config)) this.#config = config;
     return config;
   }
 
@@ -268,16 +270,16 @@ export class RememberingStore implements LeaseStore {
         this.#trueUntil = undefined;
         this.#away = undefined;
         this.#leases.clear();
-        for (const lease of event.leases) this.#leases.set(subnetKey(lease.subnet), lease);
+        for (const lease of event.leases) this.#leases.set(keyOf(lease), lease);
         this.#refreshTimer ??= setInterval(() => {
           this.#save();
         }, REFRESH_MS).unref();
         break;
       case 'put':
-        this.#leases.set(subnetKey(event.lease.subnet), event.lease);
+        this.#leases.set(keyOf(event.lease), event.lease);
         break;
       case 'delete':
-        this.#leases.delete(subnetKey(event.subnet));
+        this.#leases.delete(keyOf(event));
         break;
       case 'degraded':
         this.#trueUntil ??= Date.now();

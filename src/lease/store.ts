@@ -19,6 +19,8 @@ export interface LeaseAttributes {
 
 export interface Lease {
   readonly subnet: Cidr;
+  /** The store's key, where that is not how this program writes the subnet (`subnetKey`). */
+  readonly key?: string;
   readonly attributes: LeaseAttributes;
   /**
    * Milliseconds since the epoch; `undefined` for a reservation, which never ends; infinite when
@@ -27,11 +29,21 @@ export interface Lease {
   readonly expiresAt: number | undefined;
 }
 
+export interface HostAddress {
+  readonly address: Ipv4;
+  /** Of its link. */
+  readonly prefix: number;
+}
+
 export interface LeaseRequest {
   readonly config: NetworkConfig;
   readonly attributes: LeaseAttributes;
   /** The subnet of an earlier run (subnet.env): taken again if compatible and free. */
   readonly previousSubnet: Cidr | undefined;
+  /** Addresses of this host's interfaces: no subnet is handed out that overlaps theirs. */
+  readonly hostAddresses?: readonly HostAddress[];
+  /** Of them, the one the tunnel is bound to. */
+  readonly tunnelAddress?: Ipv4;
   /** This host's PublicIP until its external address changed: a lease under it is ours as well. */
   readonly formerPublicIp?: Ipv4 | undefined;
 }
@@ -52,7 +64,7 @@ export type LeaseEvent =
       readonly asOf?: number;
     }
   | { readonly type: 'put'; readonly lease: Lease }
-  | { readonly type: 'delete'; readonly subnet: Cidr }
+  | { readonly type: 'delete'; readonly subnet: Cidr; readonly key?: string }
   /** An entry changed into something that is no lease; what it was before stays in force. */
   | { readonly type: 'rejected'; readonly entry: RejectedEntry }
   /** An entry that could not be read is gone. */

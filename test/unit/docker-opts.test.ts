@@ -66,6 +66,10 @@ describe('the output is that of mk-docker-opts.sh', () => {
     [['-k', 'DOCKER_NETWORK_OPTIONS'], BIP + MASQ + MTU + NETWORK],
     [['-i', '-k', 'DOCKER_NETWORK_OPTIONS'], BIP + MASQ + MTU],
     [['-ck', 'DOCKER_NETWORK_OPTIONS'], NETWORK],
+    [['-kDOCKER_NETWORK_OPTIONS'], BIP + MASQ + MTU + NETWORK],
+    [['-ckDOCKER_NETWORK_OPTIONS'], NETWORK],
+    [['-icmkDOCKER_OPTS'], BIP + MTU + NO_MASQ],
+    [['-c', '-kX', '-kDOCKER_OPTS'], ALL],
     [['--individual'], BIP + MASQ + MTU],
     [['--combined', '--omit-ip-masq'], NO_MASQ],
     [['--combined', '--combined-key=DOCKER_NETWORK_OPTIONS'], NETWORK],
@@ -166,24 +170,15 @@ describe('a subnet file that will not do leaves the old output and is named in o
     expect(await readFile(dockerFile, 'utf8')).toBe('old');
   };
 
-  it('missing', async () => {
-    await refuse(1, `--subnet-file: cannot read ${subnetFile} (ENOENT`);
-    await refuse(1, 'expected the file that flannelette run writes once it has a lease');
-  });
-
   it('unreadable', async () => {
     await mkdir(subnetFile);
     await refuse(1, `--subnet-file: cannot read ${subnetFile} (EISDIR`);
   });
 
   it.each([
-    ['', 'FLANNEL_SUBNET: (missing) is not valid: expected the host'],
-    ['FLANNEL_SUBNET=\nFLANNEL_MTU=1\n', 'FLANNEL_SUBNET: (missing)'],
     ['FLANNEL_SUBNET=x\n', 'FLANNEL_SUBNET: "x" is not valid: expected an IPv4 subnet'],
-    ['FLANNEL_SUBNET=10.5.72.1/24\n', 'FLANNEL_MTU: (missing) is not valid: expected a number'],
     ['FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1e3\n', 'FLANNEL_MTU: "1e3" is not valid'],
     ['FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=0\n', 'FLANNEL_MTU: "0" is not valid'],
-    ['FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1472\n', 'FLANNEL_IPMASQ: (missing)'],
     [
       'FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=yes\n',
       'FLANNEL_IPMASQ: "yes" is not valid: expected true or false',
@@ -199,6 +194,64 @@ describe('a subnet file that will not do leaves the old output and is named in o
   });
 });
 
+describe('without a value the option is left out, as by the script, and that is said', () => {
+  it.each([
+    ['-c', '', 'DOCKER_OPTS=""\n', ['FLANNEL_SUBNET', 'FLANNEL_MTU', 'FLANNEL_IPMASQ']],
+    ['-i', '', '', ['FLANNEL_SUBNET', 'FLANNEL_MTU', 'FLANNEL_IPMASQ']],
+    [
+      '-c',
+      'FLANNEL_SUBNET=\nFLANNEL_MTU=1\nFLANNEL_IPMASQ=true',
+      'DOCKER_OPTS=" --ip-masq=false --mtu=1"\n',
+      ['FLANNEL_SUBNET'],
+    ],
+    [
+      '-cm',
+      'FLANNEL_SUBNET=10.5.72.1/24\n',
+      'DOCKER_OPTS=" --bip=10.5.72.1/24"\n',
+      ['FLANNEL_MTU'],
+    ],
+    [
+      '-c',
+      'FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=9\n',
+      'DOCKER_OPTS=" --bip=10.5.72.1/24 --mtu=9"\n',
+      ['FLANNEL_IPMASQ'],
+    ],
+  ])('%s of %j', async (flags, text, expected, missing) => {
+    await writeFile(subnetFile, text);
+    const { code, out, err } = await run(['-d', dockerFile, flags]);
+    expect([code, out]).toEqual([0, '']);
+    expect(err.trimEnd().split('\n')).toEqual(
+      missing.map(
+        (name) => expect.stringContaining(`${subnetFile}: ${name} is missing: --`) as string,
+      ),
+    );
+    expect(await readFile(dockerFile, 'utf8')).toBe(expected);
+  });
+
+  it('nor is the file needed', async () => {
+    const { code, err } = await run(['-d', dockerFile], { DOCKER_OPTS: '--debug' });
+    expect(code).toBe(0);
+    expect(err).toContain(`--subnet-file: there is no ${subnetFile}: flannelette run writes it`);
+    expect(await readFile(dockerFile, 'utf8')).toBe('DOCKER_OPTS="--debug "\n');
+    // The script finds them in its environment then.
+    expect((await run(['-c', '-d', dockerFile], { FLANNEL_SUBNET: '10.5.72.1/24' })).code).toBe(0);
+    expect(await readFile(dockerFile, 'utf8')).toBe('DOCKER_OPTS=" --bip=10.5.72.1/24"\n');
+  });
+});
+
+it('line ends of Windows and `export` are no part of a value', async () => {
+  const lines = [
+    'export FLANNEL_SUBNET="10.5.72.1/24"',
+    'FLANNEL_MTU=1450 # bytes',
+    'FLANNEL_IPMASQ=false',
+    '',
+  ];
+  await writeFile(subnetFile, lines.join('\r\n'));
+  expect(await written(['-c'])).toBe(
+    'DOCKER_OPTS=" --bip=10.5.72.1/24 --ip-masq=true --mtu=1450"\n',
+  );
+});
+
 describe('other mistakes', () => {
   it.each([
     [['-k', 'A B'], '--combined-key: "A B" is not valid: expected a variable'],
@@ -206,7 +259,9 @@ describe('other mistakes', () => {
     [['-f'], '--subnet-file: (missing) is not valid'],
     [['-x'], 'unknown flag --x: expected one of --subnet-file'],
     [['-ix'], 'unknown flag --ix'],
-    [['-fi', 'x'], 'unknown flag --fi'],
+    [['-fi', 'x'], 'unexpected argument "x"'],
+    [['-dockr-file=x'], 'unknown flag --dockr-file (did you mean --docker-file?)'],
+    [['-icx'], 'unknown flag --icx'],
     [['-c', 'x'], 'unexpected argument "x"'],
   ])('%j', async (argv, message) => {
     await writeFile(subnetFile, subnetEnv(false));

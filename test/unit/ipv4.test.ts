@@ -103,7 +103,7 @@ describe('subnets', () => {
     expect(cidrOf(0x646001ff, 24)).toEqual(narrow);
   });
 
-  it('writes and reads store keys, only in their one spelling', () => {
+  it('writes and reads store keys', () => {
     const cidr = parseCidr('x', '100.96.1.0/24');
     expect(subnetKey(cidr)).toBe('100.96.1.0-24');
     expect(parseSubnetKey('100.96.1.0-24')).toEqual(cidr);
@@ -111,15 +111,38 @@ describe('subnets', () => {
       '',
       '100.96.1.0',
       '100.96.1.0/24',
-      '100.96.1.1-24',
-      '100.96.1.0-024',
       '100.96.1.0-33',
       '100.96.1.0-',
       '__proto__',
-      '100.96.1.0-24&fc00::-64',
+      // flannel's own (pkg/subnet/subnet_test.go, TestSubnetNodeInvalid).
+      '10',
+      '10.12.13.0',
+      '10.12.13-24',
+      '10.12.13.300-24',
+      '10.12.13.0-24hi',
+      '&2001::-56',
+      '10.12.13.0-24&:12:13:-56',
+      '10.12.13.0-24&20011::-56',
+      '10.12.13.0-24&2001-56',
+      '10.12.13.0-24&2001::',
+      '10.12.13.0-24&2001::-56hi',
+      '10.12.13.0-24&',
+      '10.12.13.0-24&2001::-129',
+      '10.12.13.0-24&2001::-56&2002::-56',
     ]) {
       expect(parseSubnetKey(bad), bad).toBeUndefined();
     }
+  });
+
+  it.each([
+    ['10.12.13.0-24', '10.12.13.0/24'],
+    ['10.12.13.0-24&fd00:12:13::-56', '10.12.13.0/24'],
+    ['10.5.1.0-24&fc00::-64', '10.5.1.0/24'],
+    ['255.255.255.255-32', '255.255.255.255/32'],
+    ['100.96.1.1-24', '100.96.1.0/24'],
+    ['100.96.1.0-024', '100.96.1.0/24'],
+  ])('reads the key %s as flanneld does', (key, subnet) => {
+    expect(parseSubnetKey(key)).toEqual(parseCidr('test', subnet));
   });
 });
 

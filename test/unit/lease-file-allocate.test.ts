@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cidrOf, formatCidr, parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
+import { cidrOf, contains, formatCidr, parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { allocateSubnet, freeSubnets, type AllocationInput } from '../../src/lease/allocate.js';
 import type { Lease } from '../../src/lease/store.js';
@@ -113,6 +113,123 @@ describe('choice of a subnet', () => {
     );
     const ended = [...two, lease('10.0.0.8/30', '10.168.0.5', NOW - 1)];
     expect(allocate({ config: TINY, leases: ended })).toBe('free 10.0.0.8/30 -10.0.0.8/30');
+  });
+});
+
+describe('what is no route for anybody', () => {
+  it.each([
+    ['100.96.0.0/16', OTHER],
+    ['0.0.0.0/0', OTHER],
+    ['100.0.0.0/8', OTHER],
+    ['100.96.0.0/15', OTHER],
+    ['100.96.0.0/17', OTHER],
+    ['100.96.0.0/18', '127.0.0.1'],
+    ['100.96.0.0/20', '224.0.0.1'],
+    ['100.96.0.0/20', '0.0.0.0'],
+  ])('blocks nothing: %s of %s', (subnet, holder) => {
+    const bad = {
+      ...lease(subnet, holder),
+      subnet: parseCidr('x', subnet, { allowHostBits: true }),
+    };
+    expect(allocate({ leases: [bad] })).toBe('free 100.96.1.0/24');
+    const previousSubnet = cidr('100.96.8.0/24');
+    expect(allocate({ leases: [bad], previousSubnet })).toBe('previous 100.96.8.0/24');
+  });
+
+  it.each(['100.96.0.0/16', '0.0.0.0/0', '100.96.0.0/17'])(
+    'blocks nothing, also when the value of %s cannot be read',
+    (subnet) => {
+      expect(allocate({ blocked: [cidr(subnet)] })).toBe('free 100.96.1.0/24');
+    },
+  );
+
+  it('but itself, since its key is there', () => {
+    expect(allocate({ leases: [lease('100.96.1.0/24', '127.0.0.1')] })).toBe('free 100.96.2.0/24');
+  });
+
+  it('while an entry that a host may hold blocks its subnet, read or not', () => {
+    expect(allocate({ leases: [lease('100.96.0.0/20', OTHER)] })).toBe('free 100.96.16.0/24');
+    expect(allocate({ blocked: [cidr('100.96.0.0/20')] })).toBe('free 100.96.16.0/24');
+  });
+});
+
+describe('a subnet that covers the address of a host is never handed out', () => {
+  /** The documents' own network, and flannel's README, over hosts at 10.168.0.x. */
+  const config = parseNetworkConfig(
+    '{"Network":"10.0.0.0/8","SubnetMin":"10.168.0.0","SubnetMax":"10.168.9.0"}',
+  );
+
+  it.each<[string, Partial<AllocationInput>, string]>([
+    ["this host's own", {}, 'free 10.168.1.0/24'],
+    [
+      "another's",
+      { leases: [lease('10.5.0.0/24', '10.168.1.7'), lease('10.5.1.0/24', '10.168.3.7')] },
+      'free 10.168.2.0/24',
+    ],
+    [
+      "another's that ended",
+      { leases: [lease('10.5.0.0/24', '10.168.1.7', NOW - 1)] },
+      'free 10.168.2.0/24',
+    ],
+    [
+      "the tunnel's, behind NAT",
+      { publicIp: parseIpv4('test', '192.0.2.1'), tunnelAddress: parseIpv4('test', ME) },
+      'free 10.168.1.0/24',
+    ],
+    [
+      "this host's link",
+      { hostAddresses: [{ address: parseIpv4('test', ME), prefix: 22 }] },
+      'free 10.168.4.0/24',
+    ],
+    [
+      'a link wider than Network is no hindrance',
+      { hostAddresses: [{ address: parseIpv4('test', ME), prefix: 8 }] },
+      'free 10.168.1.0/24',
+    ],
+    [
+      'nor one that leaves nothing else',
+      { hostAddresses: [{ address: parseIpv4('test', ME), prefix: 16 }] },
+      'free 10.168.1.0/24',
+    ],
+    ['nor the previous one', { previousSubnet: cidr('10.168.0.0/24') }, 'free 10.168.1.0/24'],
+    [
+      'nor one held already: it is given back',
+      { leases: [lease('10.168.0.0/24', ME)] },
+      'free 10.168.1.0/24 -10.168.0.0/24',
+    ],
+    [
+      'a reservation of such is left to the person who wrote it',
+      { leases: [reservation('10.168.0.0/24', ME)] },
+      'free 10.168.1.0/24',
+    ],
+    [
+      'but a subnet in use is not given up for what somebody else claims to be',
+      { leases: [lease('10.168.7.0/24', ME), lease('10.5.0.0/24', '10.168.7.9')] },
+      'own 10.168.7.0/24',
+    ],
+  ])('%s', (_what, input, expected) => {
+    expect(allocate({ config, ...input })).toBe(expected);
+  });
+
+  it("over many runs, also with flannel README's own numbers", () => {
+    const readme = parseNetworkConfig(
+      '{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0"}',
+    );
+    const wide = parseNetworkConfig('{"Network":"10.0.0.0/8"}');
+    const leases = Array.from({ length: 300 }, (_, n) =>
+      lease(`10.0.${n % 256}.0/24`, `10.${n % 3}.${n % 256}.9`),
+    );
+    for (let n = 0; n < 100; n += 1) {
+      for (const network of [readme, wide]) {
+        const { subnet } = allocateSubnet({
+          ...{ config: network, leases, blocked: [], previousSubnet: undefined, now: NOW },
+          publicIp: parseIpv4('test', ME),
+          random: () => n / 100,
+        });
+        const inside = leases.filter(({ attributes }) => contains(subnet, attributes.publicIp));
+        expect(inside).toEqual([]);
+      }
+    }
   });
 });
 

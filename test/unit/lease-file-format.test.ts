@@ -1,3 +1,4 @@
+import { parseNetworkConfig } from '../../src/config/network.js';
 import { describe, expect, it } from 'vitest';
 import { parseCidr, parseIpv4, subnetKey } from '../../src/config/ipv4.js';
 import {
@@ -40,7 +41,8 @@ describe('entries', () => {
   });
 
   it.each<[string, unknown, RegExp]>([
-    ['100.96.1.5-24', GOOD, /not a subnet key/],
+    ['100.96.1.5-33', GOOD, /not a subnet key/],
+    ['100.96.1.0', GOOD, /not a subnet key/],
     ['__proto', GOOD, /not a subnet key/],
     ['100.96.3.0-24', null, /not a JSON object/],
     ['100.96.3.0-24', 'x', /not a JSON object/],
@@ -56,6 +58,75 @@ describe('entries', () => {
     expect([...document.leases.keys()]).toEqual(['100.96.1.0-24']);
     expect(document.rejected).toEqual([{ key, reason: expect.stringMatching(reason) as string }]);
     expect(document.blocked.map(subnetKey)).toEqual(key === '100.96.3.0-24' ? [key] : []);
+  });
+});
+
+describe('entries as flanneld reads them', () => {
+  it.each([
+    ['PUBLICIP', 'EXPIRESAT'],
+    ['publicip', 'expiresat'],
+    ['publicIp', 'ExpiresAt'],
+  ])('keys in any case: %s, %s', (publicIp, expiresAt) => {
+    const entry = { [publicIp]: '10.168.0.2', [expiresAt]: '2026-11-21T12:00:00Z', x: 1 };
+    const document = parse({ '100.96.1.0-24': entry });
+    const lease = document.leases.get('100.96.1.0-24');
+    expect(lease?.attributes.publicIp).toBe(parseIpv4('test', '10.168.0.2'));
+    expect(lease?.expiresAt).toBe(Date.UTC(2026, 10, 21, 12));
+    // And none of them is left beside ours when it is written.
+    if (lease === undefined) throw new Error('no lease');
+    const raw = withLease(document, { ...lease, expiresAt: undefined });
+    expect(raw['leases']).toEqual({
+      '100.96.1.0-24': { PublicIP: '10.168.0.2', PublicIPv6: null, x: 1 },
+    });
+  });
+
+  it.each(['100.96.1.7-24', '100.96.1.0-24&fd00::-64', '100.96.1.0-024'])(
+    'a key of another form, %s, stands beside the usual one',
+    (key) => {
+      const document = parse({ [key]: GOOD, '100.96.2.0-24': GOOD });
+      expect(document.rejected).toEqual([]);
+      expect(document.leases.get(key)).toMatchObject({ subnet: cidr('100.96.1.0/24'), key });
+      expect(document.leases.get('100.96.2.0-24')?.key).toBeUndefined();
+    },
+  );
+});
+
+describe('what is nested 100,000 deep', () => {
+  const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+  const other = '"100.96.2.0-24":{"PublicIP":"10.168.0.3"}';
+  const text = (entry: string): string =>
+    `{"version":1,"config":{"Network":"100.96.0.0/16"},"leases":{"100.96.1.0-24":${entry},${other}}}`;
+
+  it.each([
+    ['the entry', deep],
+    ['its data', `{"PublicIP":"10.168.0.2","BackendData":${deep}}`],
+    ['a field nobody knows', `{"PublicIP":"10.168.0.2","x":${deep}}`],
+    ['objects', `{"PublicIP":"10.168.0.2","x":${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}}`],
+  ])('%s: set aside, and written back as it was', (_what, entry) => {
+    const document = parseLeaseDocument(text(entry));
+    expect([...document.leases.keys()]).toEqual(['100.96.2.0-24']);
+    expect(document.rejected).toHaveLength(1);
+    expect(document.rejected[0]?.reason).toMatch(
+      /^the entry is (nested too deep|not a JSON object)/,
+    );
+    const written = serializeDocument(
+      withLease(document, {
+        subnet: cidr('100.96.3.0/24'),
+        attributes: { publicIp: parseIpv4('test', '10.168.0.4') },
+        expiresAt: undefined,
+      }),
+    );
+    expect(written).toContain(`"100.96.1.0-24":${entry}`);
+    expect([...parseLeaseDocument(written).leases.keys()]).toEqual([
+      '100.96.2.0-24',
+      '100.96.3.0-24',
+    ]);
+  });
+
+  it('the configuration: one that is not valid, not a file that is', () => {
+    const document = parseLeaseDocument(`{"version":1,"config":${deep},"leases":{${other}}}`);
+    expect(document.leases.size).toBe(1);
+    expect(() => parseNetworkConfig(document.config ?? '')).toThrow('"nested too deep"');
   });
 });
 

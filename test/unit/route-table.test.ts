@@ -26,7 +26,6 @@ const PEER = lease('100.96.2.0/24', '10.168.0.3');
 function makeTable(): RouteTable {
   return new RouteTable({
     network: cidr('100.96.0.0/16'),
-    subnetLen: 24,
     own: OWN.subnet,
     ownPublicIp: OWN.attributes.publicIp,
   });
@@ -144,8 +143,11 @@ describe('rejected leases', () => {
   it.each([
     ['100.97.1.0/24', '10.168.0.3', /100\.97\.1\.0\/24 is outside Network 100\.96\.0\.0\/16/],
     ['100.0.0.0/8', '10.168.0.3', /outside Network/],
-    ['100.96.4.0/25', '10.168.0.3', /wrong length: expected \/24/],
-    ['100.96.0.0/16', '10.168.0.3', /wrong length/],
+    ['100.96.0.0/16', '10.168.0.3', /wrong length: expected at least \/18 in Network/],
+    ['100.96.128.0/17', '10.168.0.3', /wrong length/],
+    ['0.0.0.0/0', '10.168.0.3', /outside Network/],
+    ['100.96.1.0/25', '10.168.0.3', /overlaps this host's own subnet 100\.96\.1\.0\/24/],
+    ['100.96.0.0/20', '10.168.0.3', /overlaps this host's own subnet/],
     ['100.96.1.0/24', '10.168.0.3', /own subnet is claimed by 10\.168\.0\.3/],
     ['100.96.4.0/24', '10.168.0.2', /10\.168\.0\.2 is this host's own/],
     ['100.96.4.0/24', '127.0.0.1', /loopback/],
@@ -178,7 +180,6 @@ describe('rejected leases', () => {
 it('compiles ascending triples, and holds 65,536 subnets', () => {
   const table = new RouteTable({
     network: cidr('10.0.0.0/8'),
-    subnetLen: 24,
     own: cidr('10.0.1.0/24'),
     ownPublicIp: 1,
   });
@@ -220,7 +221,6 @@ it('compiles, and tells changes of, what a map would hold after any sequence of 
   };
   const table = new RouteTable({
     network: cidr('10.0.0.0/8'),
-    subnetLen: 24,
     own: cidr('10.255.0.0/24'),
     ownPublicIp: 1,
   });
@@ -255,7 +255,6 @@ it('compiles, and tells changes of, what a map would hold after any sequence of 
 it('of two leases of one subnet in a listing the later wins, also against what was before', () => {
   const table = new RouteTable({
     network: cidr('10.0.0.0/8'),
-    subnetLen: 24,
     own: cidr('10.255.0.0/24'),
     ownPublicIp: 1,
   });

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,11 +108,35 @@ describe('reading', () => {
     'nonsense',
     'FLANNEL_SUBNET=',
     'FLANNEL_SUBNET=10.5.72.1',
-    'FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=big',
     'FLANNEL_IPMASQ=maybe',
     'FLANNEL_NETWORK=::/8',
   ])('takes %j for nothing', async (text) => {
     expect(await read(text)).toBeUndefined();
+  });
+
+  const SUBNET = { subnet: parseCidr('test', '10.5.72.0/24') };
+  it.each([
+    ['export FLANNEL_SUBNET=10.5.72.1/24\n', SUBNET],
+    ['  export\tFLANNEL_SUBNET="10.5.72.1/24" # by hand\n', SUBNET],
+    ["FLANNEL_SUBNET='10.5.72.1/24'\r\nFLANNEL_MTU=1450 # bytes\r\n", { ...SUBNET, mtu: 1450 }],
+    ['\uFEFFFLANNEL_SUBNET=10.5.72.1/24', SUBNET],
+    ['FLANNEL_SUBNET=10.5.72.1/24;\n', SUBNET],
+    ['FLANNEL_SUBNET=10.5.72.1/24,fc00::1/64\n', SUBNET],
+    // One line that makes no sense, before or after, or of the very same name.
+    ['FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=big', SUBNET],
+    ['FLANNEL_NETWORK=::/8\nFLANNEL_SUBNET=10.5.72.1/24', SUBNET],
+    ['FLANNEL_IPMASQ=maybe\nFLANNEL_SUBNET=10.5.72.1/24', SUBNET],
+    ['FLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_SUBNET=\n', SUBNET],
+    ['FLANNEL_SUBNET="10.5\n}{ :-(\nFLANNEL_SUBNET=10.5.72.1/24', SUBNET],
+    ['FLANNEL_SUBNET=10.5.71.1/24\nFLANNEL_SUBNET=10.5.72.1/24', SUBNET],
+  ])('keeps the subnet of %j', async (text, expected) => {
+    expect(await read(text)).toEqual(expected);
+  });
+
+  it('takes a missing file, a pipe and one too large for nothing', async () => {
+    execFileSync('mkfifo', [join(directory, 'pipe')]);
+    expect(await readSubnetEnv(join(directory, 'pipe'))).toBeUndefined();
+    expect(await read(`${TEXT}${'#'.repeat(100_000)}`)).toBeUndefined();
   });
 
   it('takes a missing file for nothing', async () => {

@@ -86,8 +86,8 @@ async function readOverlay(
   const config = parseNetworkConfig(document.config);
   const leases = [...document.leases.values()];
   const { subnet: own } = leaseOf(leases, address, leaseFile);
-  const { network, subnetLen } = config;
-  const routes = new RouteTable({ network, subnetLen, own, ownPublicIp: address });
+  const { network } = config;
+  const routes = new RouteTable({ network, own, ownPublicIp: address });
   routes.replaceAll(leases);
   return { config, tunnelOptions: { routes, own, address, port: config.backend.port } };
 }

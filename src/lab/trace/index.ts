@@ -1,9 +1,10 @@
 /** `flannelette trace` as the command line calls it: one packet in the lab, followed hop by hop. */
-import { access, constants, stat, writeFile } from 'node:fs/promises';
+import { access, constants, stat } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import type { DaemonMode } from '../../daemon/options.js';
 import { ExitCode, inputError, messageOf, systemError } from '../../errors.js';
+import { writeOutput } from '../../host/atomic-file.js';
 import { Capture } from '../capture.js';
 import { waitFor } from '../commands.js';
 import { TUNNEL_PORT } from '../daemon-process.js';
@@ -70,7 +71,7 @@ async function checkWritable(path: string): Promise<void> {
 
 async function writeCapture(path: string, file: Buffer): Promise<void> {
   try {
-    await writeFile(path, file);
+    await writeOutput(path, file);
   } catch (error) {
     throw systemError(`--pcap: ${path} cannot be written: ${messageOf(error)}`, { cause: error });
   }

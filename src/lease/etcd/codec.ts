@@ -1,8 +1,7 @@
 /** Between etcd's keys and values and leases: flannel's layout under PREFIX, to the byte. */
 import { parseSubnetKey, subnetKey, type Cidr } from '../../config/ipv4.js';
-import { messageOf } from '../../errors.js';
-import { badKey, parseAttributes } from '../attributes.js';
-import type { LeaseAttributes } from '../store.js';
+import { badKey, otherKey, parseLeaseText } from '../attributes.js';
+import type { Lease } from '../store.js';
 
 export class KeySpace {
   readonly config: string;
@@ -25,23 +24,15 @@ export class KeySpace {
   }
 }
 
-export interface DecodedEntry {
-  readonly subnet: Cidr;
-  readonly attributes: LeaseAttributes;
-}
+export type DecodedEntry = Pick<Lease, 'subnet' | 'attributes' | 'key'>;
 
 /** An entry's lease, or why it is none. */
 export function decodeEntry(name: string, value: Buffer): DecodedEntry | string {
   const subnet = parseSubnetKey(name);
   if (subnet === undefined) return badKey(name);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(value.toString('utf8'));
-  } catch (error) {
-    return `the value is not JSON: ${messageOf(error)}`;
-  }
-  const attributes = parseAttributes(parsed);
-  return typeof attributes === 'string' ? attributes : { subnet, attributes };
+  const attributes = parseLeaseText(value);
+  if (typeof attributes === 'string') return attributes;
+  return { subnet, attributes, ...otherKey(name, subnet) };
 }
 
 /** etcd's range end for "all keys with this prefix": the prefix with its last byte raised. */

@@ -13,8 +13,8 @@ import { formatCidr, formatIpv4, parseSubnetKey, subnetKey, type Cidr } from '..
 import { messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { IKeyValue, IResponseHeader, IWatchResponse } from 'etcd3';
-import { allocateSubnet, type Allocation } from '../allocate.js';
-import { sameAttributes, serializeAttributes } from '../attributes.js';
+import { allocateSubnet, ownPlace, type Allocation } from '../allocate.js';
+import { otherKey, sameAttributes, serializeAttributes } from '../attributes.js';
 import { leaseLost } from '../errors.js';
 import type {
   Lease,
@@ -97,6 +97,7 @@ export class EtcdStore implements LeaseStore {
         leases: contents.leases,
         blocked: contents.blocked,
         previousSubnet,
+        ...ownPlace(request),
         now: this.#now(),
         random: Math.random,
       });
@@ -233,7 +234,7 @@ export class EtcdStore implements LeaseStore {
         continue;
       }
       const subnet = parseSubnetKey(name);
-      if (subnet !== undefined) yield { type: 'delete', subnet };
+      if (subnet !== undefined) yield { type: 'delete', subnet, ...otherKey(name, subnet) };
       if (position.unreadable.delete(name)) yield { type: 'cleared', key: name };
     }
   }

@@ -1,0 +1,57 @@
+/**
+ * Reading a file that others may have written: never more than expected, never a wait for a pipe that
+ * nobody writes to, and where it matters, only from an owner to be trusted.
+ */
+import { constants, type BigIntStats } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
+import { systemError } from '../errors.js';
+
+export interface BoundedReadOptions {
+  readonly maxBytes: number;
+  /** What it says is acted upon without a second look: of this user or root alone, and no link. */
+  readonly trusted?: boolean;
+}
+
+export interface BoundedFile {
+  readonly text: string;
+  /** Of the very file that was read. */
+  readonly status: BigIntStats;
+}
+
+/** Throws Node's error, or a system error that says what about the file is not as it must be. */
+export async function readBounded(
+  path: string,
+  { maxBytes, trusted = false }: BoundedReadOptions,
+): Promise<BoundedFile> {
+  // O_NONBLOCK: the open of a FIFO would wait for a writer, in a thread that cannot be interrupted.
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | (trusted ? constants.O_NOFOLLOW : 0);
+  const file = await open(path, flags);
+  try {
+    const status = await file.stat({ bigint: true });
+    if (!status.isFile() && !status.isDirectory()) {
+      throw systemError('not a regular file', { code: 'EINVAL', value: path });
+    }
+    const owner = Number(status.uid);
+    if (trusted && owner !== 0 && owner !== process.geteuid?.()) {
+      throw systemError(`it belongs to user ${owner}`, { code: 'EACCES', value: path });
+    }
+    return { text: await readAtMost(file, Number(status.size), maxBytes), status };
+  } finally {
+    await file.close();
+  }
+}
+
+/** `size` is only a hint: a file may grow meanwhile, and those of /proc have none. */
+async function readAtMost(file: FileHandle, size: number, maxBytes: number): Promise<string> {
+  const chunkBytes = Math.min(Math.max(size + 1, 4_096), 1 << 20);
+  const chunks: Buffer[] = [];
+  for (let total = 0; ;) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(chunkBytes), 0, chunkBytes);
+    if (bytesRead === 0) return Buffer.concat(chunks).toString('utf8');
+    total += bytesRead;
+    if (total > maxBytes) {
+      throw systemError(`larger than ${maxBytes} bytes`, { code: 'EFBIG' });
+    }
+    chunks.push(buffer.subarray(0, bytesRead));
+  }
+}
