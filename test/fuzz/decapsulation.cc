@@ -22,11 +22,13 @@ void require(bool condition) {
 
 constexpr std::array<uint32_t, 4> kSenders = {kNode2, kNode3, kStranger, 0};
 
-void repair(Bytes& bytes, uint8_t how) {
+// `named`: the sender as inner source, 0 for none in particular.
+void repair(Bytes& bytes, uint8_t how, uint32_t named) {
   if (bytes.size() < 20) return;
   if (how & 1) bytes[0] = static_cast<uint8_t>(0x40 | (bytes[0] & 15));
   if (how & 2) put_word(bytes, 2, static_cast<uint32_t>(std::min<size_t>(bytes.size(), 65535)));
   if (how & 4) put_long(bytes, 12, how & 8 ? kContainer2 : kContainer3);
+  if (named != 0) put_long(bytes, 12, named);
   if (how & 16) put_long(bytes, 16, kContainer1);
   const size_t header = size_t{bytes[0] & 15U} * 4;
   if ((how & 32) && header >= 20 && header <= bytes.size()) fix_checksum(bytes);
@@ -65,11 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint32_t> senders;
   for (size_t at = 1; at + 4 <= size;) {
     const uint32_t sender = kSenders[data[at] % kSenders.size()];
+    const bool names_itself = (data[at] & 128) != 0;
     const uint8_t how = data[at + 1];
     const size_t length = std::min<size_t>(data[at + 2] * 256U + data[at + 3], size - at - 4);
     Bytes bytes(data + at + 4, data + at + 4 + length);
     at += 4 + length;
-    repair(bytes, how);
+    repair(bytes, how, names_itself ? sender : 0);
     if (how & 64) rig.io.write_results.push_back(how & 128 ? -EIO : -EAGAIN);
     rig.io.datagrams.push_back({std::move(bytes), sender});
     ++offered;
@@ -86,9 +89,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Ipv4Packet view;
     require(Ipv4Packet::parse(packet, view) == PacketFault::kNone);
     require(view.bytes().size() == packet.size() && view.ttl() >= 1);
-    const uint32_t holder = table.lookup(view.source());
+    const uint32_t lease_holder = table.lookup(view.source());
+    const bool is_node = view.source() == kNode2 || view.source() == kNode3;
+    const uint32_t holder = is_node ? view.source() : lease_holder;
     if (source_check) require(kOwn.contains(view.destination()) && holder != 0);
-    // It came from one of the datagrams behind the last one's, sent by the holder of its lease.
+    // It came from one of the datagrams behind the last one's, sent by the holder of its lease or
+    // by the node that is its source.
     while (next < datagrams.size() && !(carried(packet, datagrams[next].bytes) &&
                                         (!source_check || datagrams[next].source == holder)))
       ++next;
