@@ -4,7 +4,7 @@ import { systemError } from '../../src/errors.js';
 import { inNamespace, run } from '../../src/lab/commands.js';
 import { readSnmp } from '../../src/lab/snmp.js';
 import { ipBatch, type HostPlan } from '../../src/lab/topology.js';
-import { IperfTarget, type TcpOptions } from '../../src/lab/traffic.js';
+import { IperfTarget, type TcpOptions, type UdpResult } from '../../src/lab/traffic.js';
 import { PROJECT } from '../command.js';
 import { percentile, pingSeries, type PingSeries } from '../ping.js';
 import type { Load, LoadMetric, MetricKey, Round } from './metrics.js';
@@ -109,25 +109,36 @@ async function tcp(scene: Scene): Promise<Round> {
 async function smallUdp(scene: Scene): Promise<Round> {
   const { near, far, signal } = scene;
   const target = new IperfTarget(far);
-  const send = async (seconds: number): Promise<Delivered> => {
-    const bytes = SMALL_PAYLOAD;
-    const result = await target.udp(near, { seconds, bytes, signal });
-    const { receivedPackets: packets, sentPackets } = result;
-    const containerBytes = (sentPackets + packets) * bytes;
-    return { packets, bytes: packets * bytes, containerBytes, seconds: result.seconds };
-  };
+  const send = async (seconds: number): Promise<Delivered> =>
+    deliveredBy(await target.udp(near, { seconds, bytes: SMALL_PAYLOAD, signal }), SMALL_PAYLOAD);
   const { delivered, cost, round } = await carry(scene, 'udp', send);
-  const { packets, seconds } = delivered;
+  const { packets, read = NaN, seconds } = delivered;
   return {
     ...round,
-    udp64: packets / seconds,
+    ...{ udp64: read / seconds, udp64Carried: packets / seconds },
     udpCpu: (busySeconds(cost.machine) * 1e6) / packets,
   };
 }
 
+/**
+ * What an overlay delivered is what reached the receiving container. A program there that is too slow
+ * to read it all loses the rest in its own socket, and copies none of that.
+ */
+export function deliveredBy(result: UdpResult, payloadBytes: number): Delivered {
+  const { sentPackets, arrivedPackets: packets, receivedPackets: read, receivedSeconds } = result;
+  const bytes = packets * payloadBytes;
+  const containerBytes = (sentPackets + read) * payloadBytes;
+  return { packets, read, bytes, containerBytes, seconds: receivedSeconds };
+}
+
 async function largeUdp({ near, far, seconds, signal }: Scene): Promise<Round> {
   const options = { seconds, bytes: LARGE_PAYLOAD, signal };
-  return { udp1372: (await new IperfTarget(far).udp(near, options)).receivedPps };
+  const result = await new IperfTarget(far).udp(near, options);
+  const { arrivedPackets, receivedPackets, receivedSeconds } = result;
+  return {
+    udp1372: receivedPackets / receivedSeconds,
+    udp1372Carried: arrivedPackets / receivedSeconds,
+  };
 }
 
 /** Small packets to addresses at random, all of which are the far container's. */
@@ -165,8 +176,10 @@ function roundTrip({ roundTrips }: PingSeries, share: number): number {
 }
 
 /** What of a load arrived. */
-interface Delivered {
+export interface Delivered {
   readonly packets: number;
+  /** Of them those that the receiving program read; undefined where it reads all. */
+  readonly read?: number;
   /** Of payload. */
   readonly bytes: number;
   /** Copied from the sending container and to the receiving one. */
@@ -187,6 +200,7 @@ async function carry(
   const round = named(load, {
     Throughput: gbpsOf(delivered),
     Packets: packets / seconds,
+    Read: delivered.read === undefined ? undefined : delivered.read / seconds,
     Switches: cost.switches === undefined ? undefined : cost.switches / packets,
     MachineSwitches: switches / packets,
     Copied: copiedPerByte(scene, delivered, cost),

@@ -20,10 +20,12 @@ export type LoadName = (typeof LOADS)[number];
 
 /** What a load yields. Per packet is per delivered packet: a datagram, or a full TCP segment. */
 export const LOAD_METRICS = [
-  /** Gbit/s of payload at the receiver. */
+  /** Gbit/s of payload that reached the receiving container. */
   'throughput',
-  /** Packets delivered a second. */
+  /** Packets delivered a second: to the receiving container. */
   'packets',
+  /** Packets its program read a second; what it was too slow for its socket dropped. UDP only. */
+  'read',
   /** System calls of both ends a packet; 0 where the kernel alone carries the packets. */
   'calls',
   /** Those of them that are sched_yield; only where perf counts. */

@@ -32,9 +32,9 @@ import { describeShape, ratioText } from './text.js';
 export const METHOD = [
   'Two hosts in network namespaces of one machine, a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every mode once, in random order, with processes of its own. Values are medians of the rounds, ratios medians of per-round ratios. Absolute numbers are those of this small machine; ratios count.',
   SPREAD_METHOD,
-  'A packet is one that was delivered: a datagram, or a full segment of the TCP payload. Acknowledgements are not counted as packets; what they cost is in the cost of the others.',
+  'A packet is one that was delivered: a datagram that reached the receiving container, by its kernel, or a full segment of the TCP payload. Where the receiving program is too slow its own socket drops datagrams that were delivered: those it read are a column of their own. Acknowledgements are not counted as packets; what they cost is in the cost of the others.',
   "System calls and context switches are those of both ends: the daemons, all their threads; the kernel's overlays have none. perf counts raw_syscalls:sys_enter of the ends in a run of its own, sched_yield included; throughput in that run by throughput without is what counting costs. Without perf the ends count the reads, writes and waits of their loops themselves, without sched_yield.",
-  'Bytes copied across the user/kernel border: what the sending container wrote and the receiving one read, and what both ends read from and wrote to TUN and socket by their own counters, acknowledgements included, divided by the payload that arrived. The counters have packets as they are on the wire; a train crosses the TUN with one header, so offload copies up to 4 % less than shown. With the kernel alone only the containers copy: 2, and more when datagrams are lost. Copies within user space or within the kernel are not counted.',
+  'Bytes copied across the user/kernel border: what the sending container wrote and the receiving one read, and what both ends read from and wrote to TUN and socket by their own counters, acknowledgements included, divided by the payload that arrived. The counters have packets as they are on the wire; a train crosses the TUN with one header, so offload copies up to 4 % less than shown. With the kernel alone only the containers copy: 2; more of datagrams lost on the way, fewer where the receiving socket dropped some. Copies within user space or within the kernel are not counted.',
   'CPU is that of the whole machine by /proc/stat while the load runs, the start and end of iperf3 included; idle is what is left, so user, system, softirq, steal and idle add up to the time of all CPUs.',
 ] as const;
 
@@ -133,6 +133,7 @@ function loadTable(result: ModesResult, load: LoadName): ReportTable {
   return overview(result, `${LOAD_TITLES[load]}: speed, and per packet calls, switches, copies`, [
     ['Gbit/s', of('throughput')],
     ['packets/s', of('packets')],
+    ...(load === 'udp' ? ([['read/s', of('read')]] as const) : []),
     [`x ${BASELINE}`, of('packets'), 'ratio'],
     ['system calls', of('calls')],
     ['sched_yield', of('yields')],

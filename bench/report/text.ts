@@ -36,7 +36,8 @@ const INTRODUCTION = [
   'Two hosts in network namespaces of one machine, joined by veth pairs and a bridge; a container on each; iperf3 and ping between the containers, which share the CPUs with everything else. Every round sets up every subject once, in random order, with processes of its own. Ratios are medians of per-round ratios. Absolute numbers are those of this small machine and drift; ratios count.',
   SPREAD_METHOD,
   `\`${NOISE}\` is ${BASELINE} measured twice: how far its ratio is from 1 is the noise.`,
-  "System calls and context switches are those of both ends, per packet delivered: datagrams received, or the full segments that make the TCP payload; acknowledgements are not counted. flannelette counts its own calls, the reads, writes and waits of its packet loops (not the sched_yield between two looks); perf counts those of the other programs, in a run of its own. The kernel's overlays have no ends.",
+  'UDP is sent as fast as one program can, and one program reads it. *Carried* are the datagrams that reached the receiving container, by its kernel; *read* those that its program took: where that is too slow its own socket drops the rest, which no overlay lost.',
+  "System calls and context switches are those of both ends, per packet delivered: datagrams carried to the receiving container, or the full segments that make the TCP payload; acknowledgements are not counted. flannelette counts its own calls, the reads, writes and waits of its packet loops (not the sched_yield between two looks); perf counts those of the other programs, in a run of its own. The kernel's overlays have no ends.",
 ];
 
 export const UNDERLAY_TITLES: Readonly<Record<UnderlayName, string>> = {

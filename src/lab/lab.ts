@@ -12,7 +12,7 @@ import {
   type DaemonProcess,
   type DaemonSettings,
 } from './daemon-process.js';
-import { countHops, since } from './hops.js';
+import { countPackets, readHops, since, together } from './hops.js';
 import type { LabResult } from './report.js';
 import { checkRoutes } from './routes-check.js';
 import { openStore, type LabStore, type StoreKind } from './store.js';
@@ -131,15 +131,18 @@ async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> 
   const capture = await captureCheck(lab, signal);
   const routes = await checkRoutes(near);
 
-  const before = await countHops(near, far, daemons);
+  const before = await readHops(near, far, daemons);
   progress(`ping both ways, ${PINGS} each`);
   const [pingForward, pingBack] = await bothWays(lab, (from, to) =>
     ping(from, to.containerAddress, { count: PINGS, signal }),
   );
+  const pinged = await readHops(near, far, daemons);
   const target = new IperfTarget(far);
   progress(`iperf3 UDP, ${UDP_PAYLOAD_BYTES}-byte payloads, ${seconds} s`);
   const udp = await target.udp(near, { ...load, bytes: UDP_PAYLOAD_BYTES });
-  const counts = since(await countHops(near, far, daemons), before);
+  const loaded = await readHops(near, far, daemons);
+  const ofUdp = countPackets(since(loaded, pinged), UDP_PAYLOAD_BYTES);
+  const counts = together(countPackets(since(pinged, before)), ofUdp);
   progress(`iperf3 TCP, container-1 to container-2, ${seconds} s`);
   const tcpForward = await target.tcp(near, load);
   progress(`iperf3 TCP, container-2 to container-1, ${seconds} s`);
@@ -153,7 +156,7 @@ async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> 
     ...(etcd === undefined ? {} : { etcd }),
     thirdHost,
     ...{ pingForward, pingBack, tcpForward, tcpReverse },
-    udp: { ...udp, payloadBytes: UDP_PAYLOAD_BYTES },
+    udp: { ...udp, payloadBytes: UDP_PAYLOAD_BYTES, drops: ofUdp.drops },
     ...{ capture, routes, counts },
   };
 }

@@ -2,7 +2,7 @@
 import { formatCount, formatTable } from '../text.js';
 import type { CaptureCheck } from './capture.js';
 import type { EtcdCheck } from './etcd-check.js';
-import type { HopCounts } from './hops.js';
+import type { Drop, HopCounts, Passage } from './hops.js';
 import type { RoutesCheck } from './routes-check.js';
 import type { StoreKind } from './store.js';
 import {
@@ -25,7 +25,11 @@ export interface LabResult {
   readonly pingBack: PingResult;
   readonly tcpForward: TcpResult;
   readonly tcpReverse: TcpResult;
-  readonly udp: UdpResult & { readonly payloadBytes: number };
+  readonly udp: UdpResult & {
+    readonly payloadBytes: number;
+    /** Of the datagrams, and of what else went meanwhile. */
+    readonly drops: readonly Drop[];
+  };
   readonly capture: CaptureCheck;
   readonly routes: RoutesCheck;
   /** Over the ping and UDP phases. */
@@ -54,8 +58,8 @@ export function checksOf(result: LabResult): Check[] {
     { name: 'TCP container-2 to container-1', ok: tcpReverse.gbps > 0, detail: gbps(tcpReverse) },
     {
       name: `UDP, ${udp.payloadBytes}-byte payloads`,
-      ok: udp.receivedPackets > 0,
-      detail: `${formatCount(Math.round(udp.receivedPps))} packets/s received`,
+      ok: udp.arrivedPackets > 0,
+      detail: `${pps(udp.arrivedPackets, udp.receivedSeconds)} carried by the tunnel`,
     },
     {
       name: 'datagrams on UDP 8285 are exactly the inner packets',
@@ -90,9 +94,8 @@ function checkOfEtcd({ ok, entries, problems }: EtcdCheck): Check {
 }
 
 export function renderReport(result: LabResult): string {
-  const { pingForward, pingBack, tcpForward, tcpReverse, udp, counts, routes } = result;
+  const { pingForward, pingBack, tcpForward, tcpReverse, counts, routes } = result;
   const indented = routes.text.replaceAll(/^/gm, '  ');
-  const loss = udp.sentPackets === 0 ? 0 : 1 - udp.receivedPackets / udp.sentPackets;
   return [
     `Mode ${result.mode}, store ${describeStore(result.store)}, flannel0 MTU ${result.mtu}, kernel ${result.kernel}`,
     section(
@@ -100,32 +103,20 @@ export function renderReport(result: LabResult): string {
       formatTable(
         [{ title: '' }, { title: 'check' }, { title: 'result' }],
         checksOf(result).map(({ name, ok, detail }) => [ok ? '✓' : '✗', name, detail]),
-      ),
+      ) + CHANGE_TIMES,
     ),
     section(
       'Throughput and latency',
       formatTable(
         [{ title: 'measurement' }, { title: 'value', align: 'right' }, { title: 'note' }],
         [
-          [
-            'TCP container-1 to container-2',
-            gbps(tcpForward),
-            `${tcpForward.retransmits} retransmits`,
-          ],
-          [
-            'TCP container-2 to container-1',
-            gbps(tcpReverse),
-            `${tcpReverse.retransmits} retransmits`,
-          ],
-          [
-            `UDP ${udp.payloadBytes} B received`,
-            `${formatCount(Math.round(udp.receivedPps))} packets/s`,
-            `${(loss * 100).toFixed(1)} % of what one sender can send was dropped`,
-          ],
+          ['TCP container-1 to container-2', gbps(tcpForward), describeTcp(tcpForward)],
+          ['TCP container-2 to container-1', gbps(tcpReverse), describeTcp(tcpReverse)],
+          ...udpRows(result),
           ['ping round trip, 1 to 2', milliseconds(pingForward), range(pingForward)],
           ['ping round trip, 2 to 1', milliseconds(pingBack), range(pingBack)],
         ],
-      ),
+      ) + ONE_RUN,
     ),
     section(
       'Packets at each hop, during ping and UDP',
@@ -133,16 +124,15 @@ export function renderReport(result: LabResult): string {
         [
           { title: 'where' },
           { title: 'device' },
-          { title: '1 to 2', align: 'right' },
-          { title: '2 to 1', align: 'right' },
+          ...['packets 1 to 2', 'in passes', 'packets 2 to 1', 'in passes'].map(
+            (title) => ({ title, align: 'right' }) as const,
+          ),
         ],
         counts.hops.map((hop) => [
-          hop.where,
-          hop.device,
-          formatCount(hop.forward),
-          formatCount(hop.back),
+          ...[hop.where, hop.device],
+          ...[...passageCells(hop.forward), ...passageCells(hop.back)],
         ]),
-      ),
+      ) + PASSES,
     ),
     section('Drops, during ping and UDP', renderDrops(counts)),
     section("Node 1's routes", `${indented}\n`),
@@ -168,13 +158,68 @@ function renderEtcd({ entries }: EtcdCheck): string {
 }
 
 function renderDrops(counts: HopCounts): string {
-  const drops = counts.drops.filter(({ packets }) => packets > 0);
+  const drops = happened(counts.drops);
   if (drops.length === 0) return '  none\n';
   return formatTable(
-    [{ title: 'where' }, { title: 'reason' }, { title: 'packets', align: 'right' }],
-    drops.map(({ where, reason, packets }) => [where, reason, formatCount(packets)]),
+    [
+      ...[{ title: 'where' }, { title: 'reason' }],
+      ...[{ title: 'packets', align: 'right' } as const, { title: 'why' }],
+    ],
+    drops.map(({ where, reason, packets, cause }) => [where, reason, formatCount(packets), cause]),
   );
 }
+
+/** Who sent, carried and read how much; who lost the rest is in the table of drops. */
+function udpRows({ udp }: LabResult): string[][] {
+  const { payloadBytes, sentPackets, arrivedPackets, receivedPackets } = udp;
+  const ofSent = (packets: number): string =>
+    sentPackets === 0 ? '-' : `${((packets / sentPackets) * 100).toFixed(1)} %`;
+  const inSocket = arrivedPackets - receivedPackets;
+  return [
+    [
+      `UDP ${payloadBytes} B, sent by container-1`,
+      pps(sentPackets, udp.sentSeconds),
+      `${formatCount(sentPackets)} datagrams, as fast as one program can`,
+    ],
+    [
+      `UDP ${payloadBytes} B, carried by the tunnel`,
+      pps(arrivedPackets, udp.receivedSeconds),
+      `${ofSent(arrivedPackets)} of those sent reached container-2`,
+    ],
+    [
+      `UDP ${payloadBytes} B, read in container-2`,
+      pps(receivedPackets, udp.receivedSeconds),
+      `${ofSent(receivedPackets)}; ${ofSent(inSocket)} lost in the reader's own socket, not in the tunnel`,
+    ],
+  ];
+}
+
+function passageCells({ packets, passes }: Passage): string[] {
+  return [formatCount(packets), passes === undefined ? '-' : formatCount(passes)];
+}
+
+function pps(packets: number, seconds: number): string {
+  return `${formatCount(seconds > 0 ? Math.round(packets / seconds) : 0)} packets/s`;
+}
+
+function describeTcp({ retransmits }: TcpResult): string {
+  return `one stream, payload at the receiver; ${formatCount(retransmits)} segments sent again`;
+}
+
+const CHANGE_TIMES = `
+  A third host's times run from its first step, the start or the end of its daemon, to the last
+  container that sees the result.
+`;
+
+const ONE_RUN = `
+  One run, in which programs, daemons and kernel share the CPUs of this machine: a look,
+  no comparison. npm run bench compares, in interleaved rounds.
+`;
+
+const PASSES = `
+  A train of packets passes through a device as one. The daemons count packets; at a device
+  they follow from its bytes, to a few packets (ARP and the load's own TCP connection).
+`;
 
 /** The object of `--json`; field names are a contract. */
 export function toJson(result: LabResult): object {
@@ -207,8 +252,12 @@ export function toJson(result: LabResult): object {
     udp: {
       payloadBytes: udp.payloadBytes,
       sentPackets: udp.sentPackets,
+      arrivedPackets: udp.arrivedPackets,
       receivedPackets: udp.receivedPackets,
-      receivedPps: Math.round(udp.receivedPps),
+      ...perSecond('sentPps', udp.sentPackets, udp.sentSeconds),
+      ...perSecond('arrivedPps', udp.arrivedPackets, udp.receivedSeconds),
+      ...perSecond('receivedPps', udp.receivedPackets, udp.receivedSeconds),
+      drops: happened(udp.drops),
     },
     captureOk: result.capture.ok,
     capture: result.capture,
@@ -220,9 +269,21 @@ export function toJson(result: LabResult): object {
       pingMeanwhile: meanwhile,
     },
     checks,
-    hops: result.counts.hops,
-    drops: result.counts.drops.filter(({ packets }) => packets > 0),
+    hops: result.counts.hops.map(({ where, device, forward, back }) => ({
+      ...{ where, device, forward: forward.packets, back: back.packets },
+      // As the device counts: a train of packets is one. The daemons have none.
+      ...{ forwardPasses: forward.passes ?? null, backPasses: back.passes ?? null },
+    })),
+    drops: happened(result.counts.drops),
   };
+}
+
+function happened(drops: readonly Drop[]): Drop[] {
+  return drops.filter(({ packets }) => packets > 0);
+}
+
+function perSecond(name: string, packets: number, seconds: number): Record<string, number> {
+  return { [name]: seconds > 0 ? Math.round(packets / seconds) : 0 };
 }
 
 function toJsonEtcd({ ok, entries, problems }: EtcdCheck): object {
@@ -247,10 +308,10 @@ function milliseconds({ avgMs }: PingResult): string {
   return avgMs === undefined ? '-' : `${avgMs.toFixed(3)} ms`;
 }
 
-function range({ minMs, maxMs }: PingResult): string {
+function range({ received, minMs, maxMs }: PingResult): string {
   return minMs === undefined || maxMs === undefined
     ? 'nothing came back'
-    : `${minMs.toFixed(3)} to ${maxMs.toFixed(3)} ms`;
+    : `average of ${received}; least ${minMs.toFixed(3)}, greatest ${maxMs.toFixed(3)} ms`;
 }
 
 function round(value: number, digits: number): number {

@@ -3,6 +3,7 @@
  */
 import { systemError } from '../errors.js';
 import { inNamespace, Program, run, waitFor } from './commands.js';
+import { readSnmp } from './snmp.js';
 import type { HostPlan } from './topology.js';
 
 export interface PingResult {
@@ -149,12 +150,17 @@ export interface TcpResult {
   readonly retransmits: number;
 }
 
+/** Datagrams on their way: what is lost before `arrived` the network lost, the rest the receiver. */
 export interface UdpResult {
+  /** By the sending program. */
   readonly sentPackets: number;
-  /** Datagrams the receiver got, and a second. */
+  /** At the receiver's socket, by its kernel: read by the program, or dropped as its buffer was full. */
+  readonly arrivedPackets: number;
+  /** Read by the receiving program. */
   readonly receivedPackets: number;
-  readonly receivedPps: number;
-  readonly seconds: number;
+  /** How long was sent, and how long received: what stands in queues arrives later. */
+  readonly sentSeconds: number;
+  readonly receivedSeconds: number;
 }
 
 export interface LoadOptions {
@@ -196,11 +202,9 @@ export class IperfTarget {
   /** UDP as fast as one sender can, in datagrams of `bytes` of payload. */
   async udp(from: HostPlan, options: LoadOptions & { bytes: number }): Promise<UdpResult> {
     const flags = ['--udp', '--bitrate', '0', '--length', String(options.bytes)];
-    const sum = readSum(await this.#measure(from, options, flags), 'sum');
-    const sentPackets = readNumber(sum, 'packets');
-    const receivedPackets = sentPackets - readNumber(sum, 'lost_packets');
-    const seconds = readNumber(sum, 'seconds');
-    return { sentPackets, receivedPackets, receivedPps: receivedPackets / seconds, seconds };
+    const before = await arrivals(this.#at);
+    const end = await this.#measure(from, options, flags);
+    return readUdp(end, (await arrivals(this.#at)) - before);
   }
 
   async #measure(
@@ -237,6 +241,32 @@ export class IperfTarget {
     }
     return server;
   }
+}
+
+/** Datagrams that have arrived at sockets of a container so far, whatever became of them then. */
+async function arrivals({ container }: HostPlan): Promise<number> {
+  const snmp = await readSnmp(container);
+  return snmp('Udp', 'InDatagrams') + snmp('Udp', 'RcvbufErrors');
+}
+
+/** Opens iperf3's stream of datagrams. */
+const GREETING = 1;
+
+/** Reads the end of iperf3's report of UDP; before 3.10 it has one sum for both ends. */
+export function readUdp(end: Record<string, unknown>, arrived: number): UdpResult {
+  const [sent, received] = ['sum_sent', 'sum_received'].map((name) =>
+    readSum(end, name in end ? name : 'sum'),
+  ) as [Record<string, unknown>, Record<string, unknown>];
+  const sentPackets = readNumber(sent, 'packets');
+  const receivedPackets = readNumber(received, 'packets') - readNumber(received, 'lost_packets');
+  return {
+    sentPackets,
+    // Some may lie unread in the socket when the program closes it: neither read nor dropped.
+    arrivedPackets: Math.min(sentPackets, Math.max(receivedPackets, arrived - GREETING)),
+    receivedPackets,
+    sentSeconds: readNumber(sent, 'seconds'),
+    receivedSeconds: readNumber(received, 'seconds'),
+  };
 }
 
 /** Reads the end of iperf3's report; of both ways it has a sum each. */

@@ -11,6 +11,8 @@ import { COMMAND, requireIsolation } from '../support/test-lab.js';
 const CHROMIUM = '/usr/bin/chromium';
 /** What a load, a change or the lab's start may take on a busy machine. */
 const PATIENCE_MS = 40_000;
+/** Of each kind of load, in the table of results. */
+const COLUMNS = { throughput: 0, packets: 1, calls: 2 };
 /** Several of those in a row. */
 const LIMIT = { timeout: 120_000 };
 
@@ -71,9 +73,13 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
   const running = async (load: string): Promise<boolean> =>
     (await button(load).getAttribute('aria-pressed')) === 'true';
 
-  /** The row of a mode in the table of results. */
-  const result = (mode: string): Locator =>
-    page.locator('#results tr').filter({ has: page.getByRole('rowheader', { name: mode }) });
+  /** What the table of results has of a mode and a kind of load. */
+  const result = (mode: string, kind: 'tcp' | 'udp', column: keyof typeof COLUMNS): Locator =>
+    page
+      .locator('#results tr')
+      .filter({ has: page.getByRole('rowheader', { name: mode }) })
+      .locator(`td[data-kind="${kind}"]`)
+      .nth(COLUMNS[column]);
 
   /** Ends a load that goes on; it may come to its own end meanwhile. */
   async function endLoad(load: string): Promise<void> {
@@ -93,6 +99,14 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
       return what.test(text) ? text : undefined;
     });
   }
+
+  it('says below every figure what is counted', async () => {
+    const tiles = page.locator('.tiles > div');
+    expect(await tiles.count()).toBe(4);
+    for (const tile of await tiles.all()) {
+      expect(await tile.locator('.what').textContent()).toMatch(/\w{3,}.*\.\s*$/s);
+    }
+  });
 
   it('draws both hosts, and no third', async () => {
     for (const host of ['host-1', 'host-2']) {
@@ -115,29 +129,40 @@ describe.skipIf(!existsSync(CHROMIUM))('the live page in Chromium', LIMIT, () =>
       }
     }
     await page.locator('.dot').first().waitFor();
+    // The daemons copy each byte four times; most calls of the few packets are looks for more.
+    await reads(page.locator('#copies'), /^4\.0$/);
+    await reads(page.locator('#copies-more'), /^ping adds 1/);
+    expect(await page.locator('#calls').textContent()).toBe('–');
+    await reads(page.locator('#calls-more'), /1,000 packets\/s/);
     expect(await button('TCP load').getAttribute('aria-disabled')).toBe('true');
     await endLoad('Ping');
     await saysNow(/^Ping stopped/);
   });
 
   it('shows what the mode changes while TCP goes on', async () => {
-    const basic = await readsUnder('TCP load', result('basic'), /tcp.*bit\/s/);
+    const basic = await readsUnder('TCP load', result('basic', 'tcp', 'throughput'), /bit\/s/);
     await button('offload').click();
     await saysNow(/^Mode offload: nothing was forwarded for/);
     expect(await button('offload').getAttribute('aria-pressed')).toBe('true');
-    expect(await readsUnder('TCP load', result('offload'), /tcp.*bit\/s/)).not.toBe(basic);
+    const offload = await readsUnder('TCP load', result('offload', 'tcp', 'throughput'), /bit\/s/);
+    expect(offload).not.toBe(basic);
     const calls = async (mode: string): Promise<number> =>
-      Number(await result(mode).locator('td').nth(3).textContent());
-    // A read and a send for each packet, at the least.
-    expect(await calls('basic')).toBeGreaterThanOrEqual(2);
+      Number(await result(mode, 'tcp', 'calls').textContent());
+    // A read and a send for each packet at the one end and the other, at the least.
+    expect(await calls('basic')).toBeGreaterThanOrEqual(4);
     expect(await calls('offload')).toBeLessThan(await calls('basic'));
     await endLoad('TCP load');
   });
 
-  it('carries UDP', async () => {
-    await readsUnder('UDP load', result('offload'), /udp.*[MG]bit/);
+  it('carries UDP, and shows it beside TCP', async () => {
+    const tcp = await result('offload', 'tcp', 'throughput').textContent();
+    await readsUnder('UDP load', result('offload', 'udp', 'throughput'), /[MG]bit/);
     await reads(page.locator('#throughput'), /[MG]bit\/s/);
+    // Trains, with their length, at the devices that they pass; packets at the daemons.
+    await readsUnder('UDP load', counter(2, 'eth0', 'in'), /×\d/);
+    await readsUnder('UDP load', counter(2, 'daemon', 'in'), /^[\d.]+ k$/);
     await endLoad('UDP load');
+    expect(await result('offload', 'tcp', 'throughput').textContent()).toBe(tcp);
   });
 
   it('adds a third host, which answers pings, and removes it, twice', async () => {

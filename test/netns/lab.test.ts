@@ -164,6 +164,17 @@ interface LabJson {
   readonly ok: boolean;
   readonly checks: readonly { readonly name: string; readonly ok: boolean }[];
   readonly store: { readonly etcd?: { readonly entries: readonly unknown[] } };
+  readonly udp: {
+    readonly sentPackets: number;
+    readonly arrivedPackets: number;
+    readonly receivedPackets: number;
+  };
+  readonly hops: readonly {
+    readonly where: string;
+    readonly device: string;
+    readonly forward: number;
+    readonly forwardPasses: number | null;
+  }[];
   readonly thirdHost: {
     readonly joinSeconds: number;
     readonly leaveSeconds: number;
@@ -177,7 +188,27 @@ async function runLab(argv: readonly string[]): Promise<LabJson> {
   const { stdout } = await run(argv, { timeoutMs: 60_000, accept: [0, 1] });
   const result = JSON.parse(stdout) as LabJson;
   expect(result.checks.filter(({ ok }) => !ok)).toEqual([]);
+  expectPackets(result);
   return result;
+}
+
+/** Behind a daemon every hop has the packets that it counted, in trains or one by one. */
+function expectPackets({ hops, udp }: LabJson): void {
+  const daemonOf = (host: string): number =>
+    hops.find(({ where, device }) => where === host && device === 'daemon')?.forward ?? NaN;
+  const behind = (host: string, ...places: readonly string[]): void => {
+    for (const place of places) {
+      const hop = hops.find(({ where, device }) => `${where} ${device}` === place);
+      const wrong = Math.abs((hop?.forward ?? NaN) - daemonOf(host));
+      expect(wrong, `${place}: ${JSON.stringify(hops)}`).toBeLessThan(100 + daemonOf(host) / 100);
+      expect(hop?.forwardPasses).toBeLessThanOrEqual(hop?.forward ?? NaN);
+    }
+  };
+  behind('host-1', 'host-1 flannel0', 'host-1 eth0');
+  behind('host-2', 'host-2 flannel0', 'host-2 docker0', 'container-2 eth0');
+  expect(udp.sentPackets).toBeGreaterThanOrEqual(udp.arrivedPackets);
+  expect(udp.arrivedPackets).toBeGreaterThanOrEqual(udp.receivedPackets);
+  expect(udp.arrivedPackets).toBeLessThanOrEqual(daemonOf('host-2'));
 }
 
 function expectThirdHost({ thirdHost, checks }: LabJson): void {

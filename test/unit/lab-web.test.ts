@@ -3,9 +3,11 @@ import { request, type IncomingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { PageFile } from '../../src/lab/web/files.js';
-import type { Command } from '../../src/lab/web/messages.js';
+import { describeUdp } from '../../src/lab/web/live-lab.js';
+import type { Command, HopRate } from '../../src/lab/web/messages.js';
 import { digits, orDash, si } from '../../src/lab/web/page/format.js';
-import { HOSTS, SWITCH, wayBetween } from '../../src/lab/web/page/layout.js';
+import { HOSTS, SWITCH } from '../../src/lab/web/page/layout.js';
+import { trainLength } from '../../src/lab/web/page/trains.js';
 import { BODY_LIMIT, checkRequest, parseCommand } from '../../src/lab/web/requests.js';
 import { addTotals, figuresOf, NO_TOTALS, parseDevices } from '../../src/lab/web/sampler.js';
 import { PageServer } from '../../src/lab/web/server.js';
@@ -276,15 +278,23 @@ describe('the figures', () => {
   it('come from counters over a time', () => {
     const half = {
       ...NO_TOTALS,
-      ...{ seconds: 1, deliveredPackets: 500, deliveredBytes: 500_000, carriedPackets: 1_000 },
-      ...{ calls: 2_000, copiedBytes: 2_000_000, drops: 5 },
+      ...{ seconds: 1, deliveredPackets: 1_500, deliveredBytes: 1_500_000 },
+      ...{ calls: 6_000, copiedBytes: 6_000_000, drops: 5 },
     };
     expect(figuresOf(addTotals(half, half))).toMatchObject({
-      bitsPerSecond: 4_000_000,
-      packetsPerSecond: 500,
+      bitsPerSecond: 12_000_000,
+      packetsPerSecond: 1_500,
       dropsPerSecond: 5,
-      callsPerPacket: 2,
+      // Of both ends, each of which carries the packet.
+      callsPerPacket: 4,
       daemonCopies: 4,
+    });
+  });
+
+  it('have no calls per packet with few packets, when most calls find nothing', () => {
+    const few = { ...NO_TOTALS, seconds: 1, deliveredPackets: 10, deliveredBytes: 840, calls: 220 };
+    expect(figuresOf({ ...few, copiedBytes: 3_360 })).toMatchObject({
+      ...{ packetsPerSecond: 10, callsPerPacket: null, daemonCopies: 4 },
     });
   });
 
@@ -325,11 +335,48 @@ describe('the page', () => {
     expect([orDash(null, digits), orDash(0.305, digits)]).toEqual(['–', '0.3']);
   });
 
+  describe('the length of trains', () => {
+    const rate = (packets: number, bytes: number): HopRate => ({
+      ...{ outPackets: packets, outBytes: bytes, inPackets: 0, inBytes: 0 },
+    });
+    // A second of UDP as counted in the lab: 1,372 bytes of payload.
+    const hops = {
+      container: rate(355_260, 502_311_216),
+      docker0: rate(355_260, 497_337_576),
+      flannel0: rate(47_162, 488_710_616),
+      daemon: rate(355_255, 497_337_220),
+      eth0: rate(53_021, 499_564_270),
+    };
+
+    it.each([
+      ['container', 1],
+      ['docker0', 1],
+      ['flannel0', 355_255 / 47_162],
+      ['daemon', 1],
+      ['eth0', 355_255 / 53_021],
+    ] as const)('at %s is %d', (hop, length) => {
+      const found = trainLength(hop, 'out', hops);
+      expect(Math.abs(found - length) / length).toBeLessThan(0.03);
+      expect(trainLength(hop, 'in', hops)).toBe(1);
+    });
+  });
+
+  it('says how a load of UDP ended, and who lost what', () => {
+    const result = {
+      ...{ sentPackets: 400_000, arrivedPackets: 399_000, receivedPackets: 299_000 },
+      ...{ sentSeconds: 2, receivedSeconds: 2 },
+    };
+    expect(describeUdp(result)).toBe(
+      "ended: of 400,000 datagrams 1,000 lost on the way and 100,000 in container-2's own socket, whose program read 299,000",
+    );
+  });
+
   it('draws the way from each container to each other through the switch, without a gap', () => {
     for (const from of HOSTS) {
       for (const to of HOSTS) {
         if (from === to) continue;
-        const way = wayBetween(from, to);
+        expect(to.way.at(-1)).toEqual(SWITCH);
+        const way = [...from.way, ...[...to.way].reverse().slice(1)];
         expect(way.some(({ x }) => x === SWITCH.x)).toBe(true);
         for (const [index, point] of way.slice(1).entries()) {
           const before = way[index];

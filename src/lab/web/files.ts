@@ -20,6 +20,7 @@ const FILES: readonly (readonly [path: string, file: string, type: string])[] = 
   ['/drawing.js', 'drawing.js', SCRIPT],
   ['/format.js', 'format.js', SCRIPT],
   ['/layout.js', 'layout.js', SCRIPT],
+  ['/trains.js', 'trains.js', SCRIPT],
 ];
 
 /** Reads the files, which the build puts beside this module. */

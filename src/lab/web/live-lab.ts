@@ -10,7 +10,8 @@ import { endedEarly, startDaemons, type DaemonSettings } from '../daemon-process
 import type { LabCourse, StandingLab } from '../lab.js';
 import { join, leave, THIRD_HOST, type Change, type Stage } from '../third-host.js';
 import { addHost, removeContainer, removeHost } from '../topology.js';
-import { IperfTarget, ping } from '../traffic.js';
+import { formatCount } from '../../text.js';
+import { IperfTarget, ping, type UdpResult } from '../traffic.js';
 import type { Command, InsideEvent, LabState, LoadKind, ModeResult, PageMode } from './messages.js';
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
@@ -151,12 +152,7 @@ export class LiveLab {
         return `ended: ${gbps.toFixed(2)} Gbit/s, ${retransmits} segments sent again`;
       }
       case 'udp': {
-        const { sentPackets, receivedPackets } = await target.udp(near, {
-          ...load,
-          bytes: UDP_BYTES,
-        });
-        const lost = sentPackets === 0 ? 0 : (1 - receivedPackets / sentPackets) * 100;
-        return `ended: ${receivedPackets} datagrams received, ${lost.toFixed(1)} % lost`;
+        return describeUdp(await target.udp(near, { ...load, bytes: UDP_BYTES }));
       }
     }
   }
@@ -293,6 +289,12 @@ const NAMES: Readonly<Record<LoadKind, string>> = {
   tcp: 'TCP load',
   udp: 'UDP load',
 };
+
+/** How a load of UDP ended, and who lost what. */
+export function describeUdp({ sentPackets, arrivedPackets, receivedPackets }: UdpResult): string {
+  const [onTheWay, inSocket] = [sentPackets - arrivedPackets, arrivedPackets - receivedPackets];
+  return `ended: of ${formatCount(sentPackets)} datagrams ${formatCount(onTheWay)} lost on the way and ${formatCount(inSocket)} in container-2's own socket, whose program read ${formatCount(receivedPackets)}`;
+}
 
 function describe(what: string, { seconds, pending }: Change): string {
   if (seconds === undefined) return `${what}: not seen in time by ${pending.join(', ')}`;

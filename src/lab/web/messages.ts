@@ -36,14 +36,18 @@ export interface ModeResult extends Figures {
 
 /** Derived from counters over a time; null where nothing was carried. */
 export interface Figures {
-  /** Inner IP bytes that the daemons delivered, all hosts together. */
+  /** Inner IP bytes that the daemons delivered into their TUN, all hosts and directions together. */
   readonly bitsPerSecond: number;
-  /** Inner packets that the daemons delivered, all hosts together. */
+  /** Inner packets of these. */
   readonly packetsPerSecond: number;
+  /** By the daemons, and by the kernel in front of them; not those of the containers' sockets. */
   readonly dropsPerSecond: number;
-  /** read, write and poll calls of a daemon's packet loops for a packet it carried. */
+  /**
+   * read, write and poll calls of all daemons' packet loops for a packet delivered: of both ends, as
+   * `bench modes` counts. Null with few packets, when most calls are looks that find nothing.
+   */
   readonly callsPerPacket: number | null;
-  /** Bytes the daemons read and wrote for a byte delivered: 2 each where nothing is lost. */
+  /** Bytes all daemons read and wrote for a byte delivered: 4 where nothing is lost. */
   readonly daemonCopies: number | null;
   /** CPUs of the machine that were busy, whatever with. */
   readonly busyCpus: number;
@@ -51,7 +55,10 @@ export interface Figures {
 
 export type HopName = 'container' | 'docker0' | 'flannel0' | 'daemon' | 'eth0';
 
-/** Per second. Out: from the container towards the wire. A train counts as one packet of a device. */
+/**
+ * Per second. Out: from the container towards the wire. Of a device `packets` are passes: a train of
+ * many packets passes as one.
+ */
 export interface HopRate {
   readonly outPackets: number;
   readonly outBytes: number;

@@ -26,8 +26,6 @@ export interface Totals {
   /** Inner packets and bytes that went from the daemons into their TUN. */
   readonly deliveredPackets: number;
   readonly deliveredBytes: number;
-  /** Packets through a daemon, both directions: each is carried twice on its way. */
-  readonly carriedPackets: number;
   readonly calls: number;
   readonly copiedBytes: number;
   readonly drops: number;
@@ -36,7 +34,7 @@ export interface Totals {
 }
 
 export const NO_TOTALS: Totals = {
-  ...{ seconds: 0, deliveredPackets: 0, deliveredBytes: 0, carriedPackets: 0 },
+  ...{ seconds: 0, deliveredPackets: 0, deliveredBytes: 0 },
   ...{ calls: 0, copiedBytes: 0, drops: 0, idleSeconds: 0 },
 };
 
@@ -96,14 +94,17 @@ export function addTotals(a: Totals, b: Totals): Totals {
   return Object.fromEntries(keys.map((key) => [key, a[key] + b[key]])) as unknown as Totals;
 }
 
+/** Packets a second from which figures per packet are those of a load, and not of looking for packets. */
+const LOADED = 1_000;
+
 export function figuresOf(totals: Totals): Figures {
-  const { seconds, deliveredBytes, carriedPackets } = totals;
+  const { seconds, deliveredBytes, deliveredPackets, calls } = totals;
   const rate = (count: number): number => (seconds > 0 ? count / seconds : 0);
   return {
     bitsPerSecond: rate(deliveredBytes * 8),
-    packetsPerSecond: rate(totals.deliveredPackets),
+    packetsPerSecond: rate(deliveredPackets),
     dropsPerSecond: rate(totals.drops),
-    callsPerPacket: carriedPackets > 0 ? totals.calls / carriedPackets : null,
+    callsPerPacket: rate(deliveredPackets) >= LOADED ? calls / deliveredPackets : null,
     daemonCopies: deliveredBytes > 0 ? totals.copiedBytes / deliveredBytes : null,
     busyCpus: Math.max(0, CPUS - rate(totals.idleSeconds)),
   };
@@ -162,7 +163,6 @@ async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
     daemon: {
       deliveredPackets: back.packets,
       deliveredBytes: back.bytes,
-      carriedPackets: out.packets + back.packets,
       calls: sum(threads, (of) => of.readCalls + of.writeCalls + of.pollCalls),
       copiedBytes: sum(threads, (of) => of.receivedBytes + of.sentBytes),
       drops: sum(threads, dropsOf),

@@ -1,70 +1,91 @@
 /**
- * Packets on their way, at a reduced rate: a dot stands for many. Few packets are shown one by one;
- * ten times as many are some dots more. Dots of a train keep together.
+ * Packets on their way, at a reduced rate: a dot stands for many, in every lane for as many. A host has
+ * two lanes, out and in, whose dots are as many as its daemon carried that way; where fewer come in than
+ * went out, dots end at the switch. Dots of a train keep together.
  */
-import type { HopRate, HostSample } from '../messages.js';
+import type { HostSample } from '../messages.js';
 import { element } from './drawing.js';
-import { HOSTS, pathOf, wayBetween } from './layout.js';
+import { HOSTS, pathOf, type HostPlace } from './layout.js';
+import { trainLength } from './trains.js';
 
-/** Dots a second at most, of one direction. */
-const DOTS_MAX = 9;
-/** Milliseconds from container to container. */
-const TRAVEL_MS = 2_600;
-/** Above this many packets a call, dots are drawn as trains. */
+/** Dots a second at most, of the busiest lane; so many packets are shown one by one. */
+const DOTS_MAX = 14;
+const DOTS_EACH = 10;
+/** Milliseconds from container to switch. */
+const TRAVEL_MS = 1_300;
+/** From so many packets a pass, dots are drawn as trains. */
 const TRAIN_PACKETS = 4;
 const TRAIN_DOTS = 4;
 /** Between the lanes of the two directions, half of it. */
 const SHIFT = 4;
+/** Two counts of the same packets, taken a moment apart, differ by so much. */
+const SAME = 0.97;
 
-/** Dots a second for packets a second. */
+/** Dots a second for packets a second of the busiest lane: ten times as many are about one more. */
 export function dotRate(packets: number): number {
   if (packets < 0.5) return 0;
-  if (packets <= 4) return packets;
-  return Math.min(DOTS_MAX, 4 + 1.1 * Math.log10(packets / 4));
+  if (packets <= DOTS_EACH) return packets;
+  return Math.min(DOTS_MAX, DOTS_EACH + 0.8 * Math.log10(packets / DOTS_EACH));
 }
 
-interface Flow {
+type Kind = 'out' | 'in';
+
+interface Lane {
   readonly path: SVGPathElement;
   readonly length: number;
-  readonly kind: 'out' | 'in';
-  /** Packets a second, as the other host's daemon counts them. */
-  readonly count: (hosts: readonly HostSample[]) => number;
-  rate: number;
+  readonly kind: Kind;
+  /** Packets a second of the host's daemon. */
+  packets: number;
+  train: boolean;
   /** Of a dot; the next leaves at 1. */
   due: number;
 }
 
 interface Dot {
-  readonly flow: Flow;
+  lane: Lane;
+  /** Where it goes on behind the switch. */
+  readonly next: Lane | undefined;
   readonly circle: SVGCircleElement;
-  readonly born: number;
+  born: number;
+}
+
+interface HostLanes {
+  readonly out: Lane;
+  readonly in: Lane;
+  /** Dots that are to go on to this host behind the switch; the next does at 1. */
+  due: number;
 }
 
 export class Animation {
   readonly #layer: SVGGElement;
-  readonly #flows: readonly Flow[];
+  readonly #hosts: ReadonlyMap<number, HostLanes>;
   readonly #dots: Dot[] = [];
-  #train = false;
+  /** Packets that a dot stands for; 0 when there are none. */
+  #scale = 0;
   #running = false;
   #last = 0;
 
   constructor(layer: SVGGElement) {
     this.#layer = layer;
-    this.#flows = [...flowsWith(2), ...flowsWith(3)];
-    for (const { path } of this.#flows) layer.append(path);
+    this.#hosts = new Map(HOSTS.map((place) => [place.number, lanesOf(place)]));
+    for (const { out, in: inward } of this.#hosts.values()) layer.append(out.path, inward.path);
   }
 
-  /** The traffic as last counted; packets a call tells trains. */
-  show(hosts: readonly HostSample[], packetsPerCall: number): void {
-    this.#train = packetsPerCall > TRAIN_PACKETS;
-    for (const flow of this.#flows) flow.rate = dotRate(flow.count(hosts));
-  }
-
-  /** Packets that one dot stands for; 0 when none is drawn. */
-  packetsPerDot(hosts: readonly HostSample[]): number {
-    const busiest = Math.max(0, ...this.#flows.map((flow) => flow.count(hosts)));
-    const dots = dotRate(busiest) * (this.#train ? TRAIN_DOTS : 1);
-    return dots === 0 ? 0 : Math.max(1, busiest / dots);
+  /** Shows the traffic as last counted; returns the packets that a dot stands for, 0 for no dots. */
+  show(hosts: readonly HostSample[]): number {
+    let busiest = 0;
+    for (const [number, lanes] of this.#hosts) {
+      const hops = hosts.find((host) => host.number === number)?.hops;
+      for (const kind of ['out', 'in'] as const) {
+        const packets = hops?.daemon[`${kind}Packets`] ?? 0;
+        lanes[kind].packets = packets;
+        lanes[kind].train = hops !== undefined && trainLength('eth0', kind, hops) >= TRAIN_PACKETS;
+        busiest = Math.max(busiest, packets);
+      }
+    }
+    const dots = dotRate(busiest);
+    this.#scale = dots === 0 ? 0 : busiest / dots;
+    return this.#scale;
   }
 
   set running(run: boolean) {
@@ -83,13 +104,15 @@ export class Animation {
   #frame(now: number): void {
     if (!this.#running) return;
     // A page in the background draws no frames: what it missed is not drawn at once.
-    const passed = Math.min(100, now - this.#last);
+    const passed = Math.min(100, now - this.#last) / 1_000;
     this.#last = now;
-    for (const flow of this.#flows) {
-      flow.due += (flow.rate * passed) / 1_000;
-      if (flow.due >= 1) {
-        flow.due %= 1;
-        this.#send(flow, now);
+    if (this.#scale > 0) {
+      for (const [number, { out }] of this.#hosts) {
+        const dots = out.train ? TRAIN_DOTS : 1;
+        out.due += (out.packets / this.#scale / dots) * passed;
+        if (out.due < 1) continue;
+        out.due %= 1;
+        this.#send(out, this.#nextOf(number), dots, now);
       }
     }
     this.#move(now);
@@ -98,59 +121,65 @@ export class Animation {
     });
   }
 
-  #send(flow: Flow, now: number): void {
-    for (let index = 0; index < (this.#train ? TRAIN_DOTS : 1); index += 1) {
-      const circle = element('circle', { class: `dot ${flow.kind}`, r: 4.5 });
+  #send(lane: Lane, next: Lane | undefined, dots: number, now: number): void {
+    for (let index = 0; index < dots; index += 1) {
+      const circle = element('circle', { class: `dot ${lane.kind}`, r: 4.5 });
       this.#layer.append(circle);
-      this.#dots.push({ flow, circle, born: now + index * 22 });
+      this.#dots.push({ lane, next, circle, born: now + index * 22 });
     }
+  }
+
+  /**
+   * Where the next dot of a host goes on. All loads begin or end at container-1: what another host sends
+   * goes there, and what host 1 sends to the others, as many to each as come in there.
+   */
+  #nextOf(from: number): Lane | undefined {
+    const to = [...this.#hosts].filter(([number]) => (from === 1) !== (number === 1));
+    const senders = [...this.#hosts].filter(([number]) => (from === 1) === (number === 1));
+    const sent = senders.reduce((sum, [, { out }]) => sum + out.packets, 0);
+    const arrived = to.reduce((sum, [, { in: inward }]) => sum + inward.packets, 0);
+    const share = arrived >= sent * SAME ? 1 / arrived : 1 / sent;
+    for (const [, lanes] of to) lanes.due += lanes.in.packets * share;
+    const best = to.map(([, lanes]) => lanes).sort((a, b) => b.due - a.due)[0];
+    // Half, so that the first dot of a load goes on.
+    if (best === undefined || best.due < 0.5) return undefined;
+    best.due -= 1;
+    return best.in;
   }
 
   #move(now: number): void {
     for (let index = this.#dots.length - 1; index >= 0; index -= 1) {
       const dot = this.#dots[index];
       if (dot === undefined) continue;
-      const { flow, circle, born } = dot;
-      const part = (now - born) / TRAVEL_MS;
+      let part = (now - dot.born) / TRAVEL_MS;
+      if (part >= 1 && dot.lane.kind === 'out' && dot.next !== undefined) {
+        dot.lane = dot.next;
+        dot.born += TRAVEL_MS;
+        dot.circle.setAttribute('class', `dot ${dot.lane.kind}`);
+        part -= 1;
+      }
       if (part >= 1) {
-        circle.remove();
+        dot.circle.remove();
         this.#dots.splice(index, 1);
         continue;
       }
-      const { x, y } = flow.path.getPointAtLength(flow.length * Math.max(0, part));
-      circle.setAttribute('transform', `translate(${x} ${y})`);
+      const { path, length } = dot.lane;
+      const { x, y } = path.getPointAtLength(length * Math.max(0, part));
+      dot.circle.setAttribute('transform', `translate(${x} ${y})`);
     }
   }
 }
 
-/**
- * Both directions between host 1 and another. All loads begin or end at container-1, so what reaches
- * the other host comes from host 1, and what leaves it goes there.
- */
-function flowsWith(other: number): Flow[] {
-  const [near, far] = [1, other].map((number) => HOSTS.find((host) => host.number === number));
-  if (near === undefined || far === undefined) return [];
-  const way = wayBetween(near, far);
-  const back = [...way].reverse();
-  return [
-    flow('out', pathOf(way, -SHIFT), other, ({ inPackets }) => inPackets),
-    flow('in', pathOf(back, SHIFT), other, ({ outPackets }) => outPackets),
-  ];
-}
-
-function flow(
-  kind: Flow['kind'],
-  d: string,
-  counted: number,
-  packets: (daemon: HopRate) => number,
-): Flow {
-  const path = element('path', { d, fill: 'none' });
+/** The lanes lie so that what leaves host 1 comes into host 2 on one line. */
+function lanesOf({ number, way }: HostPlace): HostLanes {
+  const side = number === 2 ? SHIFT : -SHIFT;
+  const lane = (kind: Kind, d: string): Lane => {
+    const path = element('path', { d, fill: 'none' });
+    return { ...{ path, kind, packets: 0, train: false, due: 0 }, length: path.getTotalLength() };
+  };
   return {
-    ...{ path, kind, rate: 0, due: 0 },
-    length: path.getTotalLength(),
-    count: (hosts) => {
-      const host = hosts.find(({ number }) => number === counted);
-      return host === undefined ? 0 : packets(host.hops.daemon);
-    },
+    out: lane('out', pathOf(way, side)),
+    in: lane('in', pathOf([...way].reverse(), -side)),
+    due: 0,
   };
 }

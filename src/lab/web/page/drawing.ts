@@ -1,6 +1,7 @@
 /** The hosts as SVG, and the counters in them. */
 import type { HopName, HopRate, HostSample } from '../messages.js';
 import { percent, si } from './format.js';
+import { trainLength } from './trains.js';
 import { BORDER, HOST, HOSTS, NODE, pathOf, SWITCH, VIEW, type HostPlace } from './layout.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -100,9 +101,11 @@ class HostDrawing {
       sample === undefined ? (present ? 'starting' : '') : `${percent(sample.daemonCpu)} CPU`;
     for (const [hop, texts] of this.#texts) {
       const { outPackets, outBytes, inPackets, inBytes } = sample?.hops[hop] ?? NOTHING;
-      texts.outPackets.textContent = si(outPackets, '');
+      const count = (direction: 'out' | 'in', passes: number): string =>
+        packetsText(passes, sample === undefined ? 1 : trainLength(hop, direction, sample.hops));
+      texts.outPackets.textContent = count('out', outPackets);
       texts.outBytes.textContent = si(outBytes, 'B/s');
-      texts.inPackets.textContent = si(inPackets, '');
+      texts.inPackets.textContent = count('in', inPackets);
       texts.inBytes.textContent = si(inBytes, 'B/s');
     }
   }
@@ -139,7 +142,7 @@ class HostDrawing {
     );
     const rows = [first + 17, first + 33] as const;
     const line = (row: number, arrow: string, kind: string): [SVGTextElement, SVGTextElement] => {
-      const packets = element('text', { class: `count ${kind}`, x: x + 88, y: row }, '0');
+      const packets = element('text', { class: `count ${kind}`, x: x + 95, y: row }, '0');
       const bytes = element('text', { class: `count ${kind}`, x: x + NODE.width - 9, y: row }, '0');
       packets.dataset['direction'] = kind;
       group.append(
@@ -154,6 +157,12 @@ class HostDrawing {
     this.#texts.set(hop, { outPackets, outBytes, inPackets, inBytes });
     this.group.append(group);
   }
+}
+
+/** Packets; passes that are trains with their length, and fewer digits, so that both have room. */
+function packetsText(passes: number, length: number): string {
+  if (length < 1.5) return si(passes, '');
+  return `${si(Number(passes.toPrecision(2)), '')}×${length.toFixed(0)}`;
 }
 
 function addressOf(number: number, hop: HopName): string {

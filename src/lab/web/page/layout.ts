@@ -95,8 +95,3 @@ export function pathOf(points: readonly Point[], shift = 0): string {
     .map(({ x, y }, index) => `${index === 0 ? 'M' : 'L'}${x + shift} ${y + shift}`)
     .join('');
 }
-
-/** The whole way from one host's container to another's. */
-export function wayBetween(from: HostPlace, to: HostPlace): readonly Point[] {
-  return [...from.way, ...[...to.way].reverse().slice(1)];
-}

@@ -8,10 +8,12 @@ import { digits, orDash, si } from './format.js';
 const REDUCED_MOTION = matchMedia('(prefers-reduced-motion: reduce)');
 /** A sample comes twice a second; so long without one means that nothing comes any more. */
 const SILENCE_MS = 5_000;
-/** Packets a second above which figures per packet are those of a load. */
-const LOADED = 1_000;
-/** What a container's own send and receive copy. */
-const CONTAINER_COPIES = 2;
+/** What the containers' own programs copy is not counted; these are the copies they make. */
+const CONTAINER_COPIES: Readonly<Record<LoadKind, string>> = {
+  ping: 'ping adds 1: the other container’s kernel answers',
+  tcp: 'the programs add 2: 6 in all',
+  udp: 'the programs add up to 2: less what is not read',
+};
 
 const drawing = new Drawing(svgById('drawing'));
 const animation = new Animation(drawing.packets);
@@ -104,7 +106,7 @@ function showState(news: LabState): void {
   say(news.message);
   byId('message').dataset['phase'] = news.phase;
   showButtons();
-  showResults(news.results, news.load?.kind);
+  showResults(news.results);
   if (news.phase === 'building') drawing.show([], presentHosts());
 }
 
@@ -158,58 +160,55 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   const { bitsPerSecond, packetsPerSecond, dropsPerSecond, busyCpus } = figures;
   const { callsPerPacket, daemonCopies } = figures;
   drawing.show(hosts, presentHosts());
-  animation.show(hosts, callsPerPacket === null ? 0 : 2 / callsPerPacket);
-  const dot = animation.packetsPerDot(hosts);
-  setText('scale', describeDot(dot));
+  setText('scale', describeDot(animation.show(hosts)));
   setText('throughput', si(bitsPerSecond, 'bit/s'));
-  const drops = dropsPerSecond === 0 ? 'none' : si(dropsPerSecond, '');
-  setText('packets', `${si(packetsPerSecond, '')} packets/s, ${drops} dropped`);
+  const drops = dropsPerSecond === 0 ? 'none' : `${si(dropsPerSecond, '')}/s`;
+  setText('packets', `${si(packetsPerSecond, '')} packets/s, lost: ${drops}`);
+  const few = callsPerPacket === null && packetsPerSecond > 0;
   setText('calls', orDash(callsPerPacket, digits));
-  const copies = (more: number) => orDash(daemonCopies, (made) => (made + more).toFixed(1));
-  setText('copies', copies(CONTAINER_COPIES));
+  setText('calls-more', few ? 'from 1,000 packets/s; now most find nothing' : '');
   setText(
-    'copies-more',
-    daemonCopies === null
-      ? 'across the user/kernel border'
-      : `${copies(0)} by the daemons, ${CONTAINER_COPIES} by the containers`,
+    'copies',
+    orDash(daemonCopies, (made) => made.toFixed(1)),
   );
+  const load = state?.load?.kind;
+  setText('copies-more', load === undefined ? '' : CONTAINER_COPIES[load]);
   setText('cpu', `${digits(busyCpus)} of ${cpus}`);
-  const loaded = packetsPerSecond >= LOADED;
-  setText(
-    'cpu-more',
-    loaded
-      ? `${digits((busyCpus / packetsPerSecond) * 1e6)} µs a packet, load included`
-      : 'everything that runs here',
-  );
+  const each = callsPerPacket === null ? '' : digits((busyCpus / packetsPerSecond) * 1e6);
+  setText('cpu-more', each === '' ? '' : `${each} µs of it for each packet delivered`);
   charts.throughput.add(bitsPerSecond, state?.mode ?? '');
-  charts.calls.add(loaded ? callsPerPacket : null, state?.mode ?? '');
+  charts.calls.add(callsPerPacket, state?.mode ?? '');
 }
 
 function describeDot(packets: number): string {
   if (packets === 0) return '';
+  if (packets < 1.05) return 'A dot is a packet.';
   return packets < 1.5
-    ? 'A dot is a packet.'
-    : `A dot stands for about ${si(Math.round(packets), '')} packets.`;
+    ? 'A dot is about a packet.'
+    : `A dot stands for about ${si(packets < 10 ? packets : Math.round(packets), '')} packets.`;
 }
 
-/** Rows of one kind of load, so that they can be compared: that which runs, or ran last. */
-function showResults(results: readonly ModeResult[], running: LoadKind | undefined): void {
-  const kind = running === 'tcp' || running === 'udp' ? running : results.at(-1)?.kind;
+/** A row a mode, with the last load of each kind: TCP and UDP do not compare. */
+function showResults(results: readonly ModeResult[]): void {
   const rows = ['basic', 'batch', 'offload'].map((mode) => {
-    const found = results.find((result) => result.mode === mode && result.kind === kind);
     const row = document.createElement('tr');
     row.append(cell('th', mode));
-    const texts =
-      found === undefined
-        ? ['–', '–', '–', '–', '–']
-        : [
-            found.kind,
-            si(found.bitsPerSecond, 'bit/s'),
-            si(found.packetsPerSecond, ''),
-            orDash(found.callsPerPacket, digits),
-            digits(found.busyCpus),
-          ];
-    row.append(...texts.map((text) => cell('td', text)));
+    for (const kind of ['tcp', 'udp'] as const) {
+      const found = results.find((result) => result.mode === mode && result.kind === kind);
+      const texts =
+        found === undefined
+          ? ['–', '–', '–']
+          : [
+              si(found.bitsPerSecond, 'bit/s'),
+              si(found.packetsPerSecond, ''),
+              orDash(found.callsPerPacket, digits),
+            ];
+      for (const text of texts) {
+        const made = cell('td', text);
+        made.dataset['kind'] = kind;
+        row.append(made);
+      }
+    }
     return row;
   });
   document.querySelector('#results tbody')?.replaceChildren(...rows);
