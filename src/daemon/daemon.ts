@@ -60,6 +60,7 @@ import type { ServiceManager } from './sd-notify.js';
 import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
 import { packageVersion } from './version.js';
 import { pause } from './wait.js';
+import { watchBridges } from './watch-bridges.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
 export interface DaemonDependencies {
@@ -386,11 +387,12 @@ export class Daemon {
     const watching = this.#watchInterface(external, both);
     const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
+    const bridges = this.#watchBridges(config, external, network, both);
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, guarding, announcing]);
+      await Promise.allSettled([running, keeping, watching, guarding, announcing, bridges]);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }
@@ -434,6 +436,17 @@ export class Daemon {
     if (external === undefined) return undefined;
     this.#logInterface(external, 'the external interface changed; registering the network again');
     return { external };
+  }
+
+  #watchBridges(
+    { network }: NetworkConfig,
+    external: ExternalInterface,
+    { lease: { subnet } }: Network,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const interfaces = this.#dependencies.hostInterfaces ?? hostInterfaces;
+    const problems = this.#problems;
+    return watchBridges({ interfaces, network, subnet, external, problems }, signal);
   }
 
   /** Puts the firewall's rules in place and keeps them until the signal aborts. */
