@@ -20,6 +20,7 @@ import { addCounters, retire } from '../backend/totals.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import { parseNetworkConfig, type NetworkConfig } from '../config/network.js';
 import {
+  hostInterfaces,
   probeKernel,
   type DataPlaneSnapshot,
   type KernelFeature,
@@ -55,6 +56,7 @@ import type { ServiceManager } from './sd-notify.js';
 import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
 import { packageVersion } from './version.js';
 import { pause } from './wait.js';
+import { watchBridges } from './watch-bridges.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
 export interface DaemonDependencies extends ExternalDependencies {
@@ -368,11 +370,12 @@ export class Daemon {
     const asking = this.#externals.watchPeers(current, network, both);
     const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
+    const bridges = this.#watchBridges(config, external, network, both);
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, asking, guarding, announcing]);
+      await Promise.allSettled([running, keeping, watching, asking, guarding, announcing, bridges]);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }
@@ -410,6 +413,17 @@ export class Daemon {
       'the subnet changed; registering the network again',
     );
     return { subnet: lease.subnet };
+  }
+
+  #watchBridges(
+    { network }: NetworkConfig,
+    external: ExternalInterface,
+    { lease: { subnet } }: Network,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const interfaces = this.#dependencies.hostInterfaces ?? hostInterfaces;
+    const problems = this.#problems;
+    return watchBridges({ interfaces, network, subnet, external, problems }, signal);
   }
 
   /** Puts the firewall's rules in place and keeps them until the signal aborts. */

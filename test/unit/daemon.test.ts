@@ -129,6 +129,23 @@ describe('a daemon', () => {
     expect(store.closed).toBe(true);
   });
 
+  it('tells of a container bridge that is not in its subnet', async () => {
+    const { store, daemon, start, host } = setUp();
+    host.push({
+      ...{ name: 'docker0', index: 3, mtu: 1500, up: true, loopback: false },
+      addresses: [{ address: parseIpv4('test', '172.17.0.1'), prefix: 16 }],
+    });
+    void start();
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness()).toMatchObject({
+        ready: true,
+        problems: [{ id: 'container_bridge_outside_subnet' }],
+      });
+    });
+    expect((await askDaemon()).problems).toHaveLength(1);
+  });
+
   it('stays ready with a degraded store or a failed data plane, and says so', async () => {
     const { store, planes, daemon, start } = setUp();
     void start();
