@@ -7,7 +7,7 @@
  * one form (`--flag=value`), which is where unknown flags are found; the values are parsed after.
  */
 import { FlannelletteError, inputError } from '../errors.js';
-import { nearest } from './nearest.js';
+import { nearest } from '../nearest.js';
 
 export interface Flag<T> {
   readonly name: string;

@@ -11,7 +11,7 @@ import { dockerOptsCommand } from './docker-opts.js';
 import { flagText, readArguments, usageError, type Flag } from './flags.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab.js';
-import { nearest } from './nearest.js';
+import { nearest } from '../nearest.js';
 import { probeCommand } from './probe.js';
 import { runCommand } from './run.js';
 import { statusCommand } from './status.js';

@@ -37,6 +37,7 @@ import {
   type Flag,
   type FlagValues,
 } from './flags.js';
+import { unknownVariables } from './unknown-variables.js';
 
 /** An empty value is what flanneld's own default is: the flag counts as not given. */
 const unsetText = (name: string, help: string, placeholder: string) =>
@@ -273,6 +274,10 @@ Exit codes:
     const options = daemonOptions(values);
     keepHeapSmall();
     const log = createLogger({ verbosity: options.verbosity });
+    for (const { name, near } of unknownVariables(runFlags, io.env)) {
+      const hint = near === undefined ? '' : `; did you mean ${near}?`;
+      log.warn({ variable: name }, `the variable ${name} names no flag and has no effect${hint}`);
+    }
     const stop = new AbortController();
     const release = onSignals(stop, () => {
       log.error('not stopped in time; exiting, the kernel removes device and route');

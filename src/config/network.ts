@@ -6,7 +6,7 @@
  * 0 means "not set" for SubnetLen, SubnetMin and SubnetMax. Beyond flanneld, SubnetMin above
  * SubnetMax, a Port out of range and every wrong type are refused with the field's name.
  */
-import { inputError, messageOf } from '../errors.js';
+import { FlannelletteError, inputError, messageOf } from '../errors.js';
 import {
   broadcast,
   cidrOf,
@@ -27,6 +27,27 @@ const DEFAULT_BACKEND = 'udp';
 /** Of the text, in characters; a configuration has some hundred. */
 const MAX_TEXT_LENGTH = 65_536;
 const MAX_DEPTH = 32;
+
+/** Code of an error about what flannelette does not do. */
+const UNSUPPORTED = 'EUNSUPPORTED';
+
+/** Of flannel's configuration (`pkg/subnet/config.go`). */
+const KNOWN_KEYS = [
+  'EnableIPv4',
+  'EnableIPv6',
+  'EnableNFTables',
+  'Network',
+  'IPv6Network',
+  'SubnetMin',
+  'SubnetMax',
+  'IPv6SubnetMin',
+  'IPv6SubnetMax',
+  'SubnetLen',
+  'IPv6SubnetLen',
+  'Backend',
+];
+/** Of the udp backend. */
+const BACKEND_KEYS = ['Type', 'Port'];
 
 export interface BackendConfig {
   /** Lower case. Any name is accepted here; the daemon refuses those it does not have. */
@@ -57,8 +78,8 @@ export function parseNetworkConfig(text: string, field = 'network config'): Netw
   const enableIPv4 = booleanField(document, 'EnableIPv4', true);
   const enableIPv6 = booleanField(document, 'EnableIPv6', false);
   const enableNFTables = booleanField(document, 'EnableNFTables', false);
-  if (enableIPv6) throw inputError('EnableIPv6', true, 'false: IPv6 is not supported');
-  if (!enableIPv4) throw inputError('EnableIPv4', false, 'true: only IPv4 is supported');
+  if (enableIPv6) throw unsupported('EnableIPv6', true, 'false: IPv6 is not supported');
+  if (!enableIPv4) throw unsupported('EnableIPv4', false, 'true: only IPv4 is supported');
 
   const network = networkField(document);
   const subnetLen = subnetLenField(document, network);
@@ -73,6 +94,63 @@ export function parseNetworkConfig(text: string, field = 'network config'): Netw
     enableNFTables,
     backend: backendField(document),
   };
+}
+
+/**
+ * True for an error of parseNetworkConfig about what flannelette does not do, as opposed to what makes
+ * no sense: to wait for it to change is of no use.
+ */
+export function isUnsupported(error: unknown): boolean {
+  return error instanceof FlannelletteError && error.code === UNSUPPORTED;
+}
+
+export interface UnknownKey {
+  /** `SubnetLength`, `Backend.Prot`. */
+  readonly path: string;
+  /** What stands before the key itself in `path`. */
+  readonly parent: string;
+  /** The keys there are at that place. */
+  readonly known: readonly string[];
+}
+
+/**
+ * Keys of a configuration that parseNetworkConfig takes without looking at them, as flanneld does: most
+ * are slips. Those of flannel's IPv6 are known.
+ */
+export function unknownKeys(text: string): UnknownKey[] {
+  const document = parseObject(text, 'network config');
+  const unknownIn = (
+    object: JsonObject,
+    known: readonly string[],
+    parent: string,
+  ): UnknownKey[] => {
+    const lower = known.map((name) => name.toLowerCase());
+    return Object.keys(object)
+      .filter((name) => !lower.includes(name.toLowerCase()))
+      .map((name) => ({ path: `${parent}${name}`, parent, known }));
+  };
+  const backend = field(document, 'Backend');
+  return [
+    ...unknownIn(document, KNOWN_KEYS, ''),
+    ...(isObject(backend) ? unknownIn(backend, BACKEND_KEYS, 'Backend.') : []),
+  ];
+}
+
+/** What differs for a daemon, however the two are written, as `NAME OLD -> NEW`. */
+export function configDifferences(before: NetworkConfig, after: NetworkConfig): string[] {
+  const values = (config: NetworkConfig): [string, string][] => [
+    ['Network', formatCidr(config.network)],
+    ['SubnetLen', String(config.subnetLen)],
+    ['SubnetMin', formatIpv4(config.subnetMin)],
+    ['SubnetMax', formatIpv4(config.subnetMax)],
+    ['EnableNFTables', String(config.enableNFTables)],
+    ['Backend.Type', config.backend.type],
+    ['Backend.Port', String(config.backend.port)],
+  ];
+  const now = new Map(values(after));
+  return values(before)
+    .filter(([name, value]) => now.get(name) !== value)
+    .map(([name, value]) => `${name} ${value} -> ${now.get(name) ?? ''}`);
 }
 
 /** True when parseNetworkConfig takes the text. */
@@ -92,6 +170,11 @@ export function isSubnetInRange(config: NetworkConfig, subnet: Cidr): boolean {
     subnet.network >= config.subnetMin &&
     subnet.network <= config.subnetMax
   );
+}
+
+function unsupported(name: string, value: unknown, expected: string): FlannelletteError {
+  const { message } = inputError(name, value, expected);
+  return new FlannelletteError('input', message, { field: name, value, code: UNSUPPORTED });
 }
 
 function parseObject(text: string, field: string): JsonObject {

@@ -18,7 +18,7 @@ import type { Network } from '../backend/backend.js';
 import type { OpenDataPlane } from '../backend/supervisor.js';
 import { addCounters, retire } from '../backend/totals.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
-import { parseNetworkConfig, type NetworkConfig } from '../config/network.js';
+import type { NetworkConfig } from '../config/network.js';
 import {
   hostInterfaces,
   probeKernel,
@@ -49,10 +49,12 @@ import {
 import { ExternalInterfaces, type ExternalDependencies } from './external.js';
 import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
 import { knownFeatures, summarizeFeatures } from './kernel-features.js';
+import { awaitNetworkConfig, watchNetworkConfig } from './network-config.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
 import { openStore } from './open-store.js';
 import type { ServiceManager } from './sd-notify.js';
+import { listenOnStatusSocket } from './status-socket.js';
 import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
 import { packageVersion } from './version.js';
 import { pause } from './wait.js';
@@ -225,17 +227,12 @@ export class Daemon {
     }
   }
 
-  async #readConfig(store: LeaseStore, signal: AbortSignal): Promise<NetworkConfig> {
+  #readConfig(store: LeaseStore, signal: AbortSignal): Promise<NetworkConfig> {
     this.#phase = 'waiting for the network configuration';
-    for (let attempt = 0; ; attempt += 1) {
-      const text = await this.#untilAnswered(store, signal, () => store.readNetworkConfig(signal));
-      if (text !== undefined) return parseNetworkConfig(text, `config in ${store.location}`);
-      if (attempt % STORE_LOG_EVERY === 0) {
-        this.#log.warn({ store: store.location }, 'no network configuration yet; waiting for it');
-      }
-      await pause(STORE_INTERVAL_MS, signal);
-      signal.throwIfAborted();
-    }
+    const ask = (): Promise<string | undefined> =>
+      this.#untilAnswered(store, signal, () => store.readNetworkConfig(signal));
+    const parts = { store, ask, problems: this.#problems, log: this.#log };
+    return awaitNetworkConfig(parts, signal);
   }
 
   /** Asks a store again each second for as long as it is away; any other error is the caller's. */
@@ -325,7 +322,7 @@ export class Daemon {
     }
   }
 
-  async #openServer(): Promise<StatusServer> {
+  async #openServer(): Promise<{ close(): Promise<void> }> {
     const metrics = createMetrics({
       version: packageVersion(),
       mode: this.#options.mode,
@@ -336,15 +333,23 @@ export class Daemon {
       status: () => this.status(),
       metrics: () => metrics.scrape(),
     });
+    const end = new AbortController();
+    let settled = Promise.resolve();
+    const close = async (): Promise<void> => {
+      end.abort();
+      await settled;
+      await server.close();
+    };
     try {
-      await server.listenUnix(statusSocketPath(this.#options.subnetFile));
-      const { healthzIp: host, healthzPort: port } = this.#options;
+      const { healthzIp: host, healthzPort: port, subnetFile } = this.#options;
+      const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
+      ({ settled } = await listenOnStatusSocket(socket, end.signal));
       if (port !== 0) await server.listenTcp({ host, port });
     } catch (error) {
-      await server.close();
+      await close();
       throw error;
     }
-    return server;
+    return { close };
   }
 
   /**
@@ -371,11 +376,18 @@ export class Daemon {
     const guarding = this.#guard(config, network, both);
     const announcing = this.#announce(network, config, both);
     const bridges = this.#watchBridges(config, external, network, both);
+    const problems = this.#problems;
+    const followed = (): boolean => {
+      const { storeError, leasesAsOf } = network.status();
+      return storeError === undefined && leasesAsOf === undefined;
+    };
+    const comparing = watchNetworkConfig({ store, config, followed, problems }, both);
+    const beside = [asking, guarding, bridges, comparing];
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, asking, guarding, announcing, bridges]);
+      await Promise.allSettled([running, keeping, watching, announcing, ...beside]);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }

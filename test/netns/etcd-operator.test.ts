@@ -173,12 +173,45 @@ describe('exit codes', () => {
     expect(result.stderr.trim().split('\n').at(-1)).toMatch(says);
     expect(await tunDevices(lab.near.host)).toEqual([]);
   });
+});
 
-  it('2 for a network configuration in etcd that cannot be', async () => {
-    await lab.configure({ Network: '100.96.0.0/16', SubnetLen: 31 });
-    const daemon = await lab.start(lab.near);
-    expect(await daemon.program.ended).toBe(2);
-    expect(daemon.program.stderr.trim().split('\n').at(-1)).toMatch(/SubnetLen.*31/);
-    expect(await lab.leases()).toEqual([]);
+describe('a network configuration in etcd that is not valid', () => {
+  it.each(['x', '{}', '{"Network":"100.96.0.0/16","SubnetLen":17}'])(
+    '%s is waited for, and taken when it is right',
+    async (text) => {
+      await lab.client.put(`${PREFIX}/config`).value(text);
+      const near = await lab.start(lab.near);
+      await near.until('named', 10_000, async () =>
+        (await near.status()).problems.some(({ id }) => id === 'config_invalid'),
+      );
+      expect(await near.readyz()).toMatchObject({
+        code: 503,
+        detail: { phase: 'waiting for the network configuration' },
+      });
+      expect(await lab.leases()).toEqual([]);
+      await lab.configure();
+      await near.ready();
+      expect((await near.status()).problems).toEqual([]);
+    },
+  );
+
+  it('nor gone or changed while it runs: named, and nothing else', async () => {
+    await lab.configure();
+    const { near } = await lab.startBoth();
+    const named = (id: string) =>
+      near.until(id, 20_000, async () => {
+        const problems = (await near.status()).problems.map((problem) => problem.id);
+        return problems.length === 1 && problems[0] === id;
+      });
+    const stream = lab.stream(lab.near, lab.far.tunAddress);
+    await lab.client.delete().key(`${PREFIX}/config`);
+    await named('config_missing');
+    await lab.client.put(`${PREFIX}/config`).value('x');
+    await named('config_invalid');
+    await lab.configure({ Network: '10.5.0.0/16' });
+    await named('config_changed');
+    const { sent, received } = await stream.end();
+    expect(received).toBe(sent);
+    expect(await near.readyz()).toMatchObject({ code: 200 });
   });
 });

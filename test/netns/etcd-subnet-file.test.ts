@@ -5,11 +5,10 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { run, waitFor } from '../../src/lab/commands.js';
+import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
 import { ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
 import { parseRemembered, rememberedPath } from '../../src/lease/remembered-file.js';
 import { EtcdLab } from '../support/etcd-lab.js';
-import { tunDevices } from '../support/test-lab.js';
 
 const PAGE = 4_096;
 let lab: EtcdLab;
@@ -92,11 +91,30 @@ it('a directory that turns read-only: the old subnet.env stays until the new can
   expect(await near.subnetEnv()).toBe(before.replace('MTU=1472', 'MTU=1372'));
 });
 
-it('a directory that is read-only from the start: one clear line, code 1, nothing left', async () => {
+it('a directory that is read-only from the start: forwards, 503, and makes up for it when it can', async () => {
   await run(['mount', '-o', 'remount,ro', directory]);
-  const near = await lab.start(lab.near, { subnetFile });
-  expect(await near.program.ended).toBe(1);
-  expect(near.program.stderr.trim()).toMatch(/cannot create the status socket .*EROFS/);
-  expect(await tunDevices(lab.near.host)).toEqual([]);
-  expect(await lab.leases()).toEqual([]);
+  const far = await lab.start(lab.far);
+  await far.ready();
+  const flags = ['--healthz-ip=127.0.0.1', '--healthz-port=9470'];
+  const near = await lab.start(lab.near, { subnetFile, flags });
+  const problem = () => near.log().find((line) => line['problem'] === 'status_socket_missing');
+  await near.until('the missing socket', 10_000, () => problem() !== undefined);
+  expect(problem()).toMatchObject({
+    level: 40,
+    msg: expect.stringMatching(/cannot create the status socket .*EROFS/) as string,
+  });
+  await near.logged('subnet.env could not be written; trying again', 10_000);
+  await lab.reaches(lab.near, lab.far.tunAddress);
+  const asked = ['curl', '-s', '-w', '%{http_code}', 'http://127.0.0.1:9470/readyz'];
+  const { stdout } = await run(inNamespace(lab.near.host, asked));
+  expect(stdout.slice(-3)).toBe('503');
+  expect(JSON.parse(stdout.slice(0, -3))).toMatchObject({
+    synced: true,
+    subnetFileWritten: false,
+    problems: [{ id: 'status_socket_missing' }],
+  });
+  await run(['mount', '-o', 'remount,rw', directory]);
+  await near.ready(10_000);
+  expect((await near.status()).problems).toEqual([]);
+  expect(await near.subnetEnv()).toContain('FLANNEL_MTU=1472\n');
 });

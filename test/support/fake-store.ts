@@ -17,7 +17,7 @@ export function lease(subnet: string, publicIp: string, expiresAt?: number): Lea
 }
 
 export class FakeStore implements LeaseStore {
-  readonly kind = 'fake';
+  kind = 'fake';
   readonly location = 'memory';
   config: string | undefined = CONFIG_TEXT;
   /** What the next acquisitions give. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { booleanFlag, optionalPortFlag, readArguments, resolveFlags } from '../../src/cli/flags.js';
-import { nearest } from '../../src/cli/nearest.js';
+import { nearest } from '../../src/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';
 import { DEFAULT_RESOURCES, defaultWorkers } from '../../src/dataplane/dataplane.js';

@@ -430,6 +430,78 @@ describe('the firewall', () => {
   });
 });
 
+describe('a network configuration that is not valid', () => {
+  it('is waited for, shown meanwhile, and taken when it is corrected', async () => {
+    const { start, store, daemon, planes } = setUp();
+    store.config = '{"Network":"100.96.0.0/16","SubnetLen":17}';
+    void start();
+    await vi.waitFor(async () => {
+      expect((await askDaemon()).problems).toMatchObject([{ id: 'config_invalid' }]);
+    });
+    expect(daemon.readiness()).toMatchObject({
+      ready: false,
+      phase: 'waiting for the network configuration',
+      problems: [{ message: expect.stringContaining('SubnetLen: 17 is not valid') as string }],
+    });
+    expect(planes.opened).toEqual([]);
+    store.config = CONFIG_TEXT;
+    store.snapshot(OWN);
+    await vi.waitFor(
+      () => {
+        expect(daemon.readiness()).toMatchObject({ ready: true, problems: [] });
+      },
+      { timeout: 5_000 },
+    );
+  });
+});
+
+describe('a directory that takes no status socket', () => {
+  it('keeps nobody from forwarding; the socket comes when it can, and goes at the end', async () => {
+    // A file stands where the directory would be made: so for root, too.
+    const blocked = join(directory, 'run');
+    await writeFile(blocked, '');
+    const subnetFile = join(blocked, 'flannel', 'subnet.env');
+    const { start, store, daemon, planes, controller } = setUp({ subnetFile });
+    const done = start();
+    store.snapshot(OWN, PEER);
+    await vi.waitFor(() => {
+      expect(planes.opened[0]?.started).toBe(true);
+    });
+    expect(daemon.readiness()).toMatchObject({
+      ready: false,
+      synced: true,
+      subnetFileWritten: false,
+      problems: [
+        {
+          id: 'status_socket_missing',
+          message: expect.stringMatching(/cannot create the status socket .*ENOTDIR/) as string,
+        },
+      ],
+    });
+    await rm(blocked);
+    await vi.waitFor(
+      () => {
+        expect(daemon.readiness()).toMatchObject({ ready: true, problems: [] });
+      },
+      { timeout: 10_000 },
+    );
+    expect((await readdir(join(blocked, 'flannel'))).sort()).toEqual([
+      'subnet.env',
+      'subnet.env.sock',
+    ]);
+    controller.abort();
+    await done;
+    expect(await readdir(join(blocked, 'flannel'))).toEqual(['subnet.env']);
+  });
+
+  it('does not outlive a start that fails', async () => {
+    const subnetFile = join(directory, 'run', 'subnet.env');
+    await writeFile(join(directory, 'run'), '');
+    const { start } = setUp({ subnetFile, iface: ['eth9'] });
+    await expect(start()).rejects.toMatchObject({ field: '--iface' });
+  });
+});
+
 describe('a failed start leaves nothing behind', () => {
   it.each([
     ['no such interface', { iface: ['eth9'] }, '--iface'],
@@ -442,8 +514,9 @@ describe('a failed start leaves nothing behind', () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  it('bad network configuration', async () => {
+  it('bad network configuration in a lease file', async () => {
     const { start, store } = setUp();
+    store.kind = 'file';
     store.config = '{"Network":"100.96.0.0/16","SubnetLen":31,"Backend":{"Type":"udp"}}';
     const error: unknown = await start().catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(FlannelletteError);

@@ -37,3 +37,10 @@ function editDistance(a: string, b: string): number {
   }
   return previous[b.length] ?? 0;
 }
+
+/** The same without regard to case. */
+export function nearestInAnyCase(name: string, candidates: readonly string[]): string | undefined {
+  const lower = candidates.map((candidate) => candidate.toLowerCase());
+  const found = nearest(name.toLowerCase(), lower);
+  return found === undefined ? undefined : candidates[lower.indexOf(found)];
+}

@@ -1,0 +1,146 @@
+/**
+ * The network configuration over a daemon's life.
+ *
+ *   at the start   asked for each second until it is there and makes sense, as flanneld does
+ *   then           looked at now and again: it is in force until the daemon ends, so one that is gone,
+ *                  changed or broken meanwhile is shown, with what a restart would do
+ *
+ * What flannelette does not do (IPv6) is no slip to wait for: that ends the daemon. So does a lease file
+ * with a configuration that makes no sense, which is as local as a flag.
+ */
+import { formatCidr } from '../config/ipv4.js';
+import {
+  configDifferences,
+  isUnsupported,
+  parseNetworkConfig,
+  unknownKeys,
+  type NetworkConfig,
+} from '../config/network.js';
+import { messageOf } from '../errors.js';
+import type { LeaseStore } from '../lease/store.js';
+import type { Logger } from '../log.js';
+import { nearestInAnyCase } from '../nearest.js';
+import type { Problem, ProblemBoard } from '../problems.js';
+import { pause } from './wait.js';
+
+const INTERVAL_MS = 1_000;
+const LOG_EVERY = 60;
+const LOOK_MS = 10_000;
+/** So many unknown keys are named. */
+const MAX_NAMED = 5;
+/** The board's source of all this. */
+const SOURCE = 'configuration';
+
+export interface ConfigParts {
+  readonly store: LeaseStore;
+  /** Asks the store, and again for as long as that is away. */
+  readonly ask: () => Promise<string | undefined>;
+  readonly problems: ProblemBoard;
+  readonly log: Logger;
+  readonly intervalMs?: number;
+}
+
+/** Rejects with the signal's reason, or with what no second attempt mends. */
+export async function awaitNetworkConfig(
+  { store, ask, problems, log, intervalMs = INTERVAL_MS }: ConfigParts,
+  signal: AbortSignal,
+): Promise<NetworkConfig> {
+  for (let attempt = 0; ; attempt += 1) {
+    const text = await ask();
+    const say = attempt % LOG_EVERY === 0;
+    if (text === undefined) {
+      problems.report(SOURCE, []);
+      if (say) {
+        log.warn({ store: store.location }, 'no network configuration yet; waiting for it');
+      }
+    } else {
+      try {
+        const config = parseNetworkConfig(text, `config in ${store.location}`);
+        problems.report(SOURCE, unknownKeyProblems(text));
+        return config;
+      } catch (error) {
+        if (isUnsupported(error) || store.kind === 'file') throw error;
+        const message = `the network configuration in ${store.location} is not valid: ${messageOf(error)}`;
+        problems.report(SOURCE, [{ id: 'config_invalid', message }]);
+        if (say && attempt > 0) {
+          log.warn(
+            { store: store.location, error: messageOf(error) },
+            'network configuration still not valid; waiting for it to be corrected',
+          );
+        }
+      }
+    }
+    await pause(intervalMs, signal);
+    signal.throwIfAborted();
+  }
+}
+
+export interface ConfigWatch extends Omit<ConfigParts, 'ask' | 'log' | 'intervalMs'> {
+  /** In force. */
+  readonly config: NetworkConfig;
+  /** True while what the store says is its own word, and new. */
+  readonly followed: () => boolean;
+  readonly lookMs?: number;
+}
+
+/** Never rejects; resolves when the signal aborts. */
+export async function watchNetworkConfig(
+  { store, config, followed, problems, lookMs = LOOK_MS }: ConfigWatch,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    await pause(lookMs, signal);
+    if (signal.aborted) return;
+    if (!followed()) continue;
+    try {
+      const text = await store.readNetworkConfig(signal);
+      problems.report(SOURCE, configProblems(text, config, store.location));
+    } catch {
+      // The store says elsewhere why it cannot be asked.
+    }
+  }
+}
+
+/** What differs between the store's configuration and the one in force. */
+export function configProblems(
+  text: string | undefined,
+  config: NetworkConfig,
+  location: string,
+): Problem[] {
+  const inForce = `Network ${formatCidr(config.network)} stays in force here`;
+  if (text === undefined) {
+    const message = `the network configuration is gone from ${location}: ${inForce}, a restart would wait for one`;
+    return [{ id: 'config_missing', message }];
+  }
+  let now: NetworkConfig;
+  try {
+    now = parseNetworkConfig(text, 'config');
+  } catch (error) {
+    const message = `the network configuration in ${location} is not valid any more: ${messageOf(error)}; ${inForce}, a restart would wait for a valid one`;
+    return [{ id: 'config_invalid', message }];
+  }
+  const differences = configDifferences(config, now);
+  if (differences.length === 0) return unknownKeyProblems(text);
+  return [
+    {
+      id: 'config_changed',
+      message: `the network configuration in ${location} has changed (${differences.join(', ')}): it takes effect when this daemon is restarted`,
+      remedy: 'systemctl restart flannelette',
+    },
+    ...unknownKeyProblems(text),
+  ];
+}
+
+/** Keys that nobody reads, as one problem. `text` is a valid configuration. */
+function unknownKeyProblems(text: string): Problem[] {
+  const unknown = unknownKeys(text);
+  if (unknown.length === 0) return [];
+  const named = unknown.slice(0, MAX_NAMED).map(({ path, parent, known }) => {
+    const near = nearestInAnyCase(path.slice(parent.length), known);
+    const shown = JSON.stringify(path.slice(0, 60));
+    return near === undefined ? shown : `${shown} (did you mean ${parent}${near}?)`;
+  });
+  if (unknown.length > MAX_NAMED) named.push(`${unknown.length - MAX_NAMED} more`);
+  const message = `the network configuration has keys without effect: ${named.join(', ')}`;
+  return [{ id: 'config_unknown_key', message }];
+}
