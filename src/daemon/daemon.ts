@@ -28,12 +28,7 @@ import {
   type ThreadCounters,
 } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
-import {
-  createFirewall,
-  FirewallKeeper,
-  type Firewall,
-  type FirewallKind,
-} from '../firewall/firewall.js';
+import type { Firewall, FirewallKeeper, FirewallKind } from '../firewall/firewall.js';
 import {
   readDefaultInterface,
   selectExternalInterface,
@@ -55,6 +50,7 @@ import {
 } from './options.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
+import { Guard } from './guard.js';
 import { openStore } from './open-store.js';
 import type { ServiceManager } from './sd-notify.js';
 import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
@@ -115,6 +111,8 @@ export class Daemon {
   #config: NetworkConfig | undefined;
   #network: Network | undefined;
   #firewall: FirewallKeeper | undefined;
+  /** Of the run before, whose firewall rules are ours as well. */
+  #formerNetwork: Cidr | undefined;
   #retired: readonly ThreadCounters[] = [];
   #retiredRestarts = 0;
   #retiredRepairs = 0;
@@ -309,7 +307,9 @@ export class Daemon {
     let external = first;
     let formerPublicIp: Ipv4 | undefined;
     let lease: Lease | undefined;
-    let previousSubnet: Cidr | undefined = (await readSubnetEnv(subnetFile))?.subnet;
+    const earlier = await readSubnetEnv(subnetFile);
+    let previousSubnet: Cidr | undefined = earlier?.subnet;
+    this.#formerNetwork = earlier?.network;
     for (;;) {
       this.#phase = 'registering the network';
       const log = this.#log;
@@ -383,7 +383,7 @@ export class Daemon {
     const running = network.run(both).then(() => undefined);
     const keeping = this.#keepLease(store, config, external, network, both);
     const watching = this.#watchInterface(external, both);
-    const guarding = this.#guard(config, network, both);
+    const guarding = this.#guard(config, external, network, both);
     const announcing = this.#announce(network, config, both);
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
@@ -436,31 +436,27 @@ export class Daemon {
   }
 
   /** Puts the firewall's rules in place and keeps them until the signal aborts. */
-  async #guard(config: NetworkConfig, network: Network, signal: AbortSignal): Promise<void> {
-    const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = this.#options;
-    const create = this.#dependencies.createFirewall ?? createFirewall;
-    const [kind, otherKind] = config.enableNFTables
-      ? (['nftables', 'iptables'] as const)
-      : (['iptables', 'nftables'] as const);
-    const keeper = new FirewallKeeper({
-      firewall: create(kind, this.#log),
-      other: create(otherKind, this.#log),
-      plan: {
-        network: config.network,
-        subnet: network.lease.subnet,
-        masquerade: ipMasq,
-        forward: forwardRules,
-        randomFully: ipMasqFullyRandom,
-      },
-      resyncSeconds: firewallResyncSeconds,
+  async #guard(
+    config: NetworkConfig,
+    external: ExternalInterface,
+    network: Network,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const guard = new Guard({
+      ...{ options: this.#options, config, external, network },
+      formerNetwork: this.#formerNetwork,
+      board: this.#problems,
       log: this.#log,
+      interfaces: this.#dependencies.hostInterfaces ?? hostInterfaces,
+      createFirewall: this.#dependencies.createFirewall,
     });
-    this.#firewall = keeper;
-    keeper.onChange(() => {
+    this.#formerNetwork = config.network;
+    this.#firewall = guard.keeper;
+    guard.keeper.onChange(() => {
       this.#tellReady();
     });
-    await keeper.run(signal);
-    this.#retiredRepairs += keeper.repairs;
+    await guard.run(signal);
+    this.#retiredRepairs += guard.keeper.repairs;
     this.#firewall = undefined;
   }
 
@@ -537,6 +533,7 @@ export class Daemon {
 
   #firewallState(): FirewallState {
     return {
+      enabled: this.#options.ipMasq || this.#options.forwardRules,
       inPlace: this.#firewall?.inPlace ?? false,
       error: this.#firewall?.error ?? null,
       repairs: this.#retiredRepairs + (this.#firewall?.repairs ?? 0),
