@@ -135,8 +135,9 @@ function formatFacts(status: DaemonStatus, now: number): string {
   return facts.map(([name, value]) => `${name.padEnd(11)}${value}\n`).join('');
 }
 
-function firewallWords({ inPlace, error, repairs }: DaemonStatus['firewall']): string {
-  const state = inPlace ? 'rules in place' : 'rules not in place';
+function firewallWords({ enabled, inPlace, error, repairs }: DaemonStatus['firewall']): string {
+  const wanted = inPlace ? 'rules in place' : 'rules not in place';
+  const state = enabled ? wanted : 'rules off: neither --ip-masq nor --iptables-forward-rules';
   const repaired = repairs === 0 ? '' : `, repaired ${repairs} times`;
   return `${state}${repaired}${error === null ? '' : `, FAILING: ${error}`}`;
 }

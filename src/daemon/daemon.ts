@@ -27,12 +27,7 @@ import {
   type ThreadCounters,
 } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
-import {
-  createFirewall,
-  FirewallKeeper,
-  type Firewall,
-  type FirewallKind,
-} from '../firewall/firewall.js';
+import type { Firewall, FirewallKeeper, FirewallKind } from '../firewall/firewall.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
 import { isStoreAway } from '../lease/errors.js';
@@ -52,6 +47,7 @@ import { knownFeatures, summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig, watchNetworkConfig } from './network-config.js';
 import { keepLease } from './renew.js';
 import { StatusServer } from './server.js';
+import { Guard } from './guard.js';
 import { openStore } from './open-store.js';
 import type { ServiceManager } from './sd-notify.js';
 import { listenOnStatusSocket } from './status-socket.js';
@@ -113,6 +109,8 @@ export class Daemon {
   /** This host's PublicIP as the store may still have it; undefined once it knows the present one. */
   #formerPublicIp: Ipv4 | undefined;
   #firewall: FirewallKeeper | undefined;
+  /** Of the run before, whose firewall rules are ours as well. */
+  #formerNetwork: Cidr | undefined;
   #retired: readonly ThreadCounters[] = [];
   #retiredRestarts = 0;
   #retiredRepairs = 0;
@@ -269,8 +267,10 @@ export class Daemon {
     signal: AbortSignal,
   ): Promise<void> {
     const { mode, disable, resources, sourceCheck, subnetFile } = this.#options;
-    const previousSubnet = (await readSubnetEnv(subnetFile))?.subnet;
+    const earlier = await readSubnetEnv(subnetFile);
+    const previousSubnet = earlier?.subnet;
     let external = first;
+    this.#formerNetwork = earlier?.network;
     let former: FormerNetwork | undefined;
     for (;;) {
       this.#phase = 'registering the network';
@@ -373,7 +373,7 @@ export class Daemon {
     };
     const watching = this.#externals.watch(external, network, renamed, both);
     const asking = this.#externals.watchPeers(current, network, both);
-    const guarding = this.#guard(config, network, both);
+    const guarding = this.#guard(config, external, network, both);
     const announcing = this.#announce(network, config, both);
     const bridges = this.#watchBridges(config, external, network, both);
     const problems = this.#problems;
@@ -439,31 +439,27 @@ export class Daemon {
   }
 
   /** Puts the firewall's rules in place and keeps them until the signal aborts. */
-  async #guard(config: NetworkConfig, network: Network, signal: AbortSignal): Promise<void> {
-    const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = this.#options;
-    const create = this.#dependencies.createFirewall ?? createFirewall;
-    const [kind, otherKind] = config.enableNFTables
-      ? (['nftables', 'iptables'] as const)
-      : (['iptables', 'nftables'] as const);
-    const keeper = new FirewallKeeper({
-      firewall: create(kind, this.#log),
-      other: create(otherKind, this.#log),
-      plan: {
-        network: config.network,
-        subnet: network.lease.subnet,
-        masquerade: ipMasq,
-        forward: forwardRules,
-        randomFully: ipMasqFullyRandom,
-      },
-      resyncSeconds: firewallResyncSeconds,
+  async #guard(
+    config: NetworkConfig,
+    external: ExternalInterface,
+    network: Network,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const guard = new Guard({
+      ...{ options: this.#options, config, external, network },
+      formerNetwork: this.#formerNetwork,
+      board: this.#problems,
       log: this.#log,
+      interfaces: this.#dependencies.hostInterfaces ?? hostInterfaces,
+      createFirewall: this.#dependencies.createFirewall,
     });
-    this.#firewall = keeper;
-    keeper.onChange(() => {
+    this.#formerNetwork = config.network;
+    this.#firewall = guard.keeper;
+    guard.keeper.onChange(() => {
       this.#tellReady();
     });
-    await keeper.run(signal);
-    this.#retiredRepairs += keeper.repairs;
+    await guard.run(signal);
+    this.#retiredRepairs += guard.keeper.repairs;
     this.#firewall = undefined;
   }
 
@@ -540,6 +536,7 @@ export class Daemon {
 
   #firewallState(): FirewallState {
     return {
+      enabled: this.#options.ipMasq || this.#options.forwardRules,
       inPlace: this.#firewall?.inPlace ?? false,
       error: this.#firewall?.error ?? null,
       repairs: this.#retiredRepairs + (this.#firewall?.repairs ?? 0),

@@ -49,6 +49,8 @@ export interface DaemonStatus {
 }
 
 export interface FirewallState {
+  /** False when the flags ask for no rules at all. */
+  readonly enabled: boolean;
   readonly inPlace: boolean;
   /** Why the rules could not be checked or put in place last time. */
   readonly error: string | null;

@@ -1,16 +1,28 @@
 /** What the daemon knows of a firewall, whichever of the kernel's two it is. */
 import type { FirewallPlan } from './rules.js';
+import type { SavedTables } from './saved.js';
 
 export type FirewallKind = 'iptables' | 'nftables';
 
-export interface Firewall {
+/** What rules of an earlier run are removed from. */
+export interface Cleanable {
   readonly kind: FirewallKind;
   /**
-   * Makes our chains what the plan says, and removes those it does not want; rules of others are
-   * never touched. True when something had to be changed. Rejects with a system error; an empty
-   * plan is fulfilled on a machine without the programs. `signal` ends a program that runs.
+   * Removes our rules, for the plan's Networks, and chains and jumps that nobody else uses. True when
+   * there were any. Rejects when a program fails or is missing.
+   */
+  clean(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean>;
+}
+
+export interface Firewall extends Cleanable {
+  /** What iptables-save printed at the end of the last apply; undefined of nftables. */
+  readonly saved?: SavedTables | undefined;
+  /**
+   * Makes our rules what the plan says, and removes those it does not want: rules of flannel's shape
+   * for the plan's Network, and for a former one. Rules of others are left, those of daemons with
+   * other Networks in the same chains too. True when something had to be changed. Rejects with a
+   * system error; an empty plan is fulfilled on a machine without the programs. `signal` ends a
+   * program that runs.
    */
   apply(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean>;
-  /** Removes our chains and what leads to them. Rejects when a program fails or is missing. */
-  clean(signal?: AbortSignal): Promise<void>;
 }

@@ -1,50 +1,77 @@
 /**
  * flanneld's rules by iptables(8), legacy or nf_tables: whichever the machine's programs are.
  *
- *     iptables-save ──> our chains and jumps as they are ──┐ equal: nothing to do
- *     plan ──> our chains and jumps as they should be ─────┴ else: one iptables-restore --noflush,
- *                                                            then read back
+ *     iptables-save ──> our rules and jumps as they are ──┐ equal: nothing to do
+ *     plan ──> our rules and jumps as they should be ─────┴ else: one iptables-restore --noflush,
+ *                                                           then read back
  *
  * iptables-save runs without `-t`: it then prints the tables that are there and, with legacy
  * iptables, does not load the nat module (and with it connection tracking) just to look.
  */
-import type { Cidr } from '../config/ipv4.js';
 import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Firewall } from './interface.js';
-import { chainState, isInPlace, repairLines } from './iptables-state.js';
+import { chainState, isInPlace, repairLines, type ChainState } from './iptables-state.js';
 import { isMissing, runProgram, type ProgramOptions } from './program.js';
-import { iptablesChains, isEmptyPlan, type FirewallPlan, type OwnChain } from './rules.js';
-import { Wording } from './wording.js';
+import {
+  iptablesChains,
+  isEmptyPlan,
+  ownNetworks,
+  type FirewallPlan,
+  type OwnChain,
+} from './rules.js';
+import { readSaved, type SavedTables } from './saved.js';
+import { exceptionLines } from './tailscale.js';
 
 /** The first release with MASQUERADE --random-fully and iptables-restore --wait. */
 const RECENT = [1, 6, 2] as const;
 /** Seconds to wait for the lock of legacy iptables; within program.ts's limit. */
 const LOCK_SECONDS = 5;
+/** Another daemon may change the chains between our look and our change. */
+const ATTEMPTS = 3;
+
+/** `iptables` is what the machine's alternatives point to. */
+export type IptablesPrograms = 'iptables' | 'iptables-legacy' | 'iptables-nft';
+
+interface Found {
+  readonly chain: OwnChain;
+  readonly state: ChainState;
+}
 
 export class IptablesFirewall implements Firewall {
   readonly kind = 'iptables';
   readonly #log: Logger;
   readonly #prefix: readonly string[];
-  readonly #wording = new Wording();
+  readonly #programs: IptablesPrograms;
+  #saved: SavedTables | undefined;
   /** Undefined until asked. */
   #recent: boolean | undefined;
   /** False once the machine has refused --random-fully. */
   #randomFully = true;
 
   /** `prefix` goes before each command line. */
-  constructor(log: Logger, prefix: readonly string[] = []) {
+  constructor(
+    log: Logger,
+    prefix: readonly string[] = [],
+    programs: IptablesPrograms = 'iptables',
+  ) {
     this.#log = log;
     this.#prefix = prefix;
+    this.#programs = programs;
+  }
+
+  get saved(): SavedTables | undefined {
+    return this.#saved;
   }
 
   async apply(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean> {
+    this.#saved = undefined;
     const randomFully = plan.masquerade && plan.randomFully && (await this.#random(signal));
     try {
       return await this.#make({ ...plan, randomFully }, signal);
     } catch (error) {
       if (isEmptyPlan(plan) && isMissing(error)) return false;
-      if (!randomFully || !isRefusal(error)) throw error;
+      if (!randomFully || !this.#isRefusal(error)) throw error;
       // Perhaps refused for --random-fully: only then does it go through without.
       const changed = await this.#make({ ...plan, randomFully: false }, signal);
       this.#withoutRandom(messageOf(error));
@@ -52,40 +79,98 @@ export class IptablesFirewall implements Firewall {
     }
   }
 
-  async clean(signal?: AbortSignal): Promise<void> {
-    await this.#make(NOTHING, signal);
+  async clean(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean> {
+    return this.#make({ ...plan, masquerade: false, forward: false }, signal);
   }
 
   async #make(plan: FirewallPlan, signal: AbortSignal | undefined): Promise<boolean> {
-    const saved = await this.#run('iptables-save', [], { signal });
-    const different = iptablesChains(plan)
-      .map((chain) => ({ chain, state: chainState(saved, chain) }))
-      .filter(({ chain, state }) => !isInPlace(chain, state, this.#wording));
-    if (different.length === 0) return false;
-    const input = different.flatMap(({ chain, state }) => repairLines(chain, state));
-    const wait = (await this.#isRecent(signal)) ? [`--wait=${LOCK_SECONDS}`] : [];
-    await this.#run('iptables-restore', ['--noflush', ...wait], {
-      input: `${input.join('\n')}\n`,
-      signal,
-    });
-    await this.#readBack(
-      different.map(({ chain }) => chain),
-      signal,
-    );
-    return true;
+    for (let attempt = 1; ; attempt += 1) {
+      const found = await this.#look(plan, signal);
+      const input = this.#repair(plan, found);
+      if (input.length === 0) return attempt > 1;
+      if (!(await this.#restore(plan, input, signal)) && attempt < ATTEMPTS) continue;
+      const after = await this.#look(plan, signal);
+      if (this.#repair(plan, after).length === 0) {
+        this.#tell(found, input);
+        return true;
+      }
+      if (attempt === ATTEMPTS) throw this.#unchanged(after);
+    }
   }
 
-  async #readBack(chains: readonly OwnChain[], signal: AbortSignal | undefined): Promise<void> {
-    const saved = await this.#run('iptables-save', [], { signal });
-    for (const chain of chains) {
-      const state = chainState(saved, chain);
-      if (chain.wanted) this.#wording.learn(chain.rules, state.rules);
-      if (isInPlace(chain, state, this.#wording)) continue;
-      throw systemError(
-        `iptables: chain ${chain.name} of table ${chain.table} is not as it was just made: another ` +
-          'program changes it, or iptables-save and iptables-restore are of different kinds',
+  /** False when the rules were others than the input is for: it has to be made again. */
+  async #restore(
+    plan: FirewallPlan,
+    input: readonly string[],
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    try {
+      await this.#load(input, signal);
+      return true;
+    } catch (error) {
+      // One line that names what is not there any more spoils the whole input.
+      const found = await this.#look(plan, signal);
+      if (input.join() !== this.#repair(plan, found).join()) return false;
+      // Releases before 1.6.2 do not delete by its text a rule that a later one made.
+      const flushing = this.#repair(plan, found, 'flush');
+      if (!this.#isRefusal(error) || input.join() === flushing.join()) throw error;
+      await this.#load(flushing, signal);
+      return true;
+    }
+  }
+
+  async #look(plan: FirewallPlan, signal: AbortSignal | undefined): Promise<readonly Found[]> {
+    const tables = await readSaved(await this.#run('-save', [], { signal }));
+    this.#saved = tables;
+    return iptablesChains(plan).map((chain) => ({
+      chain,
+      state: chainState(tables, chain, ownNetworks(plan)),
+    }));
+  }
+
+  /** Input for iptables-restore; empty when everything is as it should be. */
+  #repair(plan: FirewallPlan, found: readonly Found[], how?: 'flush'): string[] {
+    const lines = new Map<string, string[]>();
+    for (const { chain, state } of found) {
+      if (!isInPlace(chain, state)) lines.set(chain.table, repairLines(chain, state, how));
+    }
+    const exception = this.#saved === undefined ? [] : exceptionLines(this.#saved, plan);
+    if (exception.length > 0) lines.set('filter', [...(lines.get('filter') ?? []), ...exception]);
+    return [...lines].flatMap(([table, body]) => [`*${table}`, ...body, 'COMMIT']);
+  }
+
+  async #load(input: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const wait = (await this.#isRecent(signal)) ? [`--wait=${LOCK_SECONDS}`] : [];
+    const text = `${input.join('\n')}\n`;
+    await this.#run('-restore', ['--noflush', ...wait], { input: text, signal });
+  }
+
+  /** What an operator would wonder about: rules of ours in front of rules of theirs. */
+  #tell(before: readonly Found[], input: readonly string[]): void {
+    for (const { chain, state } of before) {
+      const { place, catchAll } = state;
+      if (!chain.wanted || place.kind === 'anywhere' || catchAll === undefined) continue;
+      this.#log.warn(
+        { rule: `-A ${catchAll.rule}`, jump: chain.name, chain: catchAll.chain },
+        `a rule of ${chain.hook} refuses everything before ${chain.name} is reached: ` +
+          `the jump to ${chain.name} now stands before it`,
       );
     }
+    const exception = input.find((line) => line.startsWith('-I ts-input '));
+    if (exception === undefined) return;
+    this.#log.warn({ rule: exception }, 'the overlay is excepted from a rule of Tailscale');
+  }
+
+  #unchanged(found: readonly Found[]): Error {
+    const wrong = found.find(({ chain, state }) => !isInPlace(chain, state));
+    const where =
+      wrong === undefined
+        ? 'chain ts-input of table filter'
+        : `chain ${wrong.chain.name} of table ${wrong.chain.table}`;
+    return systemError(
+      `${this.#programs}: ${where} is not as it was just made: another program changes it, or ` +
+        'iptables-save and iptables-restore are of different kinds',
+    );
   }
 
   async #random(signal: AbortSignal | undefined): Promise<boolean> {
@@ -101,32 +186,27 @@ export class IptablesFirewall implements Firewall {
   }
 
   async #isRecent(signal: AbortSignal | undefined): Promise<boolean> {
-    this.#recent ??= isRecent(await this.#run('iptables', ['--version'], { signal }));
+    this.#recent ??= isRecent(await this.#run('', ['--version'], { signal }));
     return this.#recent;
   }
 
-  async #run(program: string, args: readonly string[], options: ProgramOptions): Promise<string> {
-    return runProgram(program, args, { ...options, prefix: this.#prefix });
+  async #run(
+    suffix: '' | '-save' | '-restore',
+    args: readonly string[],
+    options: ProgramOptions,
+  ): Promise<string> {
+    return runProgram(`${this.#programs}${suffix}`, args, { ...options, prefix: this.#prefix });
   }
-}
 
-const ANY: Cidr = { network: 0, prefix: 0 };
-const NOTHING: FirewallPlan = {
-  network: ANY,
-  subnet: ANY,
-  masquerade: false,
-  forward: false,
-  randomFully: false,
-};
-
-/** iptables-restore ran and said no, to something other than the wait for its lock. */
-function isRefusal(error: unknown): boolean {
-  return (
-    error instanceof FlannelletteError &&
-    error.field === 'iptables-restore' &&
-    !isMissing(error) &&
-    !error.message.includes('xtables lock')
-  );
+  /** iptables-restore ran and said no, to something other than the wait for its lock. */
+  #isRefusal(error: unknown): boolean {
+    return (
+      error instanceof FlannelletteError &&
+      error.field === `${this.#programs}-restore` &&
+      !isMissing(error) &&
+      !error.message.includes('xtables lock')
+    );
+  }
 }
 
 /** From `iptables v1.8.9 (nf_tables)`: 1.6.2 or later. */

@@ -37,7 +37,7 @@ export async function runProgram(
   const [file = program, ...rest] = [...prefix, program, ...args];
   return new Promise((resolve, reject) => {
     const options = {
-      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
+      env: programEnvironment(),
       maxBuffer: MAX_OUTPUT,
       timeout: LIMIT_MS,
       killSignal: 'SIGKILL' as const,
@@ -50,6 +50,10 @@ export async function runProgram(
     // A program that ends without reading has its say in its exit code.
     child.stdin?.on('error', () => undefined).end(input);
   });
+}
+
+export function programEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
 }
 
 /** True for the error of a program that is not there. */

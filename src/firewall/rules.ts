@@ -31,6 +31,13 @@ export interface FirewallPlan {
   readonly forward: boolean;
   /** Source ports of masqueraded flows at random (Linux 3.14); dropped where it is not supported. */
   readonly randomFully: boolean;
+  /** Network of an earlier run, whose rules are ours as well: they go. */
+  readonly formerNetwork?: Cidr | undefined;
+}
+
+/** Whose rules in the shared chains are ours. */
+export function ownNetworks({ network, formerNetwork }: FirewallPlan): readonly Cidr[] {
+  return formerNetwork === undefined ? [network] : [network, formerNetwork];
 }
 
 /** True when the plan wants no rule at all. */
@@ -45,6 +52,12 @@ export interface OwnChain {
   readonly hook: string;
   /** False: chain and jump must not be there. */
   readonly wanted: boolean;
+  /** Of the rules and the jump, see shape.ts. */
+  readonly comment: string;
+  /** Of a jump that stands in a chain behind the built-in one. */
+  readonly innerComment: string;
+  /** The jump must stand before what refuses everything (catch-all.ts). */
+  readonly beforeCatchAll: boolean;
   /** What follows `-A` in iptables-save's output and in iptables-restore's input. */
   readonly jump: string;
   readonly rules: readonly string[];
@@ -82,6 +95,9 @@ function ownChain(
     name,
     hook,
     wanted,
+    comment,
+    innerComment: comment.replace('flanneld', 'flannelette'),
+    beforeCatchAll: table === 'filter',
     jump: rule(hook, '', name),
     rules: wanted ? rules((match, target) => rule(name, match, target)) : [],
   };
@@ -102,53 +118,69 @@ function masqueradeRules(plan: FirewallPlan, rule: Rule): readonly string[] {
 }
 
 export const NFT_TABLE = 'flannel-ipv4';
+export const NFT_TABLE_COMMENT = `rules for ${NFT_TABLE}`;
 
-/**
- * Our table of nftables with the wanted chains, in the order flanneld makes them: what `nft list
- * table` of nft 1.0 prints, which is also input for `nft -f`.
- */
-export function nftTable(plan: FirewallPlan): string {
-  const chains = [
-    ...(plan.masquerade ? [postroutingChain(plan)] : []),
-    ...(plan.forward ? [forwardChain(plan)] : []),
+/** A base chain of ours in the table of nftables. */
+export interface NftChain {
+  readonly name: string;
+  readonly wanted: boolean;
+  readonly comment: string;
+  readonly type: 'nat' | 'filter';
+  readonly hook: string;
+  /** As nft 1.0 prints it; the number is what older ones print. */
+  readonly priority: string;
+  readonly priorityNumber: number;
+  readonly rules: readonly string[];
+}
+
+/** Our chains of nftables, the unwanted ones too, in the order flanneld makes them. */
+export function nftChains(plan: FirewallPlan): readonly NftChain[] {
+  const network = formatCidr(plan.network);
+  return [
+    {
+      name: 'postrtg',
+      wanted: plan.masquerade,
+      comment: 'chain to manage traffic masquerading by flannel',
+      type: 'nat',
+      hook: 'postrouting',
+      priority: 'srcnat',
+      priorityNumber: 100,
+      rules: plan.masquerade ? nftMasqueradeRules(plan) : [],
+    },
+    {
+      name: 'forward',
+      wanted: plan.forward,
+      comment: 'chain to accept flannel traffic',
+      type: 'filter',
+      hook: 'forward',
+      priority: 'filter',
+      priorityNumber: 0,
+      rules: plan.forward ? [`ip saddr ${network} accept`, `ip daddr ${network} accept`] : [],
+    },
   ];
-  return `table ip ${NFT_TABLE} {
-\tcomment "rules for ${NFT_TABLE}"
-${chains.join('\n\n')}
-}
-`;
 }
 
-function postroutingChain(plan: FirewallPlan): string {
+function nftMasqueradeRules(plan: FirewallPlan): readonly string[] {
   const network = formatCidr(plan.network);
   const subnet = formatCidr(plan.subnet);
   const masquerade = plan.randomFully ? 'masquerade fully-random' : 'masquerade';
-  return nftChain(
-    'postrtg',
-    'chain to manage traffic masquerading by flannel',
-    'type nat hook postrouting priority srcnat',
-    [
-      'meta mark 0x00004000 return',
-      `ip saddr ${subnet} ip daddr ${network} return`,
-      `ip saddr ${network} ip daddr ${subnet} return`,
-      `ip saddr != ${subnet} ip daddr ${network} return`,
-      `ip saddr ${network} ip daddr != ${MULTICAST} ${masquerade}`,
-      `ip saddr != ${network} ip daddr ${network} ${masquerade}`,
-    ],
-  );
+  return [
+    'meta mark 0x00004000 return',
+    `ip saddr ${subnet} ip daddr ${network} return`,
+    `ip saddr ${network} ip daddr ${subnet} return`,
+    `ip saddr != ${subnet} ip daddr ${network} return`,
+    `ip saddr ${network} ip daddr != ${MULTICAST} ${masquerade}`,
+    `ip saddr != ${network} ip daddr ${network} ${masquerade}`,
+  ];
 }
 
-function forwardChain(plan: FirewallPlan): string {
-  const network = formatCidr(plan.network);
-  return nftChain(
-    'forward',
-    'chain to accept flannel traffic',
-    'type filter hook forward priority filter',
-    [`ip saddr ${network} accept`, `ip daddr ${network} accept`],
-  );
-}
-
-function nftChain(name: string, comment: string, hook: string, rules: readonly string[]): string {
-  const body = [`comment "${comment}"`, `${hook}; policy accept;`, ...rules];
-  return [`\tchain ${name} {`, ...body.map((line) => `\t\t${line}`), '\t}'].join('\n');
+/** The table as `nft list table` of nft 1.0 prints it when nobody else has a rule in it. */
+export function nftTable(plan: FirewallPlan): string {
+  const chains = nftChains(plan).filter(({ wanted }) => wanted);
+  const blocks = chains.map(({ name, comment, type, hook, priority, rules }) => {
+    const head = `type ${type} hook ${hook} priority ${priority}; policy accept;`;
+    const body = [`comment "${comment}"`, head, ...rules].map((line) => `\t\t${line}`);
+    return [`\tchain ${name} {`, ...body, '\t}'].join('\n');
+  });
+  return `table ip ${NFT_TABLE} {\n\tcomment "${NFT_TABLE_COMMENT}"\n${blocks.join('\n\n')}\n}\n`;
 }

@@ -29,7 +29,7 @@ export class FakeFirewall implements Firewall {
     return this.next;
   }
 
-  async clean(): Promise<void> {
+  async clean(): Promise<boolean> {
     this.cleaned += 1;
     throw new Error('nft is not installed');
   }

@@ -1,0 +1,189 @@
+/**
+ * What keeps the way of the overlay's packets through this host open while a network is in service:
+ * its firewall rules, and a look at everything else that may stand in the way, which ends up on the
+ * board of problems.
+ */
+import type { Network } from '../backend/backend.js';
+import { contains, type Cidr } from '../config/ipv4.js';
+import type { NetworkConfig } from '../config/network.js';
+
+import {
+  createFirewall,
+  FirewallInspector,
+  FirewallKeeper,
+  otherIptables,
+  Pace,
+  watchRules,
+  type Cleanable,
+  type Firewall,
+  type FirewallKind,
+  type Overlay,
+} from '../firewall/firewall.js';
+import { messageOf } from '../errors.js';
+import { checkHost } from '../host/checks/checks.js';
+import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
+import type { Logger } from '../log.js';
+import type { ProblemBoard } from '../problems.js';
+import type { DaemonOptions } from './options.js';
+
+/** Other nodes that an inspection knows of; more would only cost time. */
+const PEERS = 64;
+/** --iptables-resync may be a day; a look at the host is cheap. */
+const LONGEST_PAUSE_SECONDS = 30;
+/** On the board of problems. */
+const SOURCES = ['firewall', 'host'] as const;
+
+export interface GuardOptions {
+  readonly options: Pick<
+    DaemonOptions,
+    'ipMasq' | 'ipMasqFullyRandom' | 'forwardRules' | 'firewallResyncSeconds'
+  >;
+  readonly config: NetworkConfig;
+  readonly network: Network;
+  readonly external: ExternalInterface;
+  /** Network of the run before, if it was another. */
+  readonly formerNetwork: Cidr | undefined;
+  readonly board: ProblemBoard;
+  readonly log: Logger;
+  readonly interfaces: () => readonly HostInterfaceInfo[];
+  /** Brought by an embedder, who then looks after the host as well. */
+  readonly createFirewall?: ((kind: FirewallKind, log: Logger) => Firewall) | undefined;
+}
+
+/** Milliseconds between two inspections because of a change, and in durations of one. */
+const INSPECTION_GAP_MS = 1_000;
+const INSPECTION_GAP = 10;
+
+export class Guard {
+  readonly keeper: FirewallKeeper;
+  readonly #options: GuardOptions;
+  readonly #firewall: Firewall;
+  readonly #inspector = new FirewallInspector();
+  readonly #pace = new Pace();
+  /** What the firewall has read is not older than the last change. */
+  #fresh = false;
+
+  constructor(options: GuardOptions) {
+    this.#options = options;
+    const { config, network, formerNetwork, log } = options;
+    const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = options.options;
+    const [kind, otherKind] = config.enableNFTables
+      ? (['nftables', 'iptables'] as const)
+      : (['iptables', 'nftables'] as const);
+    const create = options.createFirewall ?? createFirewall;
+    const others: Cleanable[] = [create(otherKind, log)];
+    if (options.createFirewall === undefined) others.push(otherIptables(log));
+    this.#firewall = create(kind, log);
+    this.keeper = new FirewallKeeper({
+      firewall: this.#firewall,
+      others,
+      plan: {
+        network: config.network,
+        subnet: network.lease.subnet,
+        masquerade: ipMasq,
+        forward: forwardRules,
+        randomFully: ipMasqFullyRandom,
+        formerNetwork,
+      },
+      resyncSeconds: firewallResyncSeconds,
+      log,
+      onChecked: () => {
+        this.#fresh = true;
+      },
+    });
+  }
+
+  /** Resolves when aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const running = [this.keeper.run(signal)];
+    if (this.#options.createFirewall === undefined) {
+      running.push(this.#watch(signal), this.#inspectAgain(signal));
+    }
+    await Promise.all(running);
+  }
+
+  /** What other programs change is looked at at once, where the machine tells of it. */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options;
+    const changed = (): void => {
+      this.#fresh = false;
+      this.#inspector.rulesChanged();
+      this.keeper.checkSoon();
+      this.#pace.ring();
+    };
+    try {
+      await watchRules(changed, signal);
+    } catch (error) {
+      log.debug({ reason: messageOf(error) }, 'firewall rules are looked at each resync only');
+    }
+  }
+
+  /** Beside the checks of the rules, since it takes longer. */
+  async #inspectAgain(signal: AbortSignal): Promise<void> {
+    const { options, network, board } = this.#options;
+    // Before that no other node is known.
+    await Promise.race([network.synced.catch(() => undefined), aborted(signal)]);
+    const pauseMs = Math.min(options.firewallResyncSeconds, LONGEST_PAUSE_SECONDS) * 1_000;
+    while (!signal.aborted) {
+      const started = performance.now();
+      await this.#inspect(signal);
+      const tookMs = performance.now() - started;
+      const gapMs = Math.max(INSPECTION_GAP_MS, tookMs * INSPECTION_GAP);
+      await this.#pace.rest(pauseMs, tookMs, gapMs, signal);
+    }
+    for (const source of SOURCES) board.report(source, []);
+  }
+
+  async #inspect(signal: AbortSignal): Promise<void> {
+    const { options, board, log } = this.#options;
+    const overlay = this.#overlay();
+    // Without rules of ours nobody else reads them.
+    const read = this.#fresh && (options.ipMasq || options.forwardRules);
+    const saved = read ? this.#firewall.saved : undefined;
+    try {
+      const found = await this.#inspector.inspect(overlay, saved, signal);
+      const host = await checkHost({ ...overlay, masquerades: found.masquerades }, signal);
+      if (signal.aborted) return;
+      board.report('firewall', found.problems);
+      board.report('host', host);
+    } catch (error) {
+      if (!signal.aborted) log.debug({ reason: messageOf(error) }, 'the host was not inspected');
+    }
+  }
+
+  #overlay(): Overlay {
+    const { config, network, external, interfaces } = this.#options;
+    const { subnet } = network.lease;
+    const { device } = network.status();
+    const routes = network.routes.routes();
+    const step = Math.max(1, Math.ceil(routes.length / PEERS));
+    return {
+      network: config.network,
+      subnet,
+      port: config.backend.port,
+      external: { name: external.name, address: external.address },
+      device,
+      bridges: interfaces()
+        .filter(({ name, addresses }) => {
+          return name !== device && addresses.some(({ address }) => contains(subnet, address));
+        })
+        .map(({ name }) => name),
+      peers: routes
+        .filter((_route, index) => index % step === 0)
+        .map((route) => ({ subnet: route.subnet, address: route.nextHop })),
+    };
+  }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    signal.addEventListener(
+      'abort',
+      () => {
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}

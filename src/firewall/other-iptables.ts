@@ -1,0 +1,37 @@
+/**
+ * The iptables that this machine's programs do not show. The kernel goes through the rules of both,
+ * so what a flannel daemon left in the other one, when the machine's alternatives were changed or
+ * from a container with its own iptables, is in force beside ours: with a former subnet in it, it
+ * masquerades traffic inside the overlay.
+ */
+import type { Logger } from '../log.js';
+import type { Cleanable } from './interface.js';
+import { IptablesFirewall } from './iptables.js';
+import { runProgram } from './program.js';
+import type { FirewallPlan } from './rules.js';
+
+export class OtherIptables implements Cleanable {
+  readonly kind = 'iptables';
+  readonly #log: Logger;
+  readonly #prefix: readonly string[];
+
+  constructor(log: Logger, prefix: readonly string[]) {
+    this.#log = log;
+    this.#prefix = prefix;
+  }
+
+  async clean(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean> {
+    const options = { prefix: this.#prefix, signal };
+    const version = await runProgram('iptables', ['--version'], options);
+    const programs = version.includes('nf_tables') ? 'iptables-legacy' : 'iptables-nft';
+    const firewall = new IptablesFirewall(this.#log, this.#prefix, programs);
+    const changed = await firewall.clean(plan, signal);
+    if (changed) {
+      this.#log.warn(
+        { programs },
+        "flannel's rules of an earlier run were in the other iptables: removed",
+      );
+    }
+    return changed;
+  }
+}
