@@ -78,7 +78,12 @@ async function runOrHelp(command: Command, argv: readonly string[], io: CliIo): 
     return showHelp([...command.name.split(' '), '--help'], io);
   }
   // commander only sees a command line that is known to be good.
-  return command.run(readArguments(argv, command), io, argv);
+  try {
+    return await command.run(readArguments(argv, command), io, argv);
+  } catch (error) {
+    if (command.fail === undefined) throw error;
+    return command.fail(error, argv, io);
+  }
 }
 
 /** Lets help and --version through; anything else before a command is a mistake with a name. */

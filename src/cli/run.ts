@@ -18,18 +18,20 @@ import {
   MAX_WORKERS,
   MIN_RING_BYTES,
   checkFeatures,
+  validateDaemonOptions,
   type DaemonOptions,
   type FeatureName,
 } from '../daemon/options.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
-import { ExitCode, inputError } from '../errors.js';
+import { ExitCode, FlannelletteError, inputError, messageOf } from '../errors.js';
 import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
-import { createLogger } from '../log.js';
+import { createLogger, LOG_FORMATS, type LogFormat, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import {
   booleanFlag,
   choiceFlag,
+  environmentName,
   integerFlag,
   listFlag,
   resolveFlags,
@@ -37,6 +39,8 @@ import {
   type Flag,
   type FlagValues,
 } from './flags.js';
+import type { CliIo } from './io.js';
+import { logProcessEvents, logUnexpected } from './process-log.js';
 
 /** An empty value is what flanneld's own default is: the flag counts as not given. */
 const unsetText = (name: string, help: string, placeholder: string) =>
@@ -232,6 +236,11 @@ export const runFlags = {
   kubeconfigFile: unsetText('kubeconfig-file', KUBE_ONLY, 'path'),
   netConfigPath: unsetText('net-config-path', KUBE_ONLY, 'path'),
   setNodeNetworkUnavailable: booleanFlag('set-node-network-unavailable', KUBE_ONLY, true),
+  logFormat: {
+    ...choiceFlag('log-format', 'one line an event, as text or as JSON', LOG_FORMATS, 'json'),
+    fallback: undefined,
+    shownDefault: 'text on a terminal, else json',
+  } satisfies Flag<LogFormat | undefined>,
   version: booleanFlag('version', 'print the version and exit', false, { argumentOnly: true }),
 };
 
@@ -271,8 +280,12 @@ Exit codes:
       return ExitCode.ok;
     }
     const options = daemonOptions(values);
+    validateDaemonOptions(options);
     keepHeapSmall();
-    const log = createLogger({ verbosity: options.verbosity });
+    const log = createLogger({ verbosity: options.verbosity, format: values.logFormat });
+    const releaseProcess = logProcessEvents(log);
+    // Lines of its own on standard error; what matters of them is in the errors it returns.
+    process.env['GRPC_VERBOSITY'] ??= 'NONE';
     const stop = new AbortController();
     const release = onSignals(stop, () => {
       log.error('not stopped in time; exiting, the kernel removes device and route');
@@ -283,12 +296,37 @@ Exit codes:
       // Not before: the other commands start without what a daemon loads.
       const { Daemon } = await import('../daemon/daemon.js');
       await new Daemon(options, log, { serviceManager }).run(stop.signal);
+    } catch (error) {
+      return endedBy(error, log);
     } finally {
       release();
+      releaseProcess();
     }
     return ExitCode.ok;
   },
+  fail: (error, argv, io) => {
+    const format = formatAskedFor(argv, io.env);
+    if (format === undefined) throw error;
+    return endedBy(error, createLogger({ format }));
+  },
 };
+
+/** The daemon's last line, in the format of those before it. */
+function endedBy(error: unknown, log: Logger): ExitCode {
+  if (!(error instanceof FlannelletteError)) {
+    logUnexpected(log, error);
+    return ExitCode.failure;
+  }
+  log.fatal(error.code === undefined ? {} : { code: error.code }, messageOf(error));
+  return error.exitCode;
+}
+
+/** The log's format if it was named; for a command line that is wrong somewhere else. */
+function formatAskedFor(argv: readonly string[], env: CliIo['env']): LogFormat | undefined {
+  const [, flag] = /.*--?log-format[= ](\w+)/.exec(argv.join(' ')) ?? [];
+  const text = flag ?? env[environmentName(runFlags.logFormat.name)];
+  return LOG_FORMATS.find((format) => format === text);
+}
 
 /**
  * Collects garbage when the heap has grown by 30 % since the last time; V8 lets it grow fourfold on a

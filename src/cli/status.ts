@@ -177,7 +177,9 @@ function section(title: string, body: string): string {
 /** Each on a line of its own, and below it the command that mends it. */
 function problemLines({ problems }: DaemonStatus): string {
   return problems
-    .map(({ message, remedy }) => `  ${message}\n${remedy === undefined ? '' : `      ${remedy}\n`}`)
+    .map(
+      ({ message, remedy }) => `  ${message}\n${remedy === undefined ? '' : `      ${remedy}\n`}`,
+    )
     .join('');
 }
 
