@@ -48,7 +48,7 @@ const unsetText = (name: string, help: string, placeholder: string) =>
 
 /** A flag of flanneld for what flannelette does not do: only its harmless value is taken. */
 const refused = (name: string, why: string): Flag<boolean> => ({
-  ...booleanFlag(name, why),
+  ...booleanFlag(name, `refused, only false is taken: ${why}`),
   parse: (field, values) => {
     const on = booleanFlag(name, why).parse(field, values);
     if (on) throw inputError(field, true, `false: ${why}`);
@@ -56,7 +56,7 @@ const refused = (name: string, why: string): Flag<boolean> => ({
   },
 });
 
-const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
+const KUBE_ONLY = 'ignored: of the Kubernetes store, which flannelette does not have';
 
 const splitAtCommas = (values: readonly string[]): string[] =>
   values.flatMap((value) => value.split(',').map((name) => name.trim()));
