@@ -6,7 +6,8 @@ export function nearest(name: string, candidates: readonly string[]): string | u
   let bestDistance = Math.max(1, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(name, candidate);
-    if (distance < bestDistance) {
+    // With no letter in common it is another name.
+    if (distance < Math.min(bestDistance, Math.max(name.length, candidate.length))) {
       best = candidate;
       bestDistance = distance;
     }

@@ -11,6 +11,8 @@ export interface Command extends Grammar {
   readonly footer: string;
   /** `argv` is what stood after the command's name. */
   readonly run: (given: GivenFlags, io: CliIo, argv: readonly string[]) => Promise<ExitCode>;
+  /** Tells of what was thrown, or throws it on for the program to tell: one line on standard error. */
+  readonly fail?: (error: unknown, argv: readonly string[], io: CliIo) => ExitCode;
 }
 
 /** Commands under a common name: `flannelette bench copies`. Their own names are whole: `bench copies`. */

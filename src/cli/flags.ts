@@ -283,10 +283,14 @@ function unknownFlag(name: string, grammar: Grammar): FlannelletteError {
   const names = Object.values(grammar.flags)
     .filter((flag) => flag.hidden !== true)
     .map((flag) => flag.name);
-  const near = nearest(name, names);
-  const hint = near === undefined ? '' : ` (did you mean ${flagText(near)}?)`;
+  const near = nearest(name, [...names, 'help']);
+  // A hint says enough; a list of forty flags would hide it.
+  if (near !== undefined) {
+    const hint = `did you mean ${flagText(near)}?`;
+    return usageError(`unknown flag ${flagText(name)} (${hint}); ${see}`, name);
+  }
   const expected = [...names, 'help'].map(flagText).join(', ');
-  return usageError(`unknown flag --${name}${hint}: expected one of ${expected}; ${see}`, name);
+  return usageError(`unknown flag ${flagText(name)}: expected one of ${expected}; ${see}`, name);
 }
 
 export function usageError(message: string, value: unknown): FlannelletteError {

@@ -1,3 +1,5 @@
+import { isJournal, PRIORITY } from '../journal.js';
+
 /** What a command touches of its process, so that tests can look on. */
 export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -7,13 +9,14 @@ export interface CliIo {
 }
 
 export function processIo(): CliIo {
+  const priority = isJournal(process.env, process.stderr.fd) ? `<${PRIORITY.error}>` : '';
   return {
     env: process.env,
     out: (text) => {
       process.stdout.write(text);
     },
     err: (text) => {
-      process.stderr.write(text);
+      process.stderr.write(priority + text);
     },
   };
 }

@@ -61,7 +61,7 @@ async function dispatchGroup(
   io: CliIo,
 ): Promise<ExitCode> {
   const [name, ...rest] = argv;
-  if (name === '-h' || name === '--help') return showHelp([group.name, '--help'], io);
+  if (isHelp(name)) return showHelp([group.name, '--help'], io);
   const command = group.commands.find((candidate) => candidate.name === `${group.name} ${name}`);
   if (command !== undefined) return runOrHelp(command, rest, io);
   const expected = group.commands.map((candidate) => candidate.name).join(', ');
@@ -73,12 +73,22 @@ async function dispatchGroup(
 }
 
 async function runOrHelp(command: Command, argv: readonly string[], io: CliIo): Promise<ExitCode> {
-  if (argv.some((argument) => argument === '-h' || argument === '--help')) {
+  if (argv.some(isHelp)) {
     // Of a command's line with --help in it, only the command matters.
     return showHelp([...command.name.split(' '), '--help'], io);
   }
   // commander only sees a command line that is known to be good.
-  return command.run(readArguments(argv, command), io, argv);
+  try {
+    return await command.run(readArguments(argv, command), io, argv);
+  } catch (error) {
+    if (command.fail === undefined) throw error;
+    return command.fail(error, argv, io);
+  }
+}
+
+/** `-h`, and `help` with one dash or two, as Go's flags take it. */
+function isHelp(argument: string | undefined): boolean {
+  return argument === '-h' || argument === '--h' || argument === '-help' || argument === '--help';
 }
 
 /** Lets help and --version through; anything else before a command is a mistake with a name. */
@@ -86,7 +96,7 @@ function checkFirst(name: string | undefined): void {
   if (name === undefined) {
     throw usageError(`no command: expected one of ${names()}; see flannelette --help`, name);
   }
-  if (['help', '-h', '--help', '--version', '-version'].includes(name)) return;
+  if (isHelp(name) || ['help', '--version', '-version'].includes(name)) return;
   const flag = /^--?([^-=][^=]*)/.exec(name)?.[1];
   if (flag !== undefined) {
     const known = Object.values(runCommand.flags).some((candidate) => candidate.name === flag);
@@ -116,7 +126,10 @@ function names(): string {
 async function showHelp(argv: readonly string[], io: CliIo): Promise<ExitCode> {
   const program = createProgram(io);
   try {
-    const args = argv.map((argument) => (argument === '-version' ? '--version' : argument));
+    const args = argv.map((argument) => {
+      if (argument === '-version') return '--version';
+      return isHelp(argument) ? '--help' : argument;
+    });
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;

@@ -18,18 +18,20 @@ import {
   MAX_WORKERS,
   MIN_RING_BYTES,
   checkFeatures,
+  validateDaemonOptions,
   type DaemonOptions,
   type FeatureName,
 } from '../daemon/options.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
-import { ExitCode, inputError } from '../errors.js';
+import { ExitCode, FlannelletteError, inputError, messageOf } from '../errors.js';
 import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
-import { createLogger } from '../log.js';
+import { createLogger, LOG_FORMATS, type LogFormat, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import {
   booleanFlag,
   choiceFlag,
+  environmentName,
   integerFlag,
   listFlag,
   resolveFlags,
@@ -37,6 +39,8 @@ import {
   type Flag,
   type FlagValues,
 } from './flags.js';
+import type { CliIo } from './io.js';
+import { logProcessEvents, logUnexpected } from './process-log.js';
 import { unknownVariables } from './unknown-variables.js';
 
 /** An empty value is what flanneld's own default is: the flag counts as not given. */
@@ -45,7 +49,7 @@ const unsetText = (name: string, help: string, placeholder: string) =>
 
 /** A flag of flanneld for what flannelette does not do: only its harmless value is taken. */
 const refused = (name: string, why: string): Flag<boolean> => ({
-  ...booleanFlag(name, why),
+  ...booleanFlag(name, `refused, only false is taken: ${why}`),
   parse: (field, values) => {
     const on = booleanFlag(name, why).parse(field, values);
     if (on) throw inputError(field, true, `false: ${why}`);
@@ -53,7 +57,7 @@ const refused = (name: string, why: string): Flag<boolean> => ({
   },
 });
 
-const KUBE_ONLY = 'of the Kubernetes store, which flannelette does not have; without effect';
+const KUBE_ONLY = 'ignored: of the Kubernetes store, which flannelette does not have';
 
 const splitAtCommas = (values: readonly string[]): string[] =>
   values.flatMap((value) => value.split(',').map((name) => name.trim()));
@@ -233,6 +237,11 @@ export const runFlags = {
   kubeconfigFile: unsetText('kubeconfig-file', KUBE_ONLY, 'path'),
   netConfigPath: unsetText('net-config-path', KUBE_ONLY, 'path'),
   setNodeNetworkUnavailable: booleanFlag('set-node-network-unavailable', KUBE_ONLY, true),
+  logFormat: {
+    ...choiceFlag('log-format', 'one line an event, as text or as JSON', LOG_FORMATS, 'json'),
+    fallback: undefined,
+    shownDefault: 'text on a terminal, else json',
+  } satisfies Flag<LogFormat | undefined>,
   version: booleanFlag('version', 'print the version and exit', false, { argumentOnly: true }),
 };
 
@@ -272,8 +281,12 @@ Exit codes:
       return ExitCode.ok;
     }
     const options = daemonOptions(values);
+    validateDaemonOptions(options);
     keepHeapSmall();
-    const log = createLogger({ verbosity: options.verbosity });
+    const log = createLogger({ verbosity: options.verbosity, format: values.logFormat });
+    const releaseProcess = logProcessEvents(log);
+    // Lines of its own on standard error; what matters of them is in the errors it returns.
+    process.env['GRPC_VERBOSITY'] ??= 'NONE';
     for (const { name, near } of unknownVariables(runFlags, io.env)) {
       const hint = near === undefined ? '' : `; did you mean ${near}?`;
       log.warn({ variable: name }, `the variable ${name} names no flag and has no effect${hint}`);
@@ -288,12 +301,37 @@ Exit codes:
       // Not before: the other commands start without what a daemon loads.
       const { Daemon } = await import('../daemon/daemon.js');
       await new Daemon(options, log, { serviceManager }).run(stop.signal);
+    } catch (error) {
+      return endedBy(error, log);
     } finally {
       release();
+      releaseProcess();
     }
     return ExitCode.ok;
   },
+  fail: (error, argv, io) => {
+    const format = formatAskedFor(argv, io.env);
+    if (format === undefined) throw error;
+    return endedBy(error, createLogger({ format }));
+  },
 };
+
+/** The daemon's last line, in the format of those before it. */
+function endedBy(error: unknown, log: Logger): ExitCode {
+  if (!(error instanceof FlannelletteError)) {
+    logUnexpected(log, error);
+    return ExitCode.failure;
+  }
+  log.fatal(error.code === undefined ? {} : { code: error.code }, messageOf(error));
+  return error.exitCode;
+}
+
+/** The log's format if it was named; for a command line that is wrong somewhere else. */
+function formatAskedFor(argv: readonly string[], env: CliIo['env']): LogFormat | undefined {
+  const [, flag] = /.*--?log-format[= ](\w+)/.exec(argv.join(' ')) ?? [];
+  const text = flag ?? env[environmentName(runFlags.logFormat.name)];
+  return LOG_FORMATS.find((format) => format === text);
+}
 
 /**
  * Collects garbage when the heap has grown by 30 % since the last time; V8 lets it grow fourfold on a

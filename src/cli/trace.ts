@@ -27,9 +27,11 @@ const flags = {
     { placeholder: 'bytes' },
   ),
   mode: choiceFlag('mode', 'mode both daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
-  pcap: textFlag('pcap', 'write the packet as every hop saw it, for Wireshark (pcapng)', {
-    placeholder: 'file',
-  }),
+  pcap: textFlag(
+    'pcap',
+    'write the packet as every hop saw it, for Wireshark (pcapng); - is standard output, and the text goes to standard error',
+    { placeholder: 'file' },
+  ),
   json: booleanFlag('json', 'print one JSON object as the last line'),
   inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
 };
@@ -49,6 +51,7 @@ Examples:
   flannelette trace --proto=udp --size=1444       # the greatest datagram that fits
   flannelette trace --from=100.96.2.3 --to=100.96.1.2 --proto=tcp
   flannelette trace --pcap=packet.pcapng          # Wireshark: Decode As, UDP port 8285, IPv4
+  flannelette trace --pcap=- | wireshark -k -i -
   flannelette trace --json | tail -1 | jq '.hops[].packet.ipv4.ttl'
 
 Exit codes:

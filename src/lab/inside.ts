@@ -27,15 +27,19 @@ export interface Output {
   readonly json: (result: object) => void;
 }
 
-/** Runs the work of an isolated process; `about` is in the JSON of a failure. */
+/**
+ * Runs the work of an isolated process; `about` is in the JSON of a failure. What is for people goes
+ * to standard error when standard output is for a program.
+ */
 export async function runInside(
   json: boolean,
   about: object,
   work: (output: Output) => Promise<ExitCode>,
+  forProgram = json,
 ): Promise<ExitCode> {
   const started = Date.now();
   const print = (text: string): void => {
-    (json ? process.stderr : process.stdout).write(text);
+    (forProgram ? process.stderr : process.stdout).write(text);
   };
   const output: Output = {
     print,

@@ -28,9 +28,16 @@ export interface MetricsSample {
   readonly leasesAgeSeconds: number | undefined;
   readonly firewall: { readonly inPlace: boolean; readonly repairs: number };
   /** Embedders of earlier versions give none. */
-  readonly problems?: readonly Problem[];
+  readonly problems?: readonly Problem[] | undefined;
   readonly features: readonly KernelFeature[];
 }
+
+/** Gauges of prom-client named as counters; the same by type are nodejs_active_handles and so on. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+];
 
 const FEATURE_VALUES = { yes: 1, no: 0, untried: -1 } as const;
 
@@ -57,6 +64,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     dataPlane.write(sample.dataPlane);
   });
   collectDefaultMetrics({ register: registry });
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
   return {
     registry,
     scrape: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { packageVersion } from '../../src/daemon/version.js';
 import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
+import { lastWords } from '../../src/lab/daemon-process.js';
 import { GATEWAY, ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
 import { attributes, ENDPOINT, EtcdLab, PREFIX, subnetFileOf } from '../support/etcd-lab.js';
 import { COMMAND, tunDevices } from '../support/test-lab.js';
@@ -170,7 +171,7 @@ describe('exit codes', () => {
     const result = await run(inNamespace(lab.near.host, argv), { accept: [code] }).finally(() =>
       ipBatch(lab.near.host, ['route replace default via 10.168.0.1 dev eth0']),
     );
-    expect(result.stderr.trim().split('\n').at(-1)).toMatch(says);
+    expect(lastWords(result.stderr)).toMatch(says);
     expect(await tunDevices(lab.near.host)).toEqual([]);
   });
 });

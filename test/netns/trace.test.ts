@@ -202,6 +202,22 @@ it('writes the capture file where the user means it, also in /run', async () => 
   }
 });
 
+it('writes the capture, and nothing else, to standard output for --pcap=-', async () => {
+  const path = join(directory, 'stdout.pcapng');
+  const argv = ['sh', '-c', 'path=$1; shift; exec "$@" >"$path"', 'sh', path, ...COMMAND];
+  const { stderr } = await run([...argv, 'trace', '--pcap=-'], { timeoutMs: 50_000 });
+  expect(stderr).toMatch(/^ 16\. {2}container-2 ICMP/m);
+  const { interfaces, packets } = readPcapng(await readFile(path));
+  expect(interfaces).toHaveLength(12);
+  expect(packets).toHaveLength(12);
+
+  const refused = await run([...COMMAND, 'trace', '--pcap=-', '--json'], { accept: [2] });
+  expect(refused.stdout).toBe('');
+  expect(refused.stderr).toBe(
+    '--pcap: "-" is not valid: expected a file beside --json, which is for standard output\n',
+  );
+});
+
 it('refuses a file that cannot be written before anything is built', async () => {
   for (const path of [directory, join(directory, 'missing', 'x.pcapng')]) {
     const { stderr, stdout } = await run([...TRACE, `--pcap=${path}`], { accept: [2] });

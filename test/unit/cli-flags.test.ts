@@ -286,7 +286,9 @@ describe('nearest', () => {
     ['mod', 'mode'],
     ['moed', 'mode'],
     ['zzz', undefined],
+    // Nothing in common, however short.
+    ['x', undefined],
   ])('of %s is %s', (name, expected) => {
-    expect(nearest(name, ['iface', 'mode'])).toBe(expected);
+    expect(nearest(name, ['iface', 'mode', 'v'])).toBe(expected);
   });
 });

@@ -60,6 +60,38 @@ describe('help', () => {
     expect(long).toEqual([]);
   });
 
+  it.each([
+    [['-help'], ['--help']],
+    [
+      ['run', '-help'],
+      ['run', '--help'],
+    ],
+    [
+      ['run', '-h'],
+      ['run', '--help'],
+    ],
+    [
+      ['run', '--iface=eth0', '-help'],
+      ['run', '--help'],
+    ],
+    [
+      ['docker-opts', '-help'],
+      ['docker-opts', '--help'],
+    ],
+    [
+      ['bench', '-help'],
+      ['bench', '--help'],
+    ],
+    [
+      ['bench', 'copies', '-help'],
+      ['bench', 'copies', '--help'],
+    ],
+  ])('%j is %j, with one dash as Go takes it', async (argv, same) => {
+    const { code, out, err } = await run(...argv);
+    expect([code, err]).toEqual([0, '']);
+    expect(out).toBe((await run(...same)).out);
+  });
+
   it('of bench lists the benchmarks', async () => {
     const { code, out } = await run('bench', '--help');
     expect(code).toBe(0);
@@ -114,6 +146,7 @@ describe('mistakes are one line and exit code 2', () => {
     [['run', '--etcd-username=u'], '--etcd-password: (missing)'],
     [['run', '--foo'], 'unknown flag --foo: expected one of --etcd-endpoints'],
     [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
+    [['status', '-f'], 'unknown flag -f: expected one of --subnet-file, --json, --help'],
     [['probe', 'x'], 'unexpected argument "x"'],
     [['lab', '--mode=fast'], '--mode: "fast" is not valid'],
     [['lab', '--seconds=0'], '--seconds: "0" is not valid'],
@@ -131,6 +164,18 @@ describe('mistakes are one line and exit code 2', () => {
     expect([code, out]).toEqual([2, '']);
     expect(err).toContain(message);
     expect(err).toMatch(/^[^\n]+\n$/);
+  });
+});
+
+describe('an unknown flag that is nearly one', () => {
+  it.each([
+    [['run', '--subnetfile=x'], 'unknown flag --subnetfile (did you mean --subnet-file?)', 'run'],
+    [['run', '-ifcae', 'eth0'], 'unknown flag --ifcae (did you mean --iface?)', 'run'],
+    [['status', '--jsno'], 'unknown flag --jsno (did you mean --json?)', 'status'],
+    [['lab', '--hlep'], 'unknown flag --hlep (did you mean --help?)', 'lab'],
+  ])('%j is told by its name alone', async (argv, message, command) => {
+    const { code, err } = await run(...argv);
+    expect([code, err]).toEqual([2, `${message}; see flannelette ${command} --help\n`]);
   });
 });
 

@@ -54,6 +54,19 @@ describe('docs/operations.md', () => {
     });
   });
 
+  it('and the help say of the same flags that they are refused or ignored', () => {
+    const rows = rowsOf('Flags', 'flag');
+    for (const [, flag] of Object.entries(runFlags)) {
+      const row = rows.find((candidate) => quotedIn(candidate.flag)[0] === flagText(flag.name));
+      for (const word of ['refused', 'ignored']) {
+        expect([flag.name, flag.help.startsWith(word)]).toEqual([
+          flag.name,
+          row?.compared === word,
+        ]);
+      }
+    }
+  });
+
   it('names every metric there is, with its meaning', () => {
     const rows = rowsOf('Metrics', 'metric');
     expect(rows.map((row) => quotedIn(row.metric)[0]).sort()).toEqual([...metricNames()].sort());

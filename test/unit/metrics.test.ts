@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { createMetrics, type MetricsSample } from '../../src/metrics/metrics.js';
 import { counters } from '../support/fake-dataplane.js';
+import { testTool } from '../support/test-tools.js';
 
 interface Scrape {
   readonly types: ReadonlyMap<string, string>;
@@ -152,6 +154,40 @@ describe('metrics', () => {
     expect(samples()).toBe(2);
     await metrics.registry.getMetricsAsJSON();
     expect(samples()).toBe(3);
+  });
+
+  it('keeps one series for a feature whose state changes', async () => {
+    const { scrape, set } = setUp();
+    const series: string[][] = [];
+    for (const state of ['unused', 'active', 'refused', 'disabled'] as const) {
+      const features = [{ name: 'udp-gro' as const, state, errno: 0 }];
+      set({ dataPlane: { ...plane(1), features } });
+      const { values } = await scrape();
+      const found = [...values].filter(([name]) => name.startsWith('flannelette_feature_active'));
+      series.push(found.map(([name, value]) => `${name} ${value}`));
+    }
+    const name = 'flannelette_feature_active{feature="udp-gro"}';
+    expect(series).toEqual([[`${name} 0`], [`${name} 1`], [`${name} 0`], [`${name} 0`]]);
+  });
+
+  it('scrapes samples of embedders that know of no problems', async () => {
+    const { scrape, set } = setUp();
+    set({ problems: undefined });
+    expect((await scrape()).values.get('flannelette_ready')).toBe(1);
+  });
+
+  const promtool = testTool('promtool');
+  it.skipIf(promtool === undefined)('satisfies `promtool check metrics`', async () => {
+    const { metrics } = setUp({
+      dataPlane: { ...plane(1), features: [{ name: 'mmsg', state: 'active', errno: 0 }] },
+      problems: [{ id: 'some_problem', message: 'something' }],
+    });
+    const { text } = await metrics.scrape();
+    const { status, stdout, stderr } = spawnSync(promtool ?? '', ['check', 'metrics'], {
+      input: text,
+      encoding: 'utf8',
+    });
+    expect([status, stdout, stderr]).toEqual([0, '', '']);
   });
 
   it('keeps the registries of two daemons apart', async () => {

@@ -25,7 +25,7 @@ export interface TraceOptions extends TraceRequest {
   readonly mode: DaemonMode;
   /** Print one JSON object as the last line; all else goes to standard error. */
   readonly json: boolean;
-  /** File for the packet's captures, as pcapng. */
+  /** File for the packet's captures, as pcapng; `-` is standard output, which nothing else is written to. */
   readonly pcap: string | undefined;
   /** This process is the isolated one. */
   readonly inside: boolean;
@@ -39,9 +39,12 @@ export async function traceCommand(
   const plan = planTrace(options);
   const { mode, json, pcap } = options;
   if (options.inside) {
-    return runInside(json, { ...addressesOf(plan), mode }, (output) => course(plan, mode, output));
+    const about = { ...addressesOf(plan), mode };
+    const work = (output: Output): Promise<ExitCode> => course(plan, mode, output);
+    return runInside(json, about, work, json || pcap === STDOUT);
   }
-  if (pcap !== undefined) await checkWritable(pcap);
+  if (pcap === STDOUT) checkStdout(json);
+  else if (pcap !== undefined) await checkWritable(pcap);
   await checkIsolation();
   let file: Buffer | undefined;
   const code = await runIsolated<InsideMessage>([...ownCommand(), 'trace', ...argv, '--inside'], {
@@ -51,6 +54,17 @@ export async function traceCommand(
   });
   if (pcap !== undefined && file !== undefined) await writeCapture(pcap, file);
   return code;
+}
+
+/** The name of standard output, as for tcpdump. */
+const STDOUT = '-';
+
+function checkStdout(json: boolean): void {
+  if (json)
+    throw inputError('--pcap', STDOUT, 'a file beside --json, which is for standard output');
+  if (process.stdout.isTTY) {
+    throw inputError('--pcap', STDOUT, 'a file or a pipe: standard output is a terminal');
+  }
 }
 
 function addressesOf({ from, to, proto, size }: TracePlan): object {
@@ -70,6 +84,10 @@ async function checkWritable(path: string): Promise<void> {
 }
 
 async function writeCapture(path: string, file: Buffer): Promise<void> {
+  if (path === STDOUT) {
+    await new Promise((resolve) => process.stdout.write(file, resolve));
+    return;
+  }
   try {
     await writeOutput(path, file);
   } catch (error) {
