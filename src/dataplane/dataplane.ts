@@ -5,6 +5,7 @@
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
+import type { Ipv4 } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
@@ -16,7 +17,6 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
-  type NativeRoute,
   type NativeThreadCounters,
 } from './native.js';
 
@@ -27,7 +27,6 @@ export type KernelFeature = NativeFeature;
 export type FeatureName = NativeFeatureName;
 export type FeatureState = NativeFeatureState;
 export type HostInterface = NativeInterface;
-export type HostRoute = NativeRoute;
 export type QueueSizes = NativeQueueSizes;
 export type ThreadCounters = NativeThreadCounters;
 
@@ -157,11 +156,18 @@ export function hostInterfaces(): readonly HostInterface[] {
 }
 
 /**
- * Where the kernel sends packets from `source` (0: any) to `destination`. Throws an Error with `code`
- * (errno name) where there is no route, or one that refuses.
+ * By which interface (its index) a packet from `source` would leave for each destination: lo for this
+ * host's own addresses, 0 without a route. A source of 0 is any.
  */
-export function routeTo(destination: number, source: number): HostRoute {
-  return native().routeTo(destination, source);
+export function outgoingInterfaces(destinations: readonly Ipv4[], source: Ipv4): number[] {
+  const addon = native();
+  return destinations.map((destination) => {
+    try {
+      return addon.routeTo(destination, source).interface;
+    } catch {
+      return 0;
+    }
+  });
 }
 
 /** CPUs that this process may run on. */

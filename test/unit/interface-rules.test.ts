@@ -45,14 +45,14 @@ async function host(
   let current = await rules.choose();
   return {
     start: text(current),
-    change(defaultRoutesNow: string, ...now: HostInterfaceInfo[]): void {
+    change: (defaultRoutesNow: string, ...now: HostInterfaceInfo[]): void => {
       routes = defaultRoutesNow.split(' ');
       interfaces = now;
     },
-    fail(error: Error): void {
+    fail: (error: Error): void => {
       failure = error;
     },
-    async look(): Promise<string> {
+    look: async (): Promise<string> => {
       current = await rules.again(current, OVERLAY);
       return text(current);
     },
