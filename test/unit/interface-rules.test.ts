@@ -175,6 +175,17 @@ describe('an address that is gone', () => {
     expect(await look()).toBe('eth0 10.168.0.2 1500');
   });
 
+  it('is not taken again from a link that is down', async () => {
+    const { change, look } = await host({}, 'eth0', LO, ETH0);
+    const wlan0 = device('wlan0', '192.0.2.9');
+    change('wlan0', LO, wlan0);
+    await look();
+    change('wlan0', LO, { ...ETH0, up: false }, wlan0);
+    expect(await look()).toBe('wlan0 192.0.2.9 1500');
+    change('wlan0', LO, ETH0, wlan0);
+    expect(await look()).toBe('eth0 10.168.0.2 1500');
+  });
+
   it('is not taken again from our own device', async () => {
     const { change, look } = await host({}, 'eth0', LO, ETH0);
     change('eth0', LO, device('eth0', '10.168.0.50'));
