@@ -159,7 +159,7 @@ export function hostInterfaces(): readonly HostInterface[] {
  * By which interface (its index) a packet from `source` would leave for each destination: lo for this
  * host's own addresses, 0 without a route. A source of 0 is any.
  */
-export function outgoingInterfaces(destinations: readonly Ipv4[], source: Ipv4): number[] {
+export function interfacesTowards(destinations: readonly Ipv4[], source: Ipv4): number[] {
   const addon = native();
   return destinations.map((destination) => {
     try {
