@@ -5,7 +5,7 @@
 import { MIN_EXTERNAL_MTU } from '../backend/udp.js';
 import type { Network } from '../backend/backend.js';
 import { formatIpv4 } from '../config/ipv4.js';
-import { hostInterfaces, routeTo } from '../dataplane/dataplane.js';
+import { hostInterfaces, interfacesTowards } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import {
@@ -32,7 +32,7 @@ export interface ExternalDependencies {
   /** The local address the kernel would send from; for `--iface-can-reach`. */
   readonly sourceAddressTo?: NonNullable<HostView['sourceAddressTo']>;
   /** Where the kernel sends packets; for the routes to other nodes. */
-  readonly routeTo?: PeerRoutesView['routeTo'];
+  readonly outgoingInterfaces?: PeerRoutesView['outgoingInterfaces'];
 }
 
 export interface ExternalChange {
@@ -54,7 +54,8 @@ export class ExternalInterfaces {
   ) {
     const interfaces = dependencies.hostInterfaces ?? hostInterfaces;
     this.#rules = new InterfaceRules(flags, { ...dependencies, interfaces });
-    this.#peers = new PeerRoutes({ interfaces, routeTo: dependencies.routeTo ?? routeTo });
+    const outgoing = dependencies.outgoingInterfaces ?? interfacesTowards;
+    this.#peers = new PeerRoutes({ interfaces, outgoingInterfaces: outgoing });
     this.#board = board;
     this.#log = log;
   }

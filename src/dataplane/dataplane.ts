@@ -18,7 +18,6 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
-  type NativeRoute,
   type NativeThreadCounters,
 } from './native.js';
 
@@ -30,7 +29,6 @@ export type FeatureName = NativeFeatureName;
 export type FeatureState = NativeFeatureState;
 export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
-export type HostRoute = NativeRoute;
 export type QueueSizes = NativeQueueSizes;
 export type ThreadCounters = NativeThreadCounters;
 
@@ -164,11 +162,18 @@ export function hostInterfaces(): readonly HostInterface[] {
 }
 
 /**
- * Where the kernel sends packets from `source` (0: any) to `destination`. Throws an Error with `code`
- * (errno name) where there is no route, or one that refuses.
+ * By which interface (its index) a packet from `source` would leave for each destination: lo for this
+ * host's own addresses, 0 without a route. A source of 0 is any.
  */
-export function routeTo(destination: number, source: number): HostRoute {
-  return native().routeTo(destination, source);
+export function interfacesTowards(destinations: readonly Ipv4[], source: Ipv4): number[] {
+  const addon = native();
+  return destinations.map((destination) => {
+    try {
+      return addon.routeTo(destination, source).interface;
+    } catch {
+      return 0;
+    }
+  });
 }
 
 /**

@@ -68,11 +68,14 @@ export class InterfaceRules {
   async again(current: ExternalInterface, overlay: OwnOverlay): Promise<ExternalInterface> {
     const all = this.#view.interfaces();
     const outside = all.filter((candidate) => !isPartOf(candidate, overlay));
-    for (const wanted of [this.#home ?? current, current]) {
+    const home = this.#home ?? current;
+    for (const wanted of [home, current]) {
       // Nobody but the operator could have chosen an interface that looks like an overlay's.
       const chosen = all.filter(({ name }) => name === wanted.name && name !== overlay.device);
       const holder = holderOf([...chosen, ...outside], wanted.address);
       if (holder === undefined) continue;
+      // Not back to a link that carries nothing from one that does.
+      if (!holder.up && wanted.address !== current.address) continue;
       const { name, loopback } = holder;
       const way = loopback ? await this.#defaultInterface(all) : undefined;
       return { ...wanted, name, mtu: mtuOf(all, holder, wanted.address, way) };

@@ -19,11 +19,8 @@ const NAMED = 3;
 
 export interface PeerRoutesView {
   readonly interfaces: () => readonly HostInterfaceInfo[];
-  /** Throws where there is no route. */
-  readonly routeTo: (
-    destination: Ipv4,
-    source: Ipv4,
-  ) => { readonly interface: number; readonly local: boolean };
+  /** Index of the interface that packets to each destination leave by; 0 where there is no route. */
+  readonly outgoingInterfaces: (destinations: readonly Ipv4[], source: Ipv4) => ArrayLike<number>;
   /** The gateway of an interface's default route. */
   readonly defaultGateway?: (name: string) => Promise<Ipv4 | undefined>;
 }
@@ -35,13 +32,10 @@ export interface PeerRoutesQuestion {
   readonly overlay: OwnOverlay;
 }
 
-/** The device a peer's datagrams go into instead, or `local`. */
-type Fault = string;
-const LOCAL: Fault = 'lo';
-
 export class PeerRoutes {
   readonly #view: PeerRoutesView;
-  #faults = new Map<Ipv4, Fault>();
+  /** The device a peer's datagrams go into instead of out. */
+  readonly #faults = new Map<Ipv4, HostInterfaceInfo>();
   #next = 0;
 
   constructor(view: PeerRoutesView) {
@@ -50,35 +44,22 @@ export class PeerRoutes {
 
   /** Looks at the next few hundred peers; what is known of all of them. Rejects as the view throws. */
   async look(question: PeerRoutesQuestion): Promise<Problem[]> {
-    const { peers, external } = question;
+    const { peers, external, overlay } = question;
     const interfaces = this.#view.interfaces();
     const first = this.#next < peers.length ? this.#next : 0;
     const last = Math.min(first + PEERS_A_LOOK, peers.length);
     this.#next = last;
-    for (const peer of peers.slice(first, last)) {
-      const fault = this.#faultOf(peer, interfaces, question);
-      if (fault === undefined) this.#faults.delete(peer);
-      else this.#faults.set(peer, fault);
-    }
+    const looked = peers.slice(first, last);
+    const ways = this.#view.outgoingInterfaces(looked, external.address);
+    looked.forEach((peer, at) => {
+      const way = interfaces.find(({ index }) => index === ways[at]);
+      if (way !== undefined && (way.loopback || isPartOf(way, overlay)))
+        this.#faults.set(peer, way);
+      else this.#faults.delete(peer);
+    });
     const known = new Set(peers);
     for (const peer of this.#faults.keys()) if (!known.has(peer)) this.#faults.delete(peer);
     return this.#problems(interfaces, external);
-  }
-
-  #faultOf(
-    peer: Ipv4,
-    interfaces: readonly HostInterfaceInfo[],
-    { external, overlay }: PeerRoutesQuestion,
-  ): Fault | undefined {
-    let route: ReturnType<PeerRoutesView['routeTo']>;
-    try {
-      route = this.#view.routeTo(peer, external.address);
-    } catch {
-      return undefined; // No route at all: the data plane counts what it cannot send.
-    }
-    if (route.local) return LOCAL;
-    const way = interfaces.find(({ index }) => index === route.interface);
-    return way !== undefined && isPartOf(way, overlay) ? way.name : undefined;
   }
 
   async #problems(
@@ -86,11 +67,11 @@ export class PeerRoutes {
     external: ExternalInterface,
   ): Promise<Problem[]> {
     const problems: Problem[] = [];
-    const local = [...this.#faults].filter(([, fault]) => fault === LOCAL);
-    const inside = [...this.#faults].filter(([, fault]) => fault !== LOCAL);
+    const local = [...this.#faults].filter(([, { loopback }]) => loopback);
+    const inside = [...this.#faults].filter(([, { loopback }]) => !loopback);
     const [first] = inside;
     if (first !== undefined) {
-      const [peer, device] = first;
+      const [peer, { name: device }] = first;
       problems.push({
         id: 'peer_route_into_overlay',
         message: `the route to ${named(inside)} leads into ${device}: datagrams for that node never leave the overlay`,
@@ -120,7 +101,7 @@ export class PeerRoutes {
   }
 }
 
-function named(faults: readonly (readonly [Ipv4, Fault])[]): string {
+function named(faults: readonly (readonly [Ipv4, unknown])[]): string {
   const names = faults.slice(0, NAMED).map(([peer]) => formatIpv4(peer));
   const more = faults.length - names.length;
   return `${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;

@@ -7,7 +7,7 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { inNamespace, run } from '../../src/lab/commands.js';
-import { GATEWAY, ipBatch, switchPort, SWITCH } from '../../src/lab/topology.js';
+import { GATEWAY, ipBatch, switchPort, SWITCH, type HostPlan } from '../../src/lab/topology.js';
 import {
   attributes,
   ENDPOINT,
@@ -252,6 +252,42 @@ describe('while etcd is stopped', () => {
     });
     await lab.reaches(lab.far, lab.near.tunAddress, 15_000);
     expect(await lab.leases()).toEqual(['100.96.1.0-24', '100.96.2.0-24']);
+  });
+});
+
+describe('hosts that announce an address on the loopback', () => {
+  const loopbacks: Record<string, string> = { 'host-1': '192.0.2.1', 'host-2': '192.0.2.2' };
+  afterEach(async () => {
+    for (const [host, address] of Object.entries(loopbacks)) {
+      await run(inNamespace(host, ['ip', 'address', 'delete', `${address}/32`, 'dev', 'lo']));
+    }
+  });
+
+  it('carry the tunnel by it, with the MTU of the link', async () => {
+    for (const plan of [lab.near, lab.far]) {
+      const other = plan === lab.near ? lab.far : lab.near;
+      await ipBatch(plan.host, [
+        `address add ${loopbacks[plan.host] ?? ''}/32 dev lo`,
+        `route replace ${loopbacks[other.host] ?? ''} via ${other.address} src ${loopbacks[plan.host] ?? ''}`,
+      ]);
+    }
+    const start = (plan: HostPlan) =>
+      lab.start(plan, {
+        onlyFlags: [
+          `--etcd-endpoints=${ENDPOINT}`,
+          `--subnet-file=${subnetFileOf(plan)}`,
+          '--iface=lo',
+        ],
+      });
+    const [near, far] = [await start(lab.near), await start(lab.far)];
+    await Promise.all([near.ready(), far.ready()]);
+    const large = ['ping', '-q', '-c1', '-W5', '-M', 'do', '-s', '1444', lab.far.tunAddress];
+    await lab.reaches(lab.near, lab.far.tunAddress);
+    await onNear(large);
+    expect((await far.status()).routes).toEqual([
+      { subnet: '100.96.1.0/24', nextHop: '192.0.2.1' },
+    ]);
+    expect(await near.subnetEnv()).toContain('FLANNEL_MTU=1472');
   });
 });
 

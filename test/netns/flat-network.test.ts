@@ -17,12 +17,13 @@ import { counters, TestLab } from '../support/test-lab.js';
 type Way = (lab: TestLab) => [from: HostPlan, namespace: string, to: string];
 
 describe.each([
-  ['with --ip-masq', ['--ip-masq']],
-  ['without --ip-masq', []],
-])('%s', (_name, flags) => {
+  ['with --ip-masq', { flags: ['--ip-masq'] }],
+  ['without --ip-masq', { flags: [] }],
+  ['without --ip-masq, in trains', { flags: [], mode: 'offload' as const }],
+])('%s', (_name, settings) => {
   let lab: TestLab;
   beforeAll(async () => {
-    lab = await TestLab.raise({ flags });
+    lab = await TestLab.raise(settings);
     for (const { host } of lab.hosts) {
       // Question and answer take different ways, which strict reverse path filtering refuses.
       const loose = ['all', 'default', 'eth0', 'flannel0', 'docker0'];

@@ -44,7 +44,7 @@ async function running(more: Partial<DaemonDependencies> = {}, ...others: HostIn
       openDataPlane: planes.open,
       hostInterfaces: () => host,
       defaultInterface: () => Promise.resolve('eth0'),
-      routeTo: () => ({ interface: 2, local: false }),
+      outgoingInterfaces: (destinations) => destinations.map(() => 2),
       probeKernel: () => [],
       createFirewall: (kind) => new FakeFirewall(kind),
       ...more,
@@ -203,15 +203,16 @@ describe('the external interface of a daemon that runs', () => {
   });
 
   it('with a route to a peer that leads into the overlay: told from the start', async () => {
-    const way = { interface: 9, local: false };
+    let way = 9;
+    const outgoingInterfaces = (destinations: readonly number[]) => destinations.map(() => way);
     const device = { mtu: 1472, up: true, loopback: false, addresses: [] };
     const flannel0 = { name: 'flannel0', index: 9, ...device };
-    const { daemon } = await running({ routeTo: () => way }, flannel0);
+    const { daemon } = await running({ outgoingInterfaces }, flannel0);
     await vi.waitFor(() => {
       expect(daemon.status().problems).toMatchObject([{ id: 'peer_route_into_overlay' }]);
     });
     expect(daemon.readiness().ready).toBe(true);
-    way.interface = 2;
+    way = 2;
     await vi.waitFor(() => {
       expect(daemon.status().problems).toEqual([]);
     }, 8_000);

@@ -45,14 +45,14 @@ async function host(
   let current = await rules.choose();
   return {
     start: text(current),
-    change(defaultRoutesNow: string, ...now: HostInterfaceInfo[]): void {
+    change: (defaultRoutesNow: string, ...now: HostInterfaceInfo[]): void => {
       routes = defaultRoutesNow.split(' ');
       interfaces = now;
     },
-    fail(error: Error): void {
+    fail: (error: Error): void => {
       failure = error;
     },
-    async look(): Promise<string> {
+    look: async (): Promise<string> => {
       current = await rules.again(current, OVERLAY);
       return text(current);
     },
@@ -172,6 +172,17 @@ describe('an address that is gone', () => {
     change('wlan0', LO, device('wlan0', '192.0.2.9'));
     expect(await look()).toBe('wlan0 192.0.2.9 1500');
     change('eth0 wlan0', device('eth0', '10.168.0.50', '10.168.0.2'), device('wlan0', '192.0.2.9'));
+    expect(await look()).toBe('eth0 10.168.0.2 1500');
+  });
+
+  it('is not taken again from a link that is down', async () => {
+    const { change, look } = await host({}, 'eth0', LO, ETH0);
+    const wlan0 = device('wlan0', '192.0.2.9');
+    change('wlan0', LO, wlan0);
+    await look();
+    change('wlan0', LO, { ...ETH0, up: false }, wlan0);
+    expect(await look()).toBe('wlan0 192.0.2.9 1500');
+    change('wlan0', LO, ETH0, wlan0);
     expect(await look()).toBe('eth0 10.168.0.2 1500');
   });
 

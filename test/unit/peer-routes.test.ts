@@ -1,7 +1,6 @@
 /** Routes to peers that do not lead out of this host. */
 import { describe, expect, it } from 'vitest';
 import { parseCidr, parseIpv4, type Ipv4 } from '../../src/config/ipv4.js';
-import { systemError } from '../../src/errors.js';
 import type { HostInterfaceInfo } from '../../src/host/interface.js';
 import { PeerRoutes } from '../../src/host/peer-routes.js';
 
@@ -32,13 +31,13 @@ function look(ways: Record<string, string>, ...peers: Ipv4[]) {
   const asked: [Ipv4, Ipv4][] = [];
   const routes = new PeerRoutes({
     interfaces: () => INTERFACES,
-    routeTo: (destination, source) => {
-      asked.push([destination, source]);
-      const [, name] = Object.entries(ways).find(([key]) => ip(key) === destination) ?? [];
-      if (name === '') throw systemError('no route', { code: 'ENETUNREACH' });
-      const index = INTERFACES.find((candidate) => candidate.name === (name ?? 'eth0'))?.index ?? 0;
-      return { interface: index, local: name === 'lo' };
-    },
+    outgoingInterfaces: (destinations, source) =>
+      destinations.map((destination) => {
+        asked.push([destination, source]);
+        const [, name = 'eth0'] =
+          Object.entries(ways).find(([key]) => ip(key) === destination) ?? [];
+        return INTERFACES.find((candidate) => candidate.name === name)?.index ?? 0;
+      }),
     defaultGateway: (name) => Promise.resolve(name === 'eth0' ? ip('10.168.0.1') : undefined),
   });
   const all = peers.length > 0 ? peers : Object.keys(ways).map(ip);
