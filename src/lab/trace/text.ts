@@ -225,7 +225,7 @@ function renderSpans(hops: readonly Hop[], total: number): readonly string[] {
   const daemons = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
   const spans = daemons.map(({ step, time }) => {
     const spent = microseconds((time?.toNs ?? 0) - (time?.fromNs ?? 0));
-    return `${spent} us of them with the daemon of ${step.where}`;
+    return `${spent} us of them around the daemon of ${step.where}, its wake-up included`;
   });
   return [
     row('time', `${microseconds(total)} us between the two containers' eth0, captures on:`),
