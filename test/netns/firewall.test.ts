@@ -35,6 +35,21 @@ const PLAN: FirewallPlan = {
   forward: true,
   randomFully: true,
 };
+/** Of another daemon on the same host. */
+const BLUE: FirewallPlan = {
+  ...PLAN,
+  network: parseCidr('network', '100.97.0.0/16'),
+  subnet: parseCidr('subnet', '100.97.1.0/24'),
+};
+const PLANS = [
+  PLAN,
+  BLUE,
+  {
+    ...BLUE,
+    network: parseCidr('network', '10.0.0.0/8'),
+    subnet: parseCidr('subnet', '10.1.2.0/24'),
+  },
+];
 const NOTHING: FirewallPlan = { ...PLAN, masquerade: false, forward: false };
 
 const NAT = natRules('100.96.1.0/24');
@@ -115,7 +130,6 @@ describe('iptables', () => {
 
   it.each([
     ['a rule deleted', '-t nat -D FLANNEL-POSTRTG 3'],
-    ['a rule inserted', '-t nat -I FLANNEL-POSTRTG 2 -j ACCEPT'],
     ['a chain flushed', '-t nat -F FLANNEL-POSTRTG'],
     ['another chain flushed', '-F FLANNEL-FWD'],
     ['a jump deleted with all of its chain', '-t nat -F POSTROUTING'],
@@ -144,16 +158,18 @@ describe('iptables', () => {
       {
         network: parseCidr('network', '10.244.0.0/16'),
         subnet: parseCidr('subnet', '10.244.3.0/24'),
+        // As subnet.env of the run before says.
+        formerNetwork: PLAN.network,
       },
     ],
   ])('is made anew when the %s changed, with nothing of the old left', async (_what, change) => {
-    const plan = { ...PLAN, ...change };
+    const plan: FirewallPlan = { ...PLAN, ...change };
     await firewall.apply(PLAN);
     expect(await createFirewall('iptables', silentLogger(), PREFIX).apply(plan)).toBe(true);
     const nat = await saved('nat');
     expect(nat.split(MASQ_JUMP)).toHaveLength(2);
     expect(nat).not.toContain('100.96.1.0');
-    await firewall.apply(PLAN);
+    await firewall.apply({ ...PLAN, formerNetwork: plan.network });
     expect(await saved('nat')).toBe(NAT);
     expect(await saved('filter')).toBe(FILTER_RULES);
   });
@@ -178,8 +194,167 @@ describe('iptables', () => {
     await firewall.apply(PLAN);
     const own = /^(-A |:)FLANNEL-(POSTRTG|FWD) .*\n|^-A .*-j FLANNEL-(POSTRTG|FWD)\n/gm;
     expect((await tables()).map((text) => text.replaceAll(own, ''))).toEqual(before);
-    await firewall.clean();
+    await firewall.clean(PLAN);
     expect(await tables()).toEqual(before);
+  });
+
+  describe('with others in the chains', () => {
+    const masq = (match: string, target: string) => [
+      ...['-t', 'nat', '-A', 'FLANNEL-POSTRTG', ...match.split(' ')],
+      ...['-m', 'comment', '--comment', 'flanneld masq', '-j', target],
+    ];
+    const own = (text: string): string[] =>
+      text.split('\n').filter((line) => /^-A FLANNEL.*100\.96\./.test(line));
+
+    it('stands beside a daemon with another Network, whoever comes and goes', async () => {
+      const blue = createFirewall('iptables', silentLogger(), PREFIX);
+      await Promise.all([firewall.apply(PLAN), blue.apply(BLUE)]);
+      for (let round = 0; round < 3; round += 1) {
+        expect(await firewall.apply(PLAN)).toBe(false);
+        expect(await blue.apply(BLUE)).toBe(false);
+      }
+      const both = await saved('nat');
+      expect(both.split(MASQ_JUMP)).toHaveLength(2);
+      expect(both.match(/100\.97\.1\.0\/24/g)).toHaveLength(3);
+      // One takes another subnet, and then ends for good.
+      const moved = { ...BLUE, subnet: parseCidr('subnet', '100.97.7.0/24') };
+      expect(await blue.apply(moved)).toBe(true);
+      expect(await firewall.apply(PLAN)).toBe(false);
+      expect(await saved('nat')).not.toContain('100.97.1.0');
+      expect(await blue.apply({ ...moved, masquerade: false, forward: false })).toBe(true);
+      expect(await firewall.apply(PLAN)).toBe(false);
+      expect(await saved('nat')).toBe(NAT);
+      expect(await saved('filter')).toBe(FILTER_RULES);
+    });
+
+    it('is not emptied by the start of another daemon', async () => {
+      const kept = PLANS.map((plan) => ({
+        plan,
+        daemon: createFirewall('iptables', silentLogger(), PREFIX),
+      }));
+      await Promise.all(kept.map(async ({ daemon, plan }) => daemon.apply(plan)));
+      for (const { daemon, plan } of kept) expect(await daemon.apply(plan)).toBe(false);
+    });
+
+    it('comes back beside a flanneld that emptied the chains and goes on checking', async () => {
+      await firewall.apply(PLAN);
+      // As flanneld starts: the chain cleared, the jump taken and appended, its rules behind it.
+      await iptables('-t nat -F FLANNEL-POSTRTG');
+      for (const [match, target] of [
+        ['-m mark --mark 0x4000/0x4000', 'RETURN'],
+        ['-s 100.97.1.0/24 -d 100.97.0.0/16', 'RETURN'],
+        ['-s 100.97.0.0/16 ! -d 224.0.0.0/4', 'MASQUERADE'],
+      ] as const) {
+        await within('iptables', ...masq(match, target));
+      }
+      const theirs = (await saved('nat')).match(/^-A FLANNEL-POSTRTG .*$/gm);
+      expect(await firewall.apply(PLAN)).toBe(true);
+      const rules = (await saved('nat')).match(/^-A FLANNEL-POSTRTG .*$/gm);
+      expect(rules?.slice(0, 3)).toEqual(theirs);
+      expect(rules).toHaveLength(8);
+      expect(await firewall.apply(PLAN)).toBe(false);
+    });
+
+    it.each([
+      ['in front', '-t nat -I FLANNEL-POSTRTG 1 -d 192.0.2.0/24 -j RETURN'],
+      ['between', '-t nat -I FLANNEL-POSTRTG 4 -d 192.0.2.0/24 -j ACCEPT'],
+      ['behind', '-t nat -A FLANNEL-POSTRTG -s 192.0.2.0/24 -j MASQUERADE'],
+      ['for forwarding', '-I FLANNEL-FWD 2 -s 192.0.2.0/24 -j DROP'],
+    ])(
+      "leaves an operator's rule %s, also when ours are repaired and when they go",
+      async (_what, command) => {
+        await firewall.apply(PLAN);
+        await iptables(command);
+        expect(await firewall.apply(PLAN)).toBe(false);
+        const before = await Promise.all(['nat', 'filter'].map(saved));
+        await within(
+          'iptables',
+          ...masq('-s 100.96.0.0/16 -d 100.96.1.0/24', 'RETURN').with(2, '-D'),
+        );
+        await within(
+          'iptables',
+          '-D',
+          'FLANNEL-FWD',
+          '-d',
+          '100.96.0.0/16',
+          '-m',
+          'comment',
+          '--comment',
+          'flanneld forward',
+          '-j',
+          'ACCEPT',
+        );
+        expect(await firewall.apply(PLAN)).toBe(true);
+        const after = await Promise.all(['nat', 'filter'].map(saved));
+        expect(after.flatMap(own)).toEqual(before.flatMap(own));
+        expect(after.join('')).toContain('192.0.2.0/24');
+        await firewall.clean(PLAN);
+        const left = await Promise.all(['nat', 'filter'].map(saved));
+        expect(left.join('')).toContain('192.0.2.0/24');
+        expect(left.flatMap(own)).toEqual([]);
+      },
+    );
+  });
+
+  describe('where FORWARD refuses everything', () => {
+    const forward = async () =>
+      (await saved('filter')).split('\n').filter((line) => line.startsWith('-A FORWARD'));
+    const REJECT = '-A FORWARD -j REJECT --reject-with icmp-host-prohibited';
+
+    it('stands before that, behind the rules of an operator, and stays there', async () => {
+      const specific = '-A FORWARD -s 192.0.2.0/24 -j DROP';
+      for (const rule of [specific, REJECT]) await iptables(rule);
+      expect(await firewall.apply(PLAN)).toBe(true);
+      expect(await forward()).toEqual([specific, FORWARD_JUMP, REJECT]);
+      expect(await firewall.apply(PLAN)).toBe(false);
+      // A firewall's reload.
+      await iptables('-F FORWARD');
+      for (const rule of [specific, REJECT]) await iptables(rule);
+      expect(await firewall.apply(PLAN)).toBe(true);
+      expect(await forward()).toEqual([specific, FORWARD_JUMP, REJECT]);
+      await firewall.clean(PLAN);
+      expect(await forward()).toEqual([specific, REJECT]);
+    });
+
+    it('moves when an operator puts that in front, and tells which rule it is', async () => {
+      const told: Record<string, unknown>[] = [];
+      const log = pino(
+        {},
+        {
+          write: (line: string) => told.push(JSON.parse(line) as object & Record<string, unknown>),
+        },
+      );
+      const telling = createFirewall('iptables', log, PREFIX);
+      await telling.apply(PLAN);
+      expect(told).toEqual([]);
+      await iptables(REJECT.replace('-A FORWARD', '-I FORWARD 1'));
+      expect(await telling.apply(PLAN)).toBe(true);
+      expect(await forward()).toEqual([FORWARD_JUMP, REJECT]);
+      expect(told).toHaveLength(1);
+      expect(told[0]).toMatchObject({ level: 40, rule: REJECT });
+    });
+
+    it('stands inside the chain that does, before its last word', async () => {
+      await iptables('-N DOCKER-USER');
+      await iptables('-A FORWARD -j DOCKER-USER');
+      const user = ['-A DOCKER-USER -s 192.0.2.0/24 -j DROP', '-A DOCKER-USER -j DROP'];
+      for (const rule of user) await iptables(rule);
+      const chain = async () =>
+        (await saved('filter')).split('\n').filter((line) => line.startsWith('-A DOCKER-USER'));
+      expect(await firewall.apply(PLAN)).toBe(true);
+      const jump = '-A DOCKER-USER -m comment --comment "flannelette forward" -j FLANNEL-FWD';
+      expect(await chain()).toEqual(user.toSpliced(1, 0, jump));
+      expect(await forward()).toEqual(['-A FORWARD -j DOCKER-USER', FORWARD_JUMP]);
+      expect(await firewall.apply(PLAN)).toBe(false);
+      await iptables('-D DOCKER-USER -j DROP');
+      expect(await firewall.apply(PLAN)).toBe(true);
+      expect(await chain()).toEqual(user.slice(0, 1));
+      await iptables('-A DOCKER-USER -j DROP');
+      await firewall.apply(PLAN);
+      await firewall.clean(PLAN);
+      expect(await chain()).toEqual(user);
+      expect(await saved('filter')).not.toContain('FLANNEL');
+    });
   });
 
   it('keeps a chain that another rule leads to, but empty', async () => {
@@ -296,7 +471,7 @@ describe('legacy iptables', () => {
     expect(await create().apply(PLAN)).toBe(true);
     expect(await create().apply(PLAN)).toBe(false);
     expect(await tables()).toSatisfy(complete);
-    await create().clean();
+    await create().clean(PLAN);
     expect(await tables()).not.toMatch(/flannel/i);
   });
 
@@ -348,8 +523,6 @@ describe('nftables', () => {
 
   it.each([
     ['the chain flushed', 'flush chain ip flannel-ipv4 forward'],
-    ['a rule inserted', 'insert rule ip flannel-ipv4 postrtg accept'],
-    ['a chain more', 'add chain ip flannel-ipv4 extra'],
     ['the table flushed', 'flush table ip flannel-ipv4'],
     ['the table deleted', 'delete table ip flannel-ipv4'],
     ['the ruleset flushed', 'flush ruleset'],
@@ -360,15 +533,76 @@ describe('nftables', () => {
     expect(await nftRules()).toBe(NFT);
   });
 
+  it('stands beside a daemon with another Network, whoever comes and goes', async () => {
+    const blue = createFirewall('nftables', silentLogger(), PREFIX);
+    await Promise.all([firewall.apply(PLAN), blue.apply(BLUE)]);
+    for (let round = 0; round < 3; round += 1) {
+      expect(await firewall.apply(PLAN)).toBe(false);
+      expect(await blue.apply(BLUE)).toBe(false);
+    }
+    expect((await nftRules()).match(/100\.97\.1\.0\/24/g)).toHaveLength(3);
+    await within('nft', 'flush', 'chain', 'ip', 'flannel-ipv4', 'postrtg');
+    expect(await blue.apply(BLUE)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await blue.apply(BLUE)).toBe(false);
+    const moved = { ...BLUE, subnet: parseCidr('subnet', '100.97.7.0/24') };
+    expect(await blue.apply(moved)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    expect(await nftRules()).not.toContain('100.97.1.0');
+    expect(await blue.apply({ ...moved, masquerade: false, forward: false })).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    // The other's rules came first, and with them the chains.
+    expect((await nftRules()).split('\n').toSorted()).toEqual(NFT.split('\n').toSorted());
+  });
+
+  it.each([
+    ['a rule in front', 'insert rule ip flannel-ipv4 postrtg ip daddr 192.0.2.0/24 return'],
+    ['a rule behind', 'add rule ip flannel-ipv4 forward ip saddr 192.0.2.0/24 drop'],
+    ['a chain', 'add chain ip flannel-ipv4 extra'],
+    ['a set', 'add set ip flannel-ipv4 extra { type ipv4_addr; }'],
+  ])("leaves an operator's part of the table: %s", async (_what, command) => {
+    const theirs = /192\.0\.2\.0|extra/g;
+    await firewall.apply(PLAN);
+    await within('nft', command);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    const before = await nftRules();
+    await within('nft', 'insert rule ip flannel-ipv4 forward ip saddr 100.96.0.0/16 accept');
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await nftRules()).toBe(before);
+    await firewall.clean(PLAN);
+    expect((await nftRules()).match(theirs)).toHaveLength(1);
+    expect(await nftRules()).not.toContain('100.96.');
+  });
+
+  it("says of a chain that is not flannel's what it expected", async () => {
+    await within('nft', 'add table ip flannel-ipv4');
+    await within('nft', 'add chain ip flannel-ipv4 forward { type filter hook input priority 5; }');
+    expect(await firewall.apply(PLAN)).toBe(true);
+    await within('nft', 'delete table ip flannel-ipv4');
+    await within('nft', 'add table ip flannel-ipv4');
+    await within('nft', 'add chain ip flannel-ipv4 forward { type filter hook input priority 5; }');
+    await within('nft', 'add rule ip flannel-ipv4 forward ip saddr 192.0.2.0/24 drop');
+    await expect(firewall.apply(PLAN)).rejects.toThrow(
+      "chain forward of table flannel-ipv4 is not flannel's",
+    );
+  });
+
+  it('has a policy that drops put right', async () => {
+    await firewall.apply(PLAN);
+    await within('nft', 'add chain ip flannel-ipv4 forward { policy drop; }');
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await nftRules()).toBe(NFT);
+  });
+
   it('leaves the tables of others as they are', async () => {
     const others =
       'table ip docker {\n\tchain forward {\n\t\tip saddr 172.17.0.0/16 drop\n\t}\n}\n';
     await run(inNamespace(NAMESPACE, ['nft', '-f', '-']), { input: others });
     await firewall.apply(PLAN);
     expect(await nftRules()).toBe(others + NFT);
-    await firewall.clean();
+    await firewall.clean(PLAN);
     expect(await nftRules()).toBe(others);
-    await firewall.clean();
+    await firewall.clean(PLAN);
   });
 
   it('is removed by an empty plan', async () => {
@@ -422,7 +656,7 @@ describe('the keeper', () => {
     const log = silentLogger();
     const keeper = new FirewallKeeper({
       firewall: createFirewall(kind, log, prefix),
-      other: createFirewall(kind === 'iptables' ? 'nftables' : 'iptables', log, prefix),
+      others: [createFirewall(kind === 'iptables' ? 'nftables' : 'iptables', log, prefix)],
       plan,
       resyncSeconds: 1,
       log,

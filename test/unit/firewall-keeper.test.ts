@@ -35,7 +35,7 @@ function setUp(plan: Partial<FirewallPlan> = {}) {
   );
   const keeper = new FirewallKeeper({
     firewall,
-    other,
+    others: [other],
     plan: { ...PLAN, ...plan },
     resyncSeconds: RESYNC_SECONDS,
     log,
@@ -150,4 +150,56 @@ it('has an empty plan in place from the start, and still cleans up and says what
   await started();
   expect(stateOf(keeper)).toMatchObject({ inPlace: true, error: 'locked' });
   expect(firewall.applied).toBe(1);
+});
+
+it('says of an empty plan that the rules are off', async () => {
+  const { keeper } = setUp({ masquerade: false, forward: false });
+  void keeper.run(stop.signal);
+  await started();
+  expect(lines.map(({ msg }) => msg)).toContain('firewall rules off');
+});
+
+it('checks soon when rules changed, once a burst of changes is over', async () => {
+  const { firewall, keeper } = setUp();
+  firewall.next = false;
+  void keeper.run(stop.signal);
+  await started();
+  await vi.advanceTimersByTimeAsync(2_000);
+  for (let command = 0; command < 3; command += 1) {
+    keeper.checkSoon();
+    await vi.advanceTimersByTimeAsync(50);
+  }
+  expect(firewall.applied).toBe(1);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(firewall.applied).toBe(2);
+  // And then again each resync.
+  await resync();
+  expect(firewall.applied).toBe(3);
+});
+
+it('keeps a growing distance from a program that undoes each repair', async () => {
+  const { firewall, keeper } = setUp();
+  void keeper.run(stop.signal);
+  const rival = setInterval(() => {
+    keeper.checkSoon();
+  }, 20);
+  await vi.advanceTimersByTimeAsync(20_000);
+  clearInterval(rival);
+  // At 1, 2, 4 s after a repair, and then each resync: of 1,000 rings.
+  expect(firewall.applied).toBeGreaterThan(4);
+  expect(firewall.applied).toBeLessThan(12);
+});
+
+it('removes the rules of a former Network once', async () => {
+  const formerNetwork = parseCidr('network', '10.244.0.0/16');
+  const { firewall, keeper } = setUp({ formerNetwork });
+  firewall.next = new Error('locked');
+  void keeper.run(stop.signal);
+  await started();
+  expect(firewall.plan).toMatchObject({ formerNetwork });
+  firewall.next = true;
+  await resync();
+  expect(firewall.plan).toMatchObject({ formerNetwork });
+  await resync();
+  expect(firewall.plan?.formerNetwork).toBeUndefined();
 });

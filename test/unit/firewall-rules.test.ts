@@ -8,7 +8,7 @@ import {
   type FirewallPlan,
   type OwnChain,
 } from '../../src/firewall/rules.js';
-import { Wording } from '../../src/firewall/wording.js';
+import { readSaved } from '../../src/firewall/saved.js';
 
 const PLAN: FirewallPlan = {
   network: parseCidr('network', '100.96.0.0/16'),
@@ -77,78 +77,258 @@ describe('nftables rules', () => {
 });
 
 describe('the state of a chain', () => {
-  const { forward } = chains();
+  const { forward, masq } = chains();
+  const table = (name: string, ...lines: string[]): string =>
+    ['# Generated', `*${name}`, ...lines, 'COMMIT'].join('\n');
   const saved = (...lines: string[]): string =>
-    ['# Generated', '*nat', ':FLANNEL-FWD - [0:0]', 'COMMIT', '*filter', ...lines, 'COMMIT'].join(
-      '\n',
-    );
+    `${table('nat', ':FLANNEL-FWD - [0:0]')}\n${table('filter', ...lines)}`;
   const declared = ':FLANNEL-FWD - [0:0]';
+  const built = ':FORWARD ACCEPT [0:0]';
   const rules = forward.rules.map((rule) => `-A ${rule}`);
   const jump = `-A ${forward.jump}`;
-  const inPlace = (text: string, chain = forward) =>
-    isInPlace(chain, chainState(text, chain), new Wording());
-  const repair = (text: string, chain = forward) => repairLines(chain, chainState(text, chain));
+  const state = async (text: string, chain = forward) =>
+    chainState(await readSaved(text), chain, [PLAN.network]);
+  const inPlace = async (text: string, chain = forward) =>
+    isInPlace(chain, await state(text, chain));
+  const repair = async (text: string, chain = forward) =>
+    repairLines(chain, await state(text, chain));
 
-  it('is in place with one jump and the rules in order, whatever is around them', () => {
-    const others = ['-A FORWARD -j DOCKER', ':FLANNEL-FWD2 - [0:0]', '-A FLANNEL-FWD2 -j DROP'];
-    expect(inPlace(saved(declared, ...others, jump, ...rules))).toBe(true);
+  const drop = '-A FLANNEL-FWD -s 100.96.1.9/32 -j DROP';
+  const blue = rules.map((rule) => rule.replace('100.96.', '100.97.'));
+
+  it.each([
+    ['with others around them', ['-A FORWARD -j DOCKER', ':FLANNEL-FWD2 - [0:0]'], rules],
+    ["with an operator's rule in front", [], [drop, ...rules]],
+    ["with an operator's rule between", [], [rules[0], drop, rules[1]]],
+    ["with another daemon's rules", [], [...blue, ...rules]],
+    ["with another daemon's rules mixed in", [], [blue[0], rules[0], blue[1], rules[1]]],
+  ])('is in place: one jump, the rules in order, %s', async (_what, others, body) => {
+    expect(await inPlace(saved(built, declared, ...others, jump, ...(body as string[])))).toBe(
+      true,
+    );
   });
 
   it.each([
     ['table of another', ''],
-    ['no chain', saved('-A FORWARD -j DOCKER')],
-    ['no jump', saved(declared, ...rules)],
-    ['two jumps', saved(declared, jump, jump, ...rules)],
-    ['empty', saved(declared, jump)],
-    ['a rule gone', saved(declared, jump, ...rules.slice(1))],
-    ['a rule more', saved(declared, jump, ...rules, '-A FLANNEL-FWD -j DROP')],
-    ['another order', saved(declared, jump, ...rules.toReversed())],
-  ])('is not: %s', (_what, text) => {
-    expect(inPlace(text)).toBe(false);
+    ['no chain', saved(built, '-A FORWARD -j DOCKER')],
+    ['no jump', saved(built, declared, ...rules)],
+    ['two jumps', saved(built, declared, jump, jump, ...rules)],
+    ['empty', saved(built, declared, jump)],
+    ['a rule gone', saved(built, declared, jump, ...rules.slice(1))],
+    ['a rule twice', saved(built, declared, jump, ...rules, rules[0] ?? '')],
+    ['another order', saved(built, declared, jump, ...rules.toReversed())],
+    ['only those of another Network', saved(built, declared, jump, ...blue)],
+  ])('is not: %s', async (_what, text) => {
+    expect(await inPlace(text)).toBe(false);
   });
 
-  it('is repaired within its own table and chain', () => {
-    expect(repair(saved(declared, jump, jump, jump))).toEqual([
-      '*filter',
-      declared,
-      `-D ${forward.jump}`,
-      `-D ${forward.jump}`,
+  it('is repaired within its own table and chain', async () => {
+    expect(await repair(saved(built, declared, jump, jump, jump))).toEqual([
       ...rules,
-      'COMMIT',
+      ...[1, 2, 3].map(() => `-D ${forward.jump}`),
+      jump,
     ]);
-    expect(repair('')).toEqual(['*filter', declared, jump, ...rules, 'COMMIT']);
+    expect(await repair('')).toEqual(['-N FLANNEL-FWD', ...rules, jump]);
   });
 
-  it('is removed when not wanted, but only emptied while another rule leads to it', () => {
+  it('gets a missing rule without a chain being emptied, in the place of the first of ours', async () => {
+    const text = saved(built, declared, jump, drop, rules[1] ?? '', ...blue);
+    expect(await repair(text)).toEqual([
+      `-D ${forward.rules[1] ?? ''}`,
+      `-I FLANNEL-FWD 2${(forward.rules[0] ?? '').slice('FLANNEL-FWD'.length)}`,
+      `-I FLANNEL-FWD 3${(forward.rules[1] ?? '').slice('FLANNEL-FWD'.length)}`,
+    ]);
+  });
+
+  it.each([
+    ['another subnet of the Network', '-s 100.96.9.0/24 -d 100.96.0.0/16', 'RETURN'],
+    ['as a destination', '-s 100.96.0.0/16 -d 100.96.9.0/24', 'RETURN'],
+    ['for clients outside', '! -s 100.96.0.0/16 -d 100.96.9.0/24', 'RETURN'],
+    ['of flannel before 0.21', '-s 100.96.0.0/16 -d 100.96.0.0/16', 'RETURN'],
+    ['without --random-fully', '-s 100.96.0.0/16 ! -d 224.0.0.0/4', 'MASQUERADE'],
+  ])('knows a stale rule of ours: %s', async (_what, match, target) => {
+    const stale = `FLANNEL-POSTRTG ${match} -m comment --comment "flanneld masq" -j ${target}`;
+    const masqRules = masq.rules.map((rule) => `-A ${rule}`);
+    const text = table('nat', ':FLANNEL-POSTRTG - [0:0]', `-A ${stale}`, ...masqRules);
+    expect(await repair(text, masq)).toContain(`-D ${stale}`);
+  });
+
+  it.each([
+    ['of another Network', '-s 100.97.0.0/16 ! -d 224.0.0.0/4', 'flanneld masq'],
+    ['of a wider Network', '-s 100.96.0.0/12 ! -d 224.0.0.0/4', 'flanneld masq'],
+    ['of a narrower Network', '-s 100.96.0.0/20 ! -d 224.0.0.0/4', 'flanneld masq'],
+    ['without the comment', '-s 100.96.0.0/16 ! -d 224.0.0.0/4', 'mine'],
+    ['with another match', '-s 100.96.0.0/16 -o eth1', 'flanneld masq'],
+  ])('leaves a rule that is not ours: %s', async (_what, match, comment) => {
+    const other = `FLANNEL-POSTRTG ${match} -m comment --comment "${comment}" -j MASQUERADE`;
+    const masqRules = masq.rules.map((rule) => `-A ${rule}`);
+    const masqJump = `-A ${masq.jump}`;
+    const text = table(
+      'nat',
+      ...[':POSTROUTING ACCEPT [0:0]', ':FLANNEL-POSTRTG - [0:0]', masqJump],
+      ...[...masqRules, `-A ${other}`],
+    );
+    expect(await inPlace(text, masq)).toBe(true);
+    const unwanted = chains({ masquerade: false }).masq;
+    expect(await repair(text, unwanted)).not.toContain(`-D ${other}`);
+    expect(await repair(text, unwanted)).not.toContain('-X FLANNEL-POSTRTG');
+  });
+
+  it('shares the rule of the mark, and leaves it to whoever still needs it', async () => {
+    const [mark = '', ...own] = masq.rules.map((rule) => `-A ${rule}`);
+    const others = own.map((rule) => rule.replaceAll('100.96.', '100.97.'));
+    const frame = (...body: string[]) =>
+      table(
+        'nat',
+        ...[':POSTROUTING ACCEPT [0:0]', ':FLANNEL-POSTRTG - [0:0]', `-A ${masq.jump}`],
+        ...body,
+      );
+    expect(await inPlace(frame(mark, ...others, ...own), masq)).toBe(true);
+    expect(await inPlace(frame(...own, mark, ...others), masq)).toBe(false);
+    const unwanted = chains({ masquerade: false }).masq;
+    const both = await repair(frame(mark, ...others, ...own), unwanted);
+    expect(both).toEqual(own.map((rule) => rule.replace('-A', '-D')));
+    const alone = await repair(frame(mark, ...own), unwanted);
+    expect(alone).toEqual([
+      ...[mark, ...own].map((rule) => rule.replace('-A', '-D')),
+      `-D ${masq.jump}`,
+      '-X FLANNEL-POSTRTG',
+    ]);
+  });
+
+  it('takes the rules of a former Network away when told of it', async () => {
+    const text = saved(built, declared, jump, ...blue, ...rules);
+    const former = chainState(await readSaved(text), forward, [
+      PLAN.network,
+      parseCidr('network', '100.97.0.0/16'),
+    ]);
+    expect(isInPlace(forward, former)).toBe(false);
+    expect(repairLines(forward, former)).toEqual([
+      ...[...blue, ...rules].map((rule) => rule.replace('-A', '-D')),
+      ...rules,
+    ]);
+  });
+
+  it('is removed when not wanted, but stays while another rule leads to it', async () => {
     const unwanted = chains({ forward: false }).forward;
     const foreign = '-A FORWARD -i eth1 -j FLANNEL-FWD';
-    expect(repair(saved(declared, jump, ...rules), unwanted)).toEqual([
-      '*filter',
-      declared,
+    const gone = rules.map((rule) => rule.replace('-A', '-D'));
+    expect(await repair(saved(built, declared, jump, ...rules), unwanted)).toEqual([
+      ...gone,
       `-D ${forward.jump}`,
       '-X FLANNEL-FWD',
-      'COMMIT',
     ]);
-    expect(repair(saved(declared, foreign, ...rules), unwanted)).toEqual([
-      '*filter',
-      declared,
-      'COMMIT',
-    ]);
-    expect(inPlace(saved(declared, foreign, ...rules), unwanted)).toBe(false);
-    expect(inPlace(saved(declared, foreign), unwanted)).toBe(true);
-    expect(inPlace(saved(), unwanted)).toBe(true);
+    expect(await repair(saved(built, declared, foreign, ...rules), unwanted)).toEqual(gone);
+    expect(await inPlace(saved(built, declared, foreign, ...rules), unwanted)).toBe(false);
+    expect(await inPlace(saved(built, declared, foreign), unwanted)).toBe(true);
+    expect(await inPlace(saved(), unwanted)).toBe(true);
+    expect(await inPlace(saved(built, declared, jump), unwanted)).toBe(false);
   });
 });
 
-describe('the wording of a machine', () => {
-  it('is learnt line for line', () => {
-    const wording = new Wording();
-    expect(wording.matches(['mark 0x4000'], ['mark 0x00004000'])).toBe(false);
-    expect(wording.learn(['mark 0x4000'], ['mark 0x00004000'])).toBe(true);
-    expect(wording.matches(['mark 0x4000'], ['mark 0x00004000'])).toBe(true);
-    expect(wording.matches(['mark 0x4000'], ['mark 0x4000'])).toBe(true);
-    expect(wording.matches(['mark 0x8000'], ['mark 0x00004000'])).toBe(false);
-    expect(wording.learn(['a', 'b'], ['a'])).toBe(false);
-    expect(wording.matches(['a', 'b'], ['a'])).toBe(false);
+describe('the jump of FORWARD', () => {
+  const { forward } = chains();
+  const rules = forward.rules.map((rule) => `-A ${rule}`);
+  const jump = `-A ${forward.jump}`;
+  const REJECT = '-j REJECT --reject-with icmp-host-prohibited';
+  const inner = (chain: string) =>
+    `${chain} -m comment --comment "flannelette forward" -j FLANNEL-FWD`;
+  const BUILT_IN = ['INPUT', 'FORWARD', 'OUTPUT'].map((name) => `:${name} ACCEPT [0:0]`);
+
+  async function repair(...lines: string[]): Promise<string[]> {
+    const named = new Set(lines.flatMap((line) => /^-A (\S+)/.exec(line)?.[1] ?? []));
+    const made = [...named].filter((name) => !['INPUT', 'FORWARD', 'OUTPUT'].includes(name));
+    const declared = ['FLANNEL-FWD', ...made].map((name) => `:${name} - [0:0]`);
+    const text = ['*filter', ...BUILT_IN, ...declared, ...lines, ...rules, 'COMMIT'].join('\n');
+    const state = chainState(await readSaved(text), forward, [PLAN.network]);
+    return isInPlace(forward, state) ? [] : repairLines(forward, state);
+  }
+  const at = (place: number) => `-I FORWARD ${place}${forward.jump.slice('FORWARD'.length)}`;
+
+  it.each([
+    ['before a REJECT', [`-A FORWARD ${REJECT}`], 1],
+    ['before a DROP', ['-A FORWARD -j DROP'], 1],
+    ['before a commented one', ['-A FORWARD -m comment --comment "no -j ACCEPT" -j DROP'], 1],
+    ['before one of new connections', ['-A FORWARD -m conntrack --ctstate NEW -j DROP'], 1],
+    ['the same turned round', ['-A FORWARD -m state ! --state ESTABLISHED -j DROP'], 1],
+    ["behind an operator's rule", ['-A FORWARD -s 192.0.2.1/32 -j DROP', '-A FORWARD -j DROP'], 2],
+    ['behind rules of devices', ['-A FORWARD -o eth9 -j DROP', '-A FORWARD -j DROP'], 2],
+    [
+      'behind the state',
+      ['-A FORWARD -m conntrack --ctstate INVALID -j DROP', '-A FORWARD -j DROP'],
+      2,
+    ],
+  ])('stands %s', async (_what, others, place) => {
+    expect(await repair(...others)).toEqual([at(place)]);
+    expect(await repair(...others, jump)).toEqual([`-D ${forward.jump}`, at(place)]);
+    const before = others.toSpliced(place - 1, 0, jump);
+    expect(await repair(...before)).toEqual([]);
+  });
+
+  it.each([
+    [
+      'an operator put it in front',
+      [jump, '-A FORWARD -s 192.0.2.1/32 -j DROP', '-A FORWARD -j DROP'],
+    ],
+    ['nothing refuses everything', ['-A FORWARD -o eth9 -j DROP', jump]],
+    ['everything is accepted before', ['-A FORWARD -j ACCEPT', '-A FORWARD -j DROP', jump]],
+    [
+      'a chain returns before its DROP',
+      ['-A FORWARD -j C', '-A C -j RETURN', '-A C -j DROP', jump],
+    ],
+    [
+      'a chain accepts before its DROP',
+      ['-A FORWARD -j C', '-A C -j ACCEPT', '-A C -j DROP', jump],
+    ],
+    ['the chain of a device refuses', ['-A FORWARD -o eth9 -j C', '-A C -j DROP', jump]],
+    ['a rate refuses', ['-A FORWARD -m limit --limit 5/min -j DROP', jump]],
+    ['a set refuses', ['-A FORWARD -m set --match-set bad src -j DROP', jump]],
+  ])('stays where it is: %s', async (_what, lines) => {
+    expect(await repair(...lines)).toEqual([]);
+  });
+
+  it('also stands inside a chain, before what refuses everything there', async () => {
+    const lines = ['-A FORWARD -j DOCKER-USER', jump];
+    const user = ['-A DOCKER-USER -s 192.0.2.1/32 -j DROP', '-A DOCKER-USER -j DROP'];
+    const inserted = `-I DOCKER-USER 2${inner('DOCKER-USER').slice('DOCKER-USER'.length)}`;
+    expect(await repair(...lines, ...user)).toEqual([inserted]);
+    const placed = user.toSpliced(1, 0, `-A ${inner('DOCKER-USER')}`);
+    expect(await repair(...lines, ...placed)).toEqual([]);
+    // Behind it, it is moved; without need, it goes.
+    const behind = [...user, `-A ${inner('DOCKER-USER')}`];
+    expect(await repair(...lines, ...behind)).toEqual([`-D ${inner('DOCKER-USER')}`, inserted]);
+    const calm = placed.slice(0, 2);
+    expect(await repair(...lines, ...calm)).toEqual([`-D ${inner('DOCKER-USER')}`]);
+  });
+
+  it('goes round a chain that INPUT shares, and not round rules that refuse some', async () => {
+    const shared = ['-A INPUT -j RH', '-A FORWARD -j RH'];
+    const accepting = ['-A RH -p tcp -m tcp --dport 22 -j ACCEPT', `-A RH ${REJECT}`];
+    expect(await repair(...shared, jump, ...accepting)).toEqual([`-D ${forward.jump}`, at(1)]);
+    const refusing = ['-A RH -s 192.0.2.1/32 -j DROP', ...accepting];
+    expect(await repair(...shared, jump, ...refusing)).toEqual([]);
+  });
+});
+
+describe('what iptables-save prints', () => {
+  it('is read table by table, whatever is printed between', async () => {
+    const tables = await readSaved(
+      '# Warning: iptables-legacy tables present\n*nat\n:A - [0:0]\n-A A -j RETURN\nCOMMIT\n*filter\n:INPUT DROP [3:4]\n:A - [0:0]\n-A A -m comment --comment "a b" -j ACCEPT\nCOMMIT\n',
+    );
+    expect(tables.get('nat')?.get('A')?.rules).toEqual(['A -j RETURN']);
+    expect(tables.get('filter')?.get('INPUT')).toEqual({ policy: 'DROP', rules: [] });
+    expect(tables.get('filter')?.get('A')?.rules).toEqual([
+      'A -m comment --comment "a b" -j ACCEPT',
+    ]);
+  });
+
+  it('gives others their turn while it is long', async () => {
+    const rules = Array.from({ length: 100_000 }, () => '-A A -j RETURN');
+    let turns = 0;
+    const timer = setInterval(() => (turns += 1), 0);
+    const tables = await readSaved(['*nat', ':A - [0:0]', ...rules, 'COMMIT'].join('\n'));
+    clearInterval(timer);
+    expect(tables.get('nat')?.get('A')?.rules).toHaveLength(100_000);
+    expect(turns).toBeGreaterThan(0);
   });
 });

@@ -21,7 +21,7 @@ const STATUS: DaemonStatus = {
   mtu: 1472,
   routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
   rejected: [],
-  firewall: { inPlace: true, error: null, repairs: 0 },
+  firewall: { enabled: true, inPlace: true, error: null, repairs: 0 },
   problems: [],
   dataPlane: {
     mode: 'batch',
@@ -68,6 +68,13 @@ Drops
 `);
   });
 
+  it('says of a firewall that was not asked for that it is off', () => {
+    const firewall = { enabled: false, inPlace: true, error: null, repairs: 0 };
+    expect(formatStatus({ ...STATUS, firewall }, NOW)).toContain(
+      'firewall   rules off: neither --ip-masq nor --iptables-forward-rules\n',
+    );
+  });
+
   it('prints 50 routes of a large network and how many more there are', () => {
     const routes = Array.from({ length: 65_535 }, (_, index) => ({
       subnet: `10.${index >> 8}.${index & 255}.0/24`,
@@ -90,7 +97,7 @@ Drops
           error: 'torn',
           leasesAsOf: '2025-12-31T23:58:00.000Z',
         },
-        firewall: { inPlace: false, error: 'iptables is not installed', repairs: 2 },
+        firewall: { enabled: true, inPlace: false, error: 'iptables is not installed', repairs: 2 },
         lease: { subnet: '100.96.1.0/24', expiresAt: null, lost: 'taken over' },
         external: { name: 'eth0', address: '10.168.0.2', publicIp: '203.0.113.7', mtu: 1500 },
         routes: [],
