@@ -10,10 +10,9 @@ import { TestLab } from '../support/test-lab.js';
 
 let lab: TestLab;
 beforeAll(async () => {
-  // User-mode Linux is slow to start programs.
-  lab = await TestLab.raise({ readyLimitMs: 60_000 });
+  lab = await TestLab.raise();
   await makeBroadcast();
-}, 90_000);
+});
 afterAll(async () => {
   await lab.lower();
 });

@@ -11,9 +11,8 @@ import { TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab;
 beforeAll(async () => {
-  // User-mode Linux is slow to start programs.
-  lab = await TestLab.raise({ readyLimitMs: 60_000 });
-}, 90_000);
+  lab = await TestLab.raise();
+});
 afterAll(async () => {
   await lab.lower();
 });
