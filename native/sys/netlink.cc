@@ -214,19 +214,27 @@ Result<RouteChange> Netlink::put_route(int ifindex, Subnet destination) {
   }
 }
 
+Status Netlink::put_local_route(int ifindex, uint32_t address) {
+  const auto change = [&](uint16_t type, uint16_t flags, int ignored_errno) {
+    Message message = route_message(type, flags, ifindex, {address, 32});
+    auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
+    body->rtm_table = RT_TABLE_LOCAL;
+    body->rtm_scope = RT_SCOPE_HOST;
+    body->rtm_type = RTN_LOCAL;
+    return request(message.header(), type == RTM_NEWROUTE ? "RTM_NEWROUTE" : "RTM_DELROUTE",
+                   "local " + format_address(address), ignored_errno);
+  };
+  // Neither NLM_F_EXCL nor NLM_F_APPEND: in front of what is there (`ip route prepend`).
+  auto error = change(RTM_NEWROUTE, NLM_F_CREATE, 0);
+  if (!error || error->number != EEXIST) return error;
+  // It was put there before, and another in front of it since.
+  if (auto refused = change(RTM_DELROUTE, 0, ESRCH)) return refused;
+  return change(RTM_NEWROUTE, NLM_F_CREATE, EEXIST);
+}
+
 Status Netlink::delete_route(int ifindex, Subnet destination) {
   Message message = route_message(RTM_DELROUTE, 0, ifindex, destination);
   return request(message.header(), "RTM_DELROUTE", format_subnet(destination), ESRCH);
-}
-
-Status Netlink::put_local_route(int ifindex, uint32_t address) {
-  // Neither NLM_F_EXCL nor NLM_F_APPEND: in front of what is there (`ip route prepend`).
-  Message message = route_message(RTM_NEWROUTE, NLM_F_CREATE, ifindex, {address, 32});
-  auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
-  body->rtm_table = RT_TABLE_LOCAL;
-  body->rtm_scope = RT_SCOPE_HOST;
-  body->rtm_type = RTN_LOCAL;
-  return request(message.header(), "RTM_NEWROUTE", "local " + format_address(address), EEXIST);
 }
 
 Result<RouteLookup> Netlink::look_up(uint32_t destination) {

@@ -5,7 +5,7 @@ import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js'
 import type { ProblemBoard } from '../problems.js';
 import { pause } from './wait.js';
 
-const INTERVAL_MS = 5_000;
+const INTERVAL_MS = 2_000;
 /** Of what is reported to the problem board. */
 const SOURCE = 'container bridge';
 

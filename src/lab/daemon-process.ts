@@ -45,7 +45,7 @@ export interface DaemonSettings {
   readonly storeFlags?: readonly string[];
   /** More flags of `run`. */
   readonly flags?: readonly string[];
-  /** Milliseconds a daemon may take until it forwards; 10,000 unless told. */
+  /** Milliseconds a daemon may take until it forwards; default 30,000. */
   readonly readyLimitMs?: number;
 }
 
@@ -66,7 +66,7 @@ export class DaemonProcess {
   /** Starts the daemon of a host; `ready` waits for it. */
   constructor(plan: HostPlan, settings: DaemonSettings) {
     this.plan = plan;
-    this.#readyLimitMs = settings.readyLimitMs ?? 10_000;
+    this.#readyLimitMs = settings.readyLimitMs ?? 30_000;
     this.subnetFile = subnetFileOf(plan);
     this.program = new Program(
       inNamespace(plan.host, [

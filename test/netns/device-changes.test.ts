@@ -91,9 +91,12 @@ describe('is restored within 5 s', () => {
       return code === 0 ? true : undefined;
     };
     expect(await pingAddress()).toBe(true);
-    await ip('route', 'prepend', ...words(broadcast));
-    await waitFor('an answer from the address', RECOVERY_MS, pingAddress);
-    await ip('route', 'del', ...words(broadcast));
+    // The second time the daemon's own route for it is there already, behind.
+    for (let time = 0; time < 2; time += 1) {
+      await ip('route', 'prepend', ...words(broadcast));
+      await waitFor('an answer from the address', RECOVERY_MS, pingAddress);
+      await ip('route', 'del', ...words(broadcast));
+    }
   });
 });
 
@@ -167,6 +170,7 @@ describe('is named', () => {
     expect(await routes()).toContain(own);
     await ip(...words('address del 100.96.1.77/16 dev docker0'));
     await notNamed('overlay_network_taken');
+    await notNamed('container_bridge_too_wide');
     await forwards();
   });
 
