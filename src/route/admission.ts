@@ -72,8 +72,8 @@ export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
 /** The reason against a PublicIP that the kernel would send into the overlay. */
 export function loopReason(network: Cidr, publicIp: Ipv4): string {
   return (
-    `PublicIP ${formatIpv4(publicIp)} lies inside Network ${formatCidr(network)} and the route to it ` +
-    'leads into the overlay: a routing loop'
+    `PublicIP ${formatIpv4(publicIp)} lies inside Network ${formatCidr(network)}: a routing loop, ` +
+    'as the route to it leads into the overlay'
   );
 }
 

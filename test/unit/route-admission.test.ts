@@ -47,7 +47,7 @@ describe('a PublicIP inside Network', () => {
     const { table, links } = readme();
     table.put(lease('10.10.32.0/20', '10.168.7.3'));
     expect(reasons(table)).toEqual([
-      '10.10.32.0-20: PublicIP 10.168.7.3 lies inside Network 10.0.0.0/8 and the route to it leads into the overlay: a routing loop',
+      '10.10.32.0-20: PublicIP 10.168.7.3 lies inside Network 10.0.0.0/8: a routing loop, as the route to it leads into the overlay',
     ]);
     expect(table.reconsider(true)).toEqual([]);
     links.push('10.168.7.0/24');
@@ -130,7 +130,7 @@ describe('a lease that covers the address of a host', () => {
     const { table } = readme();
     table.replaceAll([lease('10.10.64.0/20', '10.168.0.3'), lease('10.10.32.0/20', '10.10.64.7')]);
     expect(show(table)).toEqual(['10.10.64.0/20 via 10.168.0.3']);
-    expect(reasons(table)[0]).toMatch(/^10\.10\.32\.0-20: PublicIP 10\.10\.64\.7 .*routing loop$/);
+    expect(reasons(table)[0]).toMatch(/^10\.10\.32\.0-20: PublicIP 10\.10\.64\.7 .*routing loop,/);
   });
 
   it('may not cover its own', () => {
