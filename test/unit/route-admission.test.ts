@@ -20,7 +20,7 @@ function readme(links: string[] = ['10.168.0.0/24']) {
     network: cidr('10.0.0.0/8'),
     own: cidr('10.10.16.0/20'),
     ownPublicIp: ip('10.168.0.2'),
-    ownLink: cidr('10.168.0.0/24'),
+    ownLinks: [cidr('10.168.0.0/24')],
     leadsIntoOverlay: (addresses) => {
       asked.push([...addresses]);
       return addresses.map((address) => !links.some((link) => contains(cidr(link), address)));
@@ -220,7 +220,7 @@ describe('addresses that no other host can have', () => {
       network: cidr('100.96.0.0/16'),
       own: cidr('100.96.1.0/24'),
       ownPublicIp: ip(own),
-      ownLink: cidr(link),
+      ownLinks: [cidr(link), cidr('192.0.2.0/26')],
       ...(ownAddress === undefined ? {} : { ownAddress: ip(ownAddress) }),
     });
   const against = (table: RouteTable, publicIp: string): string | undefined => {
@@ -236,6 +236,7 @@ describe('addresses that no other host can have', () => {
     expect(against(table, '10.168.0.0')).toBe(
       'PublicIP 10.168.0.0 is the network address of 10.168.0.0/24',
     );
+    expect(against(table, '192.0.2.63')).toMatch(/broadcast address of 192\.0\.2\.0\/26/);
     expect(against(table, '10.168.1.255')).toBeUndefined();
     expect(against(make('10.168.0.0/23'), '10.168.0.255')).toBeUndefined();
     expect(against(make('10.168.0.0/23'), '10.168.1.255')).toMatch(/broadcast address of/);
