@@ -1,7 +1,7 @@
 /**
  * What a backend asks of the host it runs on: its addresses, and where the kernel would send.
  */
-import { cidrOf, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import type { Ipv4 } from '../config/ipv4.js';
 import { hostInterfaces, outgoingInterfaces } from '../dataplane/dataplane.js';
 import type { HostAddress } from '../lease/store.js';
 
@@ -43,10 +43,4 @@ export class KernelView implements HostView {
     this.#overlay = { name, index, until: now + INDEX_MS };
     return index;
   }
-}
-
-/** The subnet of the link that has the address; undefined when there is none. */
-export function linkOf(addresses: readonly HostAddress[], address: Ipv4): Cidr | undefined {
-  const found = addresses.find((candidate) => candidate.address === address);
-  return found === undefined ? undefined : cidrOf(address, found.prefix);
 }

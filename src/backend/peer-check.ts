@@ -15,8 +15,8 @@ export interface PeerCheck {
   readonly routes: Pick<RouteTable, 'size' | 'nextHops'>;
   readonly rejected: readonly RejectedEntry[];
   readonly device: string;
-  /** Undefined where there is no kernel to ask. */
-  readonly ways: ((destinations: readonly Ipv4[]) => readonly Way[]) | undefined;
+  /** Undefined where the kernel does not say. */
+  readonly ways: (destinations: readonly Ipv4[]) => readonly Way[] | undefined;
 }
 
 export function peerProblems({ routes, rejected, device, ways }: PeerCheck): Problem[] {
@@ -26,12 +26,12 @@ export function peerProblems({ routes, rejected, device, ways }: PeerCheck): Pro
     return [
       {
         id: 'all_leases_rejected',
-        message: `no other host can be reached: every lease of others is rejected, ${first.key} because ${first.reason}`,
+        message: `no other host can be reached: every lease but this host's own is rejected, ${first.key} because ${first.reason}`,
       },
     ];
   }
   const sample = spread([...routes.nextHops()]);
-  const answers = ways?.(sample);
+  const answers = ways(sample);
   if (answers === undefined || answers.includes('elsewhere')) return [];
   const address = formatIpv4(sample[0] ?? 0);
   const why = answers.includes('overlay')

@@ -12,7 +12,14 @@
  * until then packets wait in the kernel's queue instead of being answered with net-unreachable.
  */
 import type { NetworkConfig } from '../config/network.js';
-import { formatCidr, formatIpv4, parseSubnetKey, sameCidr, type Ipv4 } from '../config/ipv4.js';
+import {
+  cidrOf,
+  formatCidr,
+  formatIpv4,
+  parseSubnetKey,
+  sameCidr,
+  type Ipv4,
+} from '../config/ipv4.js';
 import {
   DataPlane,
   DEFAULT_RESOURCES,
@@ -27,7 +34,7 @@ import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
 import { RouteTable } from '../route/table.js';
 import type { Backend, BackendContext, Network, NetworkStatus } from './backend.js';
-import { KernelView, linkOf, type HostView, type Way } from './host-view.js';
+import { KernelView, type HostView, type Way } from './host-view.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -98,7 +105,7 @@ export class UdpBackend implements Backend {
         `at least ${MIN_EXTERNAL_MTU} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
       );
     }
-    const hostAddresses = this.#view?.addresses() ?? [];
+    const hostAddresses = this.#ask((view) => view.addresses()) ?? [];
     const leaseRequest: LeaseRequest = {
       config,
       attributes: { publicIp: external.publicIp },
@@ -126,13 +133,13 @@ export class UdpBackend implements Backend {
     };
     // Asked only once the device is there, whose route decides.
     const ways = (destinations: readonly Ipv4[]): readonly Way[] | undefined =>
-      this.#view?.ways(plane.device, destinations, external.address);
+      this.#ask((view) => view.ways(plane.device, destinations, external.address));
     const routes = new RouteTable({
       network: config.network,
       own: lease.subnet,
       ownPublicIp: external.publicIp,
       ownAddress: external.address,
-      ownLink: linkOf(hostAddresses, external.address),
+      ownLinks: hostAddresses.map(({ address, prefix }) => cidrOf(address, prefix)),
       leadsIntoOverlay: (addresses) =>
         ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
     });
@@ -152,8 +159,18 @@ export class UdpBackend implements Backend {
     return new UdpNetwork({
       ...{ store, plane, routes, lease, leaseRequest, formerPublicIp, mtu, log, problems },
       leaseLost: this.#context.leaseLost,
-      ways: this.#view === undefined ? undefined : (destinations) => ways(destinations) ?? [],
+      ways,
     });
+  }
+
+  /** Undefined without a kernel to ask, and when it refuses (no descriptors left): asked again later. */
+  #ask<T>(question: (view: HostView) => T): T | undefined {
+    try {
+      return this.#view === undefined ? undefined : question(this.#view);
+    } catch (error) {
+      this.#context.log.debug({ error: messageOf(error) }, 'cannot ask the kernel for its routes');
+      return undefined;
+    }
   }
 }
 
@@ -420,16 +437,12 @@ class UdpNetwork implements Network {
   /** Leases that wait for the kernel's routes, and whether any other host can be reached; again and again. */
   #checkPeers(): void {
     const started = performance.now();
-    try {
-      this.routes.reconsider(true);
-      if (this.routes.changed) this.#publishSoon();
-      const { routes } = this;
-      const { device } = this.#plane;
-      const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
-      this.#problems?.report('leases', found);
-    } catch (error) {
-      this.#log.debug({ error: messageOf(error) }, 'cannot look up routes');
-    }
+    this.routes.reconsider(true);
+    if (this.routes.changed) this.#publishSoon();
+    const { routes } = this;
+    const { device } = this.#plane;
+    const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
+    this.#problems?.report('leases', found);
     const wait = Math.max(CHECK_MS, CHECK_REST * (performance.now() - started));
     this.#check = setTimeout(() => {
       this.#checkPeers();

@@ -272,7 +272,7 @@ Exit codes:
   0  stopped by SIGINT or SIGTERM
   1  the machine refused: no privilege, no device, port taken, store refuses; or the subnet was lost
      and there is no other
-  2  the input is wrong: flag, value or network configuration
+  2  the input is wrong: flag or value; or the network configuration asks for what is not here
 `,
   run: async (given, io) => {
     const values = resolveFlags(runFlags, given, io.env);

@@ -381,7 +381,8 @@ export class Daemon {
       const { storeError, leasesAsOf } = network.status();
       return storeError === undefined && leasesAsOf === undefined;
     };
-    const comparing = watchNetworkConfig({ store, config, followed, problems }, both);
+    const log = this.#log;
+    const comparing = watchNetworkConfig({ store, config, followed, problems, log }, both);
     const beside = [asking, guarding, bridges, comparing];
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);

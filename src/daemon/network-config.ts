@@ -26,6 +26,8 @@ import { pause } from './wait.js';
 const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;
 const LOOK_MS = 10_000;
+/** In force is one, in the store none or one that is not valid: looked at as at the start. */
+const BROKEN = ['config_missing', 'config_invalid'];
 /** So many unknown keys are named. */
 const MAX_NAMED = 5;
 /** The board's source of all this. */
@@ -75,7 +77,7 @@ export async function awaitNetworkConfig(
   }
 }
 
-export interface ConfigWatch extends Omit<ConfigParts, 'ask' | 'log' | 'intervalMs'> {
+export interface ConfigWatch extends Omit<ConfigParts, 'ask'> {
   /** In force. */
   readonly config: NetworkConfig;
   /** True while what the store says is its own word, and new. */
@@ -84,17 +86,22 @@ export interface ConfigWatch extends Omit<ConfigParts, 'ask' | 'log' | 'interval
 }
 
 /** Never rejects; resolves when the signal aborts. */
-export async function watchNetworkConfig(
-  { store, config, followed, problems, lookMs = LOOK_MS }: ConfigWatch,
-  signal: AbortSignal,
-): Promise<void> {
+export async function watchNetworkConfig(watch: ConfigWatch, signal: AbortSignal): Promise<void> {
+  const { store, config, followed, problems, log } = watch;
+  const { lookMs = LOOK_MS, intervalMs = INTERVAL_MS } = watch;
+  /** Looks in a row that found it broken. */
+  let broken = 0;
   for (;;) {
-    await pause(lookMs, signal);
+    await pause(broken > 0 ? intervalMs : lookMs, signal);
     if (signal.aborted) return;
     if (!followed()) continue;
     try {
       const text = await store.readNetworkConfig(signal);
-      problems.report(SOURCE, configProblems(text, config, store.location));
+      const found = configProblems(text, config, store.location);
+      problems.report(SOURCE, found);
+      const bad = found.find(({ id }) => BROKEN.includes(id));
+      broken = bad === undefined ? 0 : broken + 1;
+      if (bad !== undefined && broken % LOG_EVERY === 0) log.warn({ problem: bad.id }, bad.message);
     } catch {
       // The store says elsewhere why it cannot be asked.
     }

@@ -32,8 +32,8 @@ export interface OwnPlace {
   readonly ownPublicIp: Ipv4;
   /** Where the tunnel is bound, when NAT makes that another address than the PublicIP. */
   readonly ownAddress?: Ipv4;
-  /** The subnet of the tunnel's link: its broadcast address is nobody's. */
-  readonly ownLink?: Cidr | undefined;
+  /** Subnets of this host's links: their broadcast addresses are nobody's. */
+  readonly ownLinks?: readonly Cidr[];
 }
 
 /** This host's own lease: no route, and nothing wrong with it. */
@@ -46,7 +46,7 @@ export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
   const fault = leaseFault(place.network, lease);
   if (fault !== undefined) return fault;
   const { subnet, attributes } = lease;
-  const { own, ownPublicIp, ownAddress = ownPublicIp, ownLink } = place;
+  const { own, ownPublicIp, ownAddress = ownPublicIp, ownLinks = [] } = place;
   const ip = formatIpv4(attributes.publicIp);
   if (sameCidr(subnet, own)) return `this host's own subnet is claimed by ${ip}`;
   if (overlaps(subnet, own)) {
@@ -61,8 +61,10 @@ export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
   if (isLinkLocal(attributes.publicIp) && !isLinkLocal(ownAddress)) {
     return `PublicIP ${ip} is a link-local address (169.254.0.0/16)`;
   }
-  const nobodys = ownLink === undefined ? undefined : broadcastReason(ownLink, attributes.publicIp);
-  if (nobodys !== undefined) return `PublicIP ${ip} is ${nobodys}`;
+  for (const link of ownLinks) {
+    const nobodys = broadcastReason(link, attributes.publicIp);
+    if (nobodys !== undefined) return `PublicIP ${ip} is ${nobodys}`;
+  }
   if (contains(own, attributes.publicIp)) {
     return `PublicIP ${ip} lies in this host's own subnet: a routing loop`;
   }
@@ -72,8 +74,8 @@ export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
 /** The reason against a PublicIP that the kernel would send into the overlay. */
 export function loopReason(network: Cidr, publicIp: Ipv4): string {
   return (
-    `PublicIP ${formatIpv4(publicIp)} lies inside Network ${formatCidr(network)} and the route to it ` +
-    'leads into the overlay: a routing loop'
+    `PublicIP ${formatIpv4(publicIp)} lies inside Network ${formatCidr(network)}: a routing loop, ` +
+    'as the route to it leads into the overlay'
   );
 }
 

@@ -13,7 +13,14 @@
  * kept, and `reconsider` judges it again. A lease that stands under another key than its subnet is
  * written (`Lease.key`) is a route only while no lease stands under the usual one.
  */
-import { compareCidr, contains, sameCidr, subnetKey, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import {
+  compareCidr,
+  contains,
+  sameCidr,
+  subnetKey,
+  type Cidr,
+  type Ipv4,
+} from '../config/ipv4.js';
 import { keyOf } from '../lease/attributes.js';
 import type { Lease, RejectedEntry } from '../lease/store.js';
 import { coversReason, faultHere, isOwnLease, loopReason, type OwnPlace } from './admission.js';

@@ -44,12 +44,13 @@ const put = (name: string, value: string) => lab.client.put(leaseKey(name)).valu
 
 describe('a Network over the hosts themselves', () => {
   it.each([
-    ["flannel's README", README],
-    ["the documents' 10.0.0.0/8", WIDE],
-  ])('%s: each node is a route of the other, and packets go', async (_name, config) => {
+    ["flannel's README", README, []],
+    ["the documents' 10.0.0.0/8", WIDE, []],
+    ['the same with --ip-masq', WIDE, ['--ip-masq']],
+  ])('%s: each node is a route of the other, and packets go', async (_name, config, flags) => {
     await lab.configure(config);
-    const near = await lab.start(lab.near, { earlier: null });
-    const far = await lab.start(lab.far, { earlier: null });
+    const near = await lab.start(lab.near, { earlier: null, flags });
+    const far = await lab.start(lab.far, { earlier: null, flags });
     await Promise.all([near.ready(), far.ready()]);
     await near.until('a route', 5_000, async () => (await near.metric('routes')) === 1);
     const tunnel = (await ownOf(far)).replace(/\/\d+$/, '');

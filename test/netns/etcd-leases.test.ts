@@ -77,14 +77,15 @@ const BAD = [
   ['100.96.12.0-24', '{"BackendType":"udp"}', /PublicIP/],
   ['100.96.13.0-24', '[]', /not a JSON object/],
   ['10.5.0.0-24', attributes('10.168.0.50'), /outside Network 100\.96\.0\.0\/16/],
-  ['100.96.0.0-20', attributes('10.168.0.51'), /wrong length: expected \/24/],
-  ['100.96.2.128-25', attributes('10.168.0.52'), /wrong length: expected \/24/],
+  ['100.96.0.0-17', attributes('10.168.0.51'), /wrong length: expected at least \/18/],
+  ['100.96.0.0-20', attributes('10.168.0.51'), /overlaps this host's own subnet 100\.96\.1\.0\/24/],
+  ['100.96.1.128-25', attributes('10.168.0.52'), /overlaps this host's own subnet/],
   ['100.96.14.0-24', attributes('10.168.0.2'), /PublicIP 10\.168\.0\.2 is this host's own/],
   ['100.96.15.0-24', attributes('127.0.0.1'), /PublicIP 127\.0\.0\.1 is a loopback address/],
   ['100.96.16.0-24', attributes('224.0.0.1'), /PublicIP 224\.0\.0\.1 is a multicast address/],
   ['100.96.17.0-24', attributes('0.0.0.0'), /PublicIP 0\.0\.0\.0 is an address of 0\.0\.0\.0\/8/],
   ['100.96.18.0-24', attributes('100.96.2.1'), /inside Network 100\.96\.0\.0\/16: a routing loop/],
-  ['100.96.19.7-24', attributes('10.168.0.53'), /not a subnet key/],
+  ['100.96.19.0-33', attributes('10.168.0.53'), /not a subnet key/],
   ['$(reboot)\n', attributes('10.168.0.54'), /not a subnet key/],
 ] as const;
 

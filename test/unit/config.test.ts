@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { formatCidr, formatIpv4, parseCidr } from '../../src/config/ipv4.js';
-import { isSubnetInRange, parseNetworkConfig } from '../../src/config/network.js';
+import { isSubnetInRange, isUnsupported, parseNetworkConfig } from '../../src/config/network.js';
 import { FlannelletteError } from '../../src/errors.js';
 
 function summary(config: object): string {
@@ -130,3 +130,55 @@ it('knows which subnets a host may hold', () => {
   expect(inRange('100.96.201.0/24')).toBe(false);
   expect(inRange('100.96.1.0/25')).toBe(false);
 });
+
+describe("flannel's own cases (pkg/subnet/config_test.go, fuzz_test.go)", () => {
+  it.each([
+    ['{ "network": "10.3.0.0/16" }', '10.3.0.0/16 /24 10.3.1.0..10.3.255.0 udp:8285'],
+    [
+      '{ "Network": "10.3.0.0/16", "SubnetMin": "10.3.5.0", "SubnetMax": "10.3.8.0", "SubnetLen": 28 }',
+      '10.3.0.0/16 /28 10.3.5.0..10.3.8.0 udp:8285',
+    ],
+    ['{"Network":"10.0.0.0/8"}', '10.0.0.0/8 /24 10.0.1.0..10.255.255.0 udp:8285'],
+    [
+      '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}',
+      '10.0.0.0/8 /24 10.0.1.0..10.255.255.0 vxlan:8285',
+    ],
+    [
+      '{"Network":"10.0.0.0/8","SubnetMin":"10.0.1.0","SubnetMax":"10.0.20.0"}',
+      '10.0.0.0/8 /24 10.0.1.0..10.0.20.0 udp:8285',
+    ],
+    [
+      '{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0","Backend":{"Type":"udp","Port":7890}}',
+      '10.0.0.0/8 /20 10.10.0.0..10.99.0.0 udp:7890',
+    ],
+  ])('%s', (text, expected) => {
+    expect(summary(JSON.parse(text) as object)).toBe(expected);
+  });
+
+  it.each([
+    '{ "enableIPv6": true, "ipv6Network": "fc00::/48", "enableIPv4": false }',
+    '{ "EnableIPv6": true, "IPv6Network": "fc00::/48", "IPv6SubnetMin": "fc00:0:0:1::", "IPv6SubnetMax": "fc00:0:0:f::", "IPv6SubnetLen": 124, "enableIPv4": false }',
+    '{"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"host-gw"}}',
+  ])('%s is what flannelette does not do, not a slip', (text) => {
+    const outcome = outcomeOf(text);
+    expect(outcome).toBeInstanceOf(FlannelletteError);
+    expect(isUnsupported(outcome)).toBe(true);
+  });
+
+  it.each(['', '{}', 'x', '{"Network":"10.0.0.0/16","SubnetLen":17}'])(
+    '%j is a slip, told as an input error',
+    (text) => {
+      const outcome = outcomeOf(text);
+      expect(outcome).toMatchObject({ kind: 'input' });
+      expect(isUnsupported(outcome)).toBe(false);
+    },
+  );
+});
+
+function outcomeOf(text: string): unknown {
+  try {
+    return parseNetworkConfig(text);
+  } catch (error) {
+    return error;
+  }
+}

@@ -90,6 +90,15 @@ describe('docs/operations.md', () => {
     expect(quotedIn(store?.meaning).sort()).toEqual(Object.keys(readiness.store).sort());
   });
 
+  it('has a row for every problem that can be found', () => {
+    const ids = SOURCES.filter((text) => /problems\.js'/.test(text)).flatMap((text) =>
+      [...text.matchAll(/\bid: '([a-z0-9_]+)'/g)].map((match) => match[1]),
+    );
+    expect(ids).toContain('all_leases_rejected');
+    const rows = rowsOf('Problems', 'problem').map((row) => quotedIn(row.problem)[0]);
+    for (const id of ids) expect(rows).toContain(id);
+  });
+
   it('has the exit codes', () => {
     const codes = rowsOf('Exit codes', 'code').map((row) => Number(quotedIn(row.code)[0]));
     expect(codes).toEqual(Object.values(ExitCode));

@@ -233,6 +233,40 @@ describe('a subnet that covers the address of a host is never handed out', () =>
   });
 });
 
+describe("flannel's own cases (pkg/subnet/etcd/subnet_test.go)", () => {
+  const config = parseNetworkConfig(
+    '{ "Network": "10.3.0.0/16", "SubnetMin": "10.3.1.0", "SubnetMax": "10.3.25.0" }',
+  );
+  /** All of one host; the last is outside SubnetMin to SubnetMax. */
+  const leases = ['10.3.1.0', '10.3.2.0', '10.3.4.0', '10.3.5.0', '10.3.31.0'].map((network) =>
+    reservation(`${network}/24`, '1.1.1.1'),
+  );
+  const publicIp = parseIpv4('test', '1.2.3.4');
+
+  it('TestAcquireLease: the first that is free, and the same when asked again', () => {
+    expect(allocate({ config, leases, publicIp })).toBe('free 10.3.3.0/24');
+    const held = [...leases, lease('10.3.3.0/24', '1.2.3.4')];
+    expect(allocate({ config, leases: held, publicIp })).toBe('own 10.3.3.0/24');
+    const last = allocate({ config, leases, publicIp, random: () => 0.9999 });
+    expect(last).toBe('free 10.3.25.0/24');
+  });
+
+  it('TestAcquireLease: the subnet of the last run, unless it does not match', () => {
+    const previous = (text: string) =>
+      allocate({ config, leases, publicIp, previousSubnet: cidr(text) });
+    expect(previous('10.3.6.0/24')).toBe('previous 10.3.6.0/24');
+    expect(previous('10.4.1.0/24')).toBe('free 10.3.3.0/24');
+  });
+
+  it('TestConfigChanged: not the one of the network before', () => {
+    const changed = parseNetworkConfig('{ "Network": "10.4.0.0/16" }');
+    const held = [...leases, lease('10.3.3.0/24', '1.2.3.4')];
+    expect(allocate({ config: changed, leases: held, publicIp })).toBe(
+      'free 10.4.1.0/24 -10.3.3.0/24',
+    );
+  });
+});
+
 describe('free subnets', () => {
   it('equal a naive scan on random leases of mixed lengths', () => {
     let state = 11;

@@ -24,7 +24,7 @@ function setUp(kind = 'etcd') {
   const ask = () => store.readNetworkConfig();
   const wait = () => awaitNetworkConfig({ store, ask, problems, log, intervalMs: 0 }, stop.signal);
   const ids = () => problems.all.map(({ id }) => id);
-  return { store, lines, problems, stop, wait, ids };
+  return { store, lines, log, problems, stop, wait, ids };
 }
 
 const NOT_VALID = [
@@ -159,17 +159,26 @@ describe('after the start', () => {
   });
 
   it('it is looked at while the store is followed, and a store that fails is left to others', async () => {
-    const { store, problems, stop, ids } = setUp();
+    const { store, problems, stop, ids, lines, log } = setUp();
     let followed = true;
     let looks = 0;
     const watching = watchNetworkConfig(
-      { store, config, problems, followed: () => (looks += 1) > 0 && followed, lookMs: 1 },
+      {
+        ...{ store, config, problems, log, lookMs: 1, intervalMs: 0 },
+        followed: () => (looks += 1) > 0 && followed,
+      },
       stop.signal,
     );
     store.config = undefined;
     await vi.waitFor(() => {
       expect(ids()).toEqual(['config_missing']);
     });
+    // As at the start: each second, and said once a minute.
+    await vi.waitFor(() => {
+      expect(lines).toHaveLength(3);
+    });
+    expect(store.configReads).toBeGreaterThanOrEqual(120);
+    expect(new Set(lines).size).toBe(1);
     store.configErrors.push(systemError('away'));
     store.config = CONFIG_TEXT;
     await vi.waitFor(() => {

@@ -20,7 +20,7 @@ function readme(links: string[] = ['10.168.0.0/24']) {
     network: cidr('10.0.0.0/8'),
     own: cidr('10.10.16.0/20'),
     ownPublicIp: ip('10.168.0.2'),
-    ownLink: cidr('10.168.0.0/24'),
+    ownLinks: [cidr('10.168.0.0/24')],
     leadsIntoOverlay: (addresses) => {
       asked.push([...addresses]);
       return addresses.map((address) => !links.some((link) => contains(cidr(link), address)));
@@ -47,7 +47,7 @@ describe('a PublicIP inside Network', () => {
     const { table, links } = readme();
     table.put(lease('10.10.32.0/20', '10.168.7.3'));
     expect(reasons(table)).toEqual([
-      '10.10.32.0-20: PublicIP 10.168.7.3 lies inside Network 10.0.0.0/8 and the route to it leads into the overlay: a routing loop',
+      '10.10.32.0-20: PublicIP 10.168.7.3 lies inside Network 10.0.0.0/8: a routing loop, as the route to it leads into the overlay',
     ]);
     expect(table.reconsider(true)).toEqual([]);
     links.push('10.168.7.0/24');
@@ -130,7 +130,7 @@ describe('a lease that covers the address of a host', () => {
     const { table } = readme();
     table.replaceAll([lease('10.10.64.0/20', '10.168.0.3'), lease('10.10.32.0/20', '10.10.64.7')]);
     expect(show(table)).toEqual(['10.10.64.0/20 via 10.168.0.3']);
-    expect(reasons(table)[0]).toMatch(/^10\.10\.32\.0-20: PublicIP 10\.10\.64\.7 .*routing loop$/);
+    expect(reasons(table)[0]).toMatch(/^10\.10\.32\.0-20: PublicIP 10\.10\.64\.7 .*routing loop,/);
   });
 
   it('may not cover its own', () => {
@@ -220,7 +220,7 @@ describe('addresses that no other host can have', () => {
       network: cidr('100.96.0.0/16'),
       own: cidr('100.96.1.0/24'),
       ownPublicIp: ip(own),
-      ownLink: cidr(link),
+      ownLinks: [cidr(link), cidr('192.0.2.0/26')],
       ...(ownAddress === undefined ? {} : { ownAddress: ip(ownAddress) }),
     });
   const against = (table: RouteTable, publicIp: string): string | undefined => {
@@ -236,6 +236,7 @@ describe('addresses that no other host can have', () => {
     expect(against(table, '10.168.0.0')).toBe(
       'PublicIP 10.168.0.0 is the network address of 10.168.0.0/24',
     );
+    expect(against(table, '192.0.2.63')).toMatch(/broadcast address of 192\.0\.2\.0\/26/);
     expect(against(table, '10.168.1.255')).toBeUndefined();
     expect(against(make('10.168.0.0/23'), '10.168.0.255')).toBeUndefined();
     expect(against(make('10.168.0.0/23'), '10.168.1.255')).toMatch(/broadcast address of/);

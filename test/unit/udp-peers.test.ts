@@ -81,7 +81,7 @@ describe("flannel's README network over hosts at 10.168.0.x", () => {
     const { store, network, host, problems, reasons } = await running();
     store.snapshot(OWN, lease('10.10.32.0/20', '10.20.0.3'));
     await network.synced;
-    expect(reasons()).toEqual([expect.stringMatching(/10\.20\.0\.3 .*routing loop$/)]);
+    expect(reasons()).toEqual([expect.stringMatching(/10\.20\.0\.3 .*routing loop,/)]);
     expect(problems.all).toMatchObject([{ id: 'all_leases_rejected' }]);
     host.way = () => 'elsewhere';
     await vi.waitFor(
@@ -113,7 +113,7 @@ describe('that no other host can be reached is said before anybody is told that 
       {
         id: 'all_leases_rejected',
         message:
-          'no other host can be reached: every lease of others is rejected, 10.10.32.0-20 because the value is not JSON',
+          "no other host can be reached: every lease but this host's own is rejected, 10.10.32.0-20 because the value is not JSON",
       },
     ]);
     store.send({ type: 'put', lease: PEER });
@@ -140,6 +140,23 @@ describe('that no other host can be reached is said before anybody is told that 
     await vi.waitFor(
       () => {
         expect(problems.all).toEqual([]);
+      },
+      { timeout: 10_000 },
+    );
+  });
+
+  it('a kernel that refuses to tell is asked again, and nothing ends', async () => {
+    const { store, network, problems, host, reasons } = await running();
+    host.way = () => {
+      throw new Error('EMFILE');
+    };
+    store.snapshot(OWN, PEER, lease('10.10.48.0/20', '192.0.2.4'));
+    await network.synced;
+    expect([network.routes.size, reasons().length, problems.all]).toEqual([1, 1, []]);
+    host.way = () => 'elsewhere';
+    await vi.waitFor(
+      () => {
+        expect([network.routes.size, reasons()]).toEqual([2, []]);
       },
       { timeout: 10_000 },
     );
