@@ -130,4 +130,19 @@ describe('beside docker0', () => {
       );
     },
   );
+
+  it('answers itself and other nodes with ICMP errors', async () => {
+    const { near, far } = lab;
+    const ping = async (from: string, ...words: string[]): Promise<string> => {
+      const argv = ['ping', '-n', '-c', '1', '-W', '2', ...words];
+      return (await run(inNamespace(from, argv), { accept: [1] })).stdout;
+    };
+    expect(await ping(near.host, '100.96.9.9')).toContain(
+      'From 100.96.1.0 icmp_seq=1 Destination Net Unreachable',
+    );
+    // docker0 and the tunnel's far end take one each, the near end the third.
+    expect(await ping(far.container, '-t', '3', near.containerAddress)).toContain(
+      'From 100.96.1.0 icmp_seq=1 Time to live exceeded',
+    );
+  });
 });

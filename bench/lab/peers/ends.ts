@@ -29,7 +29,7 @@ export function useDevice(device: string, { plan, other }: End, mtu: number): st
   return [
     `address add ${plan.tunAddress}/32 dev ${device}`,
     `link set ${device} mtu ${mtu} up`,
-    `route add ${other.subnet} dev ${device} src ${plan.tunAddress}`,
+    `route add ${other.subnet} dev ${device}`,
   ];
 }
 

@@ -60,7 +60,7 @@ async function forward({ leaseFile, publicIp, mtu }: Options): Promise<void> {
     await ipBatch(undefined, [
       `address add ${own}/32 dev ${tunnel.device}`,
       `link set ${tunnel.device} mtu ${mtu} up`,
-      `route add ${formatCidr(config.network)} dev ${tunnel.device} src ${own}`,
+      `route add ${formatCidr(config.network)} dev ${tunnel.device}`,
     ]);
     process.on('SIGUSR2', () => {
       process.stdout.write(`${JSON.stringify(tunnel.counters)}\n`);
