@@ -14,6 +14,7 @@ import {
   type Machine,
   type Result,
 } from '../command.js';
+import { busyNow } from '../lab/observe.js';
 import { xorshift32 } from '../lab/stats.js';
 import { judgeLeases, summariseStore, type LeaseEnvironment } from '../report/lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from '../report/lease-text.js';
@@ -68,6 +69,7 @@ async function measure(
   progress: (text: string) => void,
 ): Promise<Result> {
   const signal = stopSignal();
+  const busyBefore = await busyNow();
   await buildSwitch(GATEWAY);
   for (const plan of [NEAR, FAR]) await addHost(plan, { gateway: GATEWAY });
 
@@ -91,6 +93,7 @@ async function measure(
   const environment: LeaseEnvironment = {
     ...machine,
     node: process.version,
+    busyBefore,
     starts: options.starts,
     rounds: options.rounds,
     seconds: options.seconds,

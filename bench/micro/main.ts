@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { stopSignal } from '../../src/lab/isolate.js';
+import { busyNow } from '../lab/observe.js';
 import { integer, PROJECT, runBenchmark, type Machine, type Result } from '../command.js';
 import { renderMicroMarkdown, renderMicroText } from '../report/micro-text.js';
 import { measureJavaScript } from './javascript.js';
@@ -12,7 +13,6 @@ import { gather, parseSample, runLines, type Sample } from './samples.js';
 
 /** Built by `make -C bench/micro`. */
 const PROGRAMS = ['forwarding_table', 'checksum', 'segment'];
-const JAVASCRIPT_SECONDS = 1;
 
 interface Options {
   readonly rounds: number;
@@ -29,7 +29,7 @@ function describeCommand(): Command {
   return new Command('npm run bench:micro --')
     .description("Measures the native core's loops and the control plane's operations.")
     .option('--rounds <n>', 'rounds, 2 to 1000', integer(2, 1_000), 21)
-    .addHelpText('after', '\nAbout 2 s a round.');
+    .addHelpText('after', '\nAbout 3 s a round.');
 }
 
 async function measure(
@@ -38,6 +38,7 @@ async function measure(
   print: (text: string) => void,
 ): Promise<Result> {
   const signal = stopSignal();
+  const busyBefore = await busyNow();
   const samples: Sample[] = [];
   for (const name of PROGRAMS) {
     print(`${name}:`);
@@ -57,11 +58,11 @@ async function measure(
     print(` ${samples.length - before} samples\n`);
   }
   print('operations of the control plane ...');
-  samples.push(...measureJavaScript(JAVASCRIPT_SECONDS));
+  samples.push(...measureJavaScript(options.rounds));
   print(' done\n');
 
   const cells = gather(samples);
-  const environment = { ...machine, node: process.version, rounds: options.rounds };
+  const environment = { ...machine, node: process.version, busyBefore, rounds: options.rounds };
   return {
     text: renderMicroText(environment, cells),
     markdown: renderMicroMarkdown(environment, cells),

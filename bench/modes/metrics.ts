@@ -22,8 +22,8 @@ type Description = readonly [
 
 const DESCRIPTIONS: Readonly<Record<LoadMetricName, Description>> = {
   throughput: ['Throughput', 'throughput', 'Gbit/s', 3, 'more'],
-  packets: ['Packets', 'packets carried to the container', 'packets/s', 0, 'more'],
-  read: ['Read', 'packets read by the receiver', 'packets/s', 0, 'more'],
+  packets: ['Packets', 'packets carried', 'packets/s', 0, 'more'],
+  read: ['Read', 'packets read', 'packets/s', 0, 'more'],
   calls: ['Calls', 'system calls of the ends per packet', '', 3, 'less'],
   yields: ['Yields', 'of these sched_yield', '', 3, 'less'],
   switches: ['Switches', 'context switches of the ends per packet', '', 3, 'less'],

@@ -6,6 +6,8 @@ import { PHASES, type Phase, type PhaseName, type StoreResult } from '../lease/m
 
 export interface LeaseEnvironment extends Machine {
   readonly node: string;
+  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
+  readonly busyBefore: number;
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;

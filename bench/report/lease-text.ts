@@ -2,6 +2,7 @@
 import type { LeaseEnvironment, LeaseTarget, Range, StoreSummary } from './lease-summary.js';
 import { RANGE, SPREAD_METHOD, spreadOf } from './spread.js';
 import {
+  calmFact,
   fixed,
   machineFacts,
   markdownFacts,
@@ -126,6 +127,7 @@ function describe(environment: LeaseEnvironment, summaries: readonly StoreSummar
   return [
     ...machineFacts(environment),
     ['Node', environment.node],
+    calmFact(environment.busyBefore),
     ['Starts', `${starts} of each kind`],
     ['Rounds', `${rounds}, interleaved, phases of ${length} s`],
     ['Changes', `${fixed(changesPerSecond, 0)} a second`],

@@ -4,6 +4,7 @@ import type { Machine } from '../command.js';
 import type { CellSamples } from '../micro/samples.js';
 import { SPREAD_METHOD, spreadOf } from './spread.js';
 import {
+  calmFact,
   fixed,
   machineFacts,
   markdownFacts,
@@ -18,11 +19,13 @@ import {
 
 export interface MicroEnvironment extends Machine {
   readonly node: string;
+  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
+  readonly busyBefore: number;
   readonly rounds: number;
 }
 
 const METHOD = [
-  'Loops over the native core and over operations of the control plane, without a kernel in them. Each native program measures every cell once a round, in a new random order each round, pinned to a CPU, by the monotonic clock, after a round that does not count. The operations of the control plane are sampled in one process, one sample after another.',
+  'Loops over the native core and over operations of the control plane, without a kernel in them. Each native program measures every cell once a round, in a new random order each round, pinned to a CPU, by the monotonic clock, after a round that does not count. The operations of the control plane are measured in one process, round by round, each time the median of some samples.',
   SPREAD_METHOD,
   '*Latency* chains lookups so that nothing overlaps; *throughput* lets the processor overlap them. A cell measured again shows the noise. The reader during changes looks batches of 64 random destinations up without a pause on one CPU, while another publishes each change on its own; its longest batch includes whatever else interrupted it, as the line without changes shows.',
 ] as const;
@@ -76,6 +79,7 @@ function describe(environment: MicroEnvironment): Fact[] {
   return [
     ...machineFacts(environment),
     ['Node', environment.node],
+    calmFact(environment.busyBefore),
     ['Rounds', `${environment.rounds}, interleaved`],
   ];
 }

@@ -38,6 +38,7 @@ const INTRODUCTION = [
   `\`${NOISE}\` is ${BASELINE} measured twice: how far its ratio is from 1 is the noise.`,
   'UDP is sent as fast as one program can, and one program reads it. *Carried* are the datagrams that reached the receiving container, by its kernel; *read* those that its program took: where that is too slow its own socket drops the rest, which no overlay lost.',
   "System calls and context switches are those of both ends, per packet delivered: datagrams carried to the receiving container, or the full segments that make the TCP payload; acknowledgements are not counted. flannelette counts its own calls, the reads, writes and waits of its packet loops (not the sched_yield between two looks); perf counts those of the other programs, in a run of its own. The kernel's overlays have no ends.",
+  'CPU is that of the whole machine by /proc/stat: all but idle, the start and end of iperf3 and what the hypervisor took (steal) included.',
 ];
 
 export const UNDERLAY_TITLES: Readonly<Record<UnderlayName, string>> = {
@@ -51,9 +52,8 @@ export function renderText(
   summaries: readonly UnderlaySummary[],
 ): string {
   return [
+    ...INTRODUCTION.flatMap((paragraph) => [wrap(paragraph), '']),
     ...textFacts(describe(environment)),
-    '',
-    wrap(SPREAD_METHOD),
     '',
     textTable(subjectTable(subjects)),
     ...summaries.flatMap((summary) => [

@@ -183,6 +183,7 @@ describe('the report', () => {
     const environment = {
       ...{ date: '2026-11-21', commit: 'abc', command: 'npm run bench:lease', kernel: '6.18' },
       ...{ node: 'v20', cpu: 'EPYC', cpus: 2, starts: 2, rounds: 3, seconds: 10 },
+      busyBefore: 0,
       changesPerSecond: 1_000,
     };
     const summary = summariseStore(result());

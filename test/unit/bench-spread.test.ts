@@ -23,7 +23,7 @@ import { copiesResult, modesResult } from '../support/bench-results.js';
 
 const MACHINE = {
   ...{ date: '2026-01-02', commit: 'abc', command: 'npm run bench', kernel: '6.1', node: 'v20' },
-  ...{ cpu: 'CPU', cpus: 2 },
+  ...{ cpu: 'CPU', cpus: 2, busyBefore: 0.3 },
 };
 
 type Reports = Readonly<Record<string, string>>;
@@ -36,7 +36,7 @@ function labReports(rounds: number): Reports {
   }));
   const environment = {
     ...{ ...MACHINE, underlayMtu: 1_500, rounds, seconds: 2, congestion: 'cubic', packages: '-' },
-    ...{ quick: undefined, busyBefore: 0, repeated: [], uncounted: undefined },
+    ...{ quick: undefined, repeated: [], uncounted: undefined },
   };
   const summaries = [summarise({ underlay: 'offload', subjects })];
   return {
@@ -123,6 +123,12 @@ describe.each(Object.keys(allReports(3)))('%s', (name) => {
     expect(found(text, /95 % interval/g)).not.toEqual([]);
     expect(withoutMethod(text).length).toBeLessThan(text.length);
   });
+});
+
+it.each(
+  ['bench', 'bench:lease', 'bench:micro'].flatMap((name) => [`${name}, text`, `${name}, Markdown`]),
+)('%s says that others worked too when they did', (name) => {
+  expect(allReports(8)[name]).toContain('CPUs busy before: 30.0 % for a second: others worked');
 });
 
 it.each([

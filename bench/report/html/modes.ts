@@ -29,8 +29,13 @@ export function modesSection(result: ModesResult): Section {
     figures: [
       ...panelsFigure(result, {
         ...{ id: 'throughput', title: 'Throughput by mode' },
-        panels: [{ key: 'tcp.throughput' }, { key: 'udp.packets' }],
-        caption: 'More is better.',
+        panels: [
+          { key: 'tcp.throughput', title: 'TCP, 1 stream' },
+          { key: 'udp.packets', title: 'UDP, 64 bytes, carried' },
+          { key: 'udp.read', title: 'UDP, 64 bytes, read' },
+        ],
+        caption:
+          'Carried is what reached the receiving container; read what its program took, whose own socket drops what it is too slow for. More is better.',
       }),
       ...panelsFigure(result, {
         ...{ id: 'latency', title: 'Round trips by mode' },
