@@ -65,9 +65,9 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|problems|text|directory)\\.ts$' },
+      { path: '^src/(errors|log|problems|text|directory|abort|regular-file)\\.ts$' },
       { path: '^src/', pathNot: '^src/(errors|log)\\.ts$' },
-      'errors, log, text and directory stand alone',
+      'errors, log, text, directory and the like stand alone',
     ),
     forbid(
       'koffi-declared-once',

@@ -1,14 +1,19 @@
+import type { ProcessSignals } from './signals.js';
+
 /** What a command touches of its process, so that tests can look on. */
 export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Writes text as it is: the caller ends its lines. */
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** Of a process that is the command's alone. */
+  readonly signals?: ProcessSignals | undefined;
 }
 
-export function processIo(): CliIo {
+export function processIo(signals?: ProcessSignals): CliIo {
   return {
     env: process.env,
+    signals,
     out: (text) => {
       process.stdout.write(text);
     },

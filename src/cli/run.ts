@@ -1,9 +1,4 @@
-/**
- * `flannelette run`: the daemon in the foreground, with flanneld's flags.
- *
- * SIGINT and SIGTERM stop it cleanly, exit code 0. SIGHUP has nothing to reload, because the
- * store is watched: from a service manager it is ignored, from a terminal that closes it stops.
- */
+/** `flannelette run`: the daemon in the foreground, with flanneld's flags. */
 import { setFlagsFromString } from 'node:v8';
 import {
   DAEMON_DEFAULTS,
@@ -23,7 +18,7 @@ import {
 } from '../daemon/options.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
-import { ExitCode, inputError } from '../errors.js';
+import { ExitCode, FlannelletteError, inputError } from '../errors.js';
 import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
 import { createLogger } from '../log.js';
 import type { Command } from './command.js';
@@ -235,9 +230,6 @@ export const runFlags = {
   version: booleanFlag('version', 'print the version and exit', false, { argumentOnly: true }),
 };
 
-/** Time a clean stop may take; after that the kernel cleans up, as it does after kill -9. */
-const STOP_LIMIT_MS = 1_800;
-
 export const runCommand: Command = {
   name: 'run',
   summary: 'run the daemon of one host in the foreground',
@@ -273,20 +265,24 @@ Exit codes:
     const options = daemonOptions(values);
     keepHeapSmall();
     const log = createLogger({ verbosity: options.verbosity });
+    const serviceManager = ServiceManager.fromEnvironment(io.env, log);
+    // Not before: the other commands start without what a daemon loads. And all of it here, where
+    // nothing is held: on a busy machine loading takes longer than a stop may.
+    const { Daemon } = await import('../daemon/daemon.js');
+    if (options.etcd !== undefined) await import('../lease/etcd/store.js');
     const stop = new AbortController();
-    const release = onSignals(stop, () => {
-      log.error('not stopped in time; exiting, the kernel removes device and route');
-      process.exit(ExitCode.failure);
-    });
+    io.signals?.stopBy(stop, log);
+    let code: ExitCode = ExitCode.failure;
     try {
-      const serviceManager = ServiceManager.fromEnvironment(io.env, log);
-      // Not before: the other commands start without what a daemon loads.
-      const { Daemon } = await import('../daemon/daemon.js');
       await new Daemon(options, log, { serviceManager }).run(stop.signal);
+      code = ExitCode.ok;
+    } catch (error) {
+      if (error instanceof FlannelletteError) code = error.exitCode;
+      throw error;
     } finally {
-      release();
+      io.signals?.end(code);
     }
-    return ExitCode.ok;
+    return code;
   },
 };
 
@@ -350,23 +346,4 @@ function storeOptions(
     ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
   };
   return leaseFile === undefined ? { etcd } : { leaseFile, etcd };
-}
-
-/** Aborts on SIGINT and SIGTERM; a second one, or a stop that takes too long, calls `giveUp`. */
-function onSignals(stop: AbortController, giveUp: () => void): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const end = (): void => {
-    if (stop.signal.aborted) {
-      giveUp();
-      return;
-    }
-    timer = setTimeout(giveUp, STOP_LIMIT_MS);
-    stop.abort();
-  };
-  const hangUp = process.stderr.isTTY ? end : (): void => undefined;
-  process.on('SIGINT', end).on('SIGTERM', end).on('SIGHUP', hangUp);
-  return () => {
-    clearTimeout(timer);
-    process.off('SIGINT', end).off('SIGTERM', end).off('SIGHUP', hangUp);
-  };
 }

@@ -4,10 +4,10 @@
  * The format is flanneld's to the byte, and a reader never sees half of it. The file stays when the
  * daemon ends, and tells the next run which subnet this host had.
  */
-import { readFile } from 'node:fs/promises';
 import { firstHost, formatCidr, formatIpv4, parseCidr } from '../config/ipv4.js';
 import type { Cidr } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 import { replaceFile } from './atomic-file.js';
 
 export interface SubnetEnv {
@@ -47,7 +47,7 @@ export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void
 /** What an earlier run wrote; undefined when missing, or when any known line makes no sense. */
 export async function readSubnetEnv(path: string): Promise<Partial<SubnetEnv> | undefined> {
   try {
-    return parseSubnetEnv(await readFile(path, 'utf8'));
+    return parseSubnetEnv(await readRegular(path));
   } catch {
     return undefined;
   }

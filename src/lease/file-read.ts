@@ -4,9 +4,10 @@
  * A signature (inode, size, times) tells cheaply whether the file is still the one that was read:
  * every replacement is a new inode, every edit in place moves the change time.
  */
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, messageOf, systemError, type FlannelletteError } from '../errors.js';
+import { openRegular } from '../regular-file.js';
 import { parseLeaseDocument, type LeaseDocument } from './file-format.js';
 
 /** Together a second: as long as an edit in place may plausibly take. */
@@ -27,7 +28,7 @@ export async function readLeaseFile(
   onSignature?: (signature: string) => void,
   before?: LeaseDocument,
 ): Promise<GoodFile> {
-  const handle = await open(path, 'r');
+  const handle = await openRegular(path);
   try {
     const signature = describe(await handle.stat({ bigint: true }));
     const text = await handle.readFile('utf8');

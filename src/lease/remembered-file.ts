@@ -8,12 +8,13 @@
  * Other hosts' leases carry no expiry: only the store knows it, and a route that may have ended is
  * better than none while the store is away.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
 import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { readRegular } from '../regular-file.js';
 import { serializeAttributes } from './attributes.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
 import type { Lease } from './store.js';
@@ -46,7 +47,7 @@ export async function readRemembered(path: string): Promise<RememberedLeases | u
   try {
     const { size } = await stat(path);
     if (size > MAX_BYTES) throw systemError(`larger than ${MAX_BYTES} bytes`);
-    return parseRemembered(await readFile(path, 'utf8'));
+    return parseRemembered(await readRegular(path));
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw systemError(`the remembered leases in ${path} are of no use: ${messageOf(error)}`, {
