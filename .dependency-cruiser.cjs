@@ -65,7 +65,7 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|problems|text|directory|nearest)\\.ts$' },
+      { path: '^src/(errors|log|problems|text|directory|nearest|abort)\\.ts$' },
       { path: '^src/', pathNot: '^src/(errors|log)\\.ts$' },
       'errors, log, text and their like stand alone',
     ),

@@ -7,6 +7,7 @@
 #include "binding/engine_wrap.h"
 #include "binding/node_api.h"
 #include "binding/route_lookup.h"
+#include "sys/exit_guard.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
@@ -109,6 +110,22 @@ Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   return {};
 }
 
+Napi::Value guard_stop(const Napi::CallbackInfo& info) {
+  std::vector<int> signals;
+  SignalLimits limits;
+  if (!read_signal_limits(info[0], signals, limits)) return {};
+  if (auto error = guard_signals(signals, limits)) throw_system(info.Env(), *error);
+  return {};
+}
+
+Napi::Value exit_process_within(const Napi::CallbackInfo& info) {
+  int ms = 0;
+  int code = 0;
+  if (!read_exit(info[0], info[1], ms, code)) return {};
+  if (auto error = exit_within(ms, code)) throw_system(info.Env(), *error);
+  return {};
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Freed by the hook: finalizers of wraps that run later find their engine closed.
   auto* environment = new Environment();
@@ -125,6 +142,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add("outgoingInterfaces", Napi::Function::New(env, outgoing_interfaces_of));
   surface.add("cpus", Napi::Function::New(env, cpus));
   surface.add("notify", Napi::Function::New(env, notify_manager));
+  surface.add("guardSignals", Napi::Function::New(env, guard_stop));
+  surface.add("exitWithin", Napi::Function::New(env, exit_process_within));
   // Refused only where the environment ends while it loads the addon.
   (void)surface.define(exports);
   return exports;

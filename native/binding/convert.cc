@@ -13,6 +13,8 @@ namespace {
 
 // As many as the addressable subnets of a /8 in /32, and no memory that the kernel could not give.
 constexpr size_t kRouteChangesMax = size_t{1} << 24;
+// A day.
+constexpr double kExitMsMax = 86'400'000;
 // Names in a list that may repeat some.
 constexpr uint32_t kNamesMax = 64;
 
@@ -23,13 +25,11 @@ void throw_unexpected(Napi::Env env, const std::string& field, const std::string
   throw_range(env, field + ": expected " + expected);
 }
 
-bool read_integer(const Napi::Object& from, const char* field, double low, double high,
+bool read_integer(const Napi::Value& value, const char* field, double low, double high,
                   double& out) {
-  Napi::Value value;
-  if (!get(from, field, value)) return false;
   out = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
   if (out >= low && out <= high && out == std::floor(out)) return true;
-  throw_unexpected(from.Env(), field,
+  throw_unexpected(value.Env(), field,
                    "an integer from " + std::to_string(static_cast<int64_t>(low)) + " to " +
                        std::to_string(static_cast<int64_t>(high)));
   return false;
@@ -37,8 +37,9 @@ bool read_integer(const Napi::Object& from, const char* field, double low, doubl
 
 template <typename T>
 bool read_number(const Napi::Object& from, const char* field, double low, double high, T& out) {
+  Napi::Value value;
   double number = 0;
-  if (!read_integer(from, field, low, high, number)) return false;
+  if (!get(from, field, value) || !read_integer(value, field, low, high, number)) return false;
   out = static_cast<T>(number);
   return true;
 }
@@ -113,18 +114,17 @@ bool read_workers(const Napi::Object& from, size_t& out) {
   return false;
 }
 
-bool read_cpus(const Napi::Object& from, std::vector<unsigned>& out) {
+// A list of at most `most` integers.
+template <typename T>
+bool read_numbers(const Napi::Object& from, const char* field, uint32_t most, double low,
+                  double high, std::vector<T>& out) {
   Napi::Array numbers;
-  if (!read_array(from, "cpus", CPU_SETSIZE, numbers)) return false;
+  if (!read_array(from, field, most, numbers)) return false;
   for (uint32_t at = 0; at < numbers.Length(); ++at) {
-    Napi::Value number;
-    if (!get(numbers, at, number)) return false;
-    const double cpu = number.IsNumber() ? number.As<Napi::Number>().DoubleValue() : NAN;
-    if (!(cpu >= 0 && cpu < CPU_SETSIZE && cpu == std::floor(cpu))) {
-      throw_unexpected(from.Env(), "cpus", "numbers of CPUs");
-      return false;
-    }
-    out.push_back(static_cast<unsigned>(cpu));
+    Napi::Value value;
+    double number = 0;
+    if (!get(numbers, at, value) || !read_integer(value, field, low, high, number)) return false;
+    out.push_back(static_cast<T>(number));
   }
   return true;
 }
@@ -200,8 +200,31 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "tunQueuePackets", 1, 65536, out.tun_queue_packets) ||
       !read_number(from, "ringBytes", kRingBytesMin, kRingBytesMax, out.ring_bytes) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
-      !read_cpus(from, out.cpus) || !read_boolean(from, "sourceCheck", out.source_check))
+      !read_numbers(from, "cpus", CPU_SETSIZE, 0, CPU_SETSIZE - 1, out.cpus) ||
+      !read_boolean(from, "sourceCheck", out.source_check))
     return false;
+  return true;
+}
+
+bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, SignalLimits& out) {
+  if (!value.IsObject()) {
+    throw_type(value.Env(), "limits: expected an object");
+    return false;
+  }
+  const auto from = value.As<Napi::Object>();
+  return read_numbers(from, "signals", kNamesMax, 1, 31, signals) &&
+         read_number(from, "firstMs", 0, kExitMsMax, out.first_ms) &&
+         read_number(from, "secondMs", 0, kExitMsMax, out.second_ms) &&
+         read_number(from, "code", 0, 255, out.code) && read_string(from, "message", out.message);
+}
+
+bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out) {
+  double time = 0;
+  double number = 0;
+  if (!read_integer(ms, "ms", 0, kExitMsMax, time) || !read_integer(code, "code", 0, 255, number))
+    return false;
+  ms_out = static_cast<int>(time);
+  code_out = static_cast<int>(number);
   return true;
 }
 

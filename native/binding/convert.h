@@ -11,6 +11,7 @@
 
 #include "core/forwarding_table.h"
 #include "engine/engine.h"
+#include "sys/exit_guard.h"
 
 namespace flannelette {
 
@@ -20,6 +21,10 @@ bool read_text(const Napi::Value& value, const char* name, std::string& out);
 bool read_options(const Napi::Value& value, EngineOptions& out);
 // A next hop of 0 takes the route away.
 bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
+
+bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, SignalLimits& out);
+// Milliseconds and an exit code.
+bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out);
 
 // Empty when Node-API refused.
 Napi::Value to_js_features(Napi::Env env, const FeatureSwitches& features);

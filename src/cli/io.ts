@@ -1,4 +1,5 @@
 import { isJournal, PRIORITY } from '../journal.js';
+import type { ProcessSignals } from './signals.js';
 
 /** What a command touches of its process, so that tests can look on. */
 export interface CliIo {
@@ -6,12 +7,15 @@ export interface CliIo {
   /** Writes text as it is: the caller ends its lines. */
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** Of a process that is the command's alone. */
+  readonly signals?: ProcessSignals | undefined;
 }
 
-export function processIo(): CliIo {
+export function processIo(signals?: ProcessSignals): CliIo {
   const priority = isJournal(process.env, process.stderr.fd) ? `<${PRIORITY.error}>` : '';
   return {
     env: process.env,
+    signals,
     out: (text) => {
       process.stdout.write(text);
     },

@@ -1,14 +1,18 @@
 #!/usr/bin/env node
 /** The executable: the process's own streams, arguments and exit code around `main`. */
-import { processIo } from './io.js';
-import { main } from './program.js';
+import { ProcessSignals } from './signals.js';
+
+// First of all: until there are listeners, a signal would end the daemon or open Node's debugger.
+const signals = process.argv[2] === 'run' ? await ProcessSignals.claim() : undefined;
 
 // `flannelette status | head` closes the pipe early: not an error of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
-process.exitCode = await main(process.argv.slice(2), processIo());
+const { processIo } = await import('./io.js');
+const { main } = await import('./program.js');
+process.exitCode = await main(process.argv.slice(2), processIo(signals));
 
 // The work is done. A call to a store that does not answer, which nobody waits for any more, must
 // not keep the process: output still in a pipe gets this long.

@@ -1,9 +1,4 @@
-/**
- * `flannelette run`: the daemon in the foreground, with flanneld's flags.
- *
- * SIGINT and SIGTERM stop it cleanly, exit code 0. SIGHUP has nothing to reload, because the
- * store is watched: from a service manager it is ignored, from a terminal that closes it stops.
- */
+/** `flannelette run`: the daemon in the foreground, with flanneld's flags. */
 import { setFlagsFromString } from 'node:v8';
 import {
   DAEMON_DEFAULTS,
@@ -245,9 +240,6 @@ export const runFlags = {
   version: booleanFlag('version', 'print the version and exit', false, { argumentOnly: true }),
 };
 
-/** Time a clean stop may take; after that the kernel cleans up, as it does after kill -9. */
-const STOP_LIMIT_MS = 1_800;
-
 export const runCommand: Command = {
   name: 'run',
   summary: 'run the daemon of one host in the foreground',
@@ -291,23 +283,24 @@ Exit codes:
       const hint = near === undefined ? '' : `; did you mean ${near}?`;
       log.warn({ variable: name }, `the variable ${name} names no flag and has no effect${hint}`);
     }
+    const serviceManager = ServiceManager.fromEnvironment(io.env, log);
+    // Not before: the other commands start without what a daemon loads. And all of it here, where
+    // nothing is held: on a busy machine loading takes longer than a stop may.
+    const { Daemon } = await import('../daemon/daemon.js');
+    if (options.etcd !== undefined) await import('../lease/etcd/store.js');
     const stop = new AbortController();
-    const release = onSignals(stop, () => {
-      log.error('not stopped in time; exiting, the kernel removes device and route');
-      process.exit(ExitCode.failure);
-    });
+    io.signals?.stopBy(stop, log);
+    let code: ExitCode = ExitCode.failure;
     try {
-      const serviceManager = ServiceManager.fromEnvironment(io.env, log);
-      // Not before: the other commands start without what a daemon loads.
-      const { Daemon } = await import('../daemon/daemon.js');
       await new Daemon(options, log, { serviceManager }).run(stop.signal);
+      code = ExitCode.ok;
     } catch (error) {
-      return endedBy(error, log);
+      code = endedBy(error, log);
     } finally {
-      release();
       releaseProcess();
+      io.signals?.end(code);
     }
-    return ExitCode.ok;
+    return code;
   },
   fail: (error, argv, io) => {
     const format = formatAskedFor(argv, io.env);
@@ -393,23 +386,4 @@ function storeOptions(
     ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
   };
   return leaseFile === undefined ? { etcd } : { leaseFile, etcd };
-}
-
-/** Aborts on SIGINT and SIGTERM; a second one, or a stop that takes too long, calls `giveUp`. */
-function onSignals(stop: AbortController, giveUp: () => void): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const end = (): void => {
-    if (stop.signal.aborted) {
-      giveUp();
-      return;
-    }
-    timer = setTimeout(giveUp, STOP_LIMIT_MS);
-    stop.abort();
-  };
-  const hangUp = process.stderr.isTTY ? end : (): void => undefined;
-  process.on('SIGINT', end).on('SIGTERM', end).on('SIGHUP', hangUp);
-  return () => {
-    clearTimeout(timer);
-    process.off('SIGINT', end).off('SIGTERM', end).off('SIGHUP', hangUp);
-  };
 }

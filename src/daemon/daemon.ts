@@ -13,6 +13,7 @@
  * another one or has another MTU; server and store live on, and the counters of the old one are
  * kept. A store that is away is waited for: what forwards goes on with the last known routes.
  */
+import { settledWithin, unlessAborted } from '../abort.js';
 import { createBackend } from '../backend/registry.js';
 import type { Network } from '../backend/backend.js';
 import type { OpenDataPlane } from '../backend/supervisor.js';
@@ -86,6 +87,8 @@ export interface Readiness {
 
 const STORE_INTERVAL_MS = 1_000;
 const STORE_LOG_EVERY = 60;
+const STOP_WAIT_MS = 700;
+const CLOSE_WAIT_MS = 300;
 const SUBNET_FILE_INTERVAL_MS = 2_000;
 const SUBNET_FILE_LOG_EVERY = 30;
 
@@ -131,6 +134,7 @@ export class Daemon {
     try {
       validateDaemonOptions(this.#options);
       const server = await this.#openServer();
+      // A stop that came early must not wait for what is set up from here on.
       const { serviceManager } = this.#dependencies;
       if (serviceManager !== undefined) {
         const stopping = (): void => {
@@ -139,6 +143,7 @@ export class Daemon {
         signal.addEventListener('abort', stopping, { once: true });
       }
       try {
+        signal.throwIfAborted();
         await this.#runWithServer(signal);
       } finally {
         await server.close();
@@ -155,15 +160,22 @@ export class Daemon {
     this.#phase = 'choosing the external interface';
     this.#external = await this.#externals.choose();
     this.#phase = 'opening the lease store';
-    const store = await (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
+    const opening = (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
+    const store = await unlessAborted(signal, opening).catch((error: unknown) => {
+      // One that opens after all, when a dead file server is back, is closed at once.
+      void opening.then((late) => late.close()).catch(() => undefined);
+      throw error;
+    });
     try {
       this.#store = store;
       const config = await this.#readConfig(store, signal);
       this.#config = config;
+      signal.throwIfAborted();
       this.#features = this.#probe();
       await this.#serve(store, config, this.#external, signal);
     } finally {
-      await store.close();
+      const closed = store.close();
+      await (signal.aborted ? settledWithin(CLOSE_WAIT_MS, closed) : closed);
     }
   }
 
@@ -388,7 +400,9 @@ export class Daemon {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
     } finally {
       end.abort();
-      await Promise.allSettled([running, keeping, watching, announcing, ...beside]);
+      const ends = Promise.allSettled([running, keeping, watching, announcing, ...beside]);
+      // A stop does not wait for what hangs: a file server that is gone, a program in the kernel.
+      await (signal.aborted ? settledWithin(STOP_WAIT_MS, ends) : ends);
       this.#synced = false;
       this.#subnetFileWritten = false;
     }

@@ -18,6 +18,7 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
+  type NativeSignalLimits,
   type NativeThreadCounters,
 } from './native.js';
 
@@ -30,6 +31,7 @@ export type FeatureState = NativeFeatureState;
 export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
+export type SignalLimits = NativeSignalLimits;
 export type ThreadCounters = NativeThreadCounters;
 
 /** How much of the machine a data plane takes. */
@@ -195,6 +197,19 @@ export function usableCpus(): readonly number[] {
  */
 export function notifyManager(path: string, message: string): void {
   native().notify(path, message);
+}
+
+/**
+ * Ends this process some time after the first of these signals, whatever hangs in it. For a program
+ * whose signals have listeners, never for a library; called again it changes the limits.
+ */
+export function guardSignals(limits: SignalLimits): void {
+  native().guardSignals(limits);
+}
+
+/** Ends this process with `code` unless it has ended after `ms` milliseconds; nothing is waited for. */
+export function exitWithin(ms: number, code: number): void {
+  native().exitWithin(ms, code);
 }
 
 function explain(error: unknown, options: DataPlaneOptions): Error {

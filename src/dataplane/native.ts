@@ -201,6 +201,19 @@ export interface NativeRoute {
   readonly local: boolean;
 }
 
+/** When signals end the process, whatever hangs in it: a blocked event loop, a pool, a thread. */
+export interface NativeSignalLimits {
+  /** Numbers of signals that have a listener; their listeners are called as before. */
+  readonly signals: readonly number[];
+  /** Milliseconds after the first of them. */
+  readonly firstMs: number;
+  /** Milliseconds after another one, if that is sooner. */
+  readonly secondMs: number;
+  readonly code: number;
+  /** A line for standard error. */
+  readonly message: string;
+}
+
 export interface NativeAddon {
   readonly Engine: new (options: NativeEngineOptions) => NativeEngine;
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
@@ -223,6 +236,10 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
+  /** Of this process; called again it changes the limits. See native/sys/exit_guard.h. */
+  guardSignals(limits: NativeSignalLimits): void;
+  /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */
+  exitWithin(ms: number, code: number): void;
 }
 
 let loaded: NativeAddon | undefined;

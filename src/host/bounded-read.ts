@@ -2,8 +2,8 @@
  * Reading a file that others may have written: never more than expected, never a wait for a pipe that
  * nobody writes to, and where it matters, only from an owner to be trusted.
  */
-import { constants, type BigIntStats } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { constants, type BigIntStats, type StatsBase } from 'node:fs';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import { systemError } from '../errors.js';
 
 export interface BoundedReadOptions {
@@ -23,14 +23,14 @@ export async function readBounded(
   path: string,
   { maxBytes, trusted = false }: BoundedReadOptions,
 ): Promise<BoundedFile> {
-  // O_NONBLOCK: the open of a FIFO would wait for a writer, in a thread that cannot be interrupted.
-  const flags = constants.O_RDONLY | constants.O_NONBLOCK | (trusted ? constants.O_NOFOLLOW : 0);
-  const file = await open(path, flags);
+  // Opening a FIFO waits for a writer, in a thread that cannot be interrupted, and opening a device may
+  // do things: neither is opened, also when it takes the place of a file meanwhile.
+  checkRegular(path, await stat(path));
+  const { O_RDONLY, O_NONBLOCK, O_NOCTTY, O_NOFOLLOW } = constants;
+  const file = await open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | (trusted ? O_NOFOLLOW : 0));
   try {
     const status = await file.stat({ bigint: true });
-    if (!status.isFile() && !status.isDirectory()) {
-      throw systemError('not a regular file', { code: 'EINVAL', value: path });
-    }
+    checkRegular(path, status);
     const owner = Number(status.uid);
     if (trusted && owner !== 0 && owner !== process.geteuid?.()) {
       throw systemError(`it belongs to user ${owner}`, { code: 'EACCES', value: path });
@@ -39,6 +39,20 @@ export async function readBounded(
   } finally {
     await file.close();
   }
+}
+
+function checkRegular(path: string, status: StatsBase<number | bigint>): void {
+  if (status.isFile()) return;
+  const code = status.isDirectory() ? 'EISDIR' : 'EINVAL';
+  throw systemError(`it is ${kindOf(status)}, not a regular file`, { code, value: path });
+}
+
+function kindOf(status: StatsBase<number | bigint>): string {
+  if (status.isDirectory()) return 'a directory';
+  if (status.isFIFO()) return 'a FIFO';
+  if (status.isSocket()) return 'a socket';
+  if (status.isCharacterDevice() || status.isBlockDevice()) return 'a device';
+  return 'something else';
 }
 
 /** `size` is only a hint: a file may grow meanwhile, and those of /proc have none. */

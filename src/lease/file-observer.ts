@@ -23,6 +23,7 @@ export class FileObserver {
   #directoryInode: number | undefined;
   #gather: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
+  #polling = false;
   #complained = false;
 
   constructor(path: string, log: Logger, onHint: () => void) {
@@ -75,10 +76,14 @@ export class FileObserver {
   }
 
   async #onPoll(): Promise<void> {
+    // A file server that is gone answers none of them, and each would hold a thread of libuv's pool.
+    if (this.#polling) return;
+    this.#polling = true;
     const inode = await stat(dirname(this.#path)).then(
       (status) => status.ino,
       () => undefined,
     );
+    this.#polling = false;
     if (this.#poll === undefined) return;
     const replaced = this.#directoryInode !== undefined && inode !== this.#directoryInode;
     this.#directoryInode = inode;

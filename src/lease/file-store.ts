@@ -14,6 +14,7 @@
  */
 import { realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { unlessAborted } from '../abort.js';
 import { formatCidr, formatIpv4, subnetKey } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { followTrusted, replaceFile } from '../host/atomic-file.js';
@@ -47,6 +48,8 @@ export const LEASE_TIME_MS = 86_400_000;
 
 /** A bad or missing file may be an edit under way: only what stays bad this long is reported. */
 const GRACE_MS = 200;
+/** A look that takes longer is said to hang: a file server that is gone answers nothing. */
+const LOOK_HANGS_MS = 5_000;
 /** How often a change is started over because the file changed under it. */
 const MAX_RESTARTS = 20;
 /** Time between looks, as a multiple of what the last one took if that was dear. */
@@ -128,8 +131,7 @@ export class LeaseFileStore implements LeaseStore {
 
   async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
     signal.throwIfAborted();
-    await this.#refresh();
-    signal.throwIfAborted();
+    await unlessAborted(signal, this.#refresh());
     return this.#document.config;
   }
 
@@ -241,8 +243,13 @@ export class LeaseFileStore implements LeaseStore {
     return signal.aborted || this.#closed;
   }
 
+  /** A stop does not wait for a file server that is gone. */
+  #change<T>(signal: AbortSignal, decide: (document: LeaseDocument) => Change<T>): Promise<T> {
+    return unlessAborted(signal, this.#changeLocked(signal, decide));
+  }
+
   /** Reads, decides and replaces under the lock; `decide` runs again when the file changed. */
-  async #change<T>(
+  async #changeLocked<T>(
     signal: AbortSignal,
     decide: (document: LeaseDocument) => Change<T>,
   ): Promise<T> {
@@ -319,13 +326,33 @@ export class LeaseFileStore implements LeaseStore {
     const run = async (): Promise<void> => {
       do {
         this.#refreshAgain = false;
-        await this.#look();
+        await this.#lookOrTell();
       } while (this.#refreshAgain && !this.#closed);
     };
     this.#refreshing = run().finally(() => {
       this.#refreshing = undefined;
     });
     return this.#refreshing;
+  }
+
+  /** Watchers are told when the look hangs, and when it is over. */
+  async #lookOrTell(): Promise<void> {
+    let told = false;
+    const timer = setTimeout(() => {
+      if (this.#failure !== undefined || this.#closed) return;
+      told = true;
+      this.#failure = systemError(
+        `lease file ${this.location} does not answer; the last good state stays in force`,
+        { code: 'ETIMEDOUT', field: '--lease-file', value: this.location },
+      );
+      this.#wakeAll();
+    }, LOOK_HANGS_MS).unref();
+    await this.#look();
+    clearTimeout(timer);
+    if (!told) return;
+    this.#failure = undefined;
+    if (this.#badSince !== undefined) this.#failedWith(undefined);
+    this.#wakeAll();
   }
 
   /** Never rejects: what cannot be read becomes the failure that watchers are told. */

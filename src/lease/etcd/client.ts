@@ -24,6 +24,7 @@ import {
   type ITxnRequest,
   type IWatchResponse,
 } from 'etcd3';
+import { unlessAborted } from '../../abort.js';
 import { errnoOf, FlannelletteError, messageOf, systemError } from '../../errors.js';
 import { STORE_AWAY } from '../errors.js';
 import { prefixEnd } from './codec.js';
@@ -203,6 +204,7 @@ export class EtcdClient {
     for (let asked = 1; ; asked += 1) {
       const member = this.#member;
       try {
+        // etcd3 cannot cancel a call; one that is given up ends by its deadline.
         return await unlessAborted(signal, call(member));
       } catch (error) {
         if (signal.aborted) throw error;
@@ -236,24 +238,6 @@ function isUnreachable(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const cause = castGrpcError(error);
   return isRecoverableError(cause) || cause instanceof GRPCDeadlineExceededError;
-}
-
-/** The outcome, or the signal's reason if that comes first: etcd3 cannot cancel a call. */
-async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  let stop = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => {
-      reject(signal.reason as Error);
-    };
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  // One that is given up ends by its deadline.
-  work.catch(() => undefined);
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 /** What no second attempt mends. */
