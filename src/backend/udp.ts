@@ -28,13 +28,14 @@ import {
   type FeatureName,
 } from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
-import { keyOf, shownKey } from '../lease/attributes.js';
+import { keyOf } from '../lease/attributes.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
 import { RouteTable } from '../route/table.js';
 import type { Backend, BackendContext, Network, NetworkStatus } from './backend.js';
 import { KernelView, type HostView, type Way } from './host-view.js';
+import { RejectedEntries } from './rejected-entries.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -50,14 +51,10 @@ export const MIN_EXTERNAL_MTU = MIN_MTU + UDP_OVERHEAD_BYTES;
 /** What fits in one datagram; a loopback's MTU of 65,536 would leave more. */
 const MAX_MTU = 65_535 - UDP_OVERHEAD_BYTES;
 
-/** Unreadable entries of the store that are kept to show; any number is skipped. */
-const MAX_REJECTED = 1_000;
 /** How often the kernel's routes are looked at again: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
 /** But the time between such looks is so many times what the last one took. */
 const CHECK_REST = 20;
-/** Of one snapshot: a Network that was changed rejects every lease there is. */
-const MAX_REJECTED_LOGGED = 20;
 
 export interface UdpOptions {
   /** How packets cross into and out of the kernel: one by one, or many a system call. */
@@ -203,7 +200,7 @@ class UdpNetwork implements Network {
   #lease: Lease;
   #lost: string | undefined;
   #storeError: string | undefined;
-  readonly #storeRejected = new Map<string, RejectedEntry>();
+  readonly #storeRejected: RejectedEntries;
   #leasesAsOf: number | undefined;
   #publication: NodeJS.Immediate | undefined;
   #check: NodeJS.Timeout | undefined;
@@ -222,6 +219,7 @@ class UdpNetwork implements Network {
     this.leaseRequest = parts.leaseRequest;
     this.mtu = parts.mtu;
     this.#log = parts.log;
+    this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
     this.#ways = parts.ways;
     this.synced = new Promise((resolve, reject) => {
@@ -314,8 +312,8 @@ class UdpNetwork implements Network {
         if (this.#isOwn(event)) this.#checkOwn(undefined);
         break;
       case 'rejected':
-        this.#keepRejected(event.entry);
-        this.#logRejected([event.entry]);
+        this.#storeRejected.add(event.entry);
+        this.#storeRejected.log([event.entry]);
         break;
       case 'cleared':
         this.#storeRejected.delete(event.key);
@@ -353,35 +351,17 @@ class UdpNetwork implements Network {
     const changes = this.routes.replaceAll(kept.length === 0 ? leases : [...leases, ...kept]);
     if (changes.length > 0 || !this.#published) this.#publishSoon();
     this.#checkOwn(leases.find((lease) => this.#isOwn(lease)));
-    for (const entry of rejected) this.#keepRejected(entry);
-    this.#logRejected([...rejected, ...this.routes.rejected]);
-  }
-
-  #keepRejected(entry: RejectedEntry): void {
-    const { key } = entry;
-    if (this.#storeRejected.size < MAX_REJECTED || this.#storeRejected.has(key)) {
-      this.#storeRejected.set(key, entry);
-    }
-  }
-
-  #logRejected(entries: readonly RejectedEntry[]): void {
-    for (const { key, reason } of entries.slice(0, MAX_REJECTED_LOGGED)) {
-      this.#log.warn({ lease: shownKey(key), reason }, 'lease rejected');
-    }
-    const more = entries.length - MAX_REJECTED_LOGGED;
-    if (more > 0) this.#log.warn({ more }, 'more leases rejected; flannelette status tells');
+    for (const entry of rejected) this.#storeRejected.add(entry);
+    this.#storeRejected.log([...rejected, ...this.routes.rejected]);
   }
 
   #logRejection(lease: Lease): void {
     const entry = this.routes.rejection(lease);
-    if (entry !== undefined) this.#logRejected([entry]);
+    if (entry !== undefined) this.#storeRejected.log([entry]);
   }
 
   #rejected(): readonly RejectedEntry[] {
-    return [...this.#storeRejected.values(), ...this.routes.rejected].map(({ key, reason }) => ({
-      key: shownKey(key),
-      reason,
-    }));
+    return this.#storeRejected.shownWith(this.routes.rejected);
   }
 
   /** What the store now holds for our subnet: ours, another host's, or nothing. */
