@@ -53,6 +53,8 @@ export interface GuardOptions {
 /** Milliseconds between two inspections because of a change, and in durations of one. */
 const INSPECTION_GAP_MS = 1_000;
 const INSPECTION_GAP = 10;
+/** A check may wait for its gap (pace.ts), and a program for a lock. */
+const CHECK_LIMIT_MS = 5_000;
 
 export class Guard {
   readonly keeper: FirewallKeeper;
@@ -60,7 +62,7 @@ export class Guard {
   readonly #firewall: Firewall;
   readonly #inspector = new FirewallInspector();
   readonly #pace = new Pace();
-  /** What the firewall has read is not older than the last change. */
+  /** Our rules have been checked since the last change: what stands in their way is not for them to mend. */
   #fresh = false;
 
   constructor(options: GuardOptions) {
@@ -88,6 +90,7 @@ export class Guard {
       resyncSeconds: firewallResyncSeconds,
       log,
       onChecked: () => {
+        if (!this.#fresh) this.#pace.ring();
         this.#fresh = true;
       },
     });
@@ -109,7 +112,6 @@ export class Guard {
       this.#fresh = false;
       this.#inspector.rulesChanged();
       this.keeper.checkSoon();
-      this.#pace.ring();
     };
     try {
       await watchRules(changed, signal);
@@ -118,18 +120,21 @@ export class Guard {
     }
   }
 
-  /** Beside the checks of the rules, since it takes longer. */
+  /** After a check of the rules because of a change, and each resync; beside it, as it takes longer. */
   async #inspectAgain(signal: AbortSignal): Promise<void> {
     const { options, network, board } = this.#options;
-    // Before that no other node is known.
-    await Promise.race([network.synced.catch(() => undefined), aborted(signal)]);
     const pauseMs = Math.min(options.firewallResyncSeconds, LONGEST_PAUSE_SECONDS) * 1_000;
+    // Before that no other node is known, and no rule of ours may be there yet.
+    await Promise.race([network.synced.catch(() => undefined), aborted(signal)]);
+    if (!this.#fresh) await this.#pace.rest(pauseMs, 0, 0, signal);
     while (!signal.aborted) {
       const started = performance.now();
       await this.#inspect(signal);
       const tookMs = performance.now() - started;
       const gapMs = Math.max(INSPECTION_GAP_MS, tookMs * INSPECTION_GAP);
       await this.#pace.rest(pauseMs, tookMs, gapMs, signal);
+      // A check is on its way, and rings.
+      if (!this.#fresh) await this.#pace.rest(CHECK_LIMIT_MS, 0, 0, signal);
     }
     for (const source of SOURCES) board.report(source, []);
   }
@@ -137,7 +142,7 @@ export class Guard {
   async #inspect(signal: AbortSignal): Promise<void> {
     const { options, board, log } = this.#options;
     const overlay = this.#overlay();
-    // Without rules of ours nobody else reads them.
+    // Without rules of ours nobody reads them again.
     const read = this.#fresh && (options.ipMasq || options.forwardRules);
     const saved = read ? this.#firewall.saved : undefined;
     try {

@@ -24,7 +24,7 @@ export interface OverlayView {
 
 /** Never rejects: what cannot be looked at is no problem that was found. */
 export async function checkHost(view: OverlayView, signal?: AbortSignal): Promise<Problem[]> {
-  const checks = [checkRoutes(view, signal), checkSettings(view)];
+  const checks = [checkRoutes(view, signal), checkSettings(view, signal)];
   const found = await Promise.allSettled(checks);
   return found.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
 }

@@ -18,27 +18,21 @@ const STRICT = 1;
 /** Nodes whose datagrams are looked at. */
 const SAMPLED = 8;
 
-export async function checkSettings(view: OverlayView, root = SETTINGS): Promise<Problem[]> {
-  const settings = new Settings(root);
+export async function checkSettings(view: OverlayView, signal?: AbortSignal): Promise<Problem[]> {
+  const settings = new Settings();
   const found = await Promise.all([
     forwarding(settings, view),
     reversePath(settings, view),
-    datagrams(settings, view),
+    datagrams(settings, view, signal),
   ]);
   return found.flat();
 }
 
 class Settings {
-  readonly #root: string;
-
-  constructor(root: string) {
-    this.#root = root;
-  }
-
   /** Undefined when it is not there, as of a device that is gone. */
   async read(...path: string[]): Promise<number | undefined> {
     try {
-      const value = Number(await readFile(join(this.#root, ...path), 'utf8'));
+      const value = Number(await readFile(join(SETTINGS, ...path), 'utf8'));
       return Number.isNaN(value) ? undefined : value;
     } catch {
       return undefined;
@@ -83,14 +77,18 @@ async function reversePath(settings: Settings, view: OverlayView): Promise<Probl
 }
 
 /** Datagrams come in by the external interface: so must the way back lead, where the filter is strict. */
-async function datagrams(settings: Settings, view: OverlayView): Promise<Problem[]> {
+async function datagrams(
+  settings: Settings,
+  view: OverlayView,
+  signal: AbortSignal | undefined,
+): Promise<Problem[]> {
   const { external, device, peers } = view;
   if (!(await settings.isStrict(external.name))) return [];
   const step = Math.max(1, Math.ceil(peers.length / SAMPLED));
   const addresses: Ipv4[] = peers
     .filter((_peer, index) => index % step === 0)
     .map(({ address }) => address);
-  const ways = await waysTo(addresses);
+  const ways = await waysTo(addresses, signal);
   const other = [...ways.values()].find(
     (way) => way.device !== external.name && way.device !== device && way.device !== 'lo',
   );
