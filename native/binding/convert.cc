@@ -232,15 +232,15 @@ Napi::Object to_js_device_check(Napi::Env env, const EngineDeviceCheck& check) {
   out.Set("name", device.link.name);
   out.Set("up", device.link.up);
   out.Set("mtu", device.link.mtu);
+  out.Set("master", device.master);
   out.Set("addressRestored", device.address_restored);
+  out.Set("carrierRestored", device.carrier_restored);
   out.Set("mtuRestored", device.mtu_restored);
   out.Set("routeAdded", device.route == RouteChange::kAdded);
   out.Set("routeReplaced", device.route == RouteChange::kReplaced);
   out.Set("overlayTakenBy", device.overlay_taken_by);
-  out.Set("ledAway", check.led_away);
-  out.Set("leavesBy", device.leaves_by);
-  out.Set("lookupTable", device.lookup.table);
-  out.Set("lookupErrno", device.lookup.error);
+  out.Set("refused", check.refused);
+  out.Set("refusedErrno", device.lookup.error);
   return out;
 }
 
