@@ -273,15 +273,15 @@ Napi::Value to_js_device_check(Napi::Env env, const EngineDeviceCheck& check) {
   out.add("name", device.link.name);
   out.add("up", device.link.up);
   out.add("mtu", device.link.mtu);
+  out.add("master", device.master);
   out.add("addressRestored", device.address_restored);
+  out.add("carrierRestored", device.carrier_restored);
   out.add("mtuRestored", device.mtu_restored);
   out.add("routeAdded", device.route == RouteChange::kAdded);
   out.add("routeReplaced", device.route == RouteChange::kReplaced);
   out.add("overlayTakenBy", device.overlay_taken_by);
-  out.add("ledAway", check.led_away);
-  out.add("leavesBy", device.leaves_by);
-  out.add("lookupTable", device.lookup.table);
-  out.add("lookupErrno", device.lookup.error);
+  out.add("refused", check.refused);
+  out.add("refusedErrno", device.lookup.error);
   return out.object();
 }
 

@@ -250,8 +250,7 @@ Result<EngineDeviceCheck> Engine::restore_device() {
   auto checked = tun_->check(settings_, probe_);
   if (!checked.ok()) return std::move(checked.error());
   EngineDeviceCheck out{std::move(checked.value())};
-  const bool away = out.device.link.up && out.device.lookup.ifindex != tun_->ifindex();
-  if (away && probe_is_routed_ && out.device.overlay_taken_by.empty()) out.led_away = probe_;
+  if (out.device.lookup.error != 0 && probe_is_routed_) out.refused = probe_;
   return out;
 }
 

@@ -66,9 +66,9 @@ struct QueueDrops {
 
 struct EngineDeviceCheck {
   DeviceCheck device;
-  // An address of a next hop's subnet that does not lead into the device although its route is
-  // there; 0 when it does, or nothing has been published yet.
-  uint32_t led_away = 0;
+  // An address of a next hop's subnet that the kernel sends nothing to although the route is there,
+  // because of a policy rule, say; 0 when it does, or nothing has been published yet.
+  uint32_t refused = 0;
 };
 
 class Engine {

@@ -1,10 +1,10 @@
 #include "sys/netlink.h"
 
 #include <arpa/inet.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -65,12 +65,15 @@ class Message {
 void read_link(nlmsghdr& message, Link& out) {
   const auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(&message));
   out.up = (body->ifi_flags & IFF_UP) != 0;
+  out.carrier = (body->ifi_flags & IFF_LOWER_UP) != 0;
   auto* attribute = IFLA_RTA(NLMSG_DATA(&message));
   auto remaining = IFLA_PAYLOAD(&message);
   for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
     const void* data = RTA_DATA(attribute);
     if (attribute->rta_type == IFLA_IFNAME) {
       out.name = static_cast<const char*>(data);
+    } else if (attribute->rta_type == IFLA_MASTER) {
+      std::memcpy(&out.master, data, sizeof(out.master));
     } else if (attribute->rta_type == IFLA_MTU) {
       std::memcpy(&out.mtu, data, sizeof(out.mtu));
     } else if (attribute->rta_type == IFLA_TXQLEN) {
@@ -92,8 +95,6 @@ void read_lookup(nlmsghdr& message, RouteLookup& out) {
   for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
     if (attribute->rta_type == RTA_OIF)
       std::memcpy(&out.ifindex, RTA_DATA(attribute), sizeof(out.ifindex));
-    if (attribute->rta_type == RTA_TABLE)
-      std::memcpy(&out.table, RTA_DATA(attribute), sizeof(out.table));
   }
 }
 
@@ -176,6 +177,14 @@ Status Netlink::set_mtu(int ifindex, uint32_t mtu) {
   return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
 }
 
+Status Netlink::set_carrier(int ifindex) {
+  Message message(RTM_SETLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  const uint8_t on = 1;
+  message.add(IFLA_CARRIER, &on, sizeof(on));
+  return request(message.header(), "RTM_SETLINK", "carrier", 0);
+}
+
 Result<Link> Netlink::link(int ifindex) {
   Message message(RTM_GETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
@@ -242,7 +251,6 @@ Result<RouteLookup> Netlink::look_up(uint32_t destination) {
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
   body->rtm_dst_len = 32;
-  body->rtm_flags = RTM_F_LOOKUP_TABLE;
   message.add_u32(RTA_DST, htonl(destination));
   RouteLookup out;
   auto error = request(message.header(), "RTM_GETROUTE", format_address(destination), 0,

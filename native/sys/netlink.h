@@ -17,6 +17,8 @@ namespace flannelette {
 struct Link {
   std::string name;
   bool up = false;
+  bool carrier = false;        // without it what is sent is dropped in front of the device
+  int master = 0;              // ifindex of the device it is a port of; 0: none
   uint32_t mtu = 0;            // bytes
   uint32_t queue_packets = 0;  // length of the transmit queue (txqueuelen)
   uint64_t queue_drops = 0;    // tx_dropped
@@ -29,7 +31,6 @@ struct RouteLookup {
   int error = 0;     // ENETUNREACH without a route; EINVAL blackhole, EACCES prohibit, EHOSTUNREACH
   uint8_t type = 0;  // RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST ...
   int ifindex = 0;   // of the device it leaves by
-  uint32_t table = 0;  // that gave the route; 0 where the kernel does not tell
 };
 
 class Netlink {
@@ -43,6 +44,7 @@ class Netlink {
   // up.
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
   Status set_mtu(int ifindex, uint32_t mtu);
+  Status set_carrier(int ifindex);
   // ENODEV: no such device in this network namespace.
   Result<Link> link(int ifindex);
 

@@ -43,17 +43,6 @@ Status claim_address(Netlink& netlink, int ifindex, uint32_t address) {
   return netlink.put_local_route(ifindex, address);
 }
 
-// Fills in where packets for `probe` go.
-Status find_way(Netlink& netlink, uint32_t probe, DeviceCheck& out) {
-  auto found = netlink.look_up(probe);
-  if (!found.ok()) return std::move(found.error());
-  out.lookup = found.value();
-  std::array<char, IF_NAMESIZE> name{};
-  const auto* known = ::if_indextoname(static_cast<unsigned>(out.lookup.ifindex), name.data());
-  out.leaves_by = known == nullptr ? "" : known;
-  return std::nullopt;
-}
-
 // Of an interface's IPv4 address.
 bool has_network(const ifaddrs& entry, Subnet network) {
   if (entry.ifa_addr == nullptr || entry.ifa_addr->sa_family != AF_INET) return false;
@@ -143,8 +132,15 @@ Result<DeviceCheck> Tun::check(const DeviceSettings& settings, uint32_t probe) c
   auto link = netlink.link(ifindex_);
   if (!link.ok()) return std::move(link.error());
   out.link = std::move(link.value());
+  std::array<char, IF_NAMESIZE> name{};
+  const auto* known = ::if_indextoname(static_cast<unsigned>(out.link.master), name.data());
+  if (known != nullptr) out.master = known;
   if (!out.link.up) return out;
 
+  if (!out.link.carrier) {
+    if (auto error = netlink.set_carrier(ifindex_)) return std::move(*error);
+    out.carrier_restored = true;
+  }
   if (out.link.mtu > settings.mtu) {
     if (auto error = netlink.set_mtu(ifindex_, settings.mtu)) return std::move(*error);
     out.link.mtu = settings.mtu;
@@ -167,7 +163,9 @@ Result<DeviceCheck> Tun::restore_route(Netlink& netlink, const DeviceSettings& s
     return out;
   }
   if (added.value()) out.route = RouteChange::kAdded;
-  if (auto error = find_way(netlink, probe, out)) return std::move(*error);
+  auto found = netlink.look_up(probe);
+  if (!found.ok()) return std::move(found.error());
+  out.lookup = found.value();
   // A route that leads here is good, whatever else somebody wrote into it.
   if (added.value() || out.lookup.ifindex == ifindex_) return out;
   auto taken = overlay_taken_by(settings.overlay, name_);
@@ -177,8 +175,10 @@ Result<DeviceCheck> Tun::restore_route(Netlink& netlink, const DeviceSettings& s
   auto put = netlink.put_route(ifindex_, settings.overlay);
   if (!put.ok()) return std::move(put.error());
   out.route = put.value();
-  if (out.route != RouteChange::kNone)
-    if (auto error = find_way(netlink, probe, out)) return std::move(*error);
+  if (out.route == RouteChange::kNone) return out;
+  found = netlink.look_up(probe);
+  if (!found.ok()) return std::move(found.error());
+  out.lookup = found.value();
   return out;
 }
 

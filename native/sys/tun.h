@@ -38,13 +38,14 @@ struct DeviceSettings {
 struct DeviceCheck {
   Link link;
   bool address_restored = false;
+  bool carrier_restored = false;
   bool mtu_restored = false;
   RouteChange route = RouteChange::kNone;
   // Another device whose own network is the whole overlay. Its route is left alone: without it the
   // host would be cut off from that network.
   std::string overlay_taken_by;
-  RouteLookup lookup;     // of the probe, afterwards
-  std::string leaves_by;  // name of the device in `lookup`
+  RouteLookup lookup;  // of the probe, afterwards
+  std::string master;  // the device this one was made a port of (a VRF); empty for none
 };
 
 class Tun {

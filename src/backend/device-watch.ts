@@ -51,6 +51,7 @@ export class DeviceWatch {
 function restoredParts(check: DeviceCheck): readonly string[] {
   return [
     ...(check.addressRestored ? ['address'] : []),
+    ...(check.carrierRestored ? ['carrier'] : []),
     ...(check.mtuRestored ? ['MTU'] : []),
     ...(check.routeAdded ? ['route (was missing)'] : []),
     ...(check.routeReplaced ? ['route (was replaced)'] : []),
@@ -77,6 +78,13 @@ function findProblems(expected: ExpectedDevice, check: DeviceCheck): readonly Pr
       remedy: `ip link set ${now} down && ip link set ${now} name ${name} && ip link set ${name} up`,
     });
   }
+  if (check.master !== '') {
+    problems.push({
+      id: 'device_enslaved',
+      message: `${now} was put under ${check.master}: what comes out of it is not routed to containers`,
+      remedy: `ip link set ${now} nomaster`,
+    });
+  }
   if (!check.up) {
     problems.push({
       id: 'device_down',
@@ -100,19 +108,15 @@ function findProblems(expected: ExpectedDevice, check: DeviceCheck): readonly Pr
         `containers go there and not to ${now}; give it an address with a longer prefix`,
     });
   }
-  if (check.ledAway !== 0) {
+  if (check.refused !== 0) {
+    const address = formatIpv4(check.refused);
     problems.push({
-      id: 'overlay_route_bypassed',
-      message: `packets to ${formatIpv4(check.ledAway)} do not take the route by ${now}: ${way(check)}`,
-      remedy: `ip route get ${formatIpv4(check.ledAway)}; ip rule`,
+      id: 'overlay_refused',
+      message:
+        `this host sends nothing to ${address} of another node, although the route by ${now} is there: ` +
+        `${errnoName(check.refusedErrno)}, from a policy rule or a route with a longer prefix; see \`ip rule\` and ` +
+        `\`ip route show match ${address} table all\``,
     });
   }
   return problems;
-}
-
-/** What the kernel's look-up says instead. */
-function way({ lookupErrno, leavesBy, lookupTable }: DeviceCheck): string {
-  if (lookupErrno !== 0) return `the kernel refuses them with ${errnoName(lookupErrno)}`;
-  const table = lookupTable === 0 ? '' : ` (routing table ${lookupTable})`;
-  return `they leave by ${leavesBy === '' ? 'no device' : leavesBy}${table}`;
 }

@@ -118,19 +118,20 @@ export interface NativeDeviceCheck {
   readonly name: string;
   readonly up: boolean;
   readonly mtu: number;
+  /** Device it was made a port of, such as a VRF; empty: none. */
+  readonly master: string;
   readonly addressRestored: boolean;
+  readonly carrierRestored: boolean;
   readonly mtuRestored: boolean;
   readonly routeAdded: boolean;
   /** Another route for the overlay stood in its place or before it. */
   readonly routeReplaced: boolean;
   /** Device whose own network is all of the overlay, so that its route stays; empty: none. */
   readonly overlayTakenBy: string;
-  /** An address of a subnet that was published and yet not led to the device; 0: none. */
-  readonly ledAway: number;
-  /** Where it leads instead: a device, the routing table (0: not told), or an errno. */
-  readonly leavesBy: string;
-  readonly lookupTable: number;
-  readonly lookupErrno: number;
+  /** An address of a subnet that was published and that the kernel sends nothing to; 0: none. */
+  readonly refused: number;
+  /** What the kernel says to that. */
+  readonly refusedErrno: number;
 }
 
 export interface NativeEngine {

@@ -60,6 +60,7 @@ describe('is restored within 5 s', () => {
     ['an address that was removed', 'address del 100.96.1.0/32 dev flannel0'],
     ['everything flushed', 'address flush dev flannel0'],
     ['an MTU that is too large', 'link set flannel0 mtu 9000'],
+    ['a carrier that was taken away', 'link set flannel0 carrier off'],
     ['a device that was deleted', 'link del flannel0'],
     ['a device moved to another network namespace', 'link set flannel0 netns container-1'],
   ])('%s', async (_what, command) => {
@@ -126,15 +127,11 @@ describe('is named', () => {
     ['device_down', 'link set flannel0 down', undefined],
     ['device_mtu', 'link set flannel0 mtu 1000', undefined],
     [
-      'overlay_route_bypassed',
+      'overlay_refused',
       'rule add to 100.96.0.0/16 blackhole',
       'rule del to 100.96.0.0/16 blackhole',
     ],
-    [
-      'overlay_route_bypassed',
-      'route add 100.96.2.0/24 via 10.168.0.1',
-      'route del 100.96.2.0/24 via 10.168.0.1',
-    ],
+    ['overlay_refused', 'route add prohibit 100.96.2.0/24', 'route del prohibit 100.96.2.0/24'],
   ])('%s: %s', async (id, command, undo) => {
     await ip(...words(command));
     const problem = await named(id);

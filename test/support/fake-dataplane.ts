@@ -42,15 +42,15 @@ export const SOUND_DEVICE: DeviceCheck = {
   name: 'flannel0',
   up: true,
   mtu: 1472,
+  master: '',
   addressRestored: false,
+  carrierRestored: false,
   mtuRestored: false,
   routeAdded: false,
   routeReplaced: false,
   overlayTakenBy: '',
-  ledAway: 0,
-  leavesBy: 'flannel0',
-  lookupTable: 254,
-  lookupErrno: 0,
+  refused: 0,
+  refusedErrno: 0,
 };
 
 export class FakeDataPlane

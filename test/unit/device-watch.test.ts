@@ -36,10 +36,10 @@ describe('DeviceWatch', () => {
   it('logs what was restored, each time', () => {
     const { lines, note } = setUp();
     expect(note({ routeAdded: true })).toEqual([]);
-    note({ addressRestored: true, mtuRestored: true, routeReplaced: true });
+    note({ addressRestored: true, carrierRestored: true, mtuRestored: true, routeReplaced: true });
     expect(lines.map(({ restored }) => restored)).toEqual([
       ['route (was missing)'],
-      ['address', 'MTU', 'route (was replaced)'],
+      ['address', 'carrier', 'MTU', 'route (was replaced)'],
     ]);
     expect(lines[0]).toMatchObject({ device: 'flannel0', level: 40 });
   });
@@ -82,16 +82,16 @@ describe('DeviceWatch', () => {
       undefined,
     ],
     [
-      'overlay_route_bypassed',
-      { ledAway: 0x64600201, leavesBy: 'tailscale0', lookupTable: 52 },
-      'packets to 100.96.2.1 do not take the route by flannel0: they leave by tailscale0 (routing table 52)',
-      'ip route get 100.96.2.1; ip rule',
+      'device_enslaved',
+      { master: 'vrf0' },
+      'flannel0 was put under vrf0',
+      'ip link set flannel0 nomaster',
     ],
     [
-      'overlay_route_bypassed',
-      { ledAway: 0x64600201, leavesBy: '', lookupTable: 0, lookupErrno: 13 },
-      'the kernel refuses them with EACCES',
-      'ip route get 100.96.2.1; ip rule',
+      'overlay_refused',
+      { refused: 0x64600201, refusedErrno: 13 },
+      'sends nothing to 100.96.2.1 of another node, although the route by flannel0 is there: EACCES',
+      undefined,
     ],
   ])('%s: %j', (id, found, message, remedy) => {
     const problems = setUp().note(found);
