@@ -291,6 +291,15 @@ describe('the figures', () => {
     });
   });
 
+  it('have what is per packet of a longer time than the rates', () => {
+    const now = { ...NO_TOTALS, seconds: 0.5, deliveredPackets: 1_000, deliveredBytes: 9_000 };
+    const before = { ...now, calls: 8_200, copiedBytes: 71_000 };
+    const recent = addTotals(before, { ...now, calls: 7_800, copiedBytes: 73_000 });
+    expect(figuresOf(now, recent)).toMatchObject({
+      ...{ packetsPerSecond: 2_000, callsPerPacket: 8, daemonCopies: 8 },
+    });
+  });
+
   it('have no calls per packet with few packets, when most calls find nothing', () => {
     const few = { ...NO_TOTALS, seconds: 1, deliveredPackets: 10, deliveredBytes: 840, calls: 220 };
     expect(figuresOf({ ...few, copiedBytes: 3_360 })).toMatchObject({

@@ -48,11 +48,15 @@ interface HostCounters {
 }
 
 const CPUS = cpus().length;
+/** Samples that figures per packet are of: two seconds. */
+const RECENT = 4;
 
 /** Compares the counters of now with those of its last call. */
 export class Sampler {
   #hosts = new Map<DaemonProcess, HostCounters>();
   #machine: { at: number; times: MachineTimes } | undefined;
+  /** Of the last samples, as long as the daemons are the same. */
+  #recent: Totals[] = [];
 
   /** A daemon that does not answer, or is new, is left out. */
   async next(daemons: Iterable<DaemonProcess>): Promise<{ sample: Sample; totals: Totals }> {
@@ -71,9 +75,12 @@ export class Sampler {
       samples.push(hostSince(daemon.plan.number, now, before));
       totals = addTotals(totals, { ...NO_TOTALS, ...subtract(now.daemon, before.daemon) });
     }
+    if ([...hosts.keys()].some((daemon) => !this.#hosts.has(daemon))) this.#recent = [];
+    this.#recent = [...this.#recent, totals].slice(-RECENT);
+    const recent = this.#recent.reduce(addTotals, NO_TOTALS);
     this.#hosts = hosts;
     samples.sort((a, b) => a.number - b.number);
-    return { sample: { hosts: samples, figures: figuresOf(totals), cpus: CPUS }, totals };
+    return { sample: { hosts: samples, figures: figuresOf(totals, recent), cpus: CPUS }, totals };
   }
 
   async #machineSince(): Promise<Totals> {
@@ -97,15 +104,20 @@ export function addTotals(a: Totals, b: Totals): Totals {
 /** Packets a second from which figures per packet are those of a load, and not of looking for packets. */
 const LOADED = 1_000;
 
-export function figuresOf(totals: Totals): Figures {
-  const { seconds, deliveredBytes, deliveredPackets, calls } = totals;
+/**
+ * Rates are of `totals`. What is per packet or byte is of `recent`, which may reach farther back: hosts
+ * are not read at one moment, and over a short time one has carried packets that the other has not.
+ */
+export function figuresOf(totals: Totals, recent = totals): Figures {
+  const { seconds, deliveredBytes, deliveredPackets } = totals;
   const rate = (count: number): number => (seconds > 0 ? count / seconds : 0);
   return {
     bitsPerSecond: rate(deliveredBytes * 8),
     packetsPerSecond: rate(deliveredPackets),
     dropsPerSecond: rate(totals.drops),
-    callsPerPacket: rate(deliveredPackets) >= LOADED ? calls / deliveredPackets : null,
-    daemonCopies: deliveredBytes > 0 ? totals.copiedBytes / deliveredBytes : null,
+    callsPerPacket:
+      rate(deliveredPackets) >= LOADED ? recent.calls / recent.deliveredPackets : null,
+    daemonCopies: deliveredBytes > 0 ? recent.copiedBytes / recent.deliveredBytes : null,
     busyCpus: Math.max(0, CPUS - rate(totals.idleSeconds)),
   };
 }

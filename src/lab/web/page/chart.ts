@@ -2,7 +2,7 @@
 import { element } from './drawing.js';
 
 const SAMPLES = 120;
-const VIEW = { width: 300, height: 98, top: 14, bottom: 6 };
+const VIEW = { width: 300, height: 92, top: 14, bottom: 6 };
 
 interface Entry {
   readonly value: number | null;

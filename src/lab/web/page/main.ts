@@ -166,7 +166,7 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   setText('packets', `${si(packetsPerSecond, '')} packets/s, lost: ${drops}`);
   const few = callsPerPacket === null && packetsPerSecond > 0;
   setText('calls', orDash(callsPerPacket, digits));
-  setText('calls-more', few ? 'from 1,000 packets/s; now most find nothing' : '');
+  setText('calls-more', few ? 'shown from 1,000 packets/s: of few packets most find nothing' : '');
   setText(
     'copies',
     orDash(daemonCopies, (made) => made.toFixed(1)),
