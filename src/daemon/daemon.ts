@@ -49,6 +49,7 @@ import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
 import { ProblemBoard, type Problem } from '../problems.js';
 import {
   dataPlaneMode,
+  HEALTHZ_DEFAULT_IP,
   statusSocketPath,
   validateDaemonOptions,
   type DaemonOptions,
@@ -357,8 +358,9 @@ export class Daemon {
     });
     try {
       await server.listenUnix(statusSocketPath(this.#options.subnetFile));
-      const { healthzIp: host, healthzPort: port } = this.#options;
-      if (port !== 0) await server.listenTcp({ host, port });
+      const { healthzIp: host, healthzPort: port, healthzOpen } = this.#options;
+      const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
+      if (port !== 0) await server.listenTcp({ host, port, open });
     } catch (error) {
       await server.close();
       throw error;
