@@ -1,7 +1,9 @@
 /** The documents against the code: what they name exists, and what exists is named. */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { dockerOptsCommand } from '../../src/cli/docker-opts.js';
 import { environmentName, flagText, readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
@@ -12,6 +14,7 @@ import { KeySpace } from '../../src/lease/etcd/codec.js';
 import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/options.js';
 import { silentLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics/metrics.js';
+import { testTool } from '../support/test-tools.js';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
@@ -123,6 +126,45 @@ describe('docs/operations.md', () => {
     expect(rows.map((row) => quotedIn(row.field)[0])).toEqual(Object.keys(readiness));
     const store = rows.find((row) => quotedIn(row.field)[0] === 'store');
     expect(quotedIn(store?.meaning).sort()).toEqual(Object.keys(readiness.store).sort());
+  });
+
+  describe('the unit', () => {
+    const UNIT = 'deploy/flannelette.service';
+
+    it('is the file in deploy', () => {
+      expect(OPERATIONS).toContain(`\`\`\`ini\n${read(UNIT)}\`\`\`\n`);
+    });
+
+    it('starts the command that the package has, with flags it has', () => {
+      const main = (JSON.parse(read('package.json')) as { bin: { flannelette: string } }).bin;
+      const program = `/usr/bin/node /usr/lib/node_modules/flannelette/${main.flannelette}`;
+      const starts = [...read(UNIT).matchAll(/^ExecStart(?:Post)?=((?:.*\\\n)*.*)/gm)].map(
+        ([, line = '']) => line.replaceAll(/\s*\\\n\s*/g, ' '),
+      );
+      expect(starts[0]).toBe(`${program} run`);
+      const words = starts[1]?.replace(`${program} docker-opts `, '').split(' ') ?? [];
+      expect(() => readArguments(words, dockerOptsCommand)).not.toThrow();
+      expect(starts).toHaveLength(2);
+    });
+
+    it('does not try again what only another command line mends', () => {
+      expect(read(UNIT)).toContain(`\nRestartPreventExitStatus=${ExitCode.usage}\n`);
+    });
+
+    const analyze = testTool('systemd-analyze');
+    it.skipIf(analyze === undefined)('is sound and tight to systemd-analyze', () => {
+      const call = (...argv: string[]) =>
+        spawnSync(analyze ?? '', [...argv, join(ROOT, UNIT)], { encoding: 'utf8' });
+      const { stderr } = call('verify');
+      // Where it will be installed is not where it is tested.
+      const complaints = stderr.split('\n').filter((line) => !line.includes('/usr/bin/node'));
+      expect(complaints.join('')).toBe('');
+      const { status, stdout } = call('security', '--offline=true', '--threshold=30', '--no-pager');
+      expect([status, stdout.trim().split('\n').at(-1)]).toEqual([
+        0,
+        expect.stringMatching(/exposure level for flannelette\.service: [0-3]\.\d OK/),
+      ]);
+    });
   });
 
   it('has the exit codes', () => {
