@@ -26,6 +26,8 @@ export interface Flag<T> {
   readonly hidden?: boolean;
   /** Not read from the environment. */
   readonly argumentOnly?: boolean;
+  /** Why it does nothing here; it is taken all the same. */
+  readonly ignored?: string;
   /** `values` has at least one element, in the order of the command line. */
   readonly parse: (field: string, values: readonly [string, ...string[]]) => T;
 }
@@ -41,8 +43,10 @@ export type GivenFlags = ReadonlyMap<string, readonly [string, ...string[]]>;
 interface Common {
   readonly short?: string;
   readonly placeholder?: string;
-  /** An empty value counts as none, as for Go's string flags. */
+  /** An empty value counts as the flag not given; without this it is refused. */
   readonly emptyIsUnset?: boolean;
+  /** An empty value is a value. */
+  readonly emptyIsValue?: boolean;
   readonly hidden?: boolean;
   readonly argumentOnly?: boolean;
 }
@@ -67,7 +71,7 @@ export function textFlag(
     shownDefault: more.fallback,
     parse: (field, values) => {
       const value = last(values);
-      if (value !== '') return value;
+      if (value !== '' || more.emptyIsValue === true) return value;
       if (more.emptyIsUnset === true) return more.fallback;
       throw inputError(field, value, 'a value that is not empty');
     },
@@ -83,6 +87,7 @@ export function listFlag(name: string, help: string, more: Common = {}): Flag<re
     fallback: [],
     shownDefault: undefined,
     parse: (field, values) => {
+      if (more.emptyIsUnset === true) return values.filter((value) => value !== '');
       if (values.includes('')) throw inputError(field, '', 'a value that is not empty');
       return values;
     },
@@ -125,13 +130,26 @@ export function integerFlag(
     shownDefault: String(fallback),
     parse: (field, values) => {
       const text = last(values);
-      const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+      const value = parseInteger(text);
       if (!(value >= min && value <= max)) {
         throw inputError(field, text, `a whole number from ${min} to ${max}`);
       }
       return value;
     },
   };
+}
+
+/** What Go's strconv.ParseInt takes with base 0: `0x1f`, `0b1`, `0o17` and `017`, `1_000`, `+5`. */
+function parseInteger(text: string): number {
+  const match =
+    /^([+-]?)(?:0(?:([xX])|([bB])|[oO]?)(_?[\da-fA-F]+(?:_[\da-fA-F]+)*)|([1-9]\d*(?:_\d+)*)|0)$/.exec(
+      text,
+    );
+  if (match === null || text.length > 24) return Number.NaN;
+  const [, sign, hex, binary, digits, decimal = '0'] = match;
+  const radix = hex !== undefined ? '0x' : binary !== undefined ? '0b' : '0o';
+  const value = Number((digits === undefined ? decimal : radix + digits).replaceAll('_', ''));
+  return sign === '-' ? -value : value;
 }
 
 /** A TCP port that need not be given; undefined without the flag, `alone` for the flag alone. */
@@ -185,6 +203,18 @@ export function flagText(name: string): string {
 /** `FLANNELD_SUBNET_FILE` for `subnet-file`. */
 export function environmentName(flag: string): string {
   return `FLANNELD_${flag.replaceAll('-', '_').toUpperCase()}`;
+}
+
+/** True when the flag is on the command line or its variable says something. */
+export function isGiven(
+  flag: Flag<unknown>,
+  given: GivenFlags,
+  env: Readonly<Record<string, string | undefined>>,
+): boolean {
+  const values = given.get(flag.name);
+  if (values !== undefined) return values.some((value) => value !== '');
+  // flanneld takes an empty variable for one that is not set.
+  return flag.argumentOnly !== true && (env[environmentName(flag.name)] ?? '') !== '';
 }
 
 export interface Grammar {

@@ -4,6 +4,7 @@ import {
   DAEMON_DEFAULTS,
   DAEMON_MODES,
   FEATURE_NAMES,
+  HEALTHZ_DEFAULT_IP,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
   MAX_RING_BYTES,
@@ -37,6 +38,7 @@ import {
 import type { CliIo } from './io.js';
 import { logProcessEvents, logUnexpected } from './process-log.js';
 import { unknownVariables } from './unknown-variables.js';
+import { flagsWithoutEffect } from './without-effect.js';
 
 /** An empty value is what flanneld's own default is: the flag counts as not given. */
 const unsetText = (name: string, help: string, placeholder: string) =>
@@ -52,7 +54,14 @@ const refused = (name: string, why: string): Flag<boolean> => ({
   },
 });
 
-const KUBE_ONLY = 'ignored: of the Kubernetes store, which flannelette does not have';
+/** A flag of flanneld that does nothing here. */
+const ignored = (name: string, why: string, placeholder = 'text'): Flag<string | undefined> => ({
+  ...textFlag(name, `ignored: ${why}`, { placeholder, emptyIsUnset: true }),
+  ignored: why,
+});
+
+const KUBE_ONLY = 'it is of the Kubernetes store, which flannelette does not have';
+const KLOG_ONLY = "it is of flanneld's own log";
 
 const splitAtCommas = (values: readonly string[]): string[] =>
   values.flatMap((value) => value.split(',').map((name) => name.trim()));
@@ -74,6 +83,8 @@ export const runFlags = {
   etcdPrefix: textFlag('etcd-prefix', 'where the network is in etcd', {
     placeholder: 'key',
     fallback: ETCD_DEFAULTS.prefix,
+    // Keys without a prefix: config and subnets/...
+    emptyIsValue: true,
   }),
   etcdCaFile: unsetText('etcd-cafile', 'CA that signed the certificate of etcd', 'pem'),
   etcdCertFile: unsetText('etcd-certfile', 'certificate to show to etcd', 'pem'),
@@ -157,12 +168,12 @@ export const runFlags = {
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
-    { placeholder: 'name|ip' },
+    { placeholder: 'name|ip', emptyIsUnset: true },
   ),
   ifaceRegex: listFlag(
     'iface-regex',
     'the same by regular expression for the address or name; may be repeated, tried after --iface',
-    { placeholder: 'regex' },
+    { placeholder: 'regex', emptyIsUnset: true },
   ),
   ifaceCanReach: unsetText(
     'iface-can-reach',
@@ -177,7 +188,7 @@ export const runFlags = {
   subnetFile: textFlag(
     'subnet-file',
     'where the subnet and MTU are written for Docker or CNI; PATH.sock is the status socket',
-    { placeholder: 'path', fallback: DAEMON_DEFAULTS.subnetFile },
+    { placeholder: 'path', fallback: DAEMON_DEFAULTS.subnetFile, emptyIsUnset: true },
   ),
   renewMargin: integerFlag(
     'subnet-lease-renew-margin',
@@ -201,10 +212,14 @@ export const runFlags = {
     { min: 1, max: MAX_RESYNC_SECONDS, fallback: DAEMON_DEFAULTS.firewallResyncSeconds },
     { placeholder: 'seconds' },
   ),
-  healthzIp: textFlag('healthz-ip', 'address of the health and metrics server', {
-    placeholder: 'ip',
-    fallback: DAEMON_DEFAULTS.healthzIp,
-  }),
+  healthzIp: {
+    ...textFlag(
+      'healthz-ip',
+      'address of the health server; without it /metrics and /status answer this host alone, with it whoever reaches the address',
+      { placeholder: 'ip', emptyIsValue: true },
+    ),
+    shownDefault: HEALTHZ_DEFAULT_IP,
+  },
   healthzPort: integerFlag(
     'healthz-port',
     'TCP port of /healthz, /readyz, /metrics and /status; 0 is off',
@@ -219,7 +234,7 @@ export const runFlags = {
   verbosity: integerFlag(
     'v',
     'log level: 0 info, 1 debug, 2 and more trace',
-    { min: 0, max: 100, fallback: DAEMON_DEFAULTS.verbosity },
+    { min: -(2 ** 31), max: 2 ** 31 - 1, fallback: DAEMON_DEFAULTS.verbosity },
     { placeholder: 'level' },
   ),
   blackholeRoute: refused(
@@ -227,11 +242,17 @@ export const runFlags = {
     'flannelette answers for addresses nobody has with net-unreachable instead',
   ),
   kubeSubnetManager: refused('kube-subnet-mgr', 'flannelette keeps leases in etcd or a lease file'),
-  kubeApiUrl: unsetText('kube-api-url', KUBE_ONLY, 'url'),
-  kubeAnnotationPrefix: unsetText('kube-annotation-prefix', KUBE_ONLY, 'text'),
-  kubeconfigFile: unsetText('kubeconfig-file', KUBE_ONLY, 'path'),
-  netConfigPath: unsetText('net-config-path', KUBE_ONLY, 'path'),
-  setNodeNetworkUnavailable: booleanFlag('set-node-network-unavailable', KUBE_ONLY, true),
+  kubeApiUrl: ignored('kube-api-url', KUBE_ONLY, 'url'),
+  kubeAnnotationPrefix: ignored('kube-annotation-prefix', KUBE_ONLY),
+  kubeconfigFile: ignored('kubeconfig-file', KUBE_ONLY, 'path'),
+  netConfigPath: ignored('net-config-path', KUBE_ONLY, 'path'),
+  setNodeNetworkUnavailable: {
+    ...booleanFlag('set-node-network-unavailable', `ignored: ${KUBE_ONLY}`, true),
+    ignored: KUBE_ONLY,
+  },
+  publicIpv6: ignored('public-ipv6', 'flannelette carries IPv4 only', 'ip'),
+  vmodule: ignored('vmodule', KLOG_ONLY),
+  logBacktraceAt: ignored('log_backtrace_at', KLOG_ONLY),
   logFormat: {
     ...choiceFlag('log-format', 'one line an event, as text or as JSON', LOG_FORMATS, 'json'),
     fallback: undefined,
@@ -276,6 +297,7 @@ Exit codes:
     validateDaemonOptions(options);
     keepHeapSmall();
     const log = createLogger({ verbosity: options.verbosity, format: values.logFormat });
+    for (const text of flagsWithoutEffect(runFlags, given, io.env)) log.warn(text);
     const releaseProcess = logProcessEvents(log);
     // Lines of its own on standard error; what matters of them is in the errors it returns.
     process.env['GRPC_VERBOSITY'] ??= 'NONE';
@@ -354,7 +376,9 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     ...(values.ifaceCanReach === undefined ? {} : { ifaceCanReach: values.ifaceCanReach }),
     ...(values.publicIp === undefined ? {} : { publicIp: values.publicIp }),
     subnetFile: values.subnetFile,
-    healthzIp: values.healthzIp,
+    healthzIp: values.healthzIp ?? HEALTHZ_DEFAULT_IP,
+    // Who names an address means it: also every address.
+    ...(values.healthzIp === undefined ? {} : { healthzOpen: true }),
     healthzPort: values.healthzPort,
     ipMasq: values.ipMasq,
     ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,

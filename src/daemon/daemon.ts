@@ -38,6 +38,7 @@ import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
 import { ProblemBoard, type Problem } from '../problems.js';
 import {
   dataPlaneMode,
+  HEALTHZ_DEFAULT_IP,
   statusSocketPath,
   validateDaemonOptions,
   type DaemonOptions,
@@ -353,10 +354,11 @@ export class Daemon {
       await server.close();
     };
     try {
-      const { healthzIp: host, healthzPort: port, subnetFile } = this.#options;
+      const { healthzIp: host, healthzPort: port, healthzOpen, subnetFile } = this.#options;
       const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
       ({ settled } = await listenOnStatusSocket(socket, end.signal));
-      if (port !== 0) await server.listenTcp({ host, port });
+      const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
+      if (port !== 0) await server.listenTcp({ host, port, open });
     } catch (error) {
       await close();
       throw error;

@@ -45,7 +45,13 @@ export interface DaemonOptions {
   readonly publicIp?: string;
   /** Where subnet.env is written; the status socket is this path and `.sock`. */
   readonly subnetFile: string;
+  /** Address or name the health server listens on; empty for every address. */
   readonly healthzIp: string;
+  /**
+   * Answer /metrics and /status to whoever reaches the port. Without it that is so only where
+   * `healthzIp` is not the default, every IPv4 address: there only this host is told.
+   */
+  readonly healthzOpen?: boolean;
   /** TCP port of /healthz, /readyz, /metrics and /status; 0 serves the unix socket only. */
   readonly healthzPort: number;
   /** Masquerade what leaves the overlay's subnet for elsewhere. */
@@ -64,6 +70,9 @@ export interface DaemonOptions {
   readonly leaseRenewMarginMinutes: number;
 }
 
+/** flanneld's. */
+export const HEALTHZ_DEFAULT_IP = '0.0.0.0';
+
 export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
   mode: 'auto',
   disable: [],
@@ -71,7 +80,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
   iface: [],
   ifaceRegex: [],
   subnetFile: '/run/flannel/subnet.env',
-  healthzIp: '0.0.0.0',
+  healthzIp: HEALTHZ_DEFAULT_IP,
   healthzPort: 0,
   ipMasq: false,
   ipMasqFullyRandom: true,
@@ -125,9 +134,7 @@ export function validateDaemonOptions(options: DaemonOptions): void {
   if (options.ifaceCanReach !== undefined) parseIpv4('--iface-can-reach', options.ifaceCanReach);
   if (options.publicIp !== undefined) parseIpv4('--public-ip', options.publicIp);
   checkSubnetFile(options.subnetFile);
-  if (isIP(options.healthzIp) === 0) {
-    throw inputError('--healthz-ip', options.healthzIp, 'an IP address, e.g. 127.0.0.1');
-  }
+  checkHealthzIp(options.healthzIp);
   checkRange('--healthz-port', options.healthzPort, 0, 65_535, 'a TCP port, 0 to turn it off');
   checkRange(
     '--iptables-resync',
@@ -152,6 +159,14 @@ export function checkFeatures(field: string, names: readonly string[]): FeatureN
     if (found === undefined) throw inputError(field, name, FEATURE_NAMES.join(', '));
     return found;
   });
+}
+
+/** An address, a name such as `localhost`, or nothing for every address. */
+function checkHealthzIp(text: string): void {
+  const label = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?';
+  const isName = new RegExp(`^(${label}\\.)*${label}$`).test(text) && !/^[\d.]+$/.test(text);
+  if (text === '' || isIP(text) !== 0 || isName) return;
+  throw inputError('--healthz-ip', text, 'an IP address or a name, e.g. 127.0.0.1');
 }
 
 function checkResources({ workers, cpus, sourcePorts, ...sizes }: DataPlaneResources): void {

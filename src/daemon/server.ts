@@ -5,16 +5,21 @@
  *   /healthz  200 while the process lives     /metrics  Prometheus text
  *   /readyz   200 once traffic can flow       /status   JSON, see DaemonStatus
  *
+ * Over TCP the right column, and the detail of /readyz, are for this host alone unless told otherwise.
+ *
  * The unix socket doubles as the lock of its path: a daemon that answers there keeps a second one
  * out, and what a killed daemon left is replaced. Nothing here can write to the daemon.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { lookup } from 'node:dns/promises';
 import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, type ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
 import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import { isThisHost, namesThisHost } from './access.js';
 import { requestJson } from './client.js';
+import { Connections } from './connections.js';
 
 export interface StatusSource {
   readonly ready: () => { readonly ready: boolean; readonly [detail: string]: unknown };
@@ -23,8 +28,11 @@ export interface StatusSource {
 }
 
 export interface TcpAddress {
+  /** An address or a name; empty for every address. */
   readonly host: string;
   readonly port: number;
+  /** Answer everything to everybody, not to this host alone. */
+  readonly open?: boolean;
 }
 
 interface Reply {
@@ -36,13 +44,32 @@ interface Reply {
 const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
 const PATHS = ['/healthz', '/readyz', '/metrics', '/status'];
+/** Milliseconds a connection may say nothing, or take to ask. */
+const IDLE_MS = 5_000;
+
+/** `full` tells everything; otherwise a reply says why not. */
+type Access = 'full' | Reply;
+
+const FOR_THIS_HOST: Reply = {
+  code: 403,
+  type: TEXT,
+  body: 'for this host alone: --healthz-ip opens it to whoever reaches the address\n',
+};
+const NOT_THIS_HOST: Reply = {
+  code: 421,
+  type: TEXT,
+  body: 'the Host header names another host: ask by address, or by the name of this host\n',
+};
 
 export class StatusServer {
   readonly #source: StatusSource;
+  readonly #idleMs: number;
   readonly #servers: Server[] = [];
+  readonly #connections = new Connections();
 
-  constructor(source: StatusSource) {
+  constructor(source: StatusSource, idleMs = IDLE_MS) {
     this.#source = source;
+    this.#idleMs = idleMs;
   }
 
   /** Listens on a unix socket of mode 0600; a system error names a daemon that is there already. */
@@ -52,7 +79,7 @@ export class StatusServer {
     });
     await removeStaleSocket(path);
     try {
-      await this.#listen({ path });
+      await this.#listen({ path }, () => 'full');
       await chmod(path, 0o600);
     } catch (error) {
       throw socketError(path, error);
@@ -61,9 +88,16 @@ export class StatusServer {
 
   /** Listens on TCP and returns the port, which the kernel chooses when 0 is given. */
   async listenTcp(address: TcpAddress): Promise<number> {
-    const { host, port } = address;
+    const { host, port, open = false } = address;
+    const access = (request: IncomingMessage): Access => {
+      if (!open && !isThisHost(request)) return FOR_THIS_HOST;
+      return namesThisHost(request, host) ? 'full' : NOT_THIS_HOST;
+    };
     try {
-      const server = await this.#listen({ host, port });
+      // An IPv4 address before one of IPv6, as flanneld takes a name.
+      const { address: ip } =
+        host === '' ? { address: host } : await lookup(host, { verbatim: false });
+      const server = await this.#listen({ host: ip, port }, access);
       const bound = server.address();
       return typeof bound === 'object' && bound !== null ? bound.port : port;
     } catch (error) {
@@ -97,10 +131,25 @@ export class StatusServer {
     );
   }
 
-  async #listen(options: ListenOptions): Promise<Server> {
-    const server = createServer((request, response) => {
-      void this.#answer(request, response);
+  async #listen(
+    options: ListenOptions,
+    access: (request: IncomingMessage) => Access,
+  ): Promise<Server> {
+    const limits = {
+      headersTimeout: this.#idleMs,
+      requestTimeout: this.#idleMs,
+      keepAliveTimeout: this.#idleMs,
+      connectionsCheckingInterval: Math.min(1_000, this.#idleMs),
+    };
+    const server = createServer(limits, (request, response) => {
+      this.#connections.touch(request.socket);
+      void this.#answer(request, response, access(request));
     });
+    server.on('connection', (socket) => {
+      this.#connections.add(socket);
+    });
+    // One who does not read the answer.
+    server.setTimeout(2 * this.#idleMs);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(options, () => {
@@ -114,11 +163,11 @@ export class StatusServer {
     return server;
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #answer(request: IncomingMessage, response: ServerResponse, access: Access): Promise<void> {
     request.resume();
     let reply: Reply;
     try {
-      reply = await this.#reply(request);
+      reply = await this.#reply(request, access);
     } catch (error) {
       reply = { code: 500, type: TEXT, body: `${messageOf(error)}\n` };
     }
@@ -130,7 +179,7 @@ export class StatusServer {
     response.end(request.method === 'HEAD' ? undefined : reply.body);
   }
 
-  async #reply(request: IncomingMessage): Promise<Reply> {
+  async #reply(request: IncomingMessage, access: Access): Promise<Reply> {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
     }
@@ -138,14 +187,17 @@ export class StatusServer {
       case '/healthz':
         return { code: 200, type: TEXT, body: 'ok' };
       case '/readyz': {
-        const detail = this.#source.ready();
-        return { code: detail.ready ? 200 : 503, type: JSON_TYPE, body: toJson(detail) };
+        const { ready, ...detail } = this.#source.ready();
+        const body = toJson(access === 'full' ? { ready, ...detail } : { ready });
+        return { code: ready ? 200 : 503, type: JSON_TYPE, body };
       }
       case '/metrics': {
+        if (access !== 'full') return access;
         const { contentType, text } = await this.#source.metrics();
         return { code: 200, type: contentType, body: text };
       }
       case '/status':
+        if (access !== 'full') return access;
         return { code: 200, type: JSON_TYPE, body: toJson(this.#source.status()) };
       default:
         return { code: 404, type: TEXT, body: `not found; there are ${PATHS.join(', ')}\n` };

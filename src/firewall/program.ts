@@ -35,13 +35,20 @@ export async function runProgram(
   { prefix = [], input = '', signal }: ProgramOptions = {},
 ): Promise<string> {
   const [file = program, ...rest] = [...prefix, program, ...args];
-  return new Promise((resolve, reject) => {
+  // Node leaves its listener on the signal of a program that could not be started: not on the caller's.
+  const own = new AbortController();
+  const abort = (): void => {
+    own.abort(signal?.reason);
+  };
+  if (signal?.aborted === true) abort();
+  signal?.addEventListener('abort', abort);
+  return new Promise<string>((resolve, reject) => {
     const options = {
       env: programEnvironment(),
       maxBuffer: MAX_OUTPUT,
       timeout: LIMIT_MS,
       killSignal: 'SIGKILL' as const,
-      ...(signal && { signal }),
+      signal: own.signal,
     };
     const child = execFile(file, rest, options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
@@ -49,7 +56,7 @@ export async function runProgram(
     });
     // A program that ends without reading has its say in its exit code.
     child.stdin?.on('error', () => undefined).end(input);
-  });
+  }).finally(() => signal?.removeEventListener('abort', abort));
 }
 
 export function programEnvironment(): NodeJS.ProcessEnv {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { booleanFlag, optionalPortFlag, readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { nearest } from '../../src/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
+import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
 import { validateDaemonOptions } from '../../src/daemon/options.js';
 import { DEFAULT_RESOURCES, defaultWorkers } from '../../src/dataplane/dataplane.js';
 
@@ -151,6 +152,31 @@ describe('run flags', () => {
     [['--subnet-file', '/tmp/a=b.env'], { subnetFile: '/tmp/a=b.env' }],
     [['--subnet-lease-renew-margin=1439'], { leaseRenewMarginMinutes: 1439 }],
     [['--healthz-port=8080', '--healthz-ip=127.0.0.1'], { healthzPort: 8080 }],
+    [['--healthz-ip=localhost'], { healthzIp: 'localhost', healthzOpen: true }],
+    [['--healthz-ip=0.0.0.0'], { healthzIp: '0.0.0.0', healthzOpen: true }],
+    [['--healthz-ip='], { healthzIp: '', healthzOpen: true }],
+    [['--healthz-ip=fd00::1'], { healthzIp: 'fd00::1' }],
+    [['--healthz-ip=node-1.example'], { healthzIp: 'node-1.example' }],
+    [['--iface=', '--iface=eth0'], { iface: ['eth0'] }],
+    [['--iface=', '--iface-regex='], { iface: [], ifaceRegex: [] }],
+    [['--subnet-file='], { subnetFile: '/run/flannel/subnet.env' }],
+    [['-v=-1'], { verbosity: -1 }],
+    // As Go's strconv.ParseInt.
+    ...(
+      [
+        ['0x1f', 31],
+        ['0X1F', 31],
+        ['0b11', 3],
+        ['0o17', 15],
+        ['017', 15],
+        ['1_000', 1000],
+        ['0x_1f', 31],
+        ['+5', 5],
+      ] as const
+    ).map(([text, minutes]): [string[], object] => [
+      [`--subnet-lease-renew-margin=${text}`],
+      { leaseRenewMarginMinutes: minutes },
+    ]),
   ])('takes %j', (argv, expected) => {
     expect(options(['--lease-file=l', ...argv])).toMatchObject(expected);
   });
@@ -184,12 +210,20 @@ describe('run flags', () => {
     [['--healthz-port=65536'], '--healthz-port: "65536" is not valid: expected a whole number'],
     [['--healthz-port=1e3'], '--healthz-port: "1e3" is not valid'],
     [['--healthz-port=-1'], '--healthz-port: "-1" is not valid'],
-    [['--healthz-ip=here'], '--healthz-ip: "here" is not valid: expected an IP address'],
+    [['--healthz-ip=10.0.0.256'], '--healthz-ip: "10.0.0.256" is not valid: expected an IP'],
+    [['--healthz-ip=a b'], '--healthz-ip: "a b" is not valid: expected an IP address or a name'],
+    [['--healthz-ip=-a'], '--healthz-ip: "-a" is not valid'],
     [['--public-ip=10.0.0'], '--public-ip: "10.0.0" is not valid: expected an IPv4 address'],
     [['--subnet-lease-renew-margin=0'], 'expected a whole number from 1 to 1439'],
     [['--subnet-lease-renew-margin=1440'], '--subnet-lease-renew-margin: "1440"'],
     [['-v=high'], '-v: "high" is not valid'],
-    [['--iface='], '--iface: "" is not valid'],
+    [['--subnet-lease-renew-margin=08'], '--subnet-lease-renew-margin: "08" is not valid'],
+    [['--subnet-lease-renew-margin=1__0'], '"1__0" is not valid'],
+    [['--subnet-lease-renew-margin=_1'], '"_1" is not valid'],
+    [['--subnet-lease-renew-margin=0b2'], '"0b2" is not valid'],
+    [['--subnet-lease-renew-margin=0x'], '"0x" is not valid'],
+    [['--subnet-lease-renew-margin='], '"" is not valid'],
+    [['--cpus='], '--cpus: "" is not valid'],
     [['--iface'], '--iface: (missing) is not valid: expected a value: --iface=<name|ip>'],
     [['--iface', '--mode=basic'], '--iface: (missing) is not valid'],
     [['--source-check=maybe'], '--source-check: "maybe" is not valid: expected true or false'],
@@ -213,9 +247,40 @@ describe('run flags', () => {
 
   it('covers every flag of flanneld', () => {
     const flanneld =
-      'etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface iface-regex iface-can-reach public-ip subnet-file subnet-lease-renew-margin ip-masq ip-masq-fully-random-disable kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file net-config-path set-node-network-unavailable healthz-ip healthz-port iptables-resync iptables-forward-rules ip-blackhole-route version v';
+      'etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface iface-regex iface-can-reach public-ip subnet-file subnet-lease-renew-margin ip-masq ip-masq-fully-random-disable kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file net-config-path set-node-network-unavailable healthz-ip healthz-port iptables-resync iptables-forward-rules ip-blackhole-route version v public-ipv6 vmodule log_backtrace_at';
     const ours = new Set(Object.values(runFlags).map(({ name }) => name));
     expect(flanneld.split(' ').filter((name) => !ours.has(name))).toEqual([]);
+  });
+});
+
+describe('flags without effect', () => {
+  const warned = (argv: readonly string[], env: Record<string, string> = {}) =>
+    flagsWithoutEffect(runFlags, readArguments(argv, runCommand), env);
+
+  it('are named with the reason', () => {
+    const argv = ['-public-ipv6=fd00::1', '--vmodule', 'a=2', '-log_backtrace_at=main.go:5'];
+    expect(
+      warned(argv, { FLANNELD_KUBE_API_URL: 'https://k', FLANNELD_NET_CONFIG_PATH: '' }),
+    ).toEqual([
+      'FLANNELD_KUBE_API_URL has no effect: it is of the Kubernetes store, which flannelette does not have',
+      '--public-ipv6 has no effect: flannelette carries IPv4 only',
+      "--vmodule has no effect: it is of flanneld's own log",
+      "--log_backtrace_at has no effect: it is of flanneld's own log",
+    ]);
+  });
+
+  it('are those of etcd beside a lease file', () => {
+    expect(warned(['--lease-file=l', '--etcd-username=u'], { FLANNELD_ETCD_PREFIX: '/a' })).toEqual(
+      [
+        'FLANNELD_ETCD_PREFIX has no effect: the store is --lease-file',
+        '--etcd-username has no effect: the store is --lease-file',
+      ],
+    );
+  });
+
+  it('are none of the others, and none that are empty', () => {
+    const argv = ['--etcd-username=u', '--iface=eth0', '--vmodule=', '--kube-subnet-mgr=false'];
+    expect(warned(argv, { FLANNELD_IFACE: 'eth1' })).toEqual([]);
   });
 });
 

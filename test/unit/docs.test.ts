@@ -1,18 +1,33 @@
 /** The documents against the code: what they name exists, and what exists is named. */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { dockerOptsCommand } from '../../src/cli/docker-opts.js';
 import { environmentName, flagText, readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
+import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
 import { Daemon } from '../../src/daemon/daemon.js';
-import { validateDaemonOptions } from '../../src/daemon/options.js';
+import { validateDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
 import { ExitCode } from '../../src/errors.js';
-import { ETCD_DEFAULTS } from '../../src/lease/etcd/options.js';
+import { KeySpace } from '../../src/lease/etcd/codec.js';
+import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/options.js';
 import { silentLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics/metrics.js';
+import { testTool } from '../support/test-tools.js';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+
+/** What real flanneld did with each value (test/support/flanneld/record.mjs). */
+const FLANNELD = JSON.parse(read('test/support/flanneld/values.json')) as {
+  readonly outcomes: Readonly<
+    Record<string, readonly (readonly [outcome: string, ...argv: string[]])[]>
+  >;
+  /** By the last word of the command line: where its leases were, where its health port was. */
+  readonly keys: Readonly<Record<string, string>>;
+  readonly listens: Readonly<Record<string, string>>;
+};
 
 const OPERATIONS = read('docs/operations.md');
 const DOCUMENTS = new Map(
@@ -51,6 +66,29 @@ describe('docs/operations.md', () => {
       for (const { compared = '' } of documented.values()) {
         expect(compared).toMatch(/^(same|ours|refused|ignored|differs: \S.*)$/);
       }
+    });
+  });
+
+  describe('compares with what flanneld was seen to do', () => {
+    /** Where it is what the value does that differs, and not whether it is taken. */
+    const OTHERWISE = ['--etcd-cafile', '--version'];
+    const rows = rowsOf('Flags', 'flag').filter(({ compared }) => compared !== 'ours');
+
+    it('for every flag of flanneld', () => {
+      const names = rows.map(({ flag }) => quotedIn(flag)[0]?.replace(/^-+/, ''));
+      expect(names.sort()).toEqual(Object.keys(FLANNELD.outcomes).sort());
+    });
+
+    it.each(rows)('$flag: $compared', ({ flag: cell, compared = '' }) => {
+      const flag = quotedIn(cell)[0] ?? '';
+      const values = FLANNELD.outcomes[flag.replace(/^-+/, '')] ?? [];
+      expect(values.length).toBeGreaterThan(1);
+      const others = values.filter(([outcome, ...argv]) => !isSame(outcome, argv));
+      if (compared === 'same' || OTHERWISE.includes(flag)) expect(others).toEqual([]);
+      else if (compared === 'ignored') for (const [, ...argv] of values) expectIgnored(argv);
+      else if (compared === 'refused')
+        expect(values.some(([, ...argv]) => isRefused(argv))).toBe(true);
+      else expect(others).not.toEqual([]);
     });
   });
 
@@ -99,6 +137,45 @@ describe('docs/operations.md', () => {
     for (const id of ids) expect(rows).toContain(id);
   });
 
+  describe('the unit', () => {
+    const UNIT = 'deploy/flannelette.service';
+
+    it('is the file in deploy', () => {
+      expect(OPERATIONS).toContain(`\`\`\`ini\n${read(UNIT)}\`\`\`\n`);
+    });
+
+    it('starts the command that the package has, with flags it has', () => {
+      const main = (JSON.parse(read('package.json')) as { bin: { flannelette: string } }).bin;
+      const program = `/usr/bin/node /usr/lib/node_modules/flannelette/${main.flannelette}`;
+      const starts = [...read(UNIT).matchAll(/^ExecStart(?:Post)?=((?:.*\\\n)*.*)/gm)].map(
+        ([, line = '']) => line.replaceAll(/\s*\\\n\s*/g, ' '),
+      );
+      expect(starts[0]).toBe(`${program} run`);
+      const words = starts[1]?.replace(`${program} docker-opts `, '').split(' ') ?? [];
+      expect(() => readArguments(words, dockerOptsCommand)).not.toThrow();
+      expect(starts).toHaveLength(2);
+    });
+
+    it('does not try again what only another command line mends', () => {
+      expect(read(UNIT)).toContain(`\nRestartPreventExitStatus=${ExitCode.usage}\n`);
+    });
+
+    const analyze = testTool('systemd-analyze');
+    it.skipIf(analyze === undefined)('is sound and tight to systemd-analyze', () => {
+      const call = (...argv: string[]) =>
+        spawnSync(analyze ?? '', [...argv, join(ROOT, UNIT)], { encoding: 'utf8' });
+      const { stderr } = call('verify');
+      // Where it will be installed is not where it is tested.
+      const complaints = stderr.split('\n').filter((line) => !line.includes('/usr/bin/node'));
+      expect(complaints.join('')).toBe('');
+      const { status, stdout } = call('security', '--offline=true', '--threshold=30', '--no-pager');
+      expect([status, stdout.trim().split('\n').at(-1)]).toEqual([
+        0,
+        expect.stringMatching(/exposure level for flannelette\.service: [0-3]\.\d OK/),
+      ]);
+    });
+  });
+
   it('has the exit codes', () => {
     const codes = rowsOf('Exit codes', 'code').map((row) => Number(quotedIn(row.code)[0]));
     expect(codes).toEqual(Object.values(ExitCode));
@@ -135,7 +212,7 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
 
   it('names no variable of a flag that is not there', () => {
     const known = Object.values(runFlags).map(({ name }) => environmentName(name));
-    for (const [name] of text.matchAll(/\bFLANNELD_[A-Z][A-Z_]*/g)) {
+    for (const [name] of text.matchAll(/\bFLANNELD_[A-Z][A-Z0-9_]*/g)) {
       if (name !== 'FLANNELD_NAME') expect(known).toContain(name);
     }
   });
@@ -187,6 +264,48 @@ describe.each([...DOCUMENTS].filter(([path]) => /teaching\/\d/.test(path)))('%s'
     expect(DOCUMENTS.get('docs/teaching/README.md')).toContain(`](${path.split('/').at(-1)})`);
   });
 });
+
+/** Values that are found to be none only when the host is looked at. */
+const ENDS_LATER: readonly string[] = ['-iface='];
+/** As flanneld: the value is taken or not, and is the same prefix and address if it is one. */
+function isSame(outcome: string, argv: readonly string[]): boolean {
+  const last = argv.at(-1) ?? '';
+  let options: DaemonOptions;
+  try {
+    const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
+    // It prints, and ends.
+    if (values.version) return outcome === 'ends';
+    options = daemonOptions(values);
+    validateDaemonOptions(options);
+  } catch {
+    return outcome === 'ends';
+  }
+  if (argv.length > 1 && ENDS_LATER.includes(last)) return outcome === 'ends';
+  const key = FLANNELD.keys[last];
+  const ours = new KeySpace(normalizeEtcdOptions(options.etcd ?? ETCD_DEFAULTS).prefix).subnets;
+  if (key !== undefined && key !== ours) return false;
+  // Every address, of IPv6 too, or one.
+  const listens = FLANNELD.listens[last]?.replace(/:\d+$/, '').replace('*', '');
+  const ip = options.healthzIp === 'localhost' ? '127.0.0.1' : options.healthzIp;
+  return outcome === 'runs' && (listens === undefined || listens === ip);
+}
+
+function isRefused(argv: readonly string[]): boolean {
+  try {
+    resolveFlags(runFlags, readArguments(argv, runCommand), {});
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Taken, and warned about when it says something. */
+function expectIgnored(argv: readonly string[]): void {
+  const given = readArguments(argv, runCommand);
+  expect(() => daemonOptions(resolveFlags(runFlags, given, {}))).not.toThrow();
+  const warned = flagsWithoutEffect(runFlags, given, {});
+  expect(warned).toHaveLength(argv.at(-1)?.endsWith('=') === true ? 0 : 1);
+}
 
 type Row = Readonly<Record<string, string | undefined>>;
 

@@ -1,4 +1,5 @@
 /** How the firewall runs its programs, and what it says of one that fails. */
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { isMissing, runProgram } from '../../src/firewall/program.js';
 
@@ -39,6 +40,22 @@ describe('a program', () => {
     const error = await failing(
       runProgram(NODE, ['-e', 'setTimeout(() => {}, 60_000)'], { signal: AbortSignal.timeout(50) }),
     );
+    expect(error.message).toContain('aborted');
+  });
+
+  it.each([
+    ['that is missing', 'no-such-program'],
+    ['that ends', NODE],
+  ])('%s leaves nothing on the signal, however often it is run', async (_, program) => {
+    const { signal } = new AbortController();
+    for (let run = 0; run < 3; run += 1) {
+      await runProgram(program, ['--version'], { signal }).catch(() => undefined);
+    }
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
+  });
+
+  it('is not run when aborted before', async () => {
+    const error = await failing(runProgram(NODE, ['-p', '1'], { signal: AbortSignal.abort() }));
     expect(error.message).toContain('aborted');
   });
 
