@@ -73,23 +73,6 @@ Napi::Value interfaces(const Napi::CallbackInfo& info) {
   return to_js_array(info.Env(), out);
 }
 
-Napi::Value route_to(const Napi::CallbackInfo& info) {
-  if (!info[0].IsNumber() || !info[1].IsNumber()) {
-    throw_type(info.Env(), "destination, source: expected numbers");
-    return {};
-  }
-  auto found = look_up_route(info[0].As<Napi::Number>().Uint32Value(),
-                             info[1].As<Napi::Number>().Uint32Value());
-  if (!found.ok()) {
-    throw_system(info.Env(), found.error());
-    return {};
-  }
-  Fields out(info.Env());
-  out.add("interface", found.value().interface);
-  out.add("local", found.value().local);
-  return out.object();
-}
-
 Napi::Value cpus(const Napi::CallbackInfo& info) {
   auto listed = usable_cpus();
   if (!listed.ok()) {
@@ -138,7 +121,6 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add("Engine", EngineWrap::define(env, &environment->engines));
   surface.add("probe", Napi::Function::New(env, probe));
   surface.add("interfaces", Napi::Function::New(env, interfaces));
-  surface.add("routeTo", Napi::Function::New(env, route_to));
   surface.add("outgoingInterfaces", Napi::Function::New(env, outgoing_interfaces_of));
   surface.add("cpus", Napi::Function::New(env, cpus));
   surface.add("notify", Napi::Function::New(env, notify_manager));

@@ -13,7 +13,6 @@
 #include <optional>
 #include <utility>
 
-#include "sys/address.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -29,21 +28,12 @@ template <typename Family>
 struct Question {
   nlmsghdr header{};
   Family family{};
-  std::array<uint8_t, 32> attributes{};
 
   Question(uint16_t type, uint16_t flags) {
     header.nlmsg_type = type;
     header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
     header.nlmsg_len = NLMSG_LENGTH(sizeof(Family));
     header.nlmsg_seq = 1;
-  }
-  void add(uint16_t type, uint32_t value) {
-    static_assert(sizeof(Family) % NLMSG_ALIGNTO == 0);
-    const size_t at = header.nlmsg_len - NLMSG_LENGTH(sizeof(Family));
-    const rtattr attribute{RTA_LENGTH(sizeof(value)), type};
-    std::memcpy(attributes.data() + at, &attribute, sizeof(attribute));
-    std::memcpy(attributes.data() + at + RTA_LENGTH(0), &value, sizeof(value));
-    header.nlmsg_len += RTA_SPACE(sizeof(value));
   }
 };
 
@@ -146,29 +136,6 @@ Result<std::vector<Interface>> list_interfaces() {
     auto listed = list_once();
     if (listed.ok() || listed.error().number != EAGAIN || listing == kListingsMax) return listed;
   }
-}
-
-Result<HostRoute> look_up_route(uint32_t destination, uint32_t source) {
-  Question<rtmsg> question(RTM_GETROUTE, 0);
-  question.family.rtm_family = AF_INET;
-  question.family.rtm_dst_len = 32;
-  question.add(RTA_DST, htonl(destination));
-  if (source != 0) {
-    question.family.rtm_src_len = 32;
-    question.add(RTA_SRC, htonl(source));
-  }
-  HostRoute out;
-  auto refused = ask(question, "RTM_GETROUTE", [&](nlmsghdr* message) {
-    out.local = static_cast<const rtmsg*>(NLMSG_DATA(message))->rtm_type != RTN_UNICAST;
-    each_attribute<rtmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
-      if (type == RTA_OIF) out.interface = number_of(data, bytes);
-    });
-  });
-  if (refused.has_value()) {
-    refused->detail = format_address(destination);
-    return std::move(*refused);
-  }
-  return out;
 }
 
 }  // namespace flannelette

@@ -28,14 +28,4 @@ struct Interface {
 // EAGAIN when they changed at each of several attempts to list them.
 Result<std::vector<Interface>> list_interfaces();
 
-struct HostRoute {
-  uint32_t interface = 0;  // index of the one that packets leave by
-  bool local = false;      // this host's own address, or a broadcast or multicast one
-};
-
-// Where the kernel would send a packet from `source` (0: any) to `destination`. ENETUNREACH,
-// EHOSTUNREACH, EACCES or EINVAL where no route, or one that refuses, leads there; EINVAL also when
-// `source` is no address of this host.
-Result<HostRoute> look_up_route(uint32_t destination, uint32_t source);
-
 }  // namespace flannelette

@@ -5,7 +5,7 @@
 import { MIN_EXTERNAL_MTU } from '../backend/udp.js';
 import type { Network } from '../backend/backend.js';
 import { formatIpv4 } from '../config/ipv4.js';
-import { hostInterfaces, interfacesTowards } from '../dataplane/dataplane.js';
+import { hostInterfaces, outgoingInterfaces } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import {
@@ -54,7 +54,7 @@ export class ExternalInterfaces {
   ) {
     const interfaces = dependencies.hostInterfaces ?? hostInterfaces;
     this.#rules = new InterfaceRules(flags, { ...dependencies, interfaces });
-    const outgoing = dependencies.outgoingInterfaces ?? interfacesTowards;
+    const outgoing = dependencies.outgoingInterfaces ?? outgoingInterfaces;
     this.#peers = new PeerRoutes({ interfaces, outgoingInterfaces: outgoing });
     this.#board = board;
     this.#log = log;

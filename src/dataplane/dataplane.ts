@@ -164,21 +164,6 @@ export function hostInterfaces(): readonly HostInterface[] {
 }
 
 /**
- * By which interface (its index) a packet from `source` would leave for each destination: lo for this
- * host's own addresses, 0 without a route. A source of 0 is any.
- */
-export function interfacesTowards(destinations: readonly Ipv4[], source: Ipv4): number[] {
-  const addon = native();
-  return destinations.map((destination) => {
-    try {
-      return addon.routeTo(destination, source).interface;
-    } catch {
-      return 0;
-    }
-  });
-}
-
-/**
  * By which interface (its index) a packet from `source` would leave for each destination, policy rules
  * included: lo for this host's own addresses, 0 without a route. A source of 0 is any.
  */

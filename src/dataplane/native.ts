@@ -195,13 +195,6 @@ export interface NativeInterfaceAddress {
   readonly deprecated: boolean;
 }
 
-export interface NativeRoute {
-  /** Index of the interface that packets leave by. */
-  readonly interface: number;
-  /** The destination is this host's own address, or a broadcast or multicast one. */
-  readonly local: boolean;
-}
-
 /** When signals end the process, whatever hangs in it: a blocked event loop, a pool, a thread. */
 export interface NativeSignalLimits {
   /** Numbers of signals that have a listener; their listeners are called as before. */
@@ -220,11 +213,6 @@ export interface NativeAddon {
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
-  /**
-   * Where the kernel sends packets from `source` (0: any) to `destination`. Throws ENETUNREACH,
-   * EHOSTUNREACH, EACCES or EINVAL where there is no route, or one that refuses.
-   */
-  routeTo(destination: number, source: number): NativeRoute;
   /**
    * By index, the interface a packet from `source` would leave by for each destination: that of lo for
    * this host's own addresses, 0 without a route. A source of 0, or one this host lacks, is any.
