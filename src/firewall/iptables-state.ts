@@ -6,7 +6,14 @@
  * that is missing, since declaring one would empty it for everybody. A table takes effect as a whole
  * at its COMMIT, or not at all when one line of it cannot be done.
  */
-import { firstCatchAll, reachableFrom, refusesBefore, type CatchAll } from './catch-all.js';
+import {
+  firstCatchAll,
+  isAlwaysEntered,
+  reachableFrom,
+  refusesBefore,
+  type CatchAll,
+  type Place,
+} from './catch-all.js';
 import {
   areInPlace,
   intendedRule,
@@ -33,16 +40,11 @@ export interface ChainState {
   /** Where the built-in chain refuses everything; only looked for where `chain.beforeCatchAll`. */
   readonly catchAll: CatchAll | undefined;
   /** Jumps of ours in other chains than the built-in one, see JumpPlace. */
-  readonly inner: readonly InnerJump[];
+  readonly inner: readonly Place[];
   /** Where the jump has to stand. */
   readonly place: JumpPlace;
   /** A rule that is not ours leads to our chain: the chain cannot be deleted. */
   readonly referenced: boolean;
-}
-
-interface InnerJump {
-  readonly chain: string;
-  readonly index: number;
 }
 
 /**
@@ -52,7 +54,7 @@ interface InnerJump {
 type JumpPlace =
   | { readonly kind: 'anywhere' }
   | { readonly kind: 'before'; readonly index: number }
-  | { readonly kind: 'inside'; readonly chain: string; readonly index: number };
+  | ({ readonly kind: 'inside' } & Place);
 
 /** What iptables-save says of a chain of ours. */
 export function chainState(tables: SavedTables, chain: OwnChain, networks: Networks): ChainState {
@@ -60,7 +62,7 @@ export function chainState(tables: SavedTables, chain: OwnChain, networks: Netwo
   const hook = table.get(chain.hook)?.rules ?? [];
   const jumps = hook.flatMap((rule, index) => (rule === chain.jump ? [index] : []));
   const catchAll = chain.beforeCatchAll ? firstCatchAll(table, chain.hook, chain.name) : undefined;
-  const inner: InnerJump[] = [];
+  const inner: Place[] = [];
   let leading = 0;
   for (const [name, { rules }] of table) {
     for (const [index, rule] of rules.entries()) {
@@ -95,18 +97,20 @@ function jumpPlace(
   jumps: readonly number[],
   catchAll: CatchAll | undefined,
 ): JumpPlace {
-  if (catchAll === undefined || (jumps[0] ?? Infinity) < catchAll.topIndex) {
-    return { kind: 'anywhere' };
-  }
-  if (catchAll.chain === chain.hook) return { kind: 'before', index: catchAll.index };
+  if (catchAll === undefined) return { kind: 'anywhere' };
+  const [top] = catchAll.path;
+  if ((jumps[0] ?? Infinity) < top.index) return { kind: 'anywhere' };
+  const last = catchAll.path.at(-1) ?? top;
+  if (last === top) return { kind: 'before', index: top.index };
+  // In a chain that INPUT goes through as well, our jump would open this host; in one for some packets
+  // only, it would spare them what somebody means for them.
   const shared = BUILT_IN.some(
-    (name) => name !== chain.hook && reachableFrom(table, name).has(catchAll.chain),
+    (name) => name !== chain.hook && reachableFrom(table, name).has(last.chain),
   );
-  if (!shared) return { kind: 'inside', chain: catchAll.chain, index: catchAll.index };
-  // In a chain that INPUT goes through as well, our jump would open this host.
+  if (!shared && isAlwaysEntered(table, last.chain)) return { kind: 'inside', ...last };
   return refusesBefore(table, catchAll)
     ? { kind: 'anywhere' }
-    : { kind: 'before', index: catchAll.topIndex };
+    : { kind: 'before', index: top.index };
 }
 
 /** Of the filter table. */
@@ -128,7 +132,7 @@ function areJumpsInPlace({ jumps, place, inner }: ChainState): boolean {
   return inner.length === 1 && isInside(inner[0], place);
 }
 
-function isInside(jump: InnerJump | undefined, place: JumpPlace): boolean {
+function isInside(jump: Place | undefined, place: JumpPlace): boolean {
   return place.kind === 'inside' && jump?.chain === place.chain && jump.index < place.index;
 }
 
@@ -180,7 +184,7 @@ function jumpLines(chain: OwnChain, { jumps, place, inner, hookLength }: ChainSt
   ];
 }
 
-function innerLines(chain: OwnChain, place: JumpPlace, inner: readonly InnerJump[]): string[] {
+function innerLines(chain: OwnChain, place: JumpPlace, inner: readonly Place[]): string[] {
   if (inner.length === 1 && isInside(inner[0], place)) return [];
   const gone = inner.map((jump) => `-D ${innerJump(chain, jump.chain)}`);
   if (place.kind !== 'inside') return gone;

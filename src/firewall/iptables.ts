@@ -10,6 +10,7 @@
  */
 import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { exceptionLines } from './exceptions.js';
 import type { Firewall } from './interface.js';
 import { chainState, isInPlace, repairLines, type ChainState } from './iptables-state.js';
 import { isMissing, runProgram, type ProgramOptions } from './program.js';
@@ -21,7 +22,6 @@ import {
   type OwnChain,
 } from './rules.js';
 import { readSaved, type SavedTables } from './saved.js';
-import { exceptionLines } from './tailscale.js';
 
 /** The first release with MASQUERADE --random-fully and iptables-restore --wait. */
 const RECENT = [1, 6, 2] as const;
@@ -151,21 +151,21 @@ export class IptablesFirewall implements Firewall {
       const { place, catchAll } = state;
       if (!chain.wanted || place.kind === 'anywhere' || catchAll === undefined) continue;
       this.#log.warn(
-        { rule: `-A ${catchAll.rule}`, jump: chain.name, chain: catchAll.chain },
+        { rule: `-A ${catchAll.rule}`, jump: chain.name },
         `a rule of ${chain.hook} refuses everything before ${chain.name} is reached: ` +
           `the jump to ${chain.name} now stands before it`,
       );
     }
-    const exception = input.find((line) => line.startsWith('-I ts-input '));
-    if (exception === undefined) return;
-    this.#log.warn({ rule: exception }, 'the overlay is excepted from a rule of Tailscale');
+    for (const rule of input.filter((line) => /^-I (?:ts-input|DOCKER) /.test(line))) {
+      this.#log.warn({ rule }, 'the overlay is excepted from rules of another program');
+    }
   }
 
   #unchanged(found: readonly Found[]): Error {
     const wrong = found.find(({ chain, state }) => !isInPlace(chain, state));
     const where =
       wrong === undefined
-        ? 'chain ts-input of table filter'
+        ? 'an exception in table filter'
         : `chain ${wrong.chain.name} of table ${wrong.chain.table}`;
     return systemError(
       `${this.#programs}: ${where} is not as it was just made: another program changes it, or ` +

@@ -133,3 +133,58 @@ it('iptables: the overlay is forwarded where the policy drops, and nothing else 
   await ipBatch(OUTSIDE, ['route add 192.0.2.0/24 via 10.168.0.2']);
   expect(await reaches(OUTSIDE, '192.0.2.2')).toBe(false);
 });
+
+describe('among the rules of others', () => {
+  const node = async (command: string) => run(inNamespace(NODE, ['sh', '-ec', command]));
+  const apply = () => createFirewall('iptables', silentLogger(), inNamespace(NODE, [])).apply(PLAN);
+
+  it('two containers reach each other before a FORWARD that refuses everything', async () => {
+    await node(`iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+      iptables -A FORWARD -s 100.96.1.2 -d 10.168.0.3 -j DROP
+      iptables -A FORWARD -p tcp -j REJECT --reject-with tcp-reset
+      iptables -A FORWARD -j REJECT --reject-with icmp-host-prohibited`);
+    expect(await reaches(CONTAINER, '100.96.2.3')).toBe(false);
+    await apply();
+    expect(await reaches(CONTAINER, '100.96.2.3')).toBe(true);
+    expect(await reaches(FAR, '100.96.1.2')).toBe(true);
+    // What an operator refuses stays refused.
+    expect(await reaches(CONTAINER, '10.168.0.3')).toBe(false);
+  });
+
+  it('Docker 28 lets other nodes in, and nobody else', async () => {
+    const input = `*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+:DOCKER-BRIDGE - [0:0]
+:DOCKER-CT - [0:0]
+:DOCKER-FORWARD - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
+-A DOCKER ! -i docker0 -o docker0 -j DROP
+-A DOCKER-BRIDGE -o docker0 -j DOCKER
+-A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-FORWARD -j DOCKER-CT
+-A DOCKER-FORWARD -j DOCKER-BRIDGE
+-A DOCKER-FORWARD -i docker0 -j ACCEPT
+COMMIT
+`;
+    await run(inNamespace(NODE, ['iptables-restore']), { input });
+    await ipBatch(OUTSIDE, ['route add 100.96.0.0/16 via 10.168.0.2']);
+    expect(await reaches(FAR, '100.96.1.2')).toBe(false);
+    expect(await apply()).toBe(true);
+    expect(await reaches(FAR, '100.96.1.2')).toBe(true);
+    expect(await reaches(CONTAINER, '100.96.2.3')).toBe(true);
+    expect(await reaches(OUTSIDE, '100.96.1.2')).toBe(false);
+    // A restart of Docker.
+    await run(inNamespace(NODE, ['iptables-restore', '--noflush']), { input });
+    expect(await reaches(FAR, '100.96.1.2')).toBe(false);
+    expect(await apply()).toBe(true);
+    expect(await reaches(FAR, '100.96.1.2')).toBe(true);
+    await node('iptables -I DOCKER-USER -d 100.96.1.2 -j DROP');
+    expect(await apply()).toBe(false);
+    expect(await reaches(FAR, '100.96.1.2')).toBe(false);
+  });
+});

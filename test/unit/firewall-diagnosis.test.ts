@@ -281,6 +281,57 @@ describe('packets between containers', () => {
   });
 });
 
+describe('rules of Docker 28', () => {
+  const DOCKER = [
+    '-A FORWARD -j DOCKER-USER',
+    '-A FORWARD -j DOCKER-FORWARD',
+    ...OURS,
+    '-A DOCKER-USER -i eth9 -j RETURN',
+    '-A DOCKER-FORWARD -j DOCKER-CT',
+    '-A DOCKER-FORWARD -j DOCKER-ISOLATION-STAGE-1',
+    '-A DOCKER-FORWARD -j DOCKER-BRIDGE',
+    '-A DOCKER-FORWARD -i docker0 -j ACCEPT',
+    `-A DOCKER-CT -o docker0 ${ESTABLISHED}`,
+    '-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2',
+    '-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP',
+    '-A DOCKER-BRIDGE -o docker0 -j DOCKER',
+    '-A DOCKER -d 100.96.1.7/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT',
+    '-A DOCKER ! -i docker0 -o docker0 -j DROP',
+  ];
+
+  it('refuse other nodes, and go by the chain that is left to operators', async () => {
+    const [problem, ...more] = await problemsOf(await iptables(DOCKER));
+    expect(more).toEqual([]);
+    expect(problem).toMatchObject({
+      id: 'forward_blocked',
+      remedy: 'iptables -I DOCKER-USER -m comment --comment "flanneld forward" -j FLANNEL-FWD',
+    });
+    const mended = DOCKER.toSpliced(3, 0, '-A DOCKER-USER -j FLANNEL-FWD');
+    expect(await idsOf(await iptables(mended))).toEqual([]);
+  });
+
+  it('leave alone what our exception spares', async () => {
+    const at = DOCKER.indexOf('-A DOCKER-BRIDGE -o docker0 -j DOCKER') + 1;
+    const excepted = DOCKER.toSpliced(at, 0, '-A DOCKER -d 100.96.0.0/16 -i flannel+ -j RETURN');
+    expect(await idsOf(await iptables(excepted, { FORWARD: 'DROP' }))).toEqual([]);
+  });
+
+  it('refuse other nodes the containers that publish a port', async () => {
+    const raw = ['*raw', '-A PREROUTING -d 100.96.1.7/32 ! -i docker0 -j DROP'];
+    const foreign = '-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP';
+    const [problem, ...more] = await problemsOf(await iptables([...raw, foreign]));
+    expect(more).toEqual([]);
+    expect(problem).toMatchObject({
+      id: 'container_blocked',
+      remedy:
+        'iptables -t raw -I PREROUTING -s 100.96.0.0/16 -d 100.96.1.0/24 -i flannel0 -j ACCEPT',
+    });
+    expect(problem?.message).toContain('100.96.1.7');
+    const mended = raw.toSpliced(1, 0, '-A PREROUTING -i flannel0 -j ACCEPT');
+    expect(await idsOf(await iptables([...mended, foreign]))).toEqual([]);
+  });
+});
+
 describe('answers of containers to this host', () => {
   it('are refused by the guard of Tailscale, and by what drops established connections', async () => {
     const tailscale = [
@@ -532,6 +583,58 @@ describe('tables of nftables', () => {
     ['everything is', [[ACCEPT]]],
   ] as [string, Expression[][]][])('are not said to refuse: %s', async (_what, rules) => {
     expect(await idsOf(input(...rules))).not.toContain('udp_port_blocked');
+  });
+
+  it('are judged by what is in their sets, unless packets or time change that', async () => {
+    const listed = (set: Record<string, unknown>, ...rules: Expression[][]) => {
+      const chain = {
+        family: 'inet',
+        table: 't',
+        name: 'i',
+        type: 'filter',
+        hook: 'input',
+        prio: 0,
+        policy: 'drop',
+      };
+      const text = JSON.stringify({
+        nftables: [
+          set,
+          { chain },
+          ...rules.map((expr, handle) => ({
+            rule: { family: 'inet', table: 't', chain: 'i', handle, expr },
+          })),
+        ],
+      });
+      return { chains: nftBaseChains(text), mark: 0 as const };
+    };
+    const accepting = [match(field('ip', 'saddr'), '@nodes'), ACCEPT];
+    const set = (more: object) => ({ set: { name: 'nodes', table: 't', family: 'inet', ...more } });
+    const prefix = (addr: string) => ({ prefix: { addr, len: 24 } });
+    const blocked = async (more: object) =>
+      (await idsOf(listed(set(more), accepting))).includes('udp_port_blocked');
+    expect(await blocked({ elem: [prefix('10.168.0.0')] })).toBe(false);
+    expect(await blocked({ elem: [prefix('192.0.2.0'), '192.0.2.9'] })).toBe(true);
+    expect(await blocked({ elem: [{ elem: { val: prefix('192.0.2.0'), comment: 'x' } }] })).toBe(
+      true,
+    );
+    expect(await blocked({ elem: [prefix('192.0.2.0')], flags: ['interval', 'timeout'] })).toBe(
+      false,
+    );
+    expect(await blocked({})).toBe(false);
+    const map = {
+      map: {
+        name: 'ways',
+        table: 't',
+        family: 'inet',
+        map: 'verdict',
+        elem: [
+          ['lo', ACCEPT],
+          ['eth0', DROP],
+        ],
+      },
+    };
+    const mapped = [[{ vmap: { key: meta('iifname'), data: '@ways' } }], [ACCEPT]];
+    expect(await idsOf(listed(map, ...mapped))).toEqual(['udp_port_blocked']);
   });
 
   it('refuse what firewalld does not know', async () => {

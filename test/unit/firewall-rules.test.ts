@@ -254,6 +254,23 @@ describe('the jump of FORWARD', () => {
     ["behind an operator's rule", ['-A FORWARD -s 192.0.2.1/32 -j DROP', '-A FORWARD -j DROP'], 2],
     ['behind rules of devices', ['-A FORWARD -o eth9 -j DROP', '-A FORWARD -j DROP'], 2],
     [
+      'before refusals of protocols that end in it',
+      [
+        '-A FORWARD -p tcp -m tcp --dport 25 -j REJECT',
+        '-A FORWARD -m limit --limit 5/min -j LOG --log-prefix "no: "',
+        '-A FORWARD -m addrtype --dst-type BROADCAST -j DROP',
+        '-A FORWARD -p tcp -j REJECT --reject-with tcp-reset',
+        '-A FORWARD -p udp -j REJECT',
+        '-A FORWARD -j REJECT --reject-with icmp-proto-unreachable',
+      ],
+      2,
+    ],
+    [
+      'before refusals of TCP and of UDP',
+      ['-A FORWARD -p tcp -j REJECT --reject-with tcp-reset', '-A FORWARD -p udp -j DROP'],
+      1,
+    ],
+    [
       'behind the state',
       ['-A FORWARD -m conntrack --ctstate INVALID -j DROP', '-A FORWARD -j DROP'],
       2,
@@ -281,6 +298,20 @@ describe('the jump of FORWARD', () => {
       ['-A FORWARD -j C', '-A C -j ACCEPT', '-A C -j DROP', jump],
     ],
     ['the chain of a device refuses', ['-A FORWARD -o eth9 -j C', '-A C -j DROP', jump]],
+    ['one protocol is refused', ['-A FORWARD -p udp -j DROP', jump]],
+    [
+      'one is refused, and then something else decides',
+      [
+        '-A FORWARD -p udp -j DROP',
+        '-A FORWARD -o eth9 -j ACCEPT',
+        '-A FORWARD -p tcp -j DROP',
+        jump,
+      ],
+    ],
+    [
+      'all but established connections of flags',
+      ['-A FORWARD -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP', jump],
+    ],
     ['a rate refuses', ['-A FORWARD -m limit --limit 5/min -j DROP', jump]],
     ['a set refuses', ['-A FORWARD -m set --match-set bad src -j DROP', jump]],
   ])('stays where it is: %s', async (_what, lines) => {
@@ -299,6 +330,25 @@ describe('the jump of FORWARD', () => {
     expect(await repair(...lines, ...behind)).toEqual([`-D ${inner('DOCKER-USER')}`, inserted]);
     const calm = placed.slice(0, 2);
     expect(await repair(...lines, ...calm)).toEqual([`-D ${inner('DOCKER-USER')}`]);
+  });
+
+  it('goes round a chain that others use for some packets, and never into it', async () => {
+    const lines = ['-A FORWARD -s 192.0.2.1/32 -j LOGDROP', '-A FORWARD -j LOGDROP'];
+    const chain = ['-A LOGDROP -m limit --limit 5/min -j LOG', '-A LOGDROP -j DROP'];
+    expect(await repair(...lines, jump, ...chain)).toEqual([`-D ${forward.jump}`, at(2)]);
+  });
+
+  it('goes as deep as the chains do', async () => {
+    const lines = [
+      '-A FORWARD -j A',
+      jump,
+      '-A A -j B',
+      '-A B -s 192.0.2.1/32 -j DROP',
+      '-A B -j DROP',
+    ];
+    expect(await repair(...lines)).toEqual([`-I B 2${inner('B').slice('B'.length)}`]);
+    const shared = ['-A INPUT -j B', ...lines];
+    expect(await repair(...shared)).toEqual([]);
   });
 
   it('goes round a chain that INPUT shares, and not round rules that refuse some', async () => {

@@ -13,16 +13,10 @@ import { delimiter, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatCidr } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
+import { TAILSCALE_RANGE, tailscaleCommand, tailscaleGuard } from '../exceptions.js';
 import { programEnvironment, runProgram } from '../program.js';
 import { NFT_TABLE } from '../rules.js';
 import { readSaved, type SavedTables } from '../saved.js';
-import {
-  exceptionCommand,
-  exceptionRule,
-  TAILSCALE_CHAIN,
-  TAILSCALE_RANGE,
-  tailscaleGuard,
-} from '../tailscale.js';
 import { givesMarks, iptablesBaseChains } from './iptables.js';
 import { hidesContainers, judge } from './judge.js';
 import type { BaseChain, Program } from './model.js';
@@ -33,7 +27,7 @@ import type { Overlay } from './traffic.js';
 /** Milliseconds that tables of nftables count as unchanged when nobody tells of a change. */
 const NFT_AGE_MS = 30_000;
 /** Bytes of one table of nftables; a larger one is not judged. */
-const LARGEST_LISTING = 8 * 1024 * 1024;
+const LARGEST_LISTING = 2 * 1024 * 1024;
 
 export interface Inspection {
   readonly problems: readonly Problem[];
@@ -132,6 +126,16 @@ export class FirewallInspector {
     this.#nft = await this.#listNft(managed, signal);
   }
 
+  /** With its sets where that is not too much, else without; empty when even that is. */
+  async #listTable(family: string, name: string, signal?: AbortSignal): Promise<string> {
+    for (const terse of [[], ['-t']]) {
+      const args = ['-j', ...terse, 'list', 'table', family, name];
+      const text = await this.#run('nft', args, signal);
+      if (text.length <= LARGEST_LISTING) return text;
+    }
+    return '';
+  }
+
   async #listNft(managed: SavedTables, signal?: AbortSignal): Promise<Read> {
     const chains: BaseChain[] = [];
     let marks = false;
@@ -141,9 +145,8 @@ export class FirewallInspector {
         const [family = '', name = ''] = table.split(' ');
         const isIptables = family === 'ip' && managed.has(name);
         if (isIptables || name === NFT_TABLE) continue;
-        const args = ['-j', '-t', 'list', 'table', family, name];
-        const text = await this.#run('nft', args, signal);
-        if (text === '' || text.length > LARGEST_LISTING) continue;
+        const text = await this.#listTable(family, name, signal);
+        if (text === '') continue;
         chains.push(...nftBaseChains(text));
         marks ||= nftGivesMarks(text);
         await nextTurn();
@@ -162,15 +165,14 @@ function readOf(tables: SavedTables, program: Exclude<Program, 'nft'>): Read {
 
 /** Tailscale numbers its own hosts from this Network's range, whatever its rules do. */
 function tailscale(tables: SavedTables, { network }: Overlay): Problem[] {
-  const guard = tailscaleGuard(tables, network);
-  if (guard === undefined) return [];
-  const rules = tables.get('filter')?.get(TAILSCALE_CHAIN)?.rules ?? [];
+  const known = tailscaleGuard(tables, network);
+  if (known === undefined) return [];
   const found =
-    `Tailscale takes ${formatCidr(TAILSCALE_RANGE)} as its own ("-A ${guard}"), and Network ` +
+    `Tailscale takes ${formatCidr(TAILSCALE_RANGE)} as its own ("-A ${known.guard}"), and Network ` +
     `${formatCidr(network)} overlaps it`;
-  if (!rules.includes(exceptionRule(network))) {
+  if (!known.excepted) {
     const message = `${found}: what containers of other nodes send to this host is dropped, answers as well`;
-    return [{ id: 'tailscale_range', message, remedy: exceptionCommand(network, 'iptables') }];
+    return [{ id: 'tailscale_range', message, remedy: tailscaleCommand(network, 'iptables') }];
   }
   const message =
     `${found}: what comes out of the overlay is excepted from that rule, but containers may have ` +

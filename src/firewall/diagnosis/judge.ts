@@ -5,10 +5,12 @@
  * One drop is final, in whichever table: a chain of nftables does not know that iptables accepted.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { contains, formatIpv4, tryParseIpv4 } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
 import { walk, type BaseChain, type Packet, type Verdict } from './model.js';
 import {
   acceptAnswers,
+  acceptContainers,
   acceptDatagrams,
   acceptOverlay,
   keepAddresses,
@@ -34,6 +36,7 @@ export interface RuleSet {
 
 interface Traffic {
   readonly overlay: Overlay;
+  readonly mark: Packet['mark'];
   readonly tools: Tools;
   readonly out: readonly Sample[];
   readonly back: readonly Sample[];
@@ -50,6 +53,7 @@ export async function judge(
 ): Promise<Problem[]> {
   const traffic: Traffic = {
     overlay,
+    mark,
     tools,
     out: outgoing(overlay, mark),
     back: incoming(overlay, mark),
@@ -59,7 +63,7 @@ export async function judge(
   };
   const problems: Problem[] = [];
   for (const base of chains) {
-    for (const check of [datagramsIn, datagramsOut, forwarding, toThisHost, translation]) {
+    for (const check of CHECKS) {
       const problem = check(base, traffic);
       if (problem !== undefined) problems.push(problem);
     }
@@ -84,6 +88,8 @@ type Check = (base: BaseChain, traffic: Traffic) => Problem | undefined;
 
 /** Names listed in a message; more are counted. */
 const LISTED = 3;
+/** Containers with rules of their own that are looked at. */
+const SAMPLED_CONTAINERS = 16;
 
 const datagramsIn: Check = (base, { overlay, tools, received: samples }) => {
   const taken = takenPeers(base, samples);
@@ -125,9 +131,12 @@ function takenPeers(
 }
 
 function peerWords(peers: readonly Peer[], known: number): string {
-  if (peers.length === known) return 'other nodes';
-  const named = peers.slice(0, LISTED).join(', ');
-  return peers.length <= LISTED ? named : `${named} and ${peers.length - LISTED} more`;
+  return peers.length === known ? 'other nodes' : listed(peers);
+}
+
+function listed(names: readonly (string | undefined)[]): string {
+  const named = names.slice(0, LISTED).join(', ');
+  return names.length <= LISTED ? named : `${named} and ${names.length - LISTED} more`;
 }
 
 const forwarding: Check = (base, { overlay, tools, out, back }) => {
@@ -143,6 +152,31 @@ const forwarding: Check = (base, { overlay, tools, out, back }) => {
     id: 'forward_blocked',
     message: `${both ? 'packets between containers of two nodes' : one} are refused by ${culprit(base, verdict)}`,
     remedy: acceptOverlay(base, verdict, overlay, tools),
+  };
+};
+
+/**
+ * Docker, from release 28 on, keeps a container with a published port from being reached past its
+ * bridge: a rule for that container alone, before anything is routed.
+ */
+const published: Check = (base, { overlay, mark }) => {
+  if (base.hook !== 'prerouting' || base.program === 'nft') return undefined;
+  const named = (base.rules(base.name) ?? []).flatMap(({ text }) => {
+    const ip = tryParseIpv4(/^-A \S+ -d ([\d.]+)\/32 ! -i \S+ -j DROP$/.exec(text)?.[1] ?? '');
+    return ip !== undefined && contains(overlay.subnet, ip) ? [ip] : [];
+  });
+  const taken = named.slice(0, SAMPLED_CONTAINERS).flatMap((ip) => {
+    const verdict = ends(base, incoming(overlay, mark, [ip]), 'drop');
+    return verdict === undefined ? [] : [{ address: formatIpv4(ip), verdict }];
+  });
+  const [first] = taken;
+  if (first === undefined) return undefined;
+  return {
+    id: 'container_blocked',
+    message:
+      `packets of other nodes for ${listed(taken.map(({ address }) => address))} are refused by ` +
+      `${culprit(base, first.verdict)}, as Docker does where a port is published`,
+    remedy: acceptContainers(base, overlay),
   };
 };
 
@@ -169,6 +203,15 @@ const translation: Check = (base, { overlay, out, back }) => {
     remedy: keepAddresses(base, verdict, overlay),
   };
 };
+
+const CHECKS: readonly Check[] = [
+  datagramsIn,
+  datagramsOut,
+  forwarding,
+  published,
+  toThisHost,
+  translation,
+];
 
 /** How a base chain ends the way of all these samples; undefined when it does not, or not for sure. */
 function ends(

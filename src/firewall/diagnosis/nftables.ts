@@ -1,6 +1,6 @@
 /**
  * nftables' rules for the judge, from `nft -j list`. An expression that is not known here cannot be
- * judged; members of named sets are not read.
+ * judged, and neither can a set whose members come and go with the packets.
  */
 import { broadcast, cidrOf, tryParseIpv4 } from '../../config/ipv4.js';
 import {
@@ -33,6 +33,9 @@ const HOOKS: readonly string[] = ['prerouting', 'input', 'forward', 'output', 'p
 /** Families that IPv4 packets go through. */
 const FAMILIES: readonly unknown[] = ['ip', 'inet'];
 
+/** A larger set is not looked into. */
+const MOST_MEMBERS = 1_000;
+
 interface ListedChain {
   readonly family: string;
   readonly table: string;
@@ -54,7 +57,7 @@ export function nftBaseChains(listing: string): BaseChain[] {
   const chains = objectsOf(listing, 'chain').map(chainOf);
   for (const { name } of chains) rules.set(name, []);
   for (const rule of objectsOf(listing, 'rule')) rules.get(String(rule['chain']))?.push(rule);
-  const reader = ruleReader(rules);
+  const reader = ruleReader(rules, membersOf(listing));
   return chains.filter(isHooked).map(({ family, table, name, hook, type, policy }) => ({
     program: 'nft',
     family,
@@ -97,15 +100,47 @@ function objectsOf(listing: string, kind: string): Json[] {
   });
 }
 
-function ruleReader(chains: ReadonlyMap<string, readonly Json[]>): BaseChain['rules'] {
+/** Members of named sets and maps, by `@NAME`. */
+type Members = ReadonlyMap<string, readonly unknown[]>;
+
+/** Only what a listing holds: with `nft -t` none, and no set that packets or time change. */
+function membersOf(listing: string): Members {
+  const members = new Map<string, readonly unknown[]>();
+  for (const set of [...objectsOf(listing, 'set'), ...objectsOf(listing, 'map')]) {
+    const flags = Array.isArray(set['flags']) ? (set['flags'] as unknown[]) : [set['flags']];
+    const fixed = !flags.includes('dynamic') && !flags.includes('timeout');
+    const elements = Array.isArray(set['elem']) ? (set['elem'] as unknown[]) : undefined;
+    if (!fixed || elements === undefined || elements.length > MOST_MEMBERS) continue;
+    members.set(`@${String(set['name'])}`, elements);
+  }
+  return members;
+}
+
+function ruleReader(
+  chains: ReadonlyMap<string, readonly Json[]>,
+  members: Members,
+): BaseChain['rules'] {
   const read = new Map<string, readonly Rule[]>();
   return (name) => {
     const known = read.get(name);
     if (known !== undefined) return known;
-    const rules = chains.get(name)?.map(parseRule);
+    const rules = chains.get(name)?.map((rule) => parseRule(withMembers(rule, members)));
     if (rules !== undefined) read.set(name, rules);
     return rules;
   };
+}
+
+/** Named sets and maps in a rule's expressions are replaced by what is in them. */
+function withMembers<T>(value: T, members: Members): T {
+  if (typeof value === 'string') return (setOf(members.get(value)) ?? value) as T;
+  if (Array.isArray(value)) return value.map((item: unknown) => withMembers(item, members)) as T;
+  if (!isObject(value)) return value;
+  const entries = Object.entries(value).map(([key, item]) => [key, withMembers(item, members)]);
+  return Object.fromEntries(entries) as T;
+}
+
+function setOf(members: readonly unknown[] | undefined): Json | undefined {
+  return members && { set: members };
 }
 
 function parseRule(rule: Json): Rule {

@@ -4,7 +4,7 @@
  * firewalld or ufw owns the rules the command is theirs, since they would take a rule of ours away.
  */
 import { formatCidr } from '../../config/ipv4.js';
-import { exceptionCommand, TAILSCALE_CHAIN } from '../tailscale.js';
+import { TAILSCALE_CHAIN, tailscaleCommand } from '../exceptions.js';
 import type { BaseChain, Verdict } from './model.js';
 import type { Overlay } from './traffic.js';
 
@@ -41,11 +41,29 @@ export function acceptOverlay(
       return `${base.program} ${verdict.rule.text.replace(/^-A/, '-D')}`;
     }
     const comment = '-m comment --comment "flanneld forward"';
-    return `${base.program} -I ${base.name} ${comment} -j ${chain}`;
+    return `${base.program} -I ${frontOf(base)} ${comment} -j ${chain}`;
   }
   return insert(base, [
     { iptables: `-s ${text}`, nft: `ip saddr ${text}` },
     { iptables: `-d ${text}`, nft: `ip daddr ${text}` },
+  ]);
+}
+
+/** Docker puts its own chains in front of others again and again; this one is left to operators. */
+function frontOf(base: BaseChain): string {
+  const [first] = base.rules(base.name) ?? [];
+  const docker = 'DOCKER-USER';
+  return first?.text === `-A ${base.name} -j ${docker}` ? docker : base.name;
+}
+
+/** Accepts what comes out of the overlay for containers here. */
+export function acceptContainers(base: BaseChain, { network, subnet, device }: Overlay): string {
+  const [from, to] = [formatCidr(network), formatCidr(subnet)];
+  return insert(base, [
+    {
+      iptables: `-s ${from} -d ${to} -i ${device}`,
+      nft: `iifname "${device}" ip saddr ${from} ip daddr ${to}`,
+    },
   ]);
 }
 
@@ -57,7 +75,7 @@ export function acceptAnswers(
   tools: Tools,
 ): string {
   if (base.program !== 'nft' && chain === TAILSCALE_CHAIN) {
-    return exceptionCommand(network, base.program);
+    return tailscaleCommand(network, base.program);
   }
   const text = formatCidr(network);
   if (isFirewalld(base) && tools.firewallCmd) return trust(text);

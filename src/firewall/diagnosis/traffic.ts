@@ -94,9 +94,13 @@ export function outgoing(overlay: Overlay, mark: 0 | undefined): Sample[] {
   return samples(ROUTED, ends, { state: 'new', toHost: false, mark });
 }
 
-/** From containers of other nodes to those here. */
-export function incoming(overlay: Overlay, mark: 0 | undefined): Sample[] {
-  const ends = hostsOf(overlay.subnet).flatMap((destination) =>
+/** From containers of other nodes to those here, or to these. */
+export function incoming(
+  overlay: Overlay,
+  mark: 0 | undefined,
+  destinations: readonly Ipv4[] = hostsOf(overlay.subnet),
+): Sample[] {
+  const ends = destinations.flatMap((destination) =>
     remoteContainers(overlay).map((source) => ({
       source,
       destination,
