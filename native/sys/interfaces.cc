@@ -28,12 +28,21 @@ template <typename Family>
 struct Question {
   nlmsghdr header{};
   Family family{};
+  std::array<uint8_t, 32> attributes{};
 
   Question(uint16_t type, uint16_t flags) {
     header.nlmsg_type = type;
     header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
     header.nlmsg_len = NLMSG_LENGTH(sizeof(Family));
     header.nlmsg_seq = 1;
+  }
+  void add(uint16_t type, uint32_t value) {
+    static_assert(sizeof(Family) % NLMSG_ALIGNTO == 0);
+    const size_t at = header.nlmsg_len - NLMSG_LENGTH(sizeof(Family));
+    const rtattr attribute{RTA_LENGTH(sizeof(value)), type};
+    std::memcpy(attributes.data() + at, &attribute, sizeof(attribute));
+    std::memcpy(attributes.data() + at + RTA_LENGTH(0), &value, sizeof(value));
+    header.nlmsg_len += RTA_SPACE(sizeof(value));
   }
 };
 
