@@ -1,10 +1,12 @@
-// Runs a program for whom the kernel refuses features, as kernels without them do:
+// Runs a program for whom the kernel refuses features, as kernels without them do, or whose calls
+// fail or hang:
 //
 //   refuse RULE=ERRNO[@N] ... -- PROGRAM [ARGUMENT ...]
 //
-// A rule is about the calls of one kind (see kRules), by the arguments and what they point to. From
-// the Nth such call on (the first unless told) they return ERRNO and have no effect. Nothing else
-// changes, and the threads and children of the program are under the same rules.
+// A rule is about the calls of one kind (see kKinds), by the arguments and what they point to. From
+// the Nth such call on (the first unless told) they return ERRNO and have no effect, or never
+// return when ERRNO is HANG. Nothing else changes, and the threads and children of the program are
+// under the same rules.
 //
 // How: the program runs under a seccomp filter (Linux 5.0) that hands the system calls in question
 // to a second process, which looks into the caller's memory and refuses the call or lets it go on
@@ -16,6 +18,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -59,6 +62,32 @@ struct Call {
 };
 
 bool always(const Call& /*call*/) { return true; }
+
+// By a thread of the data plane (native/engine/engine.cc gives them their names).
+bool by_packet_thread(const Call& call) {
+  const std::string path = "/proc/" + std::to_string(call.thread) + "/comm";
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  char name[16] = {};
+  const ssize_t length = fd < 0 ? 0 : ::read(fd, name, sizeof(name));
+  ::close(fd);
+  const std::string_view comm(name, length < 0 ? 0 : static_cast<size_t>(length));
+  return comm.starts_with("fl-tunnel") || comm.starts_with("fl-encap") ||
+         comm.starts_with("fl-decap");
+}
+
+bool is_netlink(const Call& call) {
+  return call.arguments[4] != 0 && call.at<sa_family_t>(call.arguments[4]) == AF_NETLINK;
+}
+
+// A call with a path as its second argument, about the lab's lease file.
+bool names_lease_file(const Call& call) {
+  struct Path {
+    char text[64];
+  };
+  const Path path = call.at<Path>(call.arguments[1]);
+  return std::string_view(path.text, ::strnlen(path.text, sizeof(path.text)))
+      .ends_with("/leases.json");
+}
 
 bool is_option(const Call& call, int option) {
   return call.arguments[1] == IPPROTO_UDP && call.arguments[2] == static_cast<uint64_t>(option);
@@ -116,12 +145,28 @@ const std::vector<Kind> kKinds = {
     {"tun-uso", {SYS_ioctl}, sets_uso},
     {"tcp-train-written", {SYS_writev}, writes_tcp_train},
     {"udp-train-written", {SYS_writev}, writes_udp_train},
+    {"packet-read", {SYS_read, SYS_readv}, by_packet_thread},
+    {"packet-written", {SYS_write, SYS_writev}, by_packet_thread},
+    {"packet-received", {SYS_recvmsg, SYS_recvmmsg}, by_packet_thread},
+    {"packet-sent", {SYS_sendmsg, SYS_sendmmsg}, by_packet_thread},
+    {"packet-poll", {SYS_poll}, by_packet_thread},
+    {"netlink", {SYS_sendto}, is_netlink},
+    {"netlink-answer", {SYS_recvfrom}, always},
+    {"lease-file", {SYS_openat, SYS_statx}, names_lease_file},
 };
 
-const std::vector<std::pair<std::string_view, int>> kErrors = {
-    {"EINVAL", EINVAL},         {"EIO", EIO},
-    {"EMSGSIZE", EMSGSIZE},     {"ENOPROTOOPT", ENOPROTOOPT},
-    {"EOPNOTSUPP", EOPNOTSUPP}, {"ENOSYS", ENOSYS}};
+// Instead of an errno: the call does not return.
+constexpr int kHang = -1;
+
+const std::vector<std::pair<std::string_view, int>> kErrors = {{"EINVAL", EINVAL},
+                                                               {"EIO", EIO},
+                                                               {"EMSGSIZE", EMSGSIZE},
+                                                               {"ENOPROTOOPT", ENOPROTOOPT},
+                                                               {"EOPNOTSUPP", EOPNOTSUPP},
+                                                               {"ENOSYS", ENOSYS},
+                                                               {"EINTR", EINTR},
+                                                               {"EAGAIN", EAGAIN},
+                                                               {"HANG", kHang}};
 
 struct Rule {
   const Kind* kind;
@@ -189,14 +234,18 @@ void supervise(int listener, std::vector<Rule>& rules) {
     seccomp_notif_resp answer{};
     answer.id = asked.id;
     answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    bool hangs = false;
     for (Rule& rule : rules) {
       bool named = false;
       for (const int number : rule.kind->calls) named = named || number == asked.data.nr;
       if (!named || !rule.kind->matches(call) || ++rule.seen < rule.first) continue;
       answer.flags = 0;
       answer.error = -rule.error;
+      hangs = rule.error == kHang;
       break;
     }
+    // Unanswered, it waits until it is killed.
+    if (hangs) continue;
     (void)::ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
   }
 }
@@ -211,17 +260,22 @@ int main(int count, char** arguments) {
   if (rules.empty() || at + 1 >= count) fail("RULE=ERRNO[@N] ... -- PROGRAM", EINVAL);
 
   // The supervisor is not under the filter, so it is there first; it is nobody's child.
+  // What it must know travels by memory and the end of a stream: any other call may be under a
+  // rule.
   int pair[2];
+  auto* shared = static_cast<int*>(
+      ::mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (shared == MAP_FAILED) fail("mmap", errno);
   checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
   const pid_t program = ::getpid();
   const pid_t between = checked(::fork(), "fork");
   if (between == 0) {
     if (checked(::fork(), "fork") != 0) std::_Exit(0);
     ::close(pair[0]);
-    int listener = -1;
-    if (::read(pair[1], &listener, sizeof(listener)) != sizeof(listener)) std::_Exit(1);
+    char none;
+    if (::read(pair[1], &none, sizeof(none)) != 0 || *shared == 0) std::_Exit(1);
     const auto handle = checked(::syscall(SYS_pidfd_open, program, 0), "pidfd_open");
-    const auto own = checked(::syscall(SYS_pidfd_getfd, handle, listener, 0), "pidfd_getfd");
+    const auto own = checked(::syscall(SYS_pidfd_getfd, handle, *shared, 0), "pidfd_getfd");
     ::close(static_cast<int>(handle));
     ::close(pair[1]);
     supervise(static_cast<int>(own), rules);
@@ -229,8 +283,8 @@ int main(int count, char** arguments) {
   }
   ::close(pair[1]);
   ::waitpid(between, nullptr, 0);
-  const int listener = install_filter(rules);
-  checked(::write(pair[0], &listener, sizeof(listener)), "write");
+  *shared = install_filter(rules);
+  checked(::shutdown(pair[0], SHUT_WR), "shutdown");
   // Ends when the supervisor has a descriptor of its own; exec closes ours.
   char none;
   checked(::read(pair[0], &none, sizeof(none)), "read");
