@@ -21,7 +21,7 @@ constexpr int kYieldsAfterOnePacket = 12;
 constexpr uint64_t kOnePacketBytes = 1500;
 
 // How long a direction rests when poll keeps calling for turns in vain.
-constexpr int kRestMs = 10;
+constexpr int kRestMs = 20;
 // Polls interrupted one after another before the loop sleeps in between.
 constexpr int kInterruptedPollsMax = 4;
 

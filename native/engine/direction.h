@@ -9,7 +9,7 @@
 //
 // Nothing is repeated without end. A call that only asks to be made again (EAGAIN, EINTR) is made
 // again when poll says so; when poll says so time and again and nothing comes of it, the direction
-// rests for 10 ms at a time. Errors that may pass are waited out for 100 ms.
+// rests for 20 ms at a time. Errors that may pass are waited out for 100 ms.
 #pragma once
 
 #include <atomic>
@@ -173,9 +173,9 @@ class Direction {
   bool ended_ = false;
   Turn asked_;           // what came of the last turn
   bool roused_ = false;  // poll found ready what the last turn asked for
-  // Turns that poll called for in vain. A few are normal (datagrams with a wrong checksum), and one
-  // that pays for a hundred a second must not be able to slow the tunnel down.
-  RateLimit vain_turns_{100, 20};
+  // Turns that poll called for in vain. A few are normal: datagrams with a wrong checksum, which
+  // anybody can send, and which then cost the others these 20 ms at most.
+  RateLimit vain_turns_{50, 20};
   uint64_t rest_until_ = 0;  // now_ns; 0: it does not rest
   int failed_polls_ = 0;     // in a row
   int yields_ = 0;

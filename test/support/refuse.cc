@@ -1,10 +1,12 @@
-// Runs a program for whom the kernel refuses features, as kernels without them do:
+// Runs a program for whom the kernel refuses features, as kernels without them do, or whose calls
+// fail or hang:
 //
 //   refuse RULE=ERRNO[@N] ... -- PROGRAM [ARGUMENT ...]
 //
-// A rule is about the calls of one kind (see kRules), by the arguments and what they point to. From
-// the Nth such call on (the first unless told) they return ERRNO and have no effect. Nothing else
-// changes, and the threads and children of the program are under the same rules.
+// A rule is about the calls of one kind (see kKinds), by the arguments and what they point to. From
+// the Nth such call on (the first unless told) they return ERRNO and have no effect, or never
+// return when ERRNO is HANG. Nothing else changes, and the threads and children of the program are
+// under the same rules.
 //
 // How: the program runs under a seccomp filter that stops at the system calls in question for a
 // second process, which traces it, looks into the caller's memory and refuses the call or lets it
@@ -64,6 +66,32 @@ struct Call {
 };
 
 bool always(const Call& /*call*/) { return true; }
+
+// By a thread of the data plane (native/engine/engine.cc gives them their names).
+bool by_packet_thread(const Call& call) {
+  const std::string path = "/proc/" + std::to_string(call.thread) + "/comm";
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  char name[16] = {};
+  const ssize_t length = fd < 0 ? 0 : ::read(fd, name, sizeof(name));
+  ::close(fd);
+  const std::string_view comm(name, length < 0 ? 0 : static_cast<size_t>(length));
+  return comm.starts_with("fl-tunnel") || comm.starts_with("fl-encap") ||
+         comm.starts_with("fl-decap");
+}
+
+bool is_netlink(const Call& call) {
+  return call.arguments[4] != 0 && call.at<sa_family_t>(call.arguments[4]) == AF_NETLINK;
+}
+
+// A call with a path as its second argument, about the lab's lease file.
+bool names_lease_file(const Call& call) {
+  struct Path {
+    char text[64];
+  };
+  const Path path = call.at<Path>(call.arguments[1]);
+  return std::string_view(path.text, ::strnlen(path.text, sizeof(path.text)))
+      .ends_with("/leases.json");
+}
 
 bool is_option(const Call& call, int option) {
   return call.arguments[1] == IPPROTO_UDP && call.arguments[2] == static_cast<uint64_t>(option);
@@ -125,12 +153,28 @@ const std::vector<Kind> kKinds = {
     {"tun-uso", {SYS_ioctl}, sets_uso},
     {"tcp-train-written", {SYS_writev}, writes_tcp_train},
     {"udp-train-written", {SYS_writev}, writes_udp_train},
+    {"packet-read", {SYS_read, SYS_readv}, by_packet_thread},
+    {"packet-written", {SYS_write, SYS_writev}, by_packet_thread},
+    {"packet-received", {SYS_recvmsg, SYS_recvmmsg}, by_packet_thread},
+    {"packet-sent", {SYS_sendmsg, SYS_sendmmsg}, by_packet_thread},
+    {"packet-poll", {SYS_poll}, by_packet_thread},
+    {"netlink", {SYS_sendto}, is_netlink},
+    {"netlink-answer", {SYS_recvfrom}, always},
+    {"lease-file", {SYS_openat, SYS_statx}, names_lease_file},
 };
 
-const std::vector<std::pair<std::string_view, int>> kErrors = {
-    {"EINVAL", EINVAL},         {"EIO", EIO},
-    {"EMSGSIZE", EMSGSIZE},     {"ENOPROTOOPT", ENOPROTOOPT},
-    {"EOPNOTSUPP", EOPNOTSUPP}, {"ENOSYS", ENOSYS}};
+// Instead of an errno: the call does not return.
+constexpr int kHang = -1;
+
+const std::vector<std::pair<std::string_view, int>> kErrors = {{"EINVAL", EINVAL},
+                                                               {"EIO", EIO},
+                                                               {"EMSGSIZE", EMSGSIZE},
+                                                               {"ENOPROTOOPT", ENOPROTOOPT},
+                                                               {"EOPNOTSUPP", EOPNOTSUPP},
+                                                               {"ENOSYS", ENOSYS},
+                                                               {"EINTR", EINTR},
+                                                               {"EAGAIN", EAGAIN},
+                                                               {"HANG", kHang}};
 
 struct Rule {
   const Kind* kind;
@@ -246,12 +290,17 @@ class Supervisor {
     uint64_t first_argument;
   };
 
+  enum class Decision { kAllow, kRefuse, kHang };
+
   // Lets a stopped thread go on, as if it were not traced (ptrace(2)).
   void resume(pid_t thread, int status) {
     const int event = status >> 16;
     const int signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_SECCOMP) {
-      proceed(thread, decide(thread) ? PTRACE_SYSCALL : PTRACE_CONT);
+      const Decision decision = decide(thread);
+      // Left stopped, it hangs until it is killed.
+      if (decision == Decision::kHang) return;
+      proceed(thread, decision == Decision::kRefuse ? PTRACE_SYSCALL : PTRACE_CONT);
     } else if (signal == (SIGTRAP | kSyscallStop)) {
       proceed(thread, finish(thread) ? PTRACE_CONT : PTRACE_SYSCALL);
     } else if (event == PTRACE_EVENT_STOP && is_stop_signal(signal)) {
@@ -266,22 +315,23 @@ class Supervisor {
     (void)::ptrace(request, thread, nullptr, signal);
   }
 
-  // Whether the call a thread is about to make is refused; then it is made with descriptor -1.
-  bool decide(pid_t thread) {
+  // What becomes of the call a thread is about to make; a refused one is made with descriptor -1.
+  Decision decide(pid_t thread) {
     Registers registers{};
     // Killed meanwhile.
-    if (!read_registers(thread, registers)) return false;
+    if (!read_registers(thread, registers)) return Decision::kAllow;
     const Call call = call_in(thread, registers);
     for (Rule& rule : rules_) {
       bool named = false;
       for (const int number : rule.kind->calls) named = named || number == call.number;
       if (!named || !rule.kind->matches(call) || ++rule.seen < rule.first) continue;
+      if (rule.error == kHang) return Decision::kHang;
       refused_[thread] = {rule.error, call.arguments[0]};
       first_argument(registers) = ~uint64_t{0};
       write_registers(thread, registers);
-      return true;
+      return Decision::kRefuse;
     }
-    return false;
+    return Decision::kAllow;
   }
 
   // Replaces the result of a refused call. False when it is still to be made: before Linux 4.8 the
