@@ -12,6 +12,7 @@
 // second process, which traces it, looks into the caller's memory and refuses the call or lets it
 // go on (SECCOMP_RET_TRACE, Linux 3.5). Nobody else can trace the program meanwhile.
 #include <elf.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <net/if.h>

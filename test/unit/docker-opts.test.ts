@@ -172,7 +172,7 @@ describe('a subnet file that will not do leaves the old output and is named in o
 
   it('unreadable', async () => {
     await mkdir(subnetFile);
-    await refuse(1, `--subnet-file: cannot read ${subnetFile} (EISDIR`);
+    await refuse(1, `--subnet-file: cannot read ${subnetFile} (it is a directory, not a regular file)`);
   });
 
   it.each([
@@ -257,7 +257,7 @@ describe('other mistakes', () => {
     [['-k', 'A B'], '--combined-key: "A B" is not valid: expected a variable'],
     [['-d', ''], '--docker-file: "" is not valid'],
     [['-f'], '--subnet-file: (missing) is not valid'],
-    [['-x'], 'unknown flag --x: expected one of --subnet-file'],
+    [['-x'], 'unknown flag -x: expected one of --subnet-file'],
     [['-ix'], 'unknown flag --ix'],
     [['-fi', 'x'], 'unexpected argument "x"'],
     [['-dockr-file=x'], 'unknown flag --dockr-file (did you mean --docker-file?)'],

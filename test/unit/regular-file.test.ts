@@ -5,12 +5,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readBounded } from '../../src/host/bounded-read.js';
 import { readSubnetEnv } from '../../src/host/subnet-env.js';
 import { LeaseFileStore } from '../../src/lease/file-store.js';
 import { readRemembered } from '../../src/lease/remembered-file.js';
 import type { LeaseEvent } from '../../src/lease/store.js';
 import { silentLogger } from '../../src/log.js';
-import { readRegular } from '../../src/regular-file.js';
 
 const TEXT = '{"version":1,"config":{"Network":"100.96.0.0/16"},"leases":{}}';
 
@@ -43,7 +43,7 @@ describe.each(Object.keys(KINDS))('%s', (kind) => {
   beforeEach(() => KINDS[kind]?.());
 
   it('is named and not read', async () => {
-    await expect(readRegular(path)).rejects.toMatchObject({
+    await expect(readBounded(path, { maxBytes: 8 })).rejects.toMatchObject({
       message: `it is ${kind}, not a regular file`,
       code: kind === 'a directory' ? 'EISDIR' : 'EINVAL',
     });
