@@ -4,7 +4,7 @@
  * board of problems.
  */
 import type { Network } from '../backend/backend.js';
-import { contains, type Cidr } from '../config/ipv4.js';
+import { contains, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 
 import {
@@ -30,8 +30,6 @@ import type { DaemonOptions } from './options.js';
 const PEERS = 64;
 /** --iptables-resync may be a day; a look at the host is cheap. */
 const LONGEST_PAUSE_SECONDS = 30;
-/** On the board of problems. */
-const SOURCES = ['firewall', 'host'] as const;
 
 export interface GuardOptions {
   readonly options: Pick<
@@ -122,7 +120,7 @@ export class Guard {
 
   /** After a check of the rules because of a change, and each resync; beside it, as it takes longer. */
   async #inspectAgain(signal: AbortSignal): Promise<void> {
-    const { options, network, board } = this.#options;
+    const { options, network } = this.#options;
     const pauseMs = Math.min(options.firewallResyncSeconds, LONGEST_PAUSE_SECONDS) * 1_000;
     // Before that no other node is known, and no rule of ours may be there yet.
     await Promise.race([network.synced.catch(() => undefined), aborted(signal)]);
@@ -132,22 +130,23 @@ export class Guard {
       await this.#inspect(signal);
       const tookMs = performance.now() - started;
       const gapMs = Math.max(INSPECTION_GAP_MS, tookMs * INSPECTION_GAP);
-      await this.#pace.rest(pauseMs, tookMs, gapMs, signal);
+      await this.#pace.rest(Math.max(pauseMs, gapMs), tookMs, gapMs, signal);
       // A check is on its way, and rings.
       if (!this.#fresh) await this.#pace.rest(CHECK_LIMIT_MS, 0, 0, signal);
     }
-    for (const source of SOURCES) board.report(source, []);
   }
 
   async #inspect(signal: AbortSignal): Promise<void> {
-    const { options, board, log } = this.#options;
+    const { options, network, board, log } = this.#options;
     const overlay = this.#overlay();
     // Without rules of ours nobody reads them again.
     const read = this.#fresh && (options.ipMasq || options.forwardRules);
     const saved = read ? this.#firewall.saved : undefined;
     try {
       const found = await this.#inspector.inspect(overlay, saved, signal);
-      const host = await checkHost({ ...overlay, masquerades: found.masquerades }, signal);
+      const holderOf = (ip: Ipv4): Cidr | undefined => network.routes.lookup(ip)?.subnet;
+      const view = { ...overlay, holderOf, masquerades: found.masquerades };
+      const host = await checkHost(view, signal);
       if (signal.aborted) return;
       board.report('firewall', found.problems);
       board.report('host', host);

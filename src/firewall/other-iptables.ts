@@ -9,6 +9,7 @@ import type { Cleanable } from './interface.js';
 import { IptablesFirewall } from './iptables.js';
 import { runProgram } from './program.js';
 import type { FirewallPlan } from './rules.js';
+import { areSameTables, readSaved } from './saved.js';
 
 export class OtherIptables implements Cleanable {
   readonly kind = 'iptables';
@@ -24,6 +25,13 @@ export class OtherIptables implements Cleanable {
     const options = { prefix: this.#prefix, signal };
     const version = await runProgram('iptables', ['--version'], options);
     const programs = version.includes('nf_tables') ? 'iptables-legacy' : 'iptables-nft';
+    const [own, other] = await Promise.all(
+      (['iptables', programs] as const).map(async (name) =>
+        readSaved(await runProgram(`${name}-save`, [], options)),
+      ),
+    );
+    // A wrapper of that name may hide which of the two it is.
+    if (own !== undefined && other !== undefined && areSameTables(own, other)) return false;
     const firewall = new IptablesFirewall(this.#log, this.#prefix, programs);
     const changed = await firewall.clean(plan, signal);
     if (changed) {

@@ -7,7 +7,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** Lines read at a time: a few milliseconds. */
-const SLICE = 20_000;
+const SLICE = 5_000;
 
 export interface SavedChain {
   /** Of a built-in chain: ACCEPT or DROP. Undefined for a chain somebody made. */
@@ -52,6 +52,23 @@ class SavedReader {
       this.#table = undefined;
     }
   }
+}
+
+/** The same rules in the same chains: two programs show one and the same tables of the kernel. */
+export function areSameTables(a: SavedTables, b: SavedTables): boolean {
+  const isSame = (one: SavedChain, other: SavedChain | undefined): boolean =>
+    one.rules.length === other?.rules.length &&
+    one.rules.every((rule, index) => rule === other.rules[index]);
+  return (
+    a.size === b.size &&
+    [...a].every(([name, chains]) => {
+      const others = b.get(name);
+      return (
+        chains.size === others?.size &&
+        [...chains].every(([chain, found]) => isSame(found, others.get(chain)))
+      );
+    })
+  );
 }
 
 function firstWord(text: string): string {

@@ -11,6 +11,7 @@ import { parseCidr } from '../../src/config/ipv4.js';
 import {
   createFirewall,
   FirewallKeeper,
+  otherIptables,
   type Firewall,
   type FirewallPlan,
 } from '../../src/firewall/firewall.js';
@@ -428,6 +429,30 @@ describe('iptables of another release', () => {
     expect(await firewall.apply(PLAN)).toBe(false);
     await iptables('-t nat -D FLANNEL-POSTRTG 1');
     expect(await firewall.apply(PLAN)).toBe(true);
+  });
+
+  it('that hides its kind does not lose its own rules as those of another', async () => {
+    await stand('iptables', 'echo iptables v1.8.9');
+    const prefix = [...PREFIX, 'env', `PATH=${directory}:/usr/sbin:/usr/bin:/bin`];
+    await behind([]).apply(PLAN);
+    expect(await otherIptables(silentLogger(), prefix).clean(PLAN)).toBe(false);
+    expect(await saved('nat')).toBe(NAT);
+  });
+
+  it('that cannot delete a rule of a later one by its text empties a chain of ours alone', async () => {
+    await stand(
+      'iptables-restore',
+      'input=$(cat); case "$input" in *"-D FLANNEL-POSTRTG"*) echo Bad rule >&2; exit 1;; esac\n' +
+        'echo "$input" | /usr/sbin/iptables-restore "$@"',
+    );
+    const firewall = behind([]);
+    await firewall.apply(PLAN);
+    const moved = { ...PLAN, subnet: parseCidr('subnet', '100.96.7.0/24') };
+    expect(await firewall.apply(moved)).toBe(true);
+    expect(await saved('nat')).toBe(natRules('100.96.7.0/24'));
+    await iptables('-t nat -A FLANNEL-POSTRTG -s 192.0.2.0/24 -j ACCEPT');
+    await expect(firewall.apply(PLAN)).rejects.toThrow('Bad rule');
+    expect(await saved('nat')).toContain('192.0.2.0/24');
   });
 
   it('whose restore does nothing is an error', async () => {

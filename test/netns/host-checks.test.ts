@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
+import { contains, parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import { checkHost, type OverlayView } from '../../src/host/checks/checks.js';
 import { run } from '../../src/lab/commands.js';
 import type { Problem } from '../../src/problems.js';
@@ -22,6 +22,7 @@ const VIEW: OverlayView = {
     { subnet: parseCidr('subnet', '100.96.2.0/24'), address: parseIpv4('address', '10.168.0.3') },
     { subnet: parseCidr('subnet', '100.96.3.0/24'), address: parseIpv4('address', '10.168.0.4') },
   ],
+  holderOf: (ip) => VIEW.peers.find(({ subnet }) => contains(subnet, ip))?.subnet,
   masquerades: false,
 };
 const DEVICES = ['flannel0', 'docker0', 'eth0', 'eth1', 'flannel.1', 'tailscale0'];

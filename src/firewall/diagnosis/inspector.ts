@@ -16,7 +16,7 @@ import type { Problem } from '../../problems.js';
 import { TAILSCALE_RANGE, tailscaleCommand, tailscaleGuard } from '../exceptions.js';
 import { programEnvironment, runProgram } from '../program.js';
 import { NFT_TABLE } from '../rules.js';
-import { readSaved, type SavedTables } from '../saved.js';
+import { areSameTables, readSaved, type SavedTables } from '../saved.js';
 import { givesMarks, iptablesBaseChains } from './iptables.js';
 import { hidesContainers, judge } from './judge.js';
 import type { BaseChain, Program } from './model.js';
@@ -67,7 +67,7 @@ export class FirewallInspector {
     signal?: AbortSignal,
   ): Promise<Inspection> {
     const own = saved ?? (await this.#saved('iptables', signal));
-    const other = await this.#otherIptables(signal);
+    const other = await this.#otherIptables(own, signal);
     const managed = other?.program === 'iptables-nft' ? other.tables : own;
     await this.#readNft(managed, signal);
     const reads: Read[] = [
@@ -103,14 +103,15 @@ export class FirewallInspector {
 
   /** The tables of the kernel's other iptables, that this machine's programs do not show. */
   async #otherIptables(
+    own: SavedTables,
     signal?: AbortSignal,
   ): Promise<{ program: Exclude<Program, 'nft'>; tables: SavedTables } | undefined> {
     this.#onNft ??= (await this.#run('iptables', ['--version'], signal)).includes('nf_tables');
-    if (!this.#onNft) {
-      return { program: 'iptables-nft', tables: await this.#saved('iptables-nft', signal) };
-    }
-    if (!(await this.#hasLegacyTables())) return undefined;
-    return { program: 'iptables-legacy', tables: await this.#saved('iptables-legacy', signal) };
+    if (this.#onNft && !(await this.#hasLegacyTables())) return undefined;
+    const program = this.#onNft ? ('iptables-legacy' as const) : ('iptables-nft' as const);
+    const tables = await this.#saved(program, signal);
+    // A wrapper named iptables may hide which of the two it is.
+    return areSameTables(own, tables) ? undefined : { program, tables };
   }
 
   /** Of our own network namespace; behind a prefix the program itself is asked. */

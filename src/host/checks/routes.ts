@@ -8,7 +8,6 @@ import {
   broadcast,
   containsCidr,
   formatCidr,
-  overlaps,
   sameCidr,
   type Cidr,
   type Ipv4,
@@ -36,7 +35,7 @@ export async function checkRoutes(view: OverlayView, signal?: AbortSignal): Prom
   const suspects = routes
     .filter((route) => isSuspect(route, view))
     .flatMap((route) => {
-      const address = addressBehind(route.destination, peers);
+      const address = addressBehind(route.destination, view);
       return address === undefined ? [] : [{ route, address }];
     })
     .slice(0, SUSPECTS);
@@ -62,10 +61,11 @@ function isSuspect(route: KernelRoute, { subnet, device }: OverlayView): boolean
 }
 
 /** An address that both the route and another node's subnet have; undefined: it hits no node. */
-function addressBehind(destination: Cidr, peers: OverlayView['peers']): Ipv4 | undefined {
-  const peer = peers.find(({ subnet }) => overlaps(subnet, destination));
-  if (peer === undefined) return undefined;
-  return someHost(containsCidr(destination, peer.subnet) ? peer.subnet : destination);
+function addressBehind(destination: Cidr, { peers, holderOf }: OverlayView): Ipv4 | undefined {
+  const holder = holderOf(destination.network);
+  if (holder !== undefined && containsCidr(holder, destination)) return someHost(destination);
+  const peer = peers.find(({ subnet }) => containsCidr(destination, subnet));
+  return peer && someHost(peer.subnet);
 }
 
 function someHost(subnet: Cidr): Ipv4 {
