@@ -76,9 +76,11 @@ void on_signal(int number, siginfo_t* info, void* context) {
     ::sigemptyset(&alarm);
     ::sigaddset(&alarm, SIGALRM);
     ::pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
-    const itimerval time = {{0, 0}, {0, kMessageMs * 1000}};
+    itimerval time = {{0, 0}, {0, kMessageMs * 1000}};
     ::setitimer(ITIMER_REAL, &time, nullptr);
     (void)!::write(STDERR_FILENO, message.data(), message.size());
+    time = {};
+    ::setitimer(ITIMER_REAL, &time, nullptr);
   }
   ::_exit(code);
 }

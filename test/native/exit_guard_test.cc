@@ -1,4 +1,5 @@
-// A process that ends although everything else in it hangs. Each case is a process of its own.
+// A process that a thread ends although everything else in it hangs. Each case is a process of its
+// own.
 #include "sys/exit_guard.h"
 
 #include <doctest/doctest.h>
