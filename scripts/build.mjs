@@ -1,9 +1,10 @@
 /** TypeScript to `dist/`: the page of the lab for browsers, then everything else for Node. */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const ROOT = resolve(import.meta.dirname, '..');
+const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const PAGE = join('src', 'lab', 'web', 'page');
 /** Served as they are. */
 const ASSETS = /\.(html|css|svg)$/;

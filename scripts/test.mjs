@@ -22,6 +22,7 @@ const STAGES = {
   'native-tsan': () => doctest('tsan'),
   fuzz,
   unit: () => vitest('unit'),
+  package: () => vitest('package'),
   etcd: () => vitest('etcd'),
   netns,
   exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),

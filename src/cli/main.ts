@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The executable: the process's own streams, arguments and exit code around `main`. */
+import './check-node.js';
 import { processIo } from './io.js';
 import { main } from './program.js';
 
