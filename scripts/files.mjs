@@ -2,6 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { NEEDED, requireNode } from './node-version.mjs';
+
+requireNode(NEEDED.test);
 
 export const ROOT = resolve(import.meta.dirname, '..');
 

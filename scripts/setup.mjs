@@ -1,14 +1,21 @@
 /**
  * Set-up on a fresh clone: `run` is what `npm start` needs; `bench`, `bench-lease`, `bench-micro` and
- * `test` what `npm run bench`, `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top.
- * Uses Node's built-ins only, because node_modules may not be there yet. Each step is skipped when
- * it has nothing to do, and prints its log only when it fails.
+ * `test` what `npm run bench`, `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top;
+ * `pack` is what `npm pack` needs, which neither runs nor tests anything. Uses Node's built-ins only,
+ * because node_modules may not be there yet. Each step is skipped when it has nothing to do, and prints
+ * its log only when it fails.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { NEEDED, requireNode } from './node-version.mjs';
+import { installTestTools } from './test-tools.mjs';
 
-const ROOT = resolve(import.meta.dirname, '..');
+const mode = process.argv[2] ?? 'run';
+requireNode(mode === 'test' ? NEEDED.test : NEEDED.run);
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 
 const RUN_PACKAGES = {
   'g++': 'g++',
@@ -44,6 +51,8 @@ const TEST_PACKAGES = {
   chromium: 'chromium',
   iptables: 'iptables',
   nft: 'nftables',
+  'systemd-analyze': 'systemd',
+  script: 'bsdutils',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {
@@ -51,20 +60,18 @@ const TEST_FILES = {
   '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a': 'libclang-rt-14-dev',
 };
 
-const mode = process.argv[2] ?? 'run';
 checkPlatform();
-installDebianPackages();
+if (mode !== 'pack') installDebianPackages();
 installNodePackages();
 buildAddon();
 buildTypeScript();
+if (mode === 'test') installTestTools(step);
 if (mode === 'bench') makeIn('bench/lab', "the benchmark's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
 if (mode === 'test') makeIn('bench/micro/copies', 'the benchmark of the crossings');
 
 function checkPlatform() {
-  const major = Number(process.versions.node.split('.')[0]);
   if (process.platform !== 'linux') fail(`Linux is needed, this is ${process.platform}`);
-  if (major < 20) fail(`Node 20 or newer is needed, this is ${process.versions.node}`);
 }
 
 function installDebianPackages() {
@@ -105,7 +112,9 @@ function buildAddon() {
   const sources = [...filesBelow(join(ROOT, 'native')), join(ROOT, 'binding.gyp')];
   if (existsSync(addon) && oldest([addon]) >= newest(sources)) return;
   step('the native addon', () => {
-    run(['npx', 'node-gyp', knowsEverySource() ? 'build' : 'rebuild', '--jobs=max']);
+    const gyp = (...words) => ['npx', 'node-gyp', ...words, '--jobs=max'];
+    // A clone that was moved has makefiles with the paths of where it was.
+    if (!knowsEverySource() || !succeeds(gyp('build'))) run(gyp('rebuild'));
   });
 }
 
@@ -149,6 +158,10 @@ function step(what, work) {
   process.stderr.write(`setup: ${what} ...`);
   work();
   process.stderr.write(` ${((Date.now() - started) / 1000).toFixed(0)} s\n`);
+}
+
+function succeeds([file, ...args]) {
+  return spawnSync(file, args, { cwd: ROOT }).status === 0;
 }
 
 function run([file, ...args], options = {}) {

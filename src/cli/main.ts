@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The executable: the process's own streams, arguments and exit code around `main`. */
+import './check-node.js';
 import { ProcessSignals } from './signals.js';
 
 // First of all: until there are listeners, a signal would end the daemon or open Node's debugger.

@@ -1,0 +1,68 @@
+/**
+ * What tests use and no Debian package brings in a light way, in the user's cache and not in the
+ * repository: promtool alone out of Debian's prometheus, and other versions of Node. What cannot be had
+ * is said, and the tests that need it are skipped by name.
+ */
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** As in test/support/test-tools.ts. */
+const TOOLS = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette', 'tools');
+
+/** The oldest that is promised, the long-term versions after it, and one that is too old. */
+const NODES = ['20.11.0', '22', '24', '20.10.0'];
+
+/** `step` names what is being done and runs it. */
+export function installTestTools(step) {
+  const wanted = [
+    ['promtool', fetchPromtool],
+    ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
+  ];
+  const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
+  if (missing.length === 0) return;
+  step(`test tools: ${missing.map(([name]) => name).join(' ')}`, () => {
+    for (const [name, fetch] of missing) keep(name, fetch);
+  });
+}
+
+/** Fetches into a folder of its own; what is in the cache is whole. */
+function keep(name, fetch) {
+  const folder = mkdtempSync(join(tmpdir(), 'flannelette-tool-'));
+  try {
+    mkdirSync(TOOLS, { recursive: true });
+    const partial = join(TOOLS, `.${name}.${process.pid}`);
+    copyFileSync(fetch(folder), partial);
+    renameSync(partial, join(TOOLS, name));
+  } catch (error) {
+    process.stderr.write(` ${name} cannot be had (${error.message}), its tests are skipped;`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function fetchPromtool(folder) {
+  run(folder, ['apt-get', 'download', 'prometheus']);
+  run(folder, ['sh', '-c', 'dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool']);
+  return join(folder, 'usr', 'bin', 'promtool');
+}
+
+/** The package that npm's `node` takes its binary from; it has no install script. */
+function fetchNode(version, folder) {
+  const name = `node-linux-${process.arch}`;
+  const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-save', '--prefix', folder];
+  run(folder, ['npm', 'install', ...flags, `${name}@${version}`]);
+  return join(folder, 'node_modules', name, 'bin', 'node');
+}
+
+function run(cwd, [file, ...args]) {
+  const { status, stderr, error } = spawnSync(file, args, { cwd, encoding: 'utf8' });
+  if (status === 0) return;
+  const said = error?.message ?? stderr.trim().split('\n').at(-1);
+  throw new Error(`${file} ${args[0]}: ${said}`);
+}
+
+function onPath(program) {
+  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, program)));
+}
