@@ -42,7 +42,8 @@ import {
 } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
 import { watchExternalInterface } from '../host/watch-interface.js';
-import { isStoreAway } from '../lease/errors.js';
+import { isStoreAway, storeFault, type StoreFault } from '../lease/errors.js';
+import { expiryTime } from '../lease/expiry.js';
 import type { Lease, LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
@@ -63,7 +64,7 @@ import { pause } from './wait.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
 export interface DaemonDependencies {
-  readonly openStore?: (options: DaemonOptions, log: Logger) => Promise<LeaseStore>;
+  readonly openStore?: typeof openStore;
   readonly openDataPlane?: OpenDataPlane;
   readonly hostInterfaces?: () => readonly HostInterface[];
   readonly defaultInterface?: () => Promise<string | undefined>;
@@ -83,6 +84,8 @@ export interface Readiness {
   readonly store: {
     readonly ok: boolean;
     readonly error: string | null;
+    /** There when waiting alone does not help: somebody has to put it right, here or at the store. */
+    readonly fault?: Exclude<StoreFault, 'unreachable'>;
     /** How old the knowledge in force is: 0 while the store is followed; null before there is any. */
     readonly leasesAgeSeconds: number | null;
   };
@@ -108,7 +111,7 @@ export class Daemon {
   #synced = false;
   #subnetFileWritten = false;
   /** Why the store could not be asked last time; before a network follows it. */
-  #storeProblem: string | undefined;
+  #storeProblem: Error | undefined;
   #features: readonly KernelFeature[] = [];
   #external: ExternalInterface | undefined;
   #store: LeaseStore | undefined;
@@ -159,7 +162,11 @@ export class Daemon {
     this.#external = await this.#chooseInterface();
     this.#logInterface(this.#external, 'external interface');
     this.#phase = 'opening the lease store';
-    const store = await (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
+    const report = (problems: readonly Problem[]): void => {
+      this.#problems.report('store', problems);
+    };
+    const open = this.#dependencies.openStore ?? openStore;
+    const store = await open(this.#options, this.#log, report);
     try {
       this.#store = store;
       const config = await this.#readConfig(store, signal);
@@ -200,6 +207,8 @@ export class Daemon {
    */
   readiness(): Readiness {
     const state = this.#network?.status();
+    const waiting = this.#storeProblem === undefined ? undefined : messageOf(this.#storeProblem);
+    const fault = state?.storeFault ?? storeFault(this.#storeProblem);
     const forwards = this.#synced && this.#subnetFileWritten;
     const guarded = this.#firewall?.inPlace === true;
     return {
@@ -208,7 +217,8 @@ export class Daemon {
       synced: this.#synced,
       subnetFileWritten: this.#subnetFileWritten,
       store: {
-        ...health(this.#store !== undefined, state?.storeError ?? this.#storeProblem),
+        ...health(this.#store !== undefined, state?.storeError ?? waiting),
+        ...(fault === undefined || fault === 'unreachable' ? {} : { fault }),
         leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : null,
       },
       dataPlane: health(state !== undefined, state?.dataPlaneError),
@@ -285,11 +295,16 @@ export class Daemon {
         return answer;
       } catch (error) {
         if (signal.aborted || !isStoreAway(error)) throw error;
-        this.#storeProblem = messageOf(error);
-        if (attempt % STORE_LOG_EVERY === 0) {
+        const before = this.#storeProblem;
+        this.#storeProblem = error as Error;
+        // Another kind of fault is news at once.
+        const isNews = before !== undefined && storeFault(before) !== storeFault(error);
+        if (isNews || attempt % STORE_LOG_EVERY === 0) {
           this.#log.warn(
-            { store: store.location, error: this.#storeProblem },
-            'the lease store is away; asking again',
+            { store: store.location, error: messageOf(error) },
+            storeFault(error) === 'unreachable'
+              ? 'the lease store is away; asking again'
+              : 'the lease store cannot be used; asking again',
           );
         }
       }
@@ -558,7 +573,7 @@ export class Daemon {
       ready,
       routes: network?.routes.size ?? 0,
       rejectedLeases: state?.rejected.length ?? 0,
-      leaseExpiresAt: network?.lease.expiresAt,
+      leaseExpiresAt: network === undefined ? undefined : expiryTime(network.lease),
       storeUp: store.ok,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),

@@ -15,6 +15,7 @@ import { parseSubnetKey, subnetKey, type Cidr } from '../config/ipv4.js';
 import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { serializeAttributes } from './attributes.js';
+import { expiryTime } from './expiry.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
 import type { Lease } from './store.js';
 
@@ -81,7 +82,7 @@ export function formatRemembered(remembered: RememberedLeases): string {
   const entries = leases.slice(0, MAX_REMEMBERED).map((lease) => {
     const key = subnetKey(lease.subnet);
     const entry = serializeAttributes(lease.attributes);
-    const ends = key === ownKey ? own?.expiresAt : undefined;
+    const ends = key === ownKey && own !== undefined ? expiryTime(own) : undefined;
     if (ends === undefined || !Number.isFinite(ends)) return `    "${key}": ${entry}`;
     return `    "${key}": ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
   });

@@ -16,6 +16,7 @@ import { isSubnetInRange } from '../config/network.js';
 import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
+import { Moment } from './expiry.js';
 import {
   formatRemembered,
   readRemembered,
@@ -59,7 +60,7 @@ export class RememberingStore implements LeaseStore {
   /** A snapshot of the store itself is in `#leases`. */
   #complete = false;
   /** While the store is followed what is known is true now; else since this moment. */
-  #trueUntil: number | undefined;
+  #trueUntil: Moment | undefined;
   /** Why the store is not followed. */
   #away: Error | undefined;
   #saveTimer: NodeJS.Timeout | undefined;
@@ -138,6 +139,15 @@ export class RememberingStore implements LeaseStore {
     return renewed;
   }
 
+  async refreshLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
+    const refreshed = (await this.#inner.refreshLease?.(lease, signal)) ?? lease;
+    if (refreshed !== lease) {
+      this.#learnOwn(refreshed);
+      this.#saveSoon();
+    }
+    return refreshed;
+  }
+
   async *watchLeases(outer: AbortSignal): AsyncIterable<LeaseEvent> {
     const end = new AbortController();
     const signal = AbortSignal.any([outer, end.signal]);
@@ -147,7 +157,7 @@ export class RememberingStore implements LeaseStore {
     let next = events.next();
     try {
       if (this.#complete) {
-        const asOf = this.#trueUntil;
+        const asOf = this.#trueUntil?.time;
         const leases = [...this.#leases.values()];
         yield { type: 'snapshot', leases, rejected: [], ...(asOf === undefined ? {} : { asOf }) };
         if (this.#away !== undefined) {
@@ -174,14 +184,13 @@ export class RememberingStore implements LeaseStore {
         const result = await next;
         if (result.done === true) return;
         const event = result.value;
-        if (toldAway && event.type !== 'degraded') {
-          toldAway = false;
-          if (event.type !== 'recovered') yield { type: 'recovered' };
-        }
-        this.#learn(event);
-        if (!toldAway) yield event;
         // From here on the store's own word counts, also about its faults.
+        if (toldAway && event.type !== 'degraded' && event.type !== 'recovered') {
+          yield { type: 'recovered' };
+        }
         toldAway = false;
+        this.#learn(event);
+        yield event;
         next = events.next();
       }
     } finally {
@@ -280,7 +289,7 @@ export class RememberingStore implements LeaseStore {
         this.#leases.delete(subnetKey(event.subnet));
         break;
       case 'degraded':
-        this.#trueUntil ??= Date.now();
+        this.#trueUntil ??= new Moment();
         this.#away = event.error;
         break;
       case 'recovered':
@@ -313,7 +322,7 @@ export class RememberingStore implements LeaseStore {
         const started = performance.now();
         const text = formatRemembered({
           store: this.location,
-          asOf: this.#trueUntil ?? Date.now(),
+          asOf: this.#trueUntil?.time ?? Date.now(),
           config,
           own: this.#ownEntry(),
           leases: [...this.#leases.values()],

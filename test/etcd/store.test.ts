@@ -6,6 +6,7 @@ import { formatCidr, formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { EtcdServer } from '../../src/lab/etcd-server.js';
 import { LEASE_LOST, STORE_AWAY } from '../../src/lease/errors.js';
+import { bootClock } from '../../src/lease/expiry.js';
 import type { EtcdStore } from '../../src/lease/etcd/store.js';
 import type { Lease } from '../../src/lease/store.js';
 import {
@@ -203,7 +204,7 @@ describe('a reservation', () => {
 describe('renewing', () => {
   it('puts the key with a new grant', async () => {
     let now = Date.now();
-    const store = open({}, { now: () => now });
+    const store = open({}, { clocks: { boot: bootClock, now: () => now } });
     const lease = await store.acquireLease(leaseRequest(NEAR), never);
     const name = formatCidr(lease.subnet).replace('/', '-');
     const before = await stored(name);
