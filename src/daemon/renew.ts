@@ -68,7 +68,10 @@ export async function keepLease(
     }
     if (!sameCidr(lease.subnet, network.lease.subnet)) return lease;
     network.adoptLease(lease);
-    log.info({ subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease, clocks) }, 'lease renewed');
+    log.info(
+      { subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease, clocks) },
+      'lease renewed',
+    );
   }
   return undefined;
 }
@@ -134,7 +137,10 @@ class Refresher {
       if (!sameEnd(lease, refreshed, this.#clocks)) network.adoptLease(refreshed);
     } catch (error) {
       if (signal.aborted) return;
-      log.debug({ error: messageOf(error) }, "the end of the lease is not known from the store's word");
+      log.debug(
+        { error: messageOf(error) },
+        "the end of the lease is not known from the store's word",
+      );
     }
   }
 }

@@ -17,6 +17,7 @@ import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
 import { Moment } from './expiry.js';
+import { Grace } from './grace.js';
 import {
   formatRemembered,
   readRemembered,
@@ -38,6 +39,7 @@ export interface RememberingOptions {
   readonly log: Logger;
   readonly patienceMs?: number;
   readonly saveAfterMs?: number;
+  readonly graceMs?: number;
 }
 
 export class RememberingStore implements LeaseStore {
@@ -48,6 +50,7 @@ export class RememberingStore implements LeaseStore {
   readonly #log: Logger;
   readonly #patienceMs: number;
   readonly #saveAfterMs: number;
+  readonly #graceMs: number | undefined;
   readonly #remembered: RememberedLeases | undefined;
 
   /** The store has answered something since the start. */
@@ -84,6 +87,7 @@ export class RememberingStore implements LeaseStore {
     this.#log = options.log;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.#saveAfterMs = options.saveAfterMs ?? SAVE_AFTER_MS;
+    this.#graceMs = options.graceMs;
   }
 
   /** Reads what is remembered at `path`; what makes no sense, or is of another store, is ignored. */
@@ -154,6 +158,7 @@ export class RememberingStore implements LeaseStore {
     const events = this.#inner.watchLeases(signal)[Symbol.asyncIterator]();
     // The daemon was told of a fault that the store itself has not told.
     let toldAway = false;
+    const grace = new Grace(this.#graceMs);
     let next = events.next();
     try {
       if (this.#complete) {
@@ -181,7 +186,11 @@ export class RememberingStore implements LeaseStore {
         }
       }
       for (;;) {
-        const result = await next;
+        const result = await (grace.over === undefined ? next : Promise.race([next, grace.over]));
+        if (result === 'over') {
+          yield* grace.end();
+          continue;
+        }
         if (result.done === true) return;
         const event = result.value;
         // From here on the store's own word counts, also about its faults.
@@ -189,11 +198,19 @@ export class RememberingStore implements LeaseStore {
           yield { type: 'recovered' };
         }
         toldAway = false;
+        const told = grace.apply(event, this.#leases.values(), (lease) => this.#isOwn(lease));
+        if (event.type === 'snapshot' && grace.size > 0) {
+          this.#log.warn(
+            { store: this.location, leases: grace.size },
+            'the lease store began anew; leases missing from it stay in force for a moment',
+          );
+        }
         this.#learn(event);
-        yield event;
+        yield told;
         next = events.next();
       }
     } finally {
+      grace.clear();
       end.abort();
       await events.return?.();
     }
@@ -262,6 +279,10 @@ export class RememberingStore implements LeaseStore {
 
   #rememberedTime(): string {
     return new Date(this.#remembered?.asOf ?? 0).toISOString();
+  }
+
+  #isOwn({ attributes }: Lease): boolean {
+    return attributes.publicIp === this.#own?.attributes.publicIp;
   }
 
   #learnOwn(lease: Lease): void {

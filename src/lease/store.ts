@@ -54,6 +54,11 @@ export type LeaseEvent =
       readonly rejected: readonly RejectedEntry[];
       /** Set when it is remembered, not read: when it was true, in milliseconds since the epoch. */
       readonly asOf?: number;
+      /**
+       * Set when the store has another past than the one that was followed (data lost, a backup
+       * restored): leases that are missing may only not be written again yet.
+       */
+      readonly restarted?: true;
     }
   | { readonly type: 'put'; readonly lease: Lease }
   | { readonly type: 'delete'; readonly subnet: Cidr }

@@ -11,6 +11,7 @@ import type { EtcdStore } from '../../src/lease/etcd/store.js';
 import type { Lease } from '../../src/lease/store.js';
 import {
   CONFIG,
+  etcdClient,
   freePort,
   leaseRequest,
   openStore,
@@ -359,7 +360,7 @@ describe('an etcd that goes away', () => {
     await watcher.until('degraded');
     // The same data at another address, where the watch cannot follow.
     const aside = await EtcdServer.start({ directory: etcd.directory, port: await freePort() });
-    const client = aside.client();
+    const client = etcdClient(aside);
     await client.delete().key(key('100.96.2.0-24'));
     const { header } = await client
       .put(key('100.96.3.0-24'))

@@ -74,7 +74,8 @@ export class EtcdClient {
     this.#members = new Members(etcd, {
       silenceMs: () => this.#silenceMs,
       connected: (stale) => {
-        this.#note(CONNECTION, stale === undefined ? undefined : tlsProblem(stale));
+        const message = `${stale ?? ''}; what was read before is in use`;
+        this.#note(CONNECTION, stale === undefined ? undefined : tlsProblem(message));
       },
     });
     this.#authentication = new Authentication(
@@ -226,11 +227,7 @@ export class EtcdClient {
   }
 
   /** At each member once; rejects with a NoMemberError or a GrpcError. */
-  async #ask<Q, A>(
-    method: Method<Q, A>,
-    request: Encodable<Q>,
-    signal: AbortSignal,
-  ): Promise<A> {
+  async #ask<Q, A>(method: Method<Q, A>, request: Encodable<Q>, signal: AbortSignal): Promise<A> {
     for (let asked = 1; ; asked += 1) {
       const connection = await this.#members.connection(signal);
       try {

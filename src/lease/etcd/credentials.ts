@@ -123,9 +123,16 @@ function sameTexts(a: Texts, b: Texts): boolean {
 
 function check(files: Files, { ca, cert, key }: Texts): void {
   const { caFile = '', certFile = '', keyFile = '' } = files;
-  if (ca !== undefined) parse(FLAGS.caFile, caFile, ca, 'CERTIFICATE', (pem) => new X509Certificate(pem));
+  if (ca !== undefined)
+    parse(FLAGS.caFile, caFile, ca, 'CERTIFICATE', (pem) => new X509Certificate(pem));
   if (cert === undefined || key === undefined) return;
-  const own = parse(FLAGS.certFile, certFile, cert, 'CERTIFICATE', (pem) => new X509Certificate(pem));
+  const own = parse(
+    FLAGS.certFile,
+    certFile,
+    cert,
+    'CERTIFICATE',
+    (pem) => new X509Certificate(pem),
+  );
   if (/^-----BEGIN ENCRYPTED|^Proc-Type: .*ENCRYPTED/m.test(key)) {
     throw bad(FLAGS.keyFile, keyFile, 'is encrypted: expected a key without a passphrase');
   }
@@ -146,8 +153,8 @@ function parse<T>(
     throw bad(flag, path, 'is not a PEM file: expected a line -----BEGIN ...');
   }
   if (!new RegExp(`^-----BEGIN [A-Z0-9 ]*${kind}-----`, 'm').test(text)) {
-    const wanted = kind === 'KEY' ? 'a private key' : 'a certificate';
-    throw bad(flag, path, `holds no ${wanted}: expected a line -----BEGIN ...${kind}-----`);
+    const wanted = kind === 'KEY' ? 'no private key' : 'no certificate';
+    throw bad(flag, path, `holds ${wanted}: expected a line -----BEGIN ...${kind}-----`);
   }
   try {
     return read(text);

@@ -74,8 +74,8 @@ async function misconfiguration(
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return `etcd's certificate is not for ${endpoint.host}, but for ${namesIn(cause)}`;
   }
-  if (/_ALERT_/.test(code)) {
-    const alert = alertOf(cause);
+  const alert = alertOf(cause);
+  if (alert !== undefined && ABOUT_CERTIFICATES.test(alert)) {
     if (tls?.own === undefined) {
       return `etcd asks for a client certificate: give --etcd-certfile and --etcd-keyfile (TLS alert: ${alert})`;
     }
@@ -201,11 +201,14 @@ function namesIn(cause: unknown): string {
   return names.length <= MAX_SHOWN ? names : `${names.slice(0, MAX_SHOWN)}...`;
 }
 
-/** `bad certificate` of ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE. */
-function alertOf(cause: unknown): string {
-  const [, name = ''] = /_ALERT_(.*)$/.exec(errnoOf(cause) ?? '') ?? [];
-  return name.toLowerCase().replaceAll('_', ' ');
+/** `bad certificate` of ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE; undefined when it is no alert. */
+function alertOf(cause: unknown): string | undefined {
+  const [, name] = /_ALERT_(.*)$/.exec(errnoOf(cause) ?? '') ?? [];
+  return name?.toLowerCase().replaceAll('_', ' ');
 }
+
+/** What a server says that wants a client certificate, or another one (TLS 1.2: handshake failure). */
+const ABOUT_CERTIFICATES = /certificate|unknown ca|access denied|handshake failure/;
 
 /** OpenSSL's reason without thread, file and line. */
 function reasonOf(cause: unknown): string {

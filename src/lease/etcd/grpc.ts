@@ -14,7 +14,7 @@ import http2, {
   type IncomingHttpHeaders,
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
-import { messageOf } from '../../errors.js';
+import { errnoOf, messageOf } from '../../errors.js';
 import type { Encodable } from './protobuf.js';
 import type { Method } from './messages.js';
 import { afterSilence } from './timing.js';
@@ -67,12 +67,23 @@ export class GrpcConnection {
   #calls = 0;
   #failure: Error | undefined;
 
-  private constructor(endpoint: string, session: ClientHttp2Session, silenceMs: () => number) {
+  private constructor(
+    endpoint: string,
+    socket: Duplex,
+    session: ClientHttp2Session,
+    silenceMs: () => number,
+  ) {
     this.endpoint = endpoint;
     this.#session = session;
     this.#silenceMs = silenceMs;
     session.on('error', (error: Error) => {
       this.#failure ??= error;
+    });
+    // TLS 1.3 refuses a client's certificate after the handshake: an alert that Node tells the socket
+    // alone, while the session would wait for ever.
+    socket.on('error', (error: Error) => {
+      this.#failure ??= error;
+      endSession(session);
     });
     session.on('goaway', () => {
       this.#failure ??= new Error('the server ends the connection');
@@ -99,10 +110,16 @@ export class GrpcConnection {
       // Megabytes: what one may have on its way counts.
       maxSessionMemory: 64,
     });
-    const connection = new GrpcConnection(endpoint, session, silenceMs);
+    const connection = new GrpcConnection(endpoint, socket, session, silenceMs);
     return new Promise((resolve, reject) => {
-      const fail = (error: Error): void => {
+      const settle = (): void => {
         signal.removeEventListener('abort', abort);
+        socket.off('error', fail);
+        session.off('error', fail);
+        session.off('close', closed);
+      };
+      const fail = (error: Error): void => {
+        settle();
         endSession(session);
         reject(error);
       };
@@ -113,12 +130,11 @@ export class GrpcConnection {
         fail(connection.#failure ?? new Error('the server closed the connection'));
       };
       signal.addEventListener('abort', abort, { once: true });
+      socket.once('error', fail);
       session.once('error', fail);
       session.once('close', closed);
       session.once('remoteSettings', () => {
-        signal.removeEventListener('abort', abort);
-        session.off('error', fail);
-        session.off('close', closed);
+        settle();
         session.setLocalWindowSize(2 * WINDOW_BYTES);
         resolve(connection);
       });
@@ -185,7 +201,9 @@ export class GrpcConnection {
   }
 
   #lost(error?: unknown): GrpcError {
-    const cause = this.#failure ?? error ?? new Error('the server closed the connection');
+    // A stream that ends for want of a connection says no more than that.
+    const own = errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE' ? undefined : error;
+    const cause = this.#failure ?? own ?? new Error('the server closed the connection');
     return new GrpcError(Code.unavailable, messageOf(cause), cause);
   }
 
@@ -231,7 +249,11 @@ class Call {
   #error: Error | undefined;
   readonly #closed: Promise<void>;
 
-  constructor(stream: ClientHttp2Stream, options: CallOptions, lost: (error?: unknown) => GrpcError) {
+  constructor(
+    stream: ClientHttp2Stream,
+    options: CallOptions,
+    lost: (error?: unknown) => GrpcError,
+  ) {
     this.stream = stream;
     this.#options = options;
     this.#lost = lost;

@@ -108,7 +108,11 @@ function method<Request, Response>(
 
 export const RANGE = method('KV/Range', RangeRequest, RangeResponse);
 export const PUT = method('KV/Put', PutRequest, message({ header: nested(1, Header) }));
-export const DELETE_RANGE = method('KV/DeleteRange', DeleteRangeRequest, message({ deleted: int(2) }));
+export const DELETE_RANGE = method(
+  'KV/DeleteRange',
+  DeleteRangeRequest,
+  message({ deleted: int(2) }),
+);
 export const TXN = method('KV/Txn', TxnRequest, TxnResponse);
 export const WATCH = method('Watch/Watch', WatchRequest, WatchResponse);
 export const LEASE_GRANT = method(

@@ -54,7 +54,8 @@ export function checkEtcdOptions(given: EtcdOptions): NormalEtcdOptions {
     if (file !== undefined && !secure) warnings.push(`${flag} has no effect with http endpoints`);
   }
   if (secure && !hasCertificate && (certFile ?? keyFile) !== undefined) {
-    const [alone, missing] = keyFile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile'];
+    const [alone, missing] =
+      keyFile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile'];
     warnings.push(`--etcd-${alone} has no effect without --etcd-${missing}`);
   }
   const hasUser = isSet(username) && isSet(password);
@@ -102,13 +103,22 @@ function normalizeEndpoints(
     );
   }
   if (endpoints.size > 0) return [...endpoints];
-  throw inputError('--etcd-endpoints', texts.join(','), `one or more, e.g. ${ETCD_DEFAULTS.endpoints[1]}`);
+  throw inputError(
+    '--etcd-endpoints',
+    texts.join(','),
+    `one or more, e.g. ${ETCD_DEFAULTS.endpoints[1]}`,
+  );
 }
 
 function parseEndpoint(text: string, scheme: string): URL {
   const full = text.includes('://') ? text : `${scheme}://${text}`;
   const url = URL.canParse(full) ? new URL(full) : undefined;
-  if (url !== undefined && /^https?:$/.test(url.protocol) && url.hostname !== '' && url.port !== '0') {
+  if (
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    url.hostname !== '' &&
+    url.port !== '0'
+  ) {
     return url;
   }
   throw inputError(

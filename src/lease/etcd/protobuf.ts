@@ -14,6 +14,9 @@ const FIXED64 = 1;
 const BYTES = 2;
 const FIXED32 = 5;
 
+/** Ten bytes. */
+const MAX_VARINT_BITS = 70;
+
 export interface Field<T> {
   readonly number: number;
   /** What a field that is not there means. */
@@ -85,7 +88,7 @@ export function int(number: number): Field<number> {
     write: (out, value) => {
       out.varint(BigInt.asUintN(64, BigInt(value)));
     },
-    read: (input) => Number(BigInt.asIntN(64, input.bigint())),
+    read: (input) => input.int(),
   });
 }
 
@@ -94,7 +97,7 @@ export function bool(number: number): Field<boolean> {
     write: (out, value) => {
       out.varint(value ? 1n : 0n);
     },
-    read: (input) => input.bigint() !== 0n,
+    read: (input) => input.int() !== 0,
   });
 }
 
@@ -189,6 +192,9 @@ class Writer {
 class Reader {
   readonly #bytes: Buffer;
   #at = 0;
+  /** Of the number read last: its lower and upper 32 bits. */
+  #low = 0;
+  #high = 0;
 
   constructor(from: Buffer) {
     this.#bytes = from;
@@ -200,28 +206,20 @@ class Reader {
 
   /** A tag or a length: both fit in 32 bits. */
   uint(): number {
-    const value = this.bigint();
-    if (value > 0xffff_ffffn) throw new RangeError('not a protobuf message: length out of range');
-    return Number(value);
+    this.#varint();
+    if (this.#high !== 0) throw new RangeError('not a protobuf message: length out of range');
+    return this.#low >>> 0;
+  }
+
+  /** A signed number, exact up to 2^53. */
+  int(): number {
+    this.#varint();
+    return this.#high * 2 ** 32 + (this.#low >>> 0);
   }
 
   bigint(): bigint {
-    // 28 bits at a time: bigint arithmetic for each byte would be most of the cost of a listing.
-    let value = 0n;
-    for (let shift = 0n; shift < 70n; shift += 28n) {
-      let part = 0;
-      for (let bits = 0; bits < 28; bits += 7) {
-        const byte = this.#bytes[this.#at];
-        if (byte === undefined) throw new RangeError('not a protobuf message: it ends too early');
-        this.#at += 1;
-        part |= (byte & 0x7f) << bits;
-        if (byte < 0x80) {
-          return BigInt.asUintN(64, shift === 0n ? BigInt(part) : value | (BigInt(part) << shift));
-        }
-      }
-      value |= BigInt(part) << shift;
-    }
-    throw new RangeError('not a protobuf message: a number of more than ten bytes');
+    this.#varint();
+    return (BigInt(this.#high >>> 0) << 32n) | BigInt(this.#low >>> 0);
   }
 
   bytes(): Buffer {
@@ -233,13 +231,30 @@ class Reader {
     return value;
   }
 
+  /** Seven bits a byte, the lowest first, into two halves: bigint for each would be slow. */
+  #varint(): void {
+    this.#low = 0;
+    this.#high = 0;
+    for (let bits = 0; bits < MAX_VARINT_BITS; bits += 7) {
+      const byte = this.#bytes[this.#at];
+      if (byte === undefined) throw new RangeError('not a protobuf message: it ends too early');
+      this.#at += 1;
+      const seven = byte & 0x7f;
+      if (bits < 32) this.#low |= seven << bits;
+      if (bits === 28) this.#high = seven >> 4;
+      if (bits > 28) this.#high |= seven << (bits - 32);
+      if (byte < 0x80) return;
+    }
+    throw new RangeError('not a protobuf message: a number of more than ten bytes');
+  }
+
   expect(wire: number, wanted: number): this {
     if (wire !== wanted) throw new RangeError('not a protobuf message: a field of another type');
     return this;
   }
 
   skip(wire: number): void {
-    if (wire === VARINT) this.bigint();
+    if (wire === VARINT) this.#varint();
     else if (wire === BYTES) this.bytes();
     else if (wire === FIXED64 || wire === FIXED32) {
       this.#at += wire === FIXED64 ? 8 : 4;

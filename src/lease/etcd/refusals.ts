@@ -44,7 +44,8 @@ export function problemOf(
   { verb, key }: Operation,
   username: string | undefined,
 ): Problem {
-  const user = username === undefined ? 'this host, without --etcd-username,' : `user "${username}"`;
+  const user =
+    username === undefined ? 'this host, without --etcd-username,' : `user "${username}"`;
   if (error.code === Code.permissionDenied) {
     return {
       id: 'etcd_permission',

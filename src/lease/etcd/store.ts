@@ -180,7 +180,8 @@ export class EtcdStore implements LeaseStore {
     // What else the entry may be the watch tells.
     if (entry === undefined || !isOurs) return lease;
     const { publicIp } = lease.attributes;
-    if (entry.lease === NO_GRANT) return { subnet: lease.subnet, attributes: lease.attributes, expiresAt: undefined };
+    if (entry.lease === NO_GRANT)
+      return { subnet: lease.subnet, attributes: lease.attributes, expiresAt: undefined };
     const foreign = this.#ownLease.isForeign(name, publicIp, entry);
     if (foreign) this.#sayShared(lease);
     const asked = this.#clocks.boot();
@@ -224,10 +225,7 @@ export class EtcdStore implements LeaseStore {
     return Promise.resolve();
   }
 
-  #list(
-    isOwn: (attributes: LeaseAttributes) => boolean,
-    signal: AbortSignal,
-  ): Promise<Listing> {
+  #list(isOwn: (attributes: LeaseAttributes) => boolean, signal: AbortSignal): Promise<Listing> {
     return list(this.#client, this.#keys, this.#ownLease, isOwn, signal);
   }
 
@@ -268,7 +266,9 @@ export class EtcdStore implements LeaseStore {
       return await this.#put(subnet, attributes, stored?.entry, await granting, included, signal);
     } catch (error) {
       const same = stored !== undefined && sameAttributes(stored.lease.attributes, attributes);
-      const kept = same ? await this.#keepAlive(error, subnet, attributes, stored.entry, signal) : undefined;
+      const kept = same
+        ? await this.#keepAlive(error, subnet, attributes, stored.entry, signal)
+        : undefined;
       if (kept === undefined) throw error;
       return kept;
     }
@@ -291,7 +291,11 @@ export class EtcdStore implements LeaseStore {
     return done ? lease : undefined;
   }
 
-  async #renewEntry(lease: Lease, entry: KeyValue, signal: AbortSignal): Promise<Lease | undefined> {
+  async #renewEntry(
+    lease: Lease,
+    entry: KeyValue,
+    signal: AbortSignal,
+  ): Promise<Lease | undefined> {
     const { subnet, attributes } = lease;
     const granting = this.#client.grant(this.#leaseSeconds, signal);
     let renewed: Lease | undefined;

@@ -50,8 +50,7 @@ class Position {
 
   /** Whether the past up to here is also that of the etcd that answers now. */
   isPastOf({ clusterId, raftTerm, revision }: Header): boolean {
-    const goesOn =
-      clusterId === this.cluster && raftTerm >= this.term && revision + 1 >= this.next;
+    const goesOn = clusterId === this.cluster && raftTerm >= this.term && revision + 1 >= this.next;
     if (goesOn) this.term = raftTerm;
     return goesOn;
   }
@@ -102,13 +101,15 @@ export class LeaseWatch {
     standing: () => void,
   ): AsyncGenerator<LeaseEvent | 'standing'> {
     const { client, keys, log } = this.#options;
+    const before = this.#position;
     let position = begin === undefined ? await this.#resume(signal) : undefined;
     if (position === undefined) {
       const { listing, included } = begin ?? (await this.#list(signal));
       position = new Position({ listing, included });
       this.#position = position;
       const { leases, rejected } = listing;
-      yield { type: 'snapshot', leases, rejected };
+      const restarted = before === undefined ? {} : ({ restarted: true } as const);
+      yield { type: 'snapshot', leases, rejected, ...restarted };
     }
     for await (const answer of client.watch(keys.subnets, position.next, signal)) {
       if (answer.canceled) {
