@@ -1,6 +1,7 @@
 /** The two stores under test: filled with every lease, told apart only by how they are written. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Etcd3 } from 'etcd3';
 import { EtcdServer } from '../../src/lab/etcd-server.js';
 import { LAB_DIRECTORY } from '../../src/lab/topology.js';
 import type { Pace } from './changes.js';
@@ -73,7 +74,10 @@ export async function openEtcd(): Promise<BenchStore> {
   await mkdir(directory, { recursive: true });
   const server = await EtcdServer.start({ directory, address: GATEWAY, port: 2379 });
   // All leases are one answer of 7 MB.
-  const client = server.client({ grpcOptions: { 'grpc.max_receive_message_length': -1 } });
+  const client = new Etcd3({
+    hosts: server.endpoint,
+    grpcOptions: { 'grpc.max_receive_message_length': -1 },
+  });
   const prefix = (place: string): string => `/${place}/network`;
   const fill = async (place: string, leases: Map<string, string>): Promise<void> => {
     await client.put(`${prefix(place)}/config`).value(JSON.stringify(CONFIG));

@@ -7,6 +7,7 @@
  */
 import type { ExternalInterface } from '../host/interface.js';
 import type { NetworkConfig } from '../config/network.js';
+import type { StoreFault } from '../lease/errors.js';
 import type { Lease, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { ProblemBoard } from '../problems.js';
 import type { RouteTable } from '../route/table.js';
@@ -44,6 +45,8 @@ export interface NetworkStatus {
   readonly device: string;
   /** Why the store cannot be followed now; the last good routes stay in force. */
   readonly storeError: string | undefined;
+  /** What kind of fault that is; undefined while there is none, or one of no known kind. */
+  readonly storeFault: StoreFault | undefined;
   /** When the leases in force were last known to be true (Unix time in ms); undefined: now. */
   readonly leasesAsOf: number | undefined;
   /** Entries of the store that are not leases, and leases that must not become routes. */

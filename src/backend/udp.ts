@@ -29,6 +29,8 @@ import {
 } from '../dataplane/dataplane.js';
 import { inputError, messageOf, systemError } from '../errors.js';
 import { keyOf } from '../lease/attributes.js';
+import { storeFault } from '../lease/errors.js';
+import { Moment } from '../lease/expiry.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
@@ -37,6 +39,7 @@ import type { Backend, BackendContext, Network, NetworkStatus } from './backend.
 import { KernelView, type HostView, type Way } from './host-view.js';
 import { RejectedEntries } from './rejected-entries.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
+import { RateLimitedLog } from './rate-limited-log.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
 /** Outer IPv4 header (20 bytes, no options) and UDP header (8 bytes). */
@@ -199,9 +202,11 @@ class UdpNetwork implements Network {
   readonly #listeners = new Set<() => void>();
   #lease: Lease;
   #lost: string | undefined;
-  #storeError: string | undefined;
+  #storeError: Error | undefined;
   readonly #storeRejected: RejectedEntries;
-  #leasesAsOf: number | undefined;
+  /** Until when the leases in force were known to be true; undefined: now. */
+  #trueUntil: Pick<Moment, 'time'> | undefined;
+  readonly #degradedLog: RateLimitedLog;
   #publication: NodeJS.Immediate | undefined;
   #check: NodeJS.Timeout | undefined;
   #resolveSynced!: () => void;
@@ -222,6 +227,12 @@ class UdpNetwork implements Network {
     this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
     this.#ways = parts.ways;
+    this.#degradedLog = new RateLimitedLog((fields) => {
+      parts.log.warn(
+        fields,
+        'the lease store cannot be followed; the last known routes stay in force',
+      );
+    });
     this.synced = new Promise((resolve, reject) => {
       this.#resolveSynced = resolve;
       this.#rejectSynced = reject;
@@ -253,8 +264,9 @@ class UdpNetwork implements Network {
   status(): NetworkStatus {
     return {
       device: this.#plane.device,
-      storeError: this.#storeError,
-      leasesAsOf: this.#leasesAsOf,
+      storeError: this.#storeError === undefined ? undefined : messageOf(this.#storeError),
+      storeFault: storeFault(this.#storeError),
+      leasesAsOf: this.#trueUntil?.time,
       rejected: this.#rejected(),
       dataPlaneError: this.#plane.error,
       dataPlaneRestarts: this.#plane.restarts,
@@ -297,7 +309,7 @@ class UdpNetwork implements Network {
     switch (event.type) {
       case 'snapshot':
         this.#applySnapshot(event.leases, event.rejected);
-        if (event.asOf !== undefined) this.#leasesAsOf = event.asOf;
+        if (event.asOf !== undefined) this.#trueUntil = { time: event.asOf };
         break;
       case 'put':
         this.#storeRejected.delete(keyOf(event.lease));
@@ -319,23 +331,30 @@ class UdpNetwork implements Network {
         this.#storeRejected.delete(event.key);
         break;
       case 'degraded':
-        this.#storeError = messageOf(event.error);
-        this.#leasesAsOf ??= Date.now();
-        this.#log.warn(
-          {
-            store: this.#store.location,
-            error: this.#storeError,
-            leasesAsOf: new Date(this.#leasesAsOf).toISOString(),
-          },
-          'the lease store cannot be followed; the last known routes stay in force',
-        );
+        this.#applyDegraded(event.error);
         break;
       case 'recovered':
         this.#storeError = undefined;
-        this.#leasesAsOf = undefined;
+        this.#trueUntil = undefined;
         this.#log.info({ store: this.#store.location }, 'the lease store is followed again');
         break;
     }
+  }
+
+  /** Also told while it is degraded already, when the reason has changed. */
+  #applyDegraded(error: Error): void {
+    const before = this.#storeError;
+    this.#storeError = error;
+    this.#trueUntil ??= new Moment();
+    const fields = {
+      store: this.#store.location,
+      error: messageOf(error),
+      leasesAsOf: new Date(this.#trueUntil.time).toISOString(),
+    };
+    // The same kind of fault in other words is no news to a log.
+    if (before === undefined || storeFault(before) !== storeFault(error)) {
+      this.#degradedLog.report(fields);
+    } else this.#log.debug(fields, 'the lease store still cannot be followed');
   }
 
   #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
@@ -372,8 +391,8 @@ class UdpNetwork implements Network {
     } else if (stored.attributes.publicIp === this.#lease.attributes.publicIp) {
       // A grant that is not ours may end any time: what is known stays, or it is renewed at once.
       const unknown = stored.expiresAt === Number.POSITIVE_INFINITY;
-      const expiresAt = unknown ? (this.#lease.expiresAt ?? Date.now()) : stored.expiresAt;
-      this.#setOwn({ ...stored, expiresAt }, undefined);
+      const { expiresAt = Date.now(), deadline } = this.#lease;
+      this.#setOwn(unknown ? { ...stored, expiresAt, deadline } : stored, undefined);
     } else {
       const holder = stored.attributes.publicIp;
       const what = holder === this.#formerPublicIp ? 'still names' : 'was taken over by';
@@ -382,7 +401,8 @@ class UdpNetwork implements Network {
   }
 
   #setOwn(lease: Lease, lost: string | undefined): void {
-    if (lost === this.#lost && lease.expiresAt === this.#lease.expiresAt) return;
+    const { expiresAt, deadline } = this.#lease;
+    if (lost === this.#lost && lease.expiresAt === expiresAt && lease.deadline === deadline) return;
     this.#lease = lease;
     this.#lost = lost;
     for (const listener of [...this.#listeners]) listener();

@@ -31,7 +31,8 @@ import { messageOf } from '../errors.js';
 import type { Firewall, FirewallKeeper, FirewallKind } from '../firewall/firewall.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
-import { isStoreAway } from '../lease/errors.js';
+import { isStoreAway, storeFault, type StoreFault } from '../lease/errors.js';
+import { expiryTime } from '../lease/expiry.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { createMetrics, type MetricsSample } from '../metrics/metrics.js';
@@ -60,7 +61,7 @@ import { watchBridges } from './watch-bridges.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
 export interface DaemonDependencies extends ExternalDependencies {
-  readonly openStore?: (options: DaemonOptions, log: Logger) => Promise<LeaseStore>;
+  readonly openStore?: typeof openStore;
   readonly openDataPlane?: OpenDataPlane;
   readonly probeKernel?: () => readonly KernelFeature[];
   readonly createFirewall?: (kind: FirewallKind, log: Logger) => Firewall;
@@ -76,6 +77,8 @@ export interface Readiness {
   readonly store: {
     readonly ok: boolean;
     readonly error: string | null;
+    /** There when waiting alone does not help: somebody has to put it right, here or at the store. */
+    readonly fault?: Exclude<StoreFault, 'unreachable'>;
     /** How old the knowledge in force is: 0 while the store is followed; null before there is any. */
     readonly leasesAgeSeconds: number | null;
   };
@@ -104,7 +107,7 @@ export class Daemon {
   #synced = false;
   #subnetFileWritten = false;
   /** Why the store could not be asked last time; before a network follows it. */
-  #storeProblem: string | undefined;
+  #storeProblem: Error | undefined;
   #features: readonly KernelFeature[] = [];
   #external: ExternalInterface | undefined;
   #store: LeaseStore | undefined;
@@ -161,7 +164,10 @@ export class Daemon {
     this.#phase = 'choosing the external interface';
     this.#external = await this.#externals.choose();
     this.#phase = 'opening the lease store';
-    const opening = (this.#dependencies.openStore ?? openStore)(this.#options, this.#log);
+    const report = (problems: readonly Problem[]): void => {
+      this.#problems.report('store', problems);
+    };
+    const opening = (this.#dependencies.openStore ?? openStore)(this.#options, this.#log, report);
     const store = await unlessAborted(signal, opening).catch((error: unknown) => {
       // One that opens after all, when a dead file server is back, is closed at once.
       void opening.then((late) => late.close()).catch(() => undefined);
@@ -209,6 +215,8 @@ export class Daemon {
    */
   readiness(): Readiness {
     const state = this.#network?.status();
+    const waiting = this.#storeProblem === undefined ? undefined : messageOf(this.#storeProblem);
+    const fault = state?.storeFault ?? storeFault(this.#storeProblem);
     const forwards = this.#synced && this.#subnetFileWritten;
     const guarded = this.#firewall?.inPlace === true;
     return {
@@ -217,7 +225,8 @@ export class Daemon {
       synced: this.#synced,
       subnetFileWritten: this.#subnetFileWritten,
       store: {
-        ...health(this.#store !== undefined, state?.storeError ?? this.#storeProblem),
+        ...health(this.#store !== undefined, state?.storeError ?? waiting),
+        ...(fault === undefined || fault === 'unreachable' ? {} : { fault }),
         leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : null,
       },
       dataPlane: health(state !== undefined, state?.dataPlaneError),
@@ -259,11 +268,16 @@ export class Daemon {
         return answer;
       } catch (error) {
         if (signal.aborted || !isStoreAway(error)) throw error;
-        this.#storeProblem = messageOf(error);
-        if (attempt % STORE_LOG_EVERY === 0) {
+        const before = this.#storeProblem;
+        this.#storeProblem = error as Error;
+        // Another kind of fault is news at once.
+        const isNews = before !== undefined && storeFault(before) !== storeFault(error);
+        if (isNews || attempt % STORE_LOG_EVERY === 0) {
           this.#log.warn(
-            { store: store.location, error: this.#storeProblem },
-            'the lease store is away; asking again',
+            { store: store.location, error: messageOf(error) },
+            storeFault(error) === 'unreachable'
+              ? 'the lease store is away; asking again'
+              : 'the lease store cannot be used; asking again',
           );
         }
       }
@@ -575,7 +589,7 @@ export class Daemon {
       ready,
       routes: network?.routes.size ?? 0,
       rejectedLeases: state?.rejected.length ?? 0,
-      leaseExpiresAt: network?.lease.expiresAt,
+      leaseExpiresAt: network === undefined ? undefined : expiryTime(network.lease),
       storeUp: store.ok,
       leasesAgeSeconds: this.#synced ? leasesAge(state?.leasesAsOf) : undefined,
       firewall: this.#firewallState(),

@@ -4,15 +4,23 @@ import { rememberedPath } from '../lease/remembered-file.js';
 import { RememberingStore } from '../lease/remembering-store.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
+import type { Problem } from '../problems.js';
 import type { DaemonOptions } from './options.js';
 
-/** `options` are validated. A remote store is opened with what is remembered of it. */
-export async function openStore(options: DaemonOptions, log: Logger): Promise<LeaseStore> {
+/**
+ * `options` are validated. A remote store is opened with what is remembered of it; `report` hears what
+ * somebody has to put right there.
+ */
+export async function openStore(
+  options: DaemonOptions,
+  log: Logger,
+  report: (problems: readonly Problem[]) => void,
+): Promise<LeaseStore> {
   const { leaseFile, etcd, subnetFile } = options;
   if (etcd !== undefined) {
     // etcd's client is half of what a daemon loads; one without etcd starts without it.
     const { EtcdStore } = await import('../lease/etcd/store.js');
-    const store = new EtcdStore(etcd, { log });
+    const store = new EtcdStore(etcd, { log, report });
     return RememberingStore.open(store, rememberedPath(subnetFile), { log });
   }
   return LeaseFileStore.open(leaseFile ?? '', { log });

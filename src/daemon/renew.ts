@@ -7,27 +7,33 @@
  * has to be registered anew, which is the caller's work. A reservation has no expiry and is only
  * watched.
  *
- * Deadlines are looked at by the wall clock at least each minute, because that is what the store's
- * expiry means: a clock that jumps, or a machine that slept, is noticed then.
+ * Deadlines are looked at at least each minute, by a clock that nobody sets where the store's lease
+ * has such an end, else by the wall clock. A store that knows the end better is asked for it soon
+ * after the start, each hour, and when the wall clock was set.
  */
 import type { Network } from '../backend/backend.js';
 import { formatCidr, sameCidr } from '../config/ipv4.js';
 import { errnoOf, messageOf } from '../errors.js';
+import { CLOCKS, expiryTime, remainingMs, type Clocks } from '../lease/expiry.js';
 import type { Lease, LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 
 const RETRY_MS = 60_000;
 const MAX_SLEEP_MS = 60_000;
+const REFRESH_MS = 3_600_000;
+/** An end that the store gives differs by less than this from what is known: a round trip. */
+const SAME_END_MS = 5_000;
+/** The wall clock moved by more than this against the other one: somebody set it. */
+const CLOCK_SET_MS = 5_000;
 
 export interface LeaseKeeperOptions {
-  readonly store: Pick<LeaseStore, 'renewLease'>;
+  readonly store: Pick<LeaseStore, 'renewLease' | 'refreshLease'>;
   readonly network: Pick<Network, 'lease' | 'leaseLost' | 'onLeaseChange' | 'adoptLease'>;
   readonly marginMinutes: number;
   /** Acquires a lease for this host, preferring the subnet in force. */
   readonly acquire: (signal: AbortSignal) => Promise<Lease>;
   readonly log: Logger;
-  /** Wall clock, milliseconds since the epoch. */
-  readonly now?: () => number;
+  readonly clocks?: Clocks;
 }
 
 /**
@@ -38,28 +44,34 @@ export async function keepLease(
   options: LeaseKeeperOptions,
   signal: AbortSignal,
 ): Promise<Lease | undefined> {
-  const { network, log } = options;
-  const now = options.now ?? Date.now;
-  let retryAt = 0;
+  const { network, log, clocks = CLOCKS } = options;
+  const refresher = new Refresher(options, clocks);
+  let retryAt = Number.NEGATIVE_INFINITY;
   while (!signal.aborted) {
     let lease: Lease | undefined;
     if (network.leaseLost !== undefined) {
       lease = await acquireAgain(options, network.leaseLost, signal);
+    } else if (refresher.isDue) {
+      await refresher.refresh(signal);
+      continue;
     } else {
-      const due = dueAt(network.lease, options.marginMinutes);
-      const wait = due === undefined ? MAX_SLEEP_MS : Math.max(due, retryAt) - now();
+      const due = dueIn(network.lease, options.marginMinutes, clocks);
+      const wait = due === undefined ? MAX_SLEEP_MS : Math.max(due, retryAt - performance.now());
       if (wait > 0) {
         await sleepOrChange(Math.min(wait, MAX_SLEEP_MS), network, signal);
         continue;
       }
       // Not sooner than a minute from now in any case: a margin longer than the lease must not spin.
-      retryAt = now() + RETRY_MS;
+      retryAt = performance.now() + RETRY_MS;
       lease = await renew(options, signal);
       if (lease === undefined) continue;
     }
     if (!sameCidr(lease.subnet, network.lease.subnet)) return lease;
     network.adoptLease(lease);
-    log.info({ subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease) }, 'lease renewed');
+    log.info(
+      { subnet: formatCidr(lease.subnet), expiresAt: isoTime(lease, clocks) },
+      'lease renewed',
+    );
   }
   return undefined;
 }
@@ -88,13 +100,67 @@ function acquireAgain(
   return acquire(signal);
 }
 
-/** When a lease is to be renewed; `undefined` for one that never ends. */
-export function dueAt(lease: Lease, marginMinutes: number): number | undefined {
-  return lease.expiresAt === undefined ? undefined : lease.expiresAt - marginMinutes * 60_000;
+/** Brings the end of the lease in line with what the store says. */
+class Refresher {
+  readonly #options: LeaseKeeperOptions;
+  readonly #clocks: Clocks;
+  /** By the boot clock. */
+  #at: number;
+  /** Wall clock less boot clock, when it was looked at last. */
+  #offset: number;
+
+  constructor(options: LeaseKeeperOptions, clocks: Clocks) {
+    this.#options = options;
+    this.#clocks = clocks;
+    // Not at once: a lease that was acquired just now needs it least.
+    this.#at = clocks.boot() + RETRY_MS;
+    this.#offset = clocks.now() - clocks.boot();
+  }
+
+  get isDue(): boolean {
+    const { now, boot } = this.#clocks;
+    const wasSet = Math.abs(now() - boot() - this.#offset) > CLOCK_SET_MS;
+    return this.#options.store.refreshLease !== undefined && (wasSet || boot() >= this.#at);
+  }
+
+  /** Never rejects; what fails is tried again a minute later. */
+  async refresh(signal: AbortSignal): Promise<void> {
+    const { store, network, log } = this.#options;
+    const { now, boot } = this.#clocks;
+    this.#offset = now() - boot();
+    this.#at = boot() + RETRY_MS;
+    try {
+      const { lease } = network;
+      const refreshed = (await store.refreshLease?.(lease, signal)) ?? lease;
+      this.#at = boot() + REFRESH_MS;
+      if (network.lease !== lease || network.leaseLost !== undefined) return;
+      if (!sameEnd(lease, refreshed, this.#clocks)) network.adoptLease(refreshed);
+    } catch (error) {
+      if (signal.aborted) return;
+      log.debug(
+        { error: messageOf(error) },
+        "the end of the lease is not known from the store's word",
+      );
+    }
+  }
 }
 
-function isoTime(lease: Lease): string | null {
-  return lease.expiresAt === undefined ? null : new Date(lease.expiresAt).toISOString();
+function sameEnd(a: Lease, b: Lease, clocks: Clocks): boolean {
+  const [one, other] = [remainingMs(a, clocks), remainingMs(b, clocks)];
+  if (one === undefined || other === undefined) return one === other;
+  // An end by the wall clock alone is given up for one by the other clock, whatever it says.
+  return a.deadline !== undefined && Math.abs(one - other) < SAME_END_MS;
+}
+
+/** Milliseconds until a lease is to be renewed; `undefined` for one that never ends. */
+function dueIn(lease: Lease, marginMinutes: number, clocks: Clocks): number | undefined {
+  const left = remainingMs(lease, clocks);
+  return left === undefined ? undefined : left - marginMinutes * 60_000;
+}
+
+function isoTime(lease: Lease, clocks: Clocks): string | null {
+  const time = expiryTime(lease, clocks);
+  return time === undefined ? null : new Date(time).toISOString();
 }
 
 /** Waits `ms`, or until the lease changed, or the signal aborts. */

@@ -4,6 +4,7 @@ import { formatCidr, formatIpv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
 import type { ExternalInterface } from '../host/interface.js';
+import { expiryTime } from '../lease/expiry.js';
 import type { LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Problem } from '../problems.js';
 
@@ -137,7 +138,8 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
 }
 
 function describeLease(network: Network): DaemonStatus['lease'] {
-  const { subnet, expiresAt } = network.lease;
+  const { subnet } = network.lease;
+  const expiresAt = expiryTime(network.lease);
   return {
     subnet: formatCidr(subnet),
     expiresAt: expiresAt === undefined ? null : new Date(expiresAt).toISOString(),

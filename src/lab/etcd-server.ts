@@ -1,5 +1,4 @@
 /** A real etcd for the lab and the tests: one member, one process, its data in a directory given. */
-import { Etcd3, type IOptions } from 'etcd3';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { systemError } from '../errors.js';
@@ -71,11 +70,6 @@ export class EtcdServer {
     const code = await this.#program.ended;
     const [last = ''] = this.#program.stderr.trim().split('\n').slice(-1);
     return systemError(`etcd ended with code ${code}${last === '' ? '' : `: ${last}`}`);
-  }
-
-  /** A client for whatever the daemons' own store does not do. */
-  client(options: Partial<IOptions> = {}): Etcd3 {
-    return new Etcd3({ hosts: this.endpoint, ...options });
   }
 
   #launch(): Program {

@@ -6,8 +6,10 @@
  * leases are ordinary ones, as a cluster has them: subnet.env of an "earlier run" tells the daemon
  * which subnet to take again.
  */
-import type { Etcd3 } from 'etcd3';
-import { messageOf, systemError } from '../errors.js';
+import { systemError } from '../errors.js';
+import { EtcdClient } from '../lease/etcd/client.js';
+import type { KeyValue } from '../lease/etcd/messages.js';
+import { NO_GRANT } from '../lease/etcd/own-lease.js';
 import { replaceFile } from '../host/atomic-file.js';
 import { LEASE_FILE, LEASE_FILE_FLAGS, subnetFileOf, writeLeaseFile } from './daemon-process.js';
 import {
@@ -18,7 +20,7 @@ import {
   type EtcdCheck,
   type EtcdEntry,
 } from './etcd-check.js';
-import type { EtcdServer } from './etcd-server.js';
+import { EtcdServer } from './etcd-server.js';
 import type { Programs } from './isolate.js';
 import { GATEWAY, LAB_DIRECTORY, OVERLAY, type HostPlan } from './topology.js';
 
@@ -93,7 +95,8 @@ class FileLabStore implements LabStore {
 
 /** etcd's own, for clients. */
 const ETCD_PORT = 2379;
-const CALL_MS = 5_000;
+/** A call that nobody answers ends by itself. */
+const NEVER = new AbortController().signal;
 /** Written by the "earlier run": UDP over an Ethernet of 1500. */
 const EARLIER_MTU = 1_472;
 
@@ -102,25 +105,24 @@ class EtcdLabStore implements LabStore {
   readonly location: string;
   readonly daemonFlags: readonly string[];
   readonly #server: EtcdServer;
-  readonly #client: Etcd3;
+  readonly #client: EtcdClient;
 
-  private constructor(server: EtcdServer) {
+  private constructor(server: EtcdServer, client: EtcdClient) {
     this.#server = server;
+    this.#client = client;
     this.location = server.endpoint;
     this.daemonFlags = [`--etcd-endpoints=${server.endpoint}`];
-    this.#client = server.client({
-      defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_MS }),
-    });
   }
 
   static async start(): Promise<EtcdLabStore> {
     const options = { directory: LAB_DIRECTORY, address: GATEWAY, port: ETCD_PORT };
-    // Loads etcd's client, which a lab on the lease file does without.
-    const etcd = await import('./etcd-server.js');
-    const store = new EtcdLabStore(await etcd.EtcdServer.start(options));
+    const server = await EtcdServer.start(options);
+    const { endpoint } = server;
+    const etcd = { endpoints: [endpoint], prefix: ETCD_PREFIX };
+    const store = new EtcdLabStore(server, new EtcdClient(etcd, { location: endpoint }));
     try {
       const { key, value } = configEntry();
-      await store.#ask(() => store.#client.put(key).value(value).exec());
+      await store.#client.put(key, value, NO_GRANT, NEVER);
       return store;
     } catch (error) {
       await store.close();
@@ -140,16 +142,17 @@ class EtcdLabStore implements LabStore {
 
   async remove(plan: HostPlan): Promise<void> {
     const key = leaseKey(plan);
-    const { deleted } = await this.#ask(() => this.#client.delete().key(key).exec());
-    if (deleted !== '1') throw systemError(`${key} was not in etcd, nothing to remove`);
+    if ((await this.#client.delete(key, NEVER)) !== 1)
+      throw systemError(`${key} was not in etcd, nothing to remove`);
   }
 
   async check(hosts: readonly HostPlan[]): Promise<EtcdCheck> {
-    const { kvs } = await this.#ask(() => this.#client.getAll().prefix(ETCD_PREFIX).exec());
-    const entries = kvs.map(async ({ key, value, lease }): Promise<EtcdEntry> => ({
+    const found: KeyValue[] = [];
+    await this.#client.list(ETCD_PREFIX, (entry) => found.push(entry), NEVER);
+    const entries = found.map(async ({ key, value, lease }): Promise<EtcdEntry> => ({
       key: key.toString('utf8'),
       value: value.toString('utf8'),
-      leaseSeconds: await this.#grantedSeconds(lease),
+      leaseSeconds: lease === NO_GRANT ? undefined : await this.#grantedSeconds(lease),
     }));
     return checkEtcd(await Promise.all(entries), hosts);
   }
@@ -163,17 +166,7 @@ class EtcdLabStore implements LabStore {
     await this.#server.stop();
   }
 
-  async #grantedSeconds(lease: string): Promise<number | undefined> {
-    if (lease === '0') return undefined;
-    const grant = await this.#ask(() => this.#client.leaseClient.leaseTimeToLive({ ID: lease }));
-    return Number(grant.grantedTTL);
-  }
-
-  async #ask<T>(call: () => Promise<T>): Promise<T> {
-    try {
-      return await call();
-    } catch (error) {
-      throw systemError(`etcd at ${this.location}: ${messageOf(error)}`, { cause: error });
-    }
+  async #grantedSeconds(lease: bigint): Promise<number> {
+    return (await this.#client.timeToLive(lease, NEVER)).grantedTtl;
   }
 }

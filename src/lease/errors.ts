@@ -7,6 +7,18 @@ import type { Lease } from './store.js';
 export const LEASE_LOST = 'ELEASELOST';
 /** The store cannot be reached or does not answer. It may come back: try again. */
 export const STORE_AWAY = 'ESTOREAWAY';
+/** Certificates, scheme or port are wrong, here or at the store. Somebody may put it right: try again. */
+export const STORE_MISCONFIGURED = 'ESTORECONFIG';
+/** The store answers and refuses: user, password, permission, space. Somebody may put it right: try again. */
+export const STORE_REFUSES = 'ESTOREREFUSES';
+
+export type StoreFault = 'unreachable' | 'configuration' | 'refused';
+
+const FAULTS: Readonly<Record<string, StoreFault>> = {
+  [STORE_AWAY]: 'unreachable',
+  [STORE_MISCONFIGURED]: 'configuration',
+  [STORE_REFUSES]: 'refused',
+};
 
 export function leaseLost(lease: Lease, why: string): FlannelletteError {
   return systemError(`the lease of ${formatCidr(lease.subnet)} is lost: ${why}`, {
@@ -15,6 +27,12 @@ export function leaseLost(lease: Lease, why: string): FlannelletteError {
   });
 }
 
+/** Why the store cannot be used now; undefined for an error that waiting does not mend. */
+export function storeFault(error: unknown): StoreFault | undefined {
+  return FAULTS[errnoOf(error) ?? ''];
+}
+
+/** The store cannot be used now, for whatever reason: wait and ask again. */
 export function isStoreAway(error: unknown): boolean {
-  return errnoOf(error) === STORE_AWAY;
+  return storeFault(error) !== undefined;
 }

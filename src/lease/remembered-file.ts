@@ -13,6 +13,7 @@ import { errnoOf, messageOf, systemError } from '../errors.js';
 import { replaceFile } from '../host/atomic-file.js';
 import { readBounded } from '../host/bounded-read.js';
 import { keyOf, serializeAttributes } from './attributes.js';
+import { expiryTime } from './expiry.js';
 import { FILE_VERSION, parseLeaseDocument } from './file-format.js';
 import type { Lease, LeaseAttributes } from './store.js';
 
@@ -81,7 +82,7 @@ export function formatRemembered(remembered: RememberedLeases): string {
   const entries = leases.slice(0, MAX_REMEMBERED).map((lease) => {
     const key = keyOf(lease);
     const entry = `${JSON.stringify(key)}: ${serializeAttributes(withinBounds(lease.attributes))}`;
-    const ends = key === ownKey ? own?.expiresAt : undefined;
+    const ends = key === ownKey && own !== undefined ? expiryTime(own) : undefined;
     if (ends === undefined || !Number.isFinite(ends)) return `    ${entry}`;
     return `    ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
   });

@@ -17,6 +17,8 @@ import { messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { keyOf } from './attributes.js';
 import { isStoreAway, STORE_AWAY } from './errors.js';
+import { Moment } from './expiry.js';
+import { Grace } from './grace.js';
 import {
   formatRemembered,
   readRemembered,
@@ -38,6 +40,7 @@ export interface RememberingOptions {
   readonly log: Logger;
   readonly patienceMs?: number;
   readonly saveAfterMs?: number;
+  readonly graceMs?: number;
 }
 
 export class RememberingStore implements LeaseStore {
@@ -48,6 +51,7 @@ export class RememberingStore implements LeaseStore {
   readonly #log: Logger;
   readonly #patienceMs: number;
   readonly #saveAfterMs: number;
+  readonly #graceMs: number | undefined;
   readonly #remembered: RememberedLeases | undefined;
 
   /** The store has answered something since the start. */
@@ -60,7 +64,7 @@ export class RememberingStore implements LeaseStore {
   /** A snapshot of the store itself is in `#leases`. */
   #complete = false;
   /** While the store is followed what is known is true now; else since this moment. */
-  #trueUntil: number | undefined;
+  #trueUntil: Moment | undefined;
   /** Why the store is not followed. */
   #away: Error | undefined;
   #saveTimer: NodeJS.Timeout | undefined;
@@ -84,6 +88,7 @@ export class RememberingStore implements LeaseStore {
     this.#log = options.log;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.#saveAfterMs = options.saveAfterMs ?? SAVE_AFTER_MS;
+    this.#graceMs = options.graceMs;
   }
 
   /** Reads what is remembered at `path`; what makes no sense, or is of another store, is ignored. */
@@ -140,16 +145,26 @@ export class RememberingStore implements LeaseStore {
     return renewed;
   }
 
+  async refreshLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
+    const refreshed = (await this.#inner.refreshLease?.(lease, signal)) ?? lease;
+    if (refreshed !== lease) {
+      this.#learnOwn(refreshed);
+      this.#saveSoon();
+    }
+    return refreshed;
+  }
+
   async *watchLeases(outer: AbortSignal): AsyncIterable<LeaseEvent> {
     const end = new AbortController();
     const signal = AbortSignal.any([outer, end.signal]);
     const events = this.#inner.watchLeases(signal)[Symbol.asyncIterator]();
     // The daemon was told of a fault that the store itself has not told.
     let toldAway = false;
+    const grace = new Grace(this.#graceMs);
     let next = events.next();
     try {
       if (this.#complete) {
-        const asOf = this.#trueUntil;
+        const asOf = this.#trueUntil?.time;
         const leases = [...this.#leases.values()];
         yield { type: 'snapshot', leases, rejected: [], ...(asOf === undefined ? {} : { asOf }) };
         if (this.#away !== undefined) {
@@ -173,20 +188,31 @@ export class RememberingStore implements LeaseStore {
         }
       }
       for (;;) {
-        const result = await next;
+        const result = await (grace.over === undefined ? next : Promise.race([next, grace.over]));
+        if (result === 'over') {
+          yield* grace.end();
+          continue;
+        }
         if (result.done === true) return;
         const event = result.value;
-        if (toldAway && event.type !== 'degraded') {
-          toldAway = false;
-          if (event.type !== 'recovered') yield { type: 'recovered' };
+        // From here on the store's own word counts, also about its faults.
+        if (toldAway && event.type !== 'degraded' && event.type !== 'recovered') {
+          yield { type: 'recovered' };
+        }
+        toldAway = false;
+        const told = grace.apply(event, this.#leases.values(), (lease) => this.#isOwn(lease));
+        if (event.type === 'snapshot' && grace.size > 0) {
+          this.#log.warn(
+            { store: this.location, leases: grace.size },
+            'the lease store began anew; leases missing from it stay in force for a moment',
+          );
         }
         this.#learn(event);
-        if (!toldAway) yield event;
-        // From here on the store's own word counts, also about its faults.
-        toldAway = false;
+        yield told;
         next = events.next();
       }
     } finally {
+      grace.clear();
       end.abort();
       await events.return?.();
     }
@@ -257,6 +283,10 @@ export class RememberingStore implements LeaseStore {
     return new Date(this.#remembered?.asOf ?? 0).toISOString();
   }
 
+  #isOwn({ attributes }: Lease): boolean {
+    return attributes.publicIp === this.#own?.attributes.publicIp;
+  }
+
   #learnOwn(lease: Lease): void {
     this.#own = lease;
     if (this.#complete) this.#leases.set(subnetKey(lease.subnet), lease);
@@ -282,7 +312,7 @@ export class RememberingStore implements LeaseStore {
         this.#leases.delete(keyOf(event));
         break;
       case 'degraded':
-        this.#trueUntil ??= Date.now();
+        this.#trueUntil ??= new Moment();
         this.#away = event.error;
         break;
       case 'recovered':
@@ -315,7 +345,7 @@ export class RememberingStore implements LeaseStore {
         const started = performance.now();
         const text = formatRemembered({
           store: this.location,
-          asOf: this.#trueUntil ?? Date.now(),
+          asOf: this.#trueUntil?.time ?? Date.now(),
           config,
           own: this.#ownEntry(),
           leases: [...this.#leases.values()],

@@ -27,6 +27,10 @@ export interface Lease {
    * only the store knows (another host's lease in etcd, which etcd itself deletes when it ends).
    */
   readonly expiresAt: number | undefined;
+  /**
+   * The same end by `bootClock()` (expiry.ts), where it is known: it counts, whatever is done to the wall clock.
+   */
+  readonly deadline?: number | undefined;
 }
 
 export interface HostAddress {
@@ -62,6 +66,11 @@ export type LeaseEvent =
       readonly rejected: readonly RejectedEntry[];
       /** Set when it is remembered, not read: when it was true, in milliseconds since the epoch. */
       readonly asOf?: number;
+      /**
+       * Set when the store has another past than the one that was followed (data lost, a backup
+       * restored): leases that are missing may only not be written again yet.
+       */
+      readonly restarted?: true;
     }
   | { readonly type: 'put'; readonly lease: Lease }
   | { readonly type: 'delete'; readonly subnet: Cidr; readonly key?: string }
@@ -77,6 +86,7 @@ export type LeaseEvent =
 /**
  * Cancellation: every method that waits takes an AbortSignal and rejects with the signal's reason.
  * Errors: `FlannelletteError` with kind `system`; codes of src/lease/errors.ts where a caller decides.
+ * What somebody has to put right is reported to the daemon's board of problems by those that can see it.
  */
 export interface LeaseStore {
   /** `file`, `etcd`, `kube`: a label for logs and metrics. */
@@ -89,6 +99,8 @@ export interface LeaseStore {
   acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease>;
   /** The same subnet with a new expiry. Rejects with code `ELEASELOST` when it is not ours now. */
   renewLease(lease: Lease, signal: AbortSignal): Promise<Lease>;
+  /** The same lease with the end that the store gives it now, which it may know better. */
+  refreshLease?(lease: Lease, signal: AbortSignal): Promise<Lease>;
   /** All leases (this host's own included), then every change, until the signal aborts. */
   watchLeases(signal: AbortSignal): AsyncIterable<LeaseEvent>;
   /** The host's address is another one: connections from the old one would hang until they time out. */

@@ -1,47 +1,32 @@
 /** TLS with a CA alone and with client certificates, user and password, and how each is refused. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { run } from '../../src/lab/commands.js';
-import { STORE_AWAY } from '../../src/lease/errors.js';
+import { STORE_MISCONFIGURED, STORE_REFUSES } from '../../src/lease/errors.js';
 import type { EtcdOptions } from '../../src/lease/etcd/options.js';
-import { CONFIG, leaseRequest, openStore, PREFIX, startEtcd, Watcher } from '../support/etcd.js';
+import {
+  CONFIG,
+  etcdClient,
+  leaseRequest,
+  openStore,
+  PREFIX,
+  startEtcd,
+  Watcher,
+} from '../support/etcd.js';
+import { Pki } from '../support/pki.js';
 
 const never = new AbortController().signal;
-let pki: string;
-const file = (name: string): string => join(pki, name);
+let pki: Pki;
+const file = (name: string): string => pki.file(name);
 
 beforeAll(async () => {
-  pki = await mkdtemp(join(tmpdir(), 'flannelette-pki-'));
-  await authority('ca');
-  await authority('other-ca');
-  await certificate('server', 'ca');
-  await certificate('client', 'ca');
-  await certificate('stranger', 'other-ca');
+  pki = await Pki.create();
+  await pki.authority('ca');
+  await pki.authority('other-ca');
+  await pki.certificate('server', 'ca');
+  await pki.certificate('client', 'ca');
+  await pki.certificate('stranger', 'other-ca');
 });
-afterAll(() => rm(pki, { recursive: true }));
-
-async function openssl(...argv: string[]): Promise<void> {
-  await run(['openssl', ...argv]);
-}
-
-async function authority(name: string): Promise<void> {
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const subject = ['-subj', `/CN=${name}`, '-days', '2'];
-  const out = ['-keyout', file(`${name}.key`), '-out', file(`${name}.pem`)];
-  await openssl('req', '-x509', ...key, ...subject, ...out);
-}
-
-async function certificate(name: string, ca: string): Promise<void> {
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  const out = ['-keyout', file(`${name}.key`), '-out', file(`${name}.csr`)];
-  await openssl('req', ...key, '-subj', `/CN=${name}`, ...out);
-  await writeFile(file(`${name}.ext`), 'subjectAltName=IP:127.0.0.1\n');
-  const signer = ['-CA', file(`${ca}.pem`), '-CAkey', file(`${ca}.key`), '-CAcreateserial'];
-  const made = ['-extfile', file(`${name}.ext`), '-out', file(`${name}.pem`), '-days', '2'];
-  await openssl('x509', '-req', '-in', file(`${name}.csr`), ...signer, ...made);
-}
+afterAll(() => pki.end());
 
 /** Acquires a lease and sees it in a watch. */
 async function works(endpoint: string, more: Partial<EtcdOptions>): Promise<void> {
@@ -77,15 +62,15 @@ describe('TLS', () => {
     try {
       const { endpoint } = etcd.server;
       expect(endpoint).toMatch(/^https:/);
-      const admin = etcd.server.client({ credentials: await credentials('ca') });
+      const admin = etcdClient(etcd.server, { credentials: await credentials('ca') });
       await admin.put(`${PREFIX}/config`).value(JSON.stringify(CONFIG));
       admin.close();
       await works(endpoint, { caFile: file('ca.pem') });
       expect(await refused(endpoint, { caFile: file('other-ca.pem') })).toMatchObject({
-        code: STORE_AWAY,
+        code: STORE_MISCONFIGURED,
         message: expect.stringMatching(/certificate/) as string,
       });
-      expect(await refused(endpoint, {})).toMatchObject({ code: STORE_AWAY });
+      expect(await refused(endpoint, {})).toMatchObject({ code: STORE_MISCONFIGURED });
     } finally {
       await etcd.end();
     }
@@ -96,17 +81,17 @@ describe('TLS', () => {
     const etcd = await startEtcd({ tls });
     try {
       const { endpoint } = etcd.server;
-      const admin = etcd.server.client({ credentials: await credentials('ca', 'client') });
+      const admin = etcdClient(etcd.server, { credentials: await credentials('ca', 'client') });
       await admin.put(`${PREFIX}/config`).value(JSON.stringify(CONFIG));
       admin.close();
       const own = { caFile: file('ca.pem'), certFile: file('client.pem') };
       await works(endpoint, { ...own, keyFile: file('client.key') });
       const foreign = { certFile: file('stranger.pem'), keyFile: file('stranger.key') };
       expect(await refused(endpoint, { caFile: file('ca.pem') })).toMatchObject({
-        code: STORE_AWAY,
+        code: STORE_MISCONFIGURED,
       });
       expect(await refused(endpoint, { caFile: file('ca.pem'), ...foreign })).toMatchObject({
-        code: STORE_AWAY,
+        code: STORE_MISCONFIGURED,
       });
     } finally {
       await etcd.end();
@@ -142,12 +127,12 @@ describe('user and password', () => {
         ['nobody', 'nothing', /permission denied/],
       ] as const) {
         const error = await refused(endpoint, { username, password });
-        expect(error).toMatchObject({ kind: 'system', code: undefined });
+        expect(error).toMatchObject({ kind: 'system', code: STORE_REFUSES });
         expect(String(error)).toMatch(/etcd at http:.* refuses: /);
         expect(String(error)).toMatch(says);
         expect(String(error)).not.toContain('secret');
       }
-      expect(await refused(endpoint, {})).toMatchObject({ kind: 'system', code: undefined });
+      expect(await refused(endpoint, {})).toMatchObject({ kind: 'system', code: STORE_REFUSES });
     } finally {
       await etcd.end();
     }

@@ -6,10 +6,12 @@ import { formatCidr, formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { EtcdServer } from '../../src/lab/etcd-server.js';
 import { LEASE_LOST, STORE_AWAY } from '../../src/lease/errors.js';
+import { bootClock } from '../../src/lease/expiry.js';
 import type { EtcdStore } from '../../src/lease/etcd/store.js';
 import type { Lease } from '../../src/lease/store.js';
 import {
   CONFIG,
+  etcdClient,
   freePort,
   leaseRequest,
   openStore,
@@ -203,7 +205,7 @@ describe('a reservation', () => {
 describe('renewing', () => {
   it('puts the key with a new grant', async () => {
     let now = Date.now();
-    const store = open({}, { now: () => now });
+    const store = open({}, { clocks: { boot: bootClock, now: () => now } });
     const lease = await store.acquireLease(leaseRequest(NEAR), never);
     const name = formatCidr(lease.subnet).replace('/', '-');
     const before = await stored(name);
@@ -358,7 +360,7 @@ describe('an etcd that goes away', () => {
     await watcher.until('degraded');
     // The same data at another address, where the watch cannot follow.
     const aside = await EtcdServer.start({ directory: etcd.directory, port: await freePort() });
-    const client = aside.client();
+    const client = etcdClient(aside);
     await client.delete().key(key('100.96.2.0-24'));
     const { header } = await client
       .put(key('100.96.3.0-24'))

@@ -19,6 +19,7 @@ import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
 import { lastWords } from '../../src/lab/daemon-process.js';
 import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/lab/topology.js';
 import { PingStream } from '../../src/lab/traffic.js';
+import { etcdClient } from './etcd.js';
 import { askDaemon, COMMAND, TestLab } from './test-lab.js';
 
 const PORT = 2379;
@@ -50,7 +51,7 @@ export class EtcdLab {
   private constructor(lab: TestLab, server: EtcdServer) {
     this.#lab = lab;
     this.#server = server;
-    this.#client = server.client();
+    this.#client = etcdClient(server);
   }
 
   static async raise(): Promise<EtcdLab> {
@@ -200,7 +201,7 @@ export class EtcdLab {
   /** A client that has seen its server fail refuses for a while to try again. */
   #reconnect(): void {
     this.#client.close();
-    this.#client = this.#server.client();
+    this.#client = etcdClient(this.#server);
   }
 }
 

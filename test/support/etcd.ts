@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Etcd3 } from 'etcd3';
+import { Etcd3, type IOptions } from 'etcd3';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { EtcdServer, type EtcdServerOptions } from '../../src/lab/etcd-server.js';
 import { EtcdStore, type EtcdStoreOptions } from '../../src/lease/etcd/store.js';
@@ -22,11 +22,16 @@ export interface TestEtcd {
   end(): Promise<void>;
 }
 
+/** Another client than the one under test, for what the tests do to etcd themselves. */
+export function etcdClient({ endpoint }: EtcdServer, options: Partial<IOptions> = {}): Etcd3 {
+  return new Etcd3({ hosts: endpoint, ...options });
+}
+
 /** An empty etcd on a free port. */
 export async function startEtcd(more: Partial<EtcdServerOptions> = {}): Promise<TestEtcd> {
   const directory = await mkdtemp(join(tmpdir(), 'flannelette-etcd-'));
   const server = await EtcdServer.start({ directory, port: await freePort(), ...more });
-  const client = server.client();
+  const client = etcdClient(server);
   return {
     server,
     client,

@@ -15,7 +15,8 @@ import { FlannelletteError, systemError } from '../../src/errors.js';
 import { silentLogger } from '../../src/log.js';
 import { FakeFirewall } from '../support/fake-firewall.js';
 import type { HostInterfaceInfo } from '../../src/host/interface.js';
-import { STORE_AWAY } from '../../src/lease/errors.js';
+import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../../src/lease/errors.js';
+import type { Problem } from '../../src/problems.js';
 import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
 
@@ -50,6 +51,7 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     nftables: new FakeFirewall('nftables'),
   };
   const told: string[] = [];
+  const reports: ((problems: readonly Problem[]) => void)[] = [];
   const host: HostInterfaceInfo[] = [
     {
       name: 'eth0',
@@ -61,7 +63,10 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     },
   ];
   const daemon = new Daemon({ ...options, ...more }, silentLogger(), {
-    openStore: () => Promise.resolve(store),
+    openStore: (_options, _log, told) => {
+      reports.push(told);
+      return Promise.resolve(store);
+    },
     openDataPlane: planes.open,
     hostInterfaces: () => host,
     defaultInterface: () => Promise.resolve('eth0'),
@@ -81,7 +86,7 @@ function setUp(more: Partial<DaemonOptions> = {}) {
     });
     return done;
   };
-  return { store, planes, daemon, controller, start, firewalls, told, host };
+  return { store, planes, daemon, controller, start, firewalls, told, reports, host };
 }
 
 const subnetEnv = () => readFile(options.subnetFile, 'utf8');
@@ -290,6 +295,41 @@ describe('a store that is away', () => {
     }, 4_000);
     expect(daemon.readiness().store).toEqual({ ok: true, error: null, leasesAgeSeconds: 0 });
     expect(store.requests).toHaveLength(2);
+  });
+
+  it.each([
+    ['configuration', STORE_MISCONFIGURED],
+    ['refused', STORE_REFUSES],
+  ])('is waited for at the start as well when the fault is one of kind %s', async (fault, code) => {
+    const { store, daemon, start } = setUp();
+    store.configErrors.push(away(), systemError('put it right', { code }));
+    void start();
+    await vi.waitFor(() => {
+      expect(daemon.readiness().store).toMatchObject({ ok: false, error: 'put it right', fault });
+    }, 4_000);
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    }, 4_000);
+    store.send({ type: 'degraded', error: systemError('again', { code }) });
+    await vi.waitFor(() => {
+      expect(daemon.readiness().store).toMatchObject({ ok: false, error: 'again', fault });
+    });
+    expect(daemon.readiness().ready).toBe(true);
+  });
+
+  it('shows what the store reports among the problems', async () => {
+    const { daemon, start, reports } = setUp();
+    const problem = { id: 'etcd_tls', message: 'the certificate expired' };
+    void start();
+    await vi.waitFor(() => {
+      expect(reports).toHaveLength(1);
+    });
+    reports[0]?.([problem]);
+    expect(daemon.readiness().problems).toContainEqual(problem);
+    expect(daemon.status().problems).toContainEqual(problem);
+    reports[0]?.([]);
+    expect(daemon.readiness().problems).not.toContainEqual(problem);
   });
 
   it('does not end a daemon whose lease was lost', async () => {

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { systemError } from '../../src/errors.js';
-import { STORE_AWAY } from '../../src/lease/errors.js';
+import { STORE_AWAY, STORE_REFUSES } from '../../src/lease/errors.js';
 import {
   formatRemembered,
   parseRemembered,
@@ -15,7 +15,7 @@ import {
   type RememberedLeases,
 } from '../../src/lease/remembered-file.js';
 import { RememberingStore } from '../../src/lease/remembering-store.js';
-import type { LeaseEvent, LeaseRequest } from '../../src/lease/store.js';
+import type { Lease, LeaseEvent, LeaseRequest } from '../../src/lease/store.js';
 import { silentLogger } from '../../src/log.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../support/fake-store.js';
 
@@ -278,12 +278,88 @@ describe('without its store', () => {
     });
   });
 
-  it('passes a refusal on: that is no absence', async () => {
+  it('shows the store’s own error once there is one, in place of the silence', async () => {
+    await writeRemembered(path, formatRemembered(REMEMBERED));
+    const { inner, store } = await open();
+    const refusal = systemError('permission denied', { code: STORE_REFUSES });
+    setTimeout(() => {
+      inner.send({ type: 'degraded', error: refusal });
+    }, 100);
+    expect(await take(store, 3)).toMatchObject([
+      { type: 'snapshot', asOf: AS_OF },
+      {
+        type: 'degraded',
+        error: { message: expect.stringContaining('has not answered') as string },
+      },
+      { type: 'degraded', error: refusal },
+    ]);
+  });
+
+  it('starts from what is remembered when it refuses, too', async () => {
+    await writeRemembered(path, formatRemembered(REMEMBERED));
+    const inner = new FakeStore();
+    inner.configErrors.push(systemError('permission denied', { code: STORE_REFUSES }));
+    const { store } = await open(inner);
+    expect(await store.readNetworkConfig(stop.signal)).toBe(CONFIG_TEXT);
+  });
+
+  it('passes an error on that waiting does not mend', async () => {
     await writeRemembered(path, formatRemembered(REMEMBERED));
     const inner = new FakeStore();
     inner.configErrors.push(systemError('authentication failed'));
     const { store } = await open(inner);
     await expect(store.readNetworkConfig(stop.signal)).rejects.toThrow('authentication failed');
+  });
+});
+
+describe('a store that began anew', () => {
+  const third = lease('100.96.3.0/24', '10.168.0.4');
+
+  async function openShort() {
+    const inner = new FakeStore();
+    const store = await RememberingStore.open(inner, path, {
+      log: silentLogger(),
+      graceMs: 50,
+    });
+    stores.push(store);
+    inner.next = OWN;
+    await store.acquireLease(REQUEST, stop.signal);
+    return { inner, store };
+  }
+  const restarted = (...leases: Lease[]): LeaseEvent => ({
+    type: 'snapshot',
+    leases,
+    rejected: [],
+    restarted: true,
+  });
+
+  it('keeps the others’ leases for a moment, not this host’s own, and ends those that stay away', async () => {
+    const { inner, store } = await openShort();
+    inner.snapshot(OWN, PEER, third);
+    inner.send(restarted(), { type: 'put', lease: third });
+    expect(await take(store, 4)).toMatchObject([
+      { type: 'snapshot', leases: [OWN, PEER, third] },
+      { type: 'snapshot', leases: [PEER, third] },
+      { type: 'put', lease: third },
+      { type: 'delete', subnet: PEER.subnet },
+    ]);
+  });
+
+  it('does not keep what an ordinary listing misses, nor what was deleted since', async () => {
+    const { inner, store } = await openShort();
+    inner.snapshot(OWN, PEER, third);
+    inner.snapshot(OWN, third);
+    inner.send(restarted(OWN), { type: 'delete', subnet: third.subnet });
+    const events = await take(store, 4);
+    expect(events).toMatchObject([
+      { type: 'snapshot' },
+      { type: 'snapshot', leases: [OWN, third] },
+      { type: 'snapshot', leases: [OWN, third] },
+      { type: 'delete', subnet: third.subnet },
+    ]);
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    inner.send({ type: 'put', lease: PEER });
+    expect((await take(store, 2)).at(-1)).toEqual({ type: 'put', lease: PEER });
   });
 });
 

@@ -6,6 +6,7 @@ import { UdpBackend } from '../../src/backend/udp.js';
 import { formatCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { systemError } from '../../src/errors.js';
+import { STORE_AWAY, STORE_REFUSES } from '../../src/lease/errors.js';
 import { silentLogger } from '../../src/log.js';
 import { ProblemBoard } from '../../src/problems.js';
 import { counters, fakeDataPlanes } from '../support/fake-dataplane.js';
@@ -234,6 +235,26 @@ describe('the age of the leases', () => {
       expect(network.status().storeError).toBe('away');
     });
     expect(network.status().leasesAsOf).toBe(1_000);
+  });
+});
+
+describe('a store that cannot be followed', () => {
+  it('shows the newest reason and its kind, since the first', async () => {
+    const { store, network } = await running();
+    store.send({ type: 'degraded', error: systemError('away', { code: STORE_AWAY }) });
+    await vi.waitFor(() => {
+      expect(network.status()).toMatchObject({ storeError: 'away', storeFault: 'unreachable' });
+    });
+    const since = network.status().leasesAsOf;
+    store.send({ type: 'degraded', error: systemError('refused', { code: STORE_REFUSES }) });
+    await vi.waitFor(() => {
+      expect(network.status()).toMatchObject({ storeError: 'refused', storeFault: 'refused' });
+    });
+    expect(network.status().leasesAsOf).toBe(since);
+    store.send({ type: 'recovered' });
+    await vi.waitFor(() => {
+      expect(network.status().storeFault).toBeUndefined();
+    });
   });
 });
 

@@ -1,75 +1,105 @@
 /**
- * The calls flannelette makes to etcd, over the `etcd3` client's own connection pool and stubs.
+ * The calls flannelette makes to etcd, each at whichever member answers.
  *
- * One member is used until it cannot be reached; then the next is, and stays in use. A call is tried
- * at each member once, for CALL_MS each. A server that stops answering on a connection (SIGSTOP, a cut cable) is found out by HTTP/2 pings, so
- * a watch ends within KEEPALIVE_MS + KEEPALIVE_TIMEOUT_MS of it.
+ * A call is tried at each member once. A member without a leader says so at once (`hasleader`), one
+ * that is silent is given up after a while: 5 s, more where answers take long. What goes wrong becomes
+ * an error whose code says of which kind it is (`lease/errors.ts`), and is reported as a problem when
+ * somebody has to put it right.
  */
-import { readFileSync } from 'node:fs';
-import { noop } from 'cockatiel';
-import {
-  castGrpcError,
-  Etcd3,
-  EtcdAuthenticationFailedError,
-  EtcdInvalidAuthTokenError,
-  EtcdPermissionDeniedError,
-  EtcdUserNotFoundError,
-  GRPCDeadlineExceededError,
-  GRPCFailedPreconditionError,
-  GRPCInvalidArgumentError,
-  GRPCUnauthenticatedError,
-  isRecoverableError,
-  type IKeyValue,
-  type IResponseHeader,
-  type ITxnRequest,
-  type IWatchResponse,
-} from 'etcd3';
-import { unlessAborted } from '../../abort.js';
-import { errnoOf, FlannelletteError, messageOf, systemError } from '../../errors.js';
-import { STORE_AWAY } from '../errors.js';
+import { FlannelletteError, messageOf, systemError } from '../../errors.js';
+import type { Problem } from '../../problems.js';
+import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../errors.js';
+import { Authentication, isTokenRefusal } from './auth.js';
 import { prefixEnd } from './codec.js';
-import { streamItems } from './stream.js';
+import { Code, GrpcError, type CallOptions, type GrpcConnection } from './grpc.js';
+import { Members, NoMemberError } from './members.js';
+import {
+  DELETE_RANGE,
+  LEASE_GRANT,
+  LEASE_KEEP_ALIVE,
+  LEASE_REVOKE,
+  LEASE_TIME_TO_LIVE,
+  PUT,
+  RANGE,
+  TXN,
+  WATCH,
+  type Compare,
+  type Header,
+  type KeyValue,
+  type Method,
+  type RequestOp,
+  type TxnResponse,
+  type WatchResponse,
+} from './messages.js';
 import type { EtcdOptions } from './options.js';
+import type { Encodable } from './protobuf.js';
+import { isRefusal, problemOf, wordsOf, type Operation } from './refusals.js';
 
-export const CALL_MS = 5_000;
-const KEEPALIVE_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 5_000;
+/** How long a peer may be silent: at least, at most, and as a multiple of what its answers take. */
+const SILENCE_MS = 5_000;
+const SILENCE_LIMIT_MS = 40_000;
+const SILENCE_FACTOR = 3;
 
 /** Keys a page: 65,536 leases are 14 answers of under 1 MB each. */
 const PAGE = 5_000;
 
-export class EtcdClient {
-  readonly #location: string;
-  readonly #options: EtcdOptions;
-  readonly #credentials: ReturnType<typeof readCredentials>;
-  /** A client for each endpoint, in their order. */
-  #members: readonly Etcd3[] = [];
-  #member: Etcd3;
-  #connections = 0;
+export interface EtcdClientOptions {
+  /** How messages name the store: endpoints and prefix. */
+  readonly location: string;
+  /** Hears what somebody has to put right; an empty list once that was done. */
+  readonly report?: (problems: readonly Problem[]) => void;
+  /** Hears that etcd has authentication switched off although a user is given, and on again. */
+  readonly authenticationOff?: (off: boolean) => void;
+}
 
-  /** `options` are normalised. Throws a system error for a PEM file that cannot be read. */
-  constructor(options: EtcdOptions, location: string) {
-    this.#location = location;
+export interface TxnRequest {
+  readonly compare: readonly Encodable<Compare>[];
+  readonly success: readonly Encodable<RequestOp>[];
+}
+
+export class EtcdClient {
+  readonly #options: EtcdClientOptions;
+  readonly #username: string | undefined;
+  readonly #members: Members;
+  readonly #authentication: Authentication;
+  /** By what was asked for, or one of the two below. */
+  readonly #problems = new Map<string, Problem>();
+  #silenceMs = SILENCE_MS;
+
+  /** `etcd` is normalised. Throws a system error for PEM files that are of no use. */
+  constructor(etcd: EtcdOptions, options: EtcdClientOptions) {
+    const { username, password } = etcd;
     this.#options = options;
-    this.#credentials = readCredentials(options);
-    this.#member = this.#connect();
+    this.#username = username;
+    this.#members = new Members(etcd, {
+      silenceMs: () => this.#silenceMs,
+      connected: (stale) => {
+        const message = `${stale ?? ''}; what was read before is in use`;
+        this.#note(CONNECTION, stale === undefined ? undefined : tlsProblem(message));
+      },
+    });
+    this.#authentication = new Authentication(
+      username === undefined || password === undefined ? undefined : { username, password },
+      options.authenticationOff ?? (() => undefined),
+    );
   }
 
   /** Goes on by connections made anew: those there were came from an address that is gone. */
   reconnect(): void {
-    const old = this.#members;
-    this.#member = this.#connect();
-    for (const member of old) member.close();
+    this.#members.reconnect();
+  }
+
+  close(): void {
+    this.#members.close();
   }
 
   /** One key; undefined when it is not there. */
   async get(
     key: string,
     signal: AbortSignal,
-  ): Promise<{ header: IResponseHeader; entry: IKeyValue | undefined }> {
-    const { header, kvs } = await this.#call(signal, (member) =>
-      member.kv.range({ key: Buffer.from(key) }),
-    );
+  ): Promise<{ header: Header; entry: KeyValue | undefined }> {
+    const request = { key: Buffer.from(key) };
+    const { header, kvs } = await this.#call(RANGE, request, { verb: 'read', key }, signal);
     return { header, entry: kvs[0] };
   }
 
@@ -79,211 +109,246 @@ export class EtcdClient {
    */
   async list(
     prefix: string,
-    take: (entry: IKeyValue) => void,
+    take: (entry: KeyValue) => void,
     signal: AbortSignal,
-  ): Promise<IResponseHeader> {
-    const end = prefixEnd(prefix);
-    let header: IResponseHeader | undefined;
-    let start = Buffer.from(prefix);
+  ): Promise<Header> {
+    const rangeEnd = prefixEnd(prefix);
+    let header: Header | undefined;
+    let key = Buffer.from(prefix);
     for (;;) {
-      const request = {
-        key: start,
-        range_end: end,
-        limit: PAGE,
-        ...(header === undefined ? {} : { revision: header.revision }),
-      };
-      const page = await this.#call(signal, (member) => member.kv.range(request));
+      const request = { key, rangeEnd, limit: PAGE, revision: header?.revision ?? 0 };
+      const what = { verb: 'read', key: prefix } as const;
+      const page = await this.#call(RANGE, request, what, signal);
       header ??= page.header;
       for (const entry of page.kvs) take(entry);
       const last = page.kvs.at(-1);
       if (!page.more || last === undefined) return header;
-      start = Buffer.concat([last.key, Buffer.of(0)]);
+      key = Buffer.concat([last.key, Buffer.of(0)]);
     }
   }
 
-  /** True when the comparisons held and the operations were done. */
-  async transact(request: ITxnRequest, signal: AbortSignal): Promise<boolean> {
-    const { succeeded } = await this.#call(signal, (member) => member.kv.txn(request));
-    return succeeded;
+  async put(key: string, value: string, lease: bigint, signal: AbortSignal): Promise<void> {
+    const request = { key: Buffer.from(key), value: Buffer.from(value), lease };
+    await this.#call(PUT, request, { verb: 'write', key }, signal);
   }
 
-  /** A grant of `seconds`; its id. */
-  async grant(seconds: number, signal: AbortSignal): Promise<string> {
-    const { ID } = await this.#call(signal, (member) =>
-      member.leaseClient.leaseGrant({ TTL: seconds }),
-    );
-    return ID;
+  /** How many keys there were. */
+  async delete(key: string, signal: AbortSignal): Promise<number> {
+    const request = { key: Buffer.from(key) };
+    return (await this.#call(DELETE_RANGE, request, { verb: 'write', key }, signal)).deleted;
   }
 
-  /** Gives an unused grant back. Errors are nobody's business: it ends by itself. */
-  async revoke(id: string, signal: AbortSignal): Promise<void> {
-    await this.#call(signal, (member) => member.leaseClient.leaseRevoke({ ID: id })).catch(
-      () => undefined,
-    );
+  /** `succeeded` when the comparisons held and the operations on `key` were done. */
+  transact(key: string, request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
+    return this.#call(TXN, request, { verb: 'write', key }, signal);
+  }
+
+  /** A grant of `seconds`: its id, and what etcd made of the seconds. */
+  grant(seconds: number, signal: AbortSignal): Promise<{ id: bigint; ttl: number }> {
+    const what = { verb: 'make', key: 'grants' } as const;
+    return this.#call(LEASE_GRANT, { ttl: seconds }, what, signal);
+  }
+
+  /** Gives an unused grant back; that may fail: it ends by itself. */
+  async revoke(id: bigint, signal: AbortSignal): Promise<void> {
+    await this.#ask(LEASE_REVOKE, { id }, signal).catch(() => undefined);
+  }
+
+  /** Starts a grant's time again: the seconds it has then, 0 when it has ended. */
+  async keepAlive(id: bigint, signal: AbortSignal): Promise<number> {
+    const what = { verb: 'renew', key: 'grants' } as const;
+    return (await this.#call(LEASE_KEEP_ALIVE, { id }, what, signal)).ttl;
+  }
+
+  /** Seconds a grant has left and had at first; -1 left when it has ended. */
+  timeToLive(id: bigint, signal: AbortSignal): Promise<{ ttl: number; grantedTtl: number }> {
+    const what = { verb: 'read', key: 'grants' } as const;
+    return this.#call(LEASE_TIME_TO_LIVE, { id }, what, signal);
   }
 
   /**
    * Answers about every key with the prefix from `revision` on, until the signal aborts; rejects
-   * when the stream ends. The first answer says that the watch stands (`created`).
+   * when the stream ends. The first answer says that the watch stands (`created`). The last is one
+   * that says what was missed is compacted (`canceled`).
    */
   async *watch(
     prefix: string,
-    revision: bigint,
+    revision: number,
     signal: AbortSignal,
-  ): AsyncGenerator<IWatchResponse> {
-    const member = this.#member;
-    const stream = await unlessAborted(signal, member.watchClient.watch()).catch(
-      (error: unknown) => {
-        throw signal.aborted ? error : this.#explain(error);
-      },
-    );
-    const items = streamItems<IWatchResponse>(stream, signal);
-    stream.write({
-      create_request: {
+  ): AsyncGenerator<WatchResponse> {
+    const what = { verb: 'watch', key: prefix } as const;
+    const request = {
+      create: {
         key: Buffer.from(prefix),
-        range_end: prefixEnd(prefix),
-        start_revision: revision.toString(),
-        progress_notify: true,
+        rangeEnd: prefixEnd(prefix),
+        startRevision: revision,
+        progressNotify: true,
       },
-    });
+    };
+    let connection: GrpcConnection | undefined;
     try {
-      yield* items;
+      connection = await this.#members.connection(signal);
+      const options = this.#callOptions(signal);
+      const metadata = await this.#authentication.metadata(connection, options);
+      const answers = connection.stream(WATCH, request, {
+        ...options,
+        metadata: { ...options.metadata, ...metadata },
+      });
+      for await (const answer of answers) {
+        if (answer.canceled && answer.compactRevision === 0) {
+          const refusal = watchRefusal(answer.cancelReason);
+          this.#authentication.retry(refusal, metadata);
+          throw refusal;
+        }
+        this.#succeeded(what);
+        yield answer;
+      }
     } catch (error) {
-      this.#leave(member);
-      throw this.#explain(error);
-    } finally {
-      stream.cancel();
+      if (signal.aborted) return;
+      if (connection !== undefined && !isAnswer(error)) this.#members.leave(connection);
+      throw this.#explain(error, what);
     }
   }
 
-  close(): void {
-    for (const member of this.#members) member.close();
+  async #call<Q, A>(
+    method: Method<Q, A>,
+    request: Encodable<Q>,
+    what: Operation,
+    signal: AbortSignal,
+  ): Promise<A> {
+    try {
+      const answer = await this.#ask(method, request, signal);
+      this.#succeeded(what);
+      return answer;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw this.#explain(error, what);
+    }
   }
 
-  /** Makes a client for each endpoint; the one to use first. */
-  #connect(): Etcd3 {
-    const { username, password, endpoints } = this.#options;
-    const credentials = this.#credentials;
-    this.#connections += 1;
-    const connect = (endpoint: string): Etcd3 =>
-      new Etcd3({
-        hosts: endpoint,
-        ...(credentials === undefined ? {} : { credentials }),
-        ...(username === undefined || password === undefined
-          ? {}
-          : { auth: { username, password } }),
-        grpcOptions: {
-          'grpc.keepalive_time_ms': KEEPALIVE_MS,
-          'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-          'grpc.keepalive_permit_without_calls': 1,
-          'grpc.initial_reconnect_backoff_ms': 100,
-          'grpc.max_reconnect_backoff_ms': 2_000,
-          // A watch that catches up on many changes answers in one message.
-          'grpc.max_receive_message_length': -1,
-          // gRPC shares connections between clients of equal options: these are to be new ones.
-          'flannelette.connections': this.#connections,
-        },
-        defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + CALL_MS }),
-        faultHandling: { host: () => noop, global: noop },
-      });
-    const [first = '', ...others] = endpoints;
-    const member = connect(first);
-    this.#members = [member, ...others.map(connect)];
-    return member;
-  }
-
-  /** Uses the next member, unless that was done already. */
-  #leave(member: Etcd3): void {
-    if (member !== this.#member) return;
-    const next = (this.#members.indexOf(member) + 1) % this.#members.length;
-    this.#member = this.#members[next] ?? member;
-  }
-
-  async #call<T>(signal: AbortSignal, call: (member: Etcd3) => Promise<T>): Promise<T> {
-    signal.throwIfAborted();
+  /** At each member once; rejects with a NoMemberError or a GrpcError. */
+  async #ask<Q, A>(method: Method<Q, A>, request: Encodable<Q>, signal: AbortSignal): Promise<A> {
     for (let asked = 1; ; asked += 1) {
-      const member = this.#member;
+      const connection = await this.#members.connection(signal);
       try {
-        // etcd3 cannot cancel a call; one that is given up ends by its deadline.
-        return await unlessAborted(signal, call(member));
+        return await this.#askMember(connection, method, request, signal);
       } catch (error) {
-        if (signal.aborted) throw error;
-        if (!isUnreachable(error)) throw this.#explain(error);
-        this.#leave(member);
-        if (asked >= this.#members.length) throw this.#explain(error);
+        if (signal.aborted || isAnswer(error)) throw error;
+        this.#members.leave(connection);
+        if (asked >= this.#members.count) throw error;
       }
     }
   }
 
-  /** An error that says where, and by its code whether to try again. */
-  #explain(error: unknown): FlannelletteError {
+  async #askMember<Q, A>(
+    connection: GrpcConnection,
+    method: Method<Q, A>,
+    request: Encodable<Q>,
+    signal: AbortSignal,
+  ): Promise<A> {
+    for (let isRetry = false; ; isRetry = true) {
+      const options = this.#callOptions(signal);
+      const token = await this.#authentication.metadata(connection, options);
+      const metadata = { ...options.metadata, ...token };
+      const started = performance.now();
+      try {
+        const answer = await connection.call(method, request, { ...options, metadata });
+        this.#learnPace(performance.now() - started);
+        return answer;
+      } catch (error) {
+        if (isSilence(error)) this.#silenceMs = Math.min(2 * this.#silenceMs, SILENCE_LIMIT_MS);
+        const again = this.#authentication.retry(error, token);
+        if (isRetry || !again || signal.aborted) throw error;
+      }
+    }
+  }
+
+  #callOptions(signal: AbortSignal): CallOptions {
+    return { metadata: { hasleader: 'true' }, silenceMs: this.#silenceMs, signal };
+  }
+
+  /** A store that is far away gets more time, one that was slow for a moment not for ever. */
+  #learnPace(tookMs: number): void {
+    const wanted = Math.max(SILENCE_MS, SILENCE_FACTOR * tookMs);
+    this.#silenceMs = Math.min(wanted, SILENCE_LIMIT_MS);
+  }
+
+  #succeeded(what: Operation): void {
+    this.#note(keyOf(what), undefined);
+    this.#note(CREDENTIALS, undefined);
+  }
+
+  /** An error that says where, and by its code whether and why to try again; reports the problem. */
+  #explain(error: unknown, what: Operation): FlannelletteError {
+    const { location } = this.#options;
     if (error instanceof FlannelletteError) return error;
-    const why = messageOf(error);
-    if (REFUSALS.some((refusal) => error instanceof refusal)) {
-      return systemError(`etcd at ${this.#location} refuses: ${why}`, {
-        field: '--etcd-username',
+    if (error instanceof NoMemberError) {
+      const wrong = error.faults.some(({ misconfigured }) => misconfigured);
+      const message = `etcd at ${location} ${wrong ? 'cannot be used' : 'does not answer'}: ${error.message}`;
+      this.#note(CONNECTION, wrong ? tlsProblem(message) : undefined);
+      const code = wrong ? STORE_MISCONFIGURED : STORE_AWAY;
+      return systemError(message, { code, field: '--etcd-endpoints', cause: error });
+    }
+    if (error instanceof GrpcError && isRefusal(error)) {
+      const problem = problemOf(error, what, this.#username);
+      const byUser = problem.id === 'etcd_credentials';
+      const message = `etcd at ${location} refuses: ${problem.message}`;
+      this.#note(byUser ? CREDENTIALS : keyOf(what), { ...problem, message });
+      return systemError(message, {
+        code: STORE_REFUSES,
+        field: byUser ? '--etcd-username' : what.key,
         cause: error,
       });
     }
-    return systemError(`etcd at ${this.#location} does not answer: ${why}`, {
+    const why = error instanceof GrpcError ? wordsOf(error) : messageOf(error);
+    return systemError(`etcd at ${location} does not answer: ${why}`, {
       code: STORE_AWAY,
       field: '--etcd-endpoints',
       cause: error,
     });
   }
-}
 
-/** What another member may not say. A call that had no answer in time is not recoverable to etcd3. */
-function isUnreachable(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const cause = castGrpcError(error);
-  return isRecoverableError(cause) || cause instanceof GRPCDeadlineExceededError;
-}
-
-/** What no second attempt mends. */
-const REFUSALS = [
-  EtcdAuthenticationFailedError,
-  EtcdInvalidAuthTokenError,
-  EtcdPermissionDeniedError,
-  EtcdUserNotFoundError,
-  GRPCFailedPreconditionError,
-  GRPCInvalidArgumentError,
-  GRPCUnauthenticatedError,
-];
-
-function readCredentials(options: EtcdOptions) {
-  const { caFile, keyFile, certFile } = options;
-  if (caFile === undefined && keyFile === undefined) return undefined;
-  const own =
-    keyFile === undefined || certFile === undefined
-      ? {}
-      : {
-          privateKey: readPem('--etcd-keyfile', keyFile),
-          certChain: readPem('--etcd-certfile', certFile),
-        };
-  // Without a CA of its own gRPC takes the system's, which its type does not say.
-  const rootCertificate = caFile === undefined ? null : readPem('--etcd-cafile', caFile);
-  return { rootCertificate: rootCertificate as Buffer, ...own };
-}
-
-function readPem(flag: string, path: string): Buffer {
-  let content: Buffer;
-  try {
-    content = readFileSync(path);
-  } catch (error) {
-    const code = errnoOf(error);
-    throw systemError(`${flag}: cannot read ${path}: ${messageOf(error)}`, {
-      field: flag,
-      value: path,
-      cause: error,
-      ...(code === undefined ? {} : { code }),
-    });
+  /** Keeps the problem met with one thing, or that there is none any more. */
+  #note(key: string, problem: Problem | undefined): void {
+    if (problem === undefined && !this.#problems.has(key)) return;
+    if (problem === undefined) this.#problems.delete(key);
+    else this.#problems.set(key, problem);
+    // One of each kind: two keys one may not read are one missing permission.
+    const all = new Map([...this.#problems.values()].map((one) => [one.id, one]));
+    this.#options.report?.([...all.values()]);
   }
-  if (!content.includes('-----BEGIN ')) {
-    throw systemError(`${flag}: ${path} is not a PEM file: expected a line -----BEGIN ...`, {
-      field: flag,
-      value: path,
-    });
-  }
-  return content;
+}
+
+const CONNECTION = 'connection';
+const CREDENTIALS = 'credentials';
+
+/** What a problem is kept under until the same succeeds; which key is written does not matter. */
+function keyOf({ verb, key }: Operation): string {
+  return verb === 'write' ? verb : `${verb} ${key}`;
+}
+
+function tlsProblem(message: string): Problem {
+  return { id: 'etcd_tls', message };
+}
+
+/** What every other member would say, too. */
+function isAnswer(error: unknown): boolean {
+  if (error instanceof NoMemberError) return true;
+  return error instanceof GrpcError && (isRefusal(error) || ABOUT_ARGUMENTS.includes(error.code));
+}
+
+/** A grant that has ended meanwhile, a revision that was compacted. */
+const ABOUT_ARGUMENTS: readonly number[] = [Code.notFound, Code.outOfRange];
+
+function isSilence(error: unknown): boolean {
+  return error instanceof GrpcError && error.code === Code.deadlineExceeded;
+}
+
+/** etcd ends a watch that it refuses by an answer with its words (3.4: no other than the first). */
+function watchRefusal(reason: string): GrpcError {
+  const words = reason.replace(/^rpc error: code = \w+ desc = /, '');
+  if (/permission denied/.test(words)) return new GrpcError(Code.permissionDenied, words);
+  const refusal = new GrpcError(Code.unauthenticated, words);
+  if (/auth|user/.test(words) && isTokenRefusal(refusal)) return refusal;
+  return new GrpcError(Code.unavailable, `etcd ended the watch: ${words}`);
 }

@@ -1,4 +1,5 @@
 /** Between etcd's keys and values and leases: flannel's layout under PREFIX, to the byte. */
+import { posix } from 'node:path';
 import { parseSubnetKey, subnetKey, type Cidr } from '../../config/ipv4.js';
 import { badKey, otherKey, parseLeaseText } from '../attributes.js';
 import type { Lease } from '../store.js';
@@ -9,8 +10,8 @@ export class KeySpace {
   readonly subnets: string;
 
   constructor(prefix: string) {
-    this.config = `${prefix}/config`;
-    this.subnets = `${prefix}/subnets/`;
+    this.config = posix.join(prefix, 'config');
+    this.subnets = `${posix.join(prefix, 'subnets')}/`;
   }
 
   /** `PREFIX/subnets/100.96.1.0-24`. */

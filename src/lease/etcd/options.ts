@@ -1,15 +1,21 @@
-/** How to reach etcd: flanneld's `--etcd-*` flags, checked before anything is connected. */
+/**
+ * How to reach etcd: flanneld's `--etcd-*` flags, checked before anything is connected. What flanneld
+ * takes is taken; where it has no effect a warning says so. User and password in an endpoint are never
+ * shown.
+ */
+import { posix } from 'node:path';
 import { inputError } from '../../errors.js';
 
 export interface EtcdOptions {
-  /** `http://HOST:PORT` or `https://HOST:PORT`, all of one scheme; a bare HOST:PORT is http. */
+  /** `http://HOST:PORT` or `https://HOST:PORT`; a bare HOST:PORT is https with a client certificate. */
   readonly endpoints: readonly string[];
-  /** Keys are PREFIX/config and PREFIX/subnets/...; starts with a slash, ends without. */
+  /** Keys are PREFIX/config and PREFIX/subnets/...; cleaned as a path. */
   readonly prefix: string;
-  /** PEM files; the CA alone checks the server, key and certificate belong together. */
+  /** PEM files; without a CA the system's roots count, key and certificate belong together. */
   readonly caFile?: string;
   readonly keyFile?: string;
   readonly certFile?: string;
+  /** Both or no authentication. */
   readonly username?: string;
   readonly password?: string;
 }
@@ -20,67 +26,123 @@ export const ETCD_DEFAULTS = {
   prefix: '/coreos.com/network',
 } as const;
 
+export interface NormalEtcdOptions {
+  /** In their one form: what has no effect is gone. */
+  readonly options: EtcdOptions;
+  /** What was given and has no effect, one line each. */
+  readonly warnings: readonly string[];
+}
+
 /** Throws an input error that names the flag; returns the options in their one form. */
 export function normalizeEtcdOptions(options: EtcdOptions): EtcdOptions {
-  const endpoints = options.endpoints.map(normalizeEndpoint);
-  if (endpoints.length === 0) {
-    throw inputError('--etcd-endpoints', '', `at least one, e.g. ${ETCD_DEFAULTS.endpoints[1]}`);
-  }
-  const secure = endpoints.filter((endpoint) => endpoint.startsWith('https:')).length;
-  if (secure > 0 && secure < endpoints.length) {
-    throw inputError('--etcd-endpoints', endpoints.join(','), 'all http or all https');
-  }
-  checkTls(options, secure > 0);
-  if ((options.username === undefined) !== (options.password === undefined)) {
-    const [given, missing] =
-      options.username === undefined ? ['password', 'username'] : ['username', 'password'];
-    throw inputError(`--etcd-${missing}`, undefined, `to be given with --etcd-${given}`);
-  }
-  return { ...options, endpoints, prefix: normalizePrefix(options.prefix) };
+  return checkEtcdOptions(options).options;
 }
 
-function normalizeEndpoint(text: string): string {
-  const withScheme = text.includes('://') ? text : `http://${text}`;
-  const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
-  const plain =
-    url !== undefined &&
-    (url.protocol === 'http:' || url.protocol === 'https:') &&
-    url.hostname !== '' &&
-    /^\/?$/.test(url.pathname) &&
-    `${url.search}${url.hash}${url.username}${url.password}` === '';
-  if (!plain) {
-    throw inputError(
-      '--etcd-endpoints',
-      text,
-      'http://HOST:PORT or https://HOST:PORT without a path, several separated by commas',
-    );
-  }
-  const fallback = url.protocol === 'https:' ? '443' : '80';
-  return `${url.protocol}//${url.hostname}:${url.port === '' ? fallback : url.port}`;
-}
-
-function normalizePrefix(prefix: string): string {
-  const trimmed = prefix.replace(/\/+$/, '');
-  if (trimmed === '' || /[\0\n]/.test(trimmed)) {
-    throw inputError('--etcd-prefix', prefix, `a key such as ${ETCD_DEFAULTS.prefix}`);
-  }
-  return trimmed;
-}
-
-function checkTls({ caFile, certFile, keyFile }: EtcdOptions, secure: boolean): void {
-  if (certFile !== undefined && keyFile === undefined) {
-    throw inputError('--etcd-keyfile', undefined, 'the key of --etcd-certfile');
-  }
-  if (keyFile !== undefined && certFile === undefined) {
-    throw inputError('--etcd-certfile', undefined, 'the certificate of --etcd-keyfile');
-  }
-  const given = [
+/** The same with what is to be warned about. */
+export function checkEtcdOptions(given: EtcdOptions): NormalEtcdOptions {
+  const { caFile, certFile, keyFile, username, password } = given;
+  const warnings: string[] = [];
+  const hasCertificate = certFile !== undefined && keyFile !== undefined;
+  const endpoints = normalizeEndpoints(given.endpoints, hasCertificate, warnings);
+  const secure = endpoints.some((endpoint) => endpoint.startsWith('https:'));
+  const files = [
     ['--etcd-cafile', caFile],
     ['--etcd-certfile', certFile],
+    ['--etcd-keyfile', keyFile],
   ] as const;
-  for (const [flag, value] of given) {
-    if (value !== undefined && !secure) {
-      throw inputError(flag, value, 'endpoints of https: without TLS it would have no effect');
-    }
+  for (const [flag, file] of files) {
+    if (file !== undefined && !secure) warnings.push(`${flag} has no effect with http endpoints`);
   }
+  if (secure && !hasCertificate && (certFile ?? keyFile) !== undefined) {
+    const [alone, missing] =
+      keyFile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile'];
+    warnings.push(`--etcd-${alone} has no effect without --etcd-${missing}`);
+  }
+  const hasUser = isSet(username) && isSet(password);
+  if (!hasUser && (isSet(username) || isSet(password))) {
+    const [alone, missing] = isSet(username) ? ['username', 'password'] : ['password', 'username'];
+    warnings.push(`--etcd-${alone} has no effect without --etcd-${missing}`);
+  }
+  return {
+    options: {
+      endpoints,
+      prefix: normalizePrefix(given.prefix),
+      ...(secure && caFile !== undefined ? { caFile } : {}),
+      ...(secure && hasCertificate ? { certFile, keyFile } : {}),
+      ...(hasUser ? { username, password } : {}),
+    },
+    warnings,
+  };
+}
+
+/** A text that may hold `user:password@`, fit to be shown: everything before the last @ is hidden. */
+export function maskUser(text: string): string {
+  return text.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, '$1***@');
+}
+
+function normalizeEndpoints(
+  texts: readonly string[],
+  hasCertificate: boolean,
+  warnings: string[],
+): string[] {
+  const endpoints = new Set<string>();
+  for (const text of texts.map((one) => one.trim())) {
+    if (text === '') continue;
+    const url = parseEndpoint(text, hasCertificate ? 'https' : 'http');
+    const endpoint = `${url.protocol}//${url.hostname}:${url.port === '' ? defaultPort(url) : url.port}`;
+    endpoints.add(endpoint);
+    const ignored = [
+      ...(url.username === '' && url.password === '' ? [] : ['user and password']),
+      ...(/^\/?$/.test(url.pathname) ? [] : ['path']),
+      ...(url.search === '' && url.hash === '' ? [] : ['query']),
+    ];
+    if (ignored.length === 0) continue;
+    warnings.push(
+      `--etcd-endpoints: ${ignored.join(' and ')} after or in ${endpoint} have no effect` +
+        (ignored[0] === 'user and password' ? '; use --etcd-username and --etcd-password' : ''),
+    );
+  }
+  if (endpoints.size > 0) return [...endpoints];
+  throw inputError(
+    '--etcd-endpoints',
+    texts.join(','),
+    `one or more, e.g. ${ETCD_DEFAULTS.endpoints[1]}`,
+  );
+}
+
+function parseEndpoint(text: string, scheme: string): URL {
+  const full = text.includes('://') ? text : `${scheme}://${text}`;
+  const url = URL.canParse(full) ? new URL(full) : undefined;
+  if (
+    url !== undefined &&
+    /^https?:$/.test(url.protocol) &&
+    url.hostname !== '' &&
+    url.port !== '0'
+  ) {
+    return url;
+  }
+  throw inputError(
+    '--etcd-endpoints',
+    maskUser(text),
+    'http://HOST:PORT or https://HOST:PORT, several separated by commas',
+  );
+}
+
+function defaultPort({ protocol }: URL): string {
+  return protocol === 'https:' ? '443' : '80';
+}
+
+/** As Go's path.Join cleans it: `//a//b/` is `/a/b`. */
+function normalizePrefix(prefix: string): string {
+  // eslint-disable-next-line no-control-regex -- that is what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(prefix)) {
+    throw inputError('--etcd-prefix', prefix, `a key such as ${ETCD_DEFAULTS.prefix}`);
+  }
+  const cleaned = posix.join(prefix, '.');
+  if (cleaned === '.') return '';
+  return cleaned === '/' ? cleaned : cleaned.replace(/\/$/, '');
+}
+
+function isSet(value: string | undefined): value is string {
+  return value !== undefined && value !== '';
 }

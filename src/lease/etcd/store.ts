@@ -1,33 +1,31 @@
 /**
  * The lease store in etcd v3, with flannel's keys and values: daemons of both kinds share a cluster.
  *
- *   acquire: list -> choose -> grant -> put if nobody was faster (txn) -> else list again
- *   watch:   list at revision R -> watch from R + 1 -> stream gone? back off, watch from where it was
+ *   acquire: list, and take out a grant -> choose -> put if nobody was faster (txn) -> else list again
+ *   renew:   read -> still ours? -> grant -> put if unchanged
+ *   watch:   from the listing of the acquisition, or one of its own (watch.ts)
  *
  * A lease is a key attached to a grant of 24 h; etcd deletes the key when the grant ends. A key
  * without a grant is a reservation: whoever its PublicIP names may use it, and it stays permanent
- * (flanneld would give it a grant: flannel issue 1329). A watch that cannot go on where it was
- * (compacted, another cluster, a restored backup) starts over with a listing.
+ * (flanneld would give it a grant: flannel issue 1329).
  */
-import { formatCidr, formatIpv4, parseSubnetKey, subnetKey, type Cidr } from '../../config/ipv4.js';
+import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../../config/ipv4.js';
 import { messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
-import type { IKeyValue, IResponseHeader, IWatchResponse } from 'etcd3';
+import type { Problem } from '../../problems.js';
 import { allocateSubnet, ownPlace, type Allocation } from '../allocate.js';
-import { otherKey, sameAttributes, serializeAttributes } from '../attributes.js';
+import { keyOf, sameAttributes, serializeAttributes } from '../attributes.js';
 import { leaseLost } from '../errors.js';
-import type {
-  Lease,
-  LeaseAttributes,
-  LeaseEvent,
-  LeaseRequest,
-  LeaseStore,
-  RejectedEntry,
-} from '../store.js';
-import { Backoff } from './backoff.js';
+import { CLOCKS, type Clocks } from '../expiry.js';
+import type { Lease, LeaseAttributes, LeaseEvent, LeaseRequest, LeaseStore } from '../store.js';
 import { EtcdClient } from './client.js';
 import { decodeEntry, KeySpace } from './codec.js';
-import { normalizeEtcdOptions, type EtcdOptions } from './options.js';
+import { list, type Listing } from './listing.js';
+import { Target, type KeyValue } from './messages.js';
+import { checkEtcdOptions, type EtcdOptions } from './options.js';
+import { NO_GRANT, OwnLease } from './own-lease.js';
+import { isNoSpace } from './refusals.js';
+import { LeaseWatch, type Beginning } from './watch.js';
 
 /** Seconds a lease lasts unless renewed; flanneld's `subnetTTL`. */
 export const LEASE_SECONDS = 86_400;
@@ -35,47 +33,68 @@ export const LEASE_SECONDS = 86_400;
 /** How often a lost race is run again. */
 const MAX_RACES = 100;
 
+/** A listing older than this is taken again before a watch begins. */
+const FRESH_MS = 10_000;
+
 export interface EtcdStoreOptions {
   readonly log: Logger;
-  /** Milliseconds since the epoch; for tests. */
-  readonly now?: () => number;
+  /** Hears what somebody has to put right; an empty list once that was done. */
+  readonly report?: (problems: readonly Problem[]) => void;
+  readonly clocks?: Clocks;
   /** Of a grant, in seconds; 24 h unless a test says otherwise. */
   readonly leaseSeconds?: number;
 }
 
-/** What one listing said. */
-interface Contents {
-  readonly header: IResponseHeader;
-  readonly leases: Lease[];
-  readonly rejected: RejectedEntry[];
-  readonly blocked: Cidr[];
-  /** Of the entries that are asked for, by name. */
-  readonly own: Map<string, { readonly lease: Lease; readonly revision: string }>;
+/** A grant for a key that is about to be put. */
+interface Grant {
+  readonly id: bigint;
+  readonly ttl: number;
 }
-
-const NO_GRANT = '0';
 
 export class EtcdStore implements LeaseStore {
   readonly kind = 'etcd';
   readonly location: string;
   readonly #log: Logger;
-  readonly #now: () => number;
+  readonly #report: (problems: readonly Problem[]) => void;
+  readonly #clocks: Clocks;
   readonly #leaseSeconds: number;
   readonly #keys: KeySpace;
   readonly #client: EtcdClient;
+  readonly #ownLease: OwnLease;
   readonly #closed = new AbortController();
-  /** The grant this store took out last, and when it ends. */
-  #grant: { readonly id: string; readonly expiresAt: number } | undefined;
+  #clientProblems: readonly Problem[] = [];
+  /** This host's lease was written by another host; once per process ours is written again. */
+  #shared: Problem | undefined;
+  #contested = false;
+  #watches = 0;
+  #beginning: (Beginning & { readonly at: number }) | undefined;
 
-  /** Throws an input error that names the flag, or a system error for an unreadable PEM file. */
-  constructor(options: EtcdOptions, { log, now, leaseSeconds }: EtcdStoreOptions) {
-    const normal = normalizeEtcdOptions(options);
-    this.location = `${normal.endpoints.join(',')}${normal.prefix}`;
+  /** Throws an input error that names the flag, or a system error for PEM files of no use. */
+  constructor(given: EtcdOptions, options: EtcdStoreOptions) {
+    const { options: etcd, warnings } = checkEtcdOptions(given);
+    const { log, report, clocks, leaseSeconds } = options;
+    const slash = etcd.prefix.startsWith('/') ? '' : '/';
+    this.location = `${etcd.endpoints.join(',')}${slash}${etcd.prefix}`;
     this.#log = log;
-    this.#now = now ?? Date.now;
+    this.#report = report ?? (() => undefined);
+    this.#clocks = clocks ?? CLOCKS;
     this.#leaseSeconds = leaseSeconds ?? LEASE_SECONDS;
-    this.#keys = new KeySpace(normal.prefix);
-    this.#client = new EtcdClient(normal, this.location);
+    this.#keys = new KeySpace(etcd.prefix);
+    this.#ownLease = new OwnLease(this.#clocks);
+    this.#client = new EtcdClient(etcd, {
+      location: this.location,
+      report: (problems) => {
+        this.#clientProblems = problems;
+        this.#tellProblems();
+      },
+      authenticationOff: () => {
+        log.warn(
+          { store: this.location },
+          'etcd has authentication switched off: user and password have no effect',
+        );
+      },
+    });
+    for (const warning of warnings) log.warn({ store: this.location }, warning);
   }
 
   async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
@@ -85,33 +104,45 @@ export class EtcdStore implements LeaseStore {
 
   async acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     const { config, attributes, previousSubnet, formerPublicIp } = request;
-    for (let race = 0; race < MAX_RACES; race += 1) {
-      const contents = await this.#list(
-        ({ publicIp }) => publicIp === attributes.publicIp || publicIp === formerPublicIp,
-        signal,
-      );
-      const allocation = allocateSubnet({
-        config,
-        publicIp: attributes.publicIp,
-        formerPublicIp,
-        leases: contents.leases,
-        blocked: contents.blocked,
-        previousSubnet,
-        ...ownPlace(request),
-        now: this.#now(),
-        random: Math.random,
-      });
-      const { subnet, origin, obsolete } = allocation;
-      for (const old of obsolete) await this.#delete(old, contents, signal);
-      const lease = await this.#take(allocation, attributes, contents, signal);
-      if (lease !== undefined) {
-        this.#log.debug(
-          { subnet: formatCidr(subnet), origin, removed: obsolete.map(formatCidr) },
-          'lease chosen',
+    // Needed but for a reservation: taken out while the listing is under way, it costs no time.
+    const granting = this.#client.grant(this.#leaseSeconds, signal);
+    granting.catch(() => undefined);
+    const included = new Set<number>();
+    let granted = false;
+    try {
+      for (let race = 0; race < MAX_RACES; race += 1) {
+        const listing = await this.#list(
+          ({ publicIp }) => publicIp === attributes.publicIp || publicIp === formerPublicIp,
+          signal,
         );
-        return lease;
+        const allocation = allocateSubnet({
+          config,
+          publicIp: attributes.publicIp,
+          formerPublicIp,
+          leases: listing.leases,
+          blocked: listing.blocked,
+          previousSubnet,
+          ...ownPlace(request),
+          now: this.#clocks.now(),
+          random: Math.random,
+        });
+        const { subnet, origin, obsolete } = allocation;
+        for (const old of obsolete) await this.#delete(old, listing, included, signal);
+        const lease = await this.#take(allocation, attributes, listing, granting, included, signal);
+        if (lease !== undefined) {
+          granted = lease.expiresAt !== undefined;
+          this.#log.debug(
+            { subnet: formatCidr(subnet), origin, removed: obsolete.map(formatCidr) },
+            'lease chosen',
+          );
+          this.#beginFrom(listing, included, lease, obsolete);
+          return lease;
+        }
+        included.clear();
+        this.#log.debug({ subnet: formatCidr(subnet) }, 'another host was faster; choosing again');
       }
-      this.#log.debug({ subnet: formatCidr(subnet) }, 'another host was faster; choosing again');
+    } finally {
+      if (!granted) void this.#giveBack(granting);
     }
     throw systemError(`lost ${MAX_RACES} races for a subnet in ${this.location}; giving up`);
   }
@@ -121,7 +152,8 @@ export class EtcdStore implements LeaseStore {
     for (let race = 0; race < MAX_RACES; race += 1) {
       const { entry } = await this.#client.get(key, signal);
       if (entry === undefined) throw leaseLost(lease, 'its key is gone from etcd');
-      const decoded = decodeEntry(subnetKey(lease.subnet), entry.value);
+      const name = subnetKey(lease.subnet);
+      const decoded = decodeEntry(name, entry.value);
       if (typeof decoded === 'string') {
         throw systemError(`${key} cannot be renewed: ${decoded}`, { field: key });
       }
@@ -129,43 +161,58 @@ export class EtcdStore implements LeaseStore {
       if (holder !== lease.attributes.publicIp) {
         throw leaseLost(lease, `it now belongs to ${formatIpv4(holder)}`);
       }
+      if (this.#ownLease.isForeign(name, holder, entry)) this.#sayShared(lease);
+      else if (this.#ownLease.expiry(entry.lease) !== undefined) this.#sayShared(undefined);
       const renewed =
         entry.lease === NO_GRANT
-          ? await this.#keepReservation(decoded.attributes, lease, entry.mod_revision, signal)
-          : await this.#put(lease.subnet, lease.attributes, entry.mod_revision, signal);
+          ? await this.#keepReservation(decoded.attributes, lease, entry, new Set(), signal)
+          : await this.#renewEntry(lease, entry, signal);
       if (renewed !== undefined) return renewed;
     }
     throw systemError(`${key} keeps changing; gave up renewing it`, { field: key });
   }
 
+  async refreshLease(lease: Lease, signal: AbortSignal): Promise<Lease> {
+    const { entry } = await this.#client.get(this.#keys.leaseKey(lease.subnet), signal);
+    const name = subnetKey(lease.subnet);
+    const decoded = entry === undefined ? undefined : decodeEntry(name, entry.value);
+    const isOurs =
+      typeof decoded === 'object' && decoded.attributes.publicIp === lease.attributes.publicIp;
+    // What else the entry may be the watch tells.
+    if (entry === undefined || !isOurs) return lease;
+    const { publicIp } = lease.attributes;
+    if (entry.lease === NO_GRANT)
+      return { subnet: lease.subnet, attributes: lease.attributes, expiresAt: undefined };
+    const foreign = this.#ownLease.isForeign(name, publicIp, entry);
+    if (foreign) this.#sayShared(lease);
+    const asked = this.#clocks.boot();
+    const { ttl } = await this.#client.timeToLive(entry.lease, signal);
+    if (ttl <= 0 || foreign) return lease;
+    // Of a start without etcd: what was remembered is in etcd still, and from now on known to be ours.
+    if (!this.#ownLease.isKnown) this.#ownLease.hold(name, publicIp, entry.modRevision);
+    const expiry = this.#ownLease.learn(entry.lease, ttl, this.#clocks.boot() - asked);
+    return { ...lease, ...expiry };
+  }
+
   async *watchLeases(outer: AbortSignal): AsyncIterable<LeaseEvent> {
     const signal = AbortSignal.any([outer, this.#closed.signal]);
-    const backoff = new Backoff();
-    let position: Position | undefined;
-    let degraded = false;
-    while (!signal.aborted) {
-      try {
-        position = await this.#reposition(position, signal);
-        const news = this.#eventsAfter(position, signal, () => {
-          backoff.reset();
-        });
-        for await (const event of news) {
-          if (degraded) {
-            degraded = false;
-            yield { type: 'recovered' };
-          }
-          if (event !== 'standing') yield event;
-        }
-        // Only a compaction ends the watch without an error: what was missed must be listed.
-        position = undefined;
-      } catch (error) {
-        if (signal.aborted) return;
-        const failure = error instanceof Error ? error : new Error(messageOf(error));
-        if (degraded) this.#log.debug({ error: failure.message }, 'etcd is still away');
-        else yield { type: 'degraded', error: failure };
-        degraded = true;
-        await backoff.wait(signal);
-      }
+    const beginning = this.#beginning;
+    this.#beginning = undefined;
+    const fresh = beginning !== undefined && performance.now() - beginning.at < FRESH_MS;
+    const watch = new LeaseWatch({
+      client: this.#client,
+      keys: this.#keys,
+      ownLease: this.#ownLease,
+      onForeign: (lease) => {
+        this.#sayShared(lease);
+      },
+      log: this.#log,
+    });
+    this.#watches += 1;
+    try {
+      yield* watch.events(fresh ? beginning : undefined, signal);
+    } finally {
+      this.#watches -= 1;
     }
   }
 
@@ -179,189 +226,206 @@ export class EtcdStore implements LeaseStore {
     return Promise.resolve();
   }
 
-  /** Where to watch from; a listing is needed first where `listed` is undefined. */
-  async #reposition(position: Position | undefined, signal: AbortSignal): Promise<Position> {
-    if (position === undefined) return new Position();
-    if (position.cluster === undefined) return position;
-    // Also renews an expired authentication token, which a stream could not.
-    const { header } = await this.#client.get(this.#keys.config, signal);
-    const same = header.cluster_id === position.cluster;
-    return same && BigInt(header.revision) + 1n >= position.next ? position : new Position();
+  #list(isOwn: (attributes: LeaseAttributes) => boolean, signal: AbortSignal): Promise<Listing> {
+    return list(this.#client, this.#keys, this.#ownLease, isOwn, signal);
   }
 
-  /** What happens from a position on, which it moves along; ends when the past is compacted. */
-  async *#eventsAfter(
-    position: Position,
-    signal: AbortSignal,
-    standing: () => void,
-  ): AsyncGenerator<LeaseEvent | 'standing'> {
-    if (position.cluster === undefined) {
-      const { header, leases, rejected } = await this.#list(() => false, signal);
-      position.cluster = header.cluster_id;
-      position.next = BigInt(header.revision) + 1n;
-      for (const { key } of rejected) position.unreadable.add(key);
-      yield { type: 'snapshot', leases, rejected };
-    }
-    for await (const answer of this.#client.watch(this.#keys.subnets, position.next, signal)) {
-      if (answer.canceled) {
-        const compacted = BigInt(answer.compact_revision) > 0n;
-        if (!compacted) throw systemError(`etcd ended the watch: ${answer.cancel_reason}`);
-        this.#log.info({ revision: answer.compact_revision }, 'etcd was compacted; listing again');
-        return;
-      }
-      standing();
-      if (answer.created) yield 'standing';
-      yield* this.#decodeEvents(answer, position);
-      // A watch that catches up gets batches whose header is already the newest revision: only an
-      // answer without events (progress) tells by its header how far it has come.
-      const last = answer.events.at(-1)?.kv.mod_revision ?? answer.header.revision;
-      if (!answer.created) position.next = BigInt(last) + 1n;
-    }
-  }
-
-  *#decodeEvents(answer: IWatchResponse, position: Position): Generator<LeaseEvent> {
-    for (const { type, kv } of answer.events) {
-      const name = this.#keys.entryName(kv.key.toString('utf8'));
-      const decoded = type === 'Delete' ? undefined : this.#decode(name, kv);
-      if (decoded !== undefined && 'reason' in decoded) {
-        position.unreadable.add(name);
-        yield { type: 'rejected', entry: decoded };
-        continue;
-      }
-      if (decoded !== undefined) {
-        position.unreadable.delete(name);
-        yield { type: 'put', lease: decoded };
-        continue;
-      }
-      const subnet = parseSubnetKey(name);
-      if (subnet !== undefined) yield { type: 'delete', subnet, ...otherKey(name, subnet) };
-      if (position.unreadable.delete(name)) yield { type: 'cleared', key: name };
-    }
-  }
-
-  /** What is in etcd; `isOwn` says of which leases the revision is needed to change them. */
-  async #list(
-    isOwn: (attributes: LeaseAttributes) => boolean,
-    signal: AbortSignal,
-  ): Promise<Contents> {
-    const contents: Omit<Contents, 'header'> = {
-      leases: [],
-      rejected: [],
-      blocked: [],
-      own: new Map(),
+  /** The watch that follows an acquisition needs no listing of its own. */
+  #beginFrom(
+    { header, leases, rejected }: Listing,
+    included: ReadonlySet<number>,
+    own: Lease,
+    obsolete: readonly Cidr[],
+  ): void {
+    if (this.#watches > 0) return;
+    const replaced = new Set([own.subnet, ...obsolete].map(subnetKey));
+    const others = leases.filter((lease) => !replaced.has(keyOf(lease)));
+    const listing = {
+      header,
+      leases: [...others, own],
+      rejected: rejected.filter(({ key }) => !replaced.has(key)),
     };
-    const take = (kv: IKeyValue): void => {
-      const name = this.#keys.entryName(kv.key.toString('utf8'));
-      const lease = this.#decode(name, kv);
-      if (!('reason' in lease)) {
-        contents.leases.push(lease);
-        if (isOwn(lease.attributes)) contents.own.set(name, { lease, revision: kv.mod_revision });
-        return;
-      }
-      contents.rejected.push(lease);
-      const subnet = parseSubnetKey(name);
-      if (subnet !== undefined) contents.blocked.push(subnet);
-    };
-    const header = await this.#client.list(this.#keys.subnets, take, signal);
-    return { header, ...contents };
-  }
-
-  #decode(name: string, kv: IKeyValue): Lease | RejectedEntry {
-    const decoded = decodeEntry(name, kv.value);
-    if (typeof decoded === 'string') return { key: name, reason: decoded };
-    if (kv.lease === NO_GRANT) return { ...decoded, expiresAt: undefined };
-    const own = this.#grant;
-    return { ...decoded, expiresAt: own?.id === kv.lease ? own.expiresAt : Infinity };
+    this.#beginning = { listing, included, at: performance.now() };
   }
 
   /** Makes the chosen subnet ours; undefined when somebody was faster. */
   async #take(
     { subnet, origin }: Allocation,
     attributes: LeaseAttributes,
-    contents: Contents,
+    listing: Listing,
+    granting: Promise<Grant>,
+    included: Set<number>,
     signal: AbortSignal,
   ): Promise<Lease | undefined> {
-    const stored = contents.own.get(subnetKey(subnet));
+    const stored = listing.own.get(subnetKey(subnet));
     if (origin === 'reservation' && stored !== undefined) {
       const wanted = { subnet, attributes, expiresAt: undefined };
-      return this.#keepReservation(stored.lease.attributes, wanted, stored.revision, signal);
+      const { lease, entry } = stored;
+      return this.#keepReservation(lease.attributes, wanted, entry, included, signal);
     }
-    return this.#put(subnet, attributes, stored?.revision, signal);
+    try {
+      return await this.#put(subnet, attributes, stored?.entry, await granting, included, signal);
+    } catch (error) {
+      const same = stored !== undefined && sameAttributes(stored.lease.attributes, attributes);
+      const kept = same
+        ? await this.#keepAlive(error, subnet, attributes, stored.entry, signal)
+        : undefined;
+      if (kept === undefined) throw error;
+      return kept;
+    }
   }
 
   /** A reservation keeps having no grant; it is written only where its value says something else. */
   async #keepReservation(
     stored: LeaseAttributes,
     { subnet, attributes }: Lease,
-    revision: string,
+    entry: KeyValue,
+    included: Set<number>,
     signal: AbortSignal,
   ): Promise<Lease | undefined> {
     const lease = { subnet, attributes, expiresAt: undefined };
-    if (sameAttributes(stored, attributes)) return lease;
-    const done = await this.#putIf(subnet, attributes, revision, NO_GRANT, signal);
+    if (sameAttributes(stored, attributes)) {
+      this.#ownLease.hold(subnetKey(subnet), attributes.publicIp, entry.modRevision);
+      return lease;
+    }
+    const done = await this.#putIf(subnet, attributes, entry, NO_GRANT, included, signal);
     return done ? lease : undefined;
   }
 
-  /** Puts the key with a new grant if it is still as seen: at `revision`, or absent. */
+  async #renewEntry(
+    lease: Lease,
+    entry: KeyValue,
+    signal: AbortSignal,
+  ): Promise<Lease | undefined> {
+    const { subnet, attributes } = lease;
+    const granting = this.#client.grant(this.#leaseSeconds, signal);
+    let renewed: Lease | undefined;
+    try {
+      renewed = await this.#put(subnet, attributes, entry, await granting, new Set(), signal);
+    } catch (error) {
+      const kept = await this.#keepAlive(error, subnet, attributes, entry, signal);
+      if (kept === undefined) throw error;
+      return kept;
+    }
+    if (renewed === undefined) void this.#giveBack(granting);
+    return renewed;
+  }
+
+  /** Puts the key with the grant if it is still as seen: at `entry`'s revision, or absent. */
   async #put(
     subnet: Cidr,
     attributes: LeaseAttributes,
-    revision: string | undefined,
+    entry: KeyValue | undefined,
+    { id, ttl }: Grant,
+    included: Set<number>,
     signal: AbortSignal,
   ): Promise<Lease | undefined> {
-    const expiresAt = this.#now() + this.#leaseSeconds * 1_000;
-    const id = await this.#client.grant(this.#leaseSeconds, signal);
-    const before = this.#grant;
     // Known before the put: its event may be here before the answer.
-    this.#grant = { id, expiresAt };
-    if (await this.#putIf(subnet, attributes, revision, id, signal)) {
-      return { subnet, attributes, expiresAt };
-    }
-    this.#grant = before;
-    await this.#client.revoke(id, signal);
-    return undefined;
+    const expiry = this.#ownLease.expiry(id) ?? this.#ownLease.learn(id, ttl);
+    const done = await this.#putIf(subnet, attributes, entry, id, included, signal);
+    return done ? { subnet, attributes, ...expiry } : undefined;
   }
 
-  #putIf(
+  /**
+   * An etcd without space takes no new grant and no put, but goes on with a grant there is: the lease
+   * must not end for that. Undefined when the error is another one or the grant has ended.
+   */
+  async #keepAlive(
+    error: unknown,
     subnet: Cidr,
     attributes: LeaseAttributes,
-    revision: string | undefined,
-    grant: string,
+    entry: KeyValue,
+    signal: AbortSignal,
+  ): Promise<Lease | undefined> {
+    const full = error instanceof Error && isNoSpace(error.cause);
+    if (!full || entry.lease === NO_GRANT) return undefined;
+    const ttl = await this.#client.keepAlive(entry.lease, signal);
+    if (ttl <= 0) return undefined;
+    this.#ownLease.hold(subnetKey(subnet), attributes.publicIp, entry.modRevision);
+    return { subnet, attributes, ...this.#ownLease.learn(entry.lease, ttl) };
+  }
+
+  async #putIf(
+    subnet: Cidr,
+    attributes: LeaseAttributes,
+    entry: KeyValue | undefined,
+    lease: bigint,
+    included: Set<number>,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const key = Buffer.from(this.#keys.leaseKey(subnet));
+    const name = this.#keys.leaseKey(subnet);
+    const key = Buffer.from(name);
     const value = Buffer.from(serializeAttributes(attributes));
-    return this.#client.transact(
+    const { succeeded, header } = await this.#client.transact(
+      name,
+      { compare: [unchanged(key, entry)], success: [{ put: { key, value, lease } }] },
+      signal,
+    );
+    if (!succeeded) return false;
+    included.add(header.revision);
+    this.#ownLease.hold(subnetKey(subnet), attributes.publicIp, header.revision);
+    return true;
+  }
+
+  async #delete(
+    subnet: Cidr,
+    listing: Listing,
+    included: Set<number>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const name = this.#keys.leaseKey(subnet);
+    const key = Buffer.from(name);
+    const { succeeded, header } = await this.#client.transact(
+      name,
       {
-        compare: [unchanged(key, revision)],
-        success: [{ request_put: { key, value, lease: grant } }],
+        compare: [unchanged(key, listing.own.get(subnetKey(subnet))?.entry)],
+        success: [{ deleteRange: { key } }],
       },
       signal,
     );
+    if (succeeded) included.add(header.revision);
   }
 
-  async #delete(subnet: Cidr, contents: Contents, signal: AbortSignal): Promise<void> {
-    const key = Buffer.from(this.#keys.leaseKey(subnet));
-    const revision = contents.own.get(subnetKey(subnet))?.revision;
-    await this.#client.transact(
-      { compare: [unchanged(key, revision)], success: [{ request_delete_range: { key } }] },
-      signal,
-    );
+  async #giveBack(granting: Promise<Grant>): Promise<void> {
+    const grant = await granting.catch(() => undefined);
+    if (grant !== undefined) await this.#client.revoke(grant.id, this.#closed.signal);
+  }
+
+  /**
+   * Another host writes this host's lease as its own. Ours is written once more, so that the other
+   * one hears of it as well; who wins does not matter, and both say it from then on.
+   */
+  #sayShared(lease: Lease | undefined): void {
+    if (lease === undefined) {
+      if (this.#shared === undefined) return;
+      this.#shared = undefined;
+      this.#tellProblems();
+      return;
+    }
+    const ip = formatIpv4(lease.attributes.publicIp);
+    this.#shared = {
+      id: 'lease_shared_address',
+      message:
+        `another host has renewed the lease of ${formatCidr(lease.subnet)} under this host's PublicIP ${ip}: ` +
+        'both use one subnet; every host needs an address of its own (--iface, --public-ip)',
+    };
+    this.#tellProblems();
+    if (this.#contested) return;
+    this.#contested = true;
+    this.renewLease(lease, this.#closed.signal).catch((error: unknown) => {
+      this.#log.debug({ error: messageOf(error) }, 'the lease could not be written again');
+    });
+  }
+
+  #tellProblems(): void {
+    const own = this.#shared === undefined ? [] : [this.#shared];
+    this.#report([...this.#clientProblems, ...own]);
   }
 }
 
-/** How far a watch has come. */
-class Position {
-  /** Of the listing; undefined before there is one. */
-  cluster: string | undefined;
-  /** The first revision not seen yet. */
-  next = 0n;
-  /** Names of entries that are no leases, to tell when they go. */
-  readonly unreadable = new Set<string>();
-}
-
-function unchanged(key: Buffer, revision: string | undefined) {
-  return revision === undefined
-    ? { key, target: 'Version' as const, result: 'Equal' as const, version: '0' }
-    : { key, target: 'Mod' as const, result: 'Equal' as const, mod_revision: revision };
+function unchanged(key: Buffer, entry: KeyValue | undefined) {
+  const result = 0;
+  return entry === undefined
+    ? { key, result, target: Target.version, version: 0 }
+    : { key, result, target: Target.modRevision, modRevision: entry.modRevision };
 }
