@@ -119,6 +119,14 @@ describe('docs/operations.md', () => {
     expect(rowsOf('Drop reasons', 'reason').map((row) => quotedIn(row.reason)[0])).toEqual(reasons);
   });
 
+  it('names every problem there is', () => {
+    const naming = SOURCES.filter((text) => /import .*\bProblem\b/.test(text)).join('\n');
+    const ids = [...naming.matchAll(/\bid: '([a-z_]+)'/g)].map((match) => match[1]);
+    const named = rowsOf('Problems', 'problem').map((row) => quotedIn(row.problem)[0]);
+    expect(ids.length).toBeGreaterThan(0);
+    expect([...new Set(ids)].filter((id) => !named.includes(id))).toEqual([]);
+  });
+
   it('has the fields of /readyz', () => {
     const options = daemonOptions(resolveFlags(runFlags, readArguments([], runCommand), {}));
     const readiness = new Daemon(options, silentLogger()).readiness();

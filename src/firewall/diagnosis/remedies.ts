@@ -38,7 +38,7 @@ export function acceptOverlay(
   const chain = 'FLANNEL-FWD';
   if (base.table === 'filter' && base.hook === 'forward' && base.rules(chain) !== undefined) {
     if (verdict.chain === chain && verdict.rule !== undefined) {
-      return `${base.program} ${verdict.rule.text.replace(/^-A/, '-D')}`;
+      return `${base.program} ${quoted(verdict.rule.text).replace(/^-A/, '-D')}`;
     }
     const comment = '-m comment --comment "flanneld forward"';
     return `${base.program} -I ${frontOf(base)} ${comment} -j ${chain}`;
@@ -91,7 +91,8 @@ export function acceptAnswers(
 /** Keeps containers' addresses: Docker's rule gets the exception it lacks, any other one in front. */
 export function keepAddresses(base: BaseChain, verdict: Verdict, overlay: Overlay): string {
   const [subnet, network] = [formatCidr(overlay.subnet), formatCidr(overlay.network)];
-  const docker = /^-A (\S+) (-s \S+) (! -o \S+ -j MASQUERADE.*)$/.exec(verdict.rule?.text ?? '');
+  const rule = quoted(verdict.rule?.text ?? '');
+  const docker = /^-A (\S+) (-s \S+) (! -o \S+ -j MASQUERADE.*)$/.exec(rule);
   if (docker !== null && base.program !== 'nft') {
     const [, chain = '', source = '', rest = ''] = docker;
     const command = `${base.program} -t nat`;
@@ -127,6 +128,11 @@ function insert(
       : `${program} ${table === 'filter' ? '' : `-t ${table} `}-I ${name} ${match.iptables} -j ACCEPT`,
   );
   return commands.join(' && ');
+}
+
+/** A comment may hold what a shell would take for a command. */
+function quoted(rule: string): string {
+  return rule.replaceAll(/[$`]/g, '\\$&');
 }
 
 function isFirewalld({ program, table, rules }: BaseChain): boolean {

@@ -1,7 +1,14 @@
 /** ip-route(8): routes as text, which every release prints; `-json` came with 4.13. */
 import { execFile } from 'node:child_process';
-import { parseCidr, tryParseIpv4, type Cidr, type Ipv4 } from '../../config/ipv4.js';
-import { formatCidr, formatIpv4 } from '../../config/ipv4.js';
+import {
+  formatCidr,
+  formatIpv4,
+  parseCidr,
+  tryParseIpv4,
+  type Cidr,
+  type Ipv4,
+} from '../../config/ipv4.js';
+import { messageOf, systemError } from '../../errors.js';
 
 /** Milliseconds; a full Internet table takes a second or two. */
 const LIMIT_MS = 10_000;
@@ -109,7 +116,7 @@ async function ip(
     };
     const child = execFile('ip', argv, options, (error, stdout) => {
       if (error === null || error.code === accept) resolve(stdout);
-      else reject(error);
+      else reject(systemError(`ip ${argv.join(' ')}: ${messageOf(error)}`, { cause: error }));
     });
     child.stdin?.on('error', () => undefined).end(input);
   });

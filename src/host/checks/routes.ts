@@ -13,8 +13,8 @@ import {
   type Ipv4,
 } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
-import type { OverlayView } from './checks.js';
 import { routesWithin, waysTo, type KernelRoute, type Way } from './ip-route.js';
+import type { OverlayView } from './view.js';
 
 /** Other nodes that are asked about at each look, besides those that a suspicious route leads to. */
 const SAMPLED = 8;

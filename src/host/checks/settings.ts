@@ -10,8 +10,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ipv4 } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
-import type { OverlayView } from './checks.js';
 import { waysTo } from './ip-route.js';
+import type { OverlayView } from './view.js';
 
 const SETTINGS = '/proc/sys/net/ipv4';
 const STRICT = 1;
@@ -60,7 +60,11 @@ async function forwarding(settings: Settings, view: OverlayView): Promise<Proble
 }
 
 function off(key: string, effect: string): Problem {
-  return { id: 'ip_forward_off', message: `${key} is 0: ${effect}`, remedy: `sysctl -w ${key}=1` };
+  return {
+    id: 'ip_forward_off',
+    message: `forwarding is off (${key} is 0): ${effect}`,
+    remedy: `sysctl -w ${key}=1`,
+  };
 }
 
 async function reversePath(settings: Settings, view: OverlayView): Promise<Problem[]> {
@@ -105,7 +109,7 @@ function strict(device: string, effect: string): Problem {
   const key = keyOf(device, 'rp_filter');
   return {
     id: 'rp_filter_strict',
-    message: `${key} is strict (1, the higher of all and ${device}): ${effect}`,
+    message: `reverse path filtering is strict on ${device} (rp_filter is 1 there or of all devices): ${effect}`,
     remedy: `sysctl -w ${key}=2`,
   };
 }
