@@ -116,7 +116,7 @@ Status start() {
   state.wake = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (state.wake < 0) return Error{errno, "eventfd", ""};
   pthread_t thread{};
-  if (auto error = start_thread(thread, "fl-exit", -1, watch, nullptr)) {
+  if (auto error = start_thread(thread, "exit-guard", -1, watch, nullptr)) {
     ::close(state.wake);
     state.wake = -1;
     return error;

@@ -151,7 +151,7 @@ Result<std::vector<Feature>> probe_features() {
     return nullptr;
   };
   pthread_t thread{};
-  if (auto error = start_thread(thread, "fl-probe", -1, work, &out)) return std::move(*error);
+  if (auto error = start_thread(thread, "probe", -1, work, &out)) return std::move(*error);
   ::pthread_join(thread, nullptr);
   return out;
 }
