@@ -38,6 +38,7 @@ export default tseslint.config(
         setImmediate: 'readonly',
         AbortController: 'readonly',
         SharedArrayBuffer: 'readonly',
+        structuredClone: 'readonly',
         Atomics: 'readonly',
         URL: 'readonly',
         globalThis: 'readonly',

@@ -57,14 +57,16 @@ async function monitor(
       killSignal: 'SIGKILL',
     });
     let said = '';
-    child.stdout.on('data', changed);
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      said = (said + text).slice(-200);
-    });
     let failure: string | undefined;
     child.on('error', (error) => {
       failure = error.message;
       if (child.pid === undefined) resolve(failure);
+    });
+    // Without a descriptor left there are not even streams.
+    if (child.pid === undefined) return;
+    child.stdout.on('data', changed);
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said = (said + text).slice(-200);
     });
     child.on('close', (code) => {
       resolve(failure ?? `ended with code ${code ?? 'none'}: ${said.trim()}`);

@@ -2,6 +2,9 @@
  * Rule sets of others in a kernel: what the inspector reads and says of them, and that the command it
  * names mends it. A network namespace of its own per test; the programs run in it by a prefix.
  */
+import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import {
@@ -236,6 +239,39 @@ describe('the other iptables', () => {
     expect(left).toContain('-A POSTROUTING -s 192.0.2.0/24');
     expect(left).not.toContain('100.96.');
     expect(await otherIptables(silentLogger(), PREFIX).clean(PLAN)).toBe(false);
+  });
+});
+
+describe('where the machine works on legacy iptables', () => {
+  let directory = '';
+  let behind: string[];
+  beforeEach(async ({ skip }) => {
+    const { code, stderr } = await run(inNamespace(NAMESPACE, ['iptables-legacy', '-n', '-L']), {
+      accept: [0, 1, 2, 3, 127],
+    });
+    skip(code !== 0, `no legacy iptables here: ${stderr}`);
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-legacy-'));
+    for (const name of ['iptables', 'iptables-save', 'iptables-restore']) {
+      const legacy = name.replace('iptables', 'iptables-legacy');
+      await symlink(`/usr/sbin/${legacy}`, join(directory, name));
+    }
+    behind = [...PREFIX, 'env', `PATH=${directory}:/usr/sbin:/usr/bin:/bin`];
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  it('iptables on nf_tables is the other one: judged, and cleaned of our rules', async () => {
+    const legacy = createFirewall('iptables', silentLogger(), behind);
+    await firewall.apply({ ...PLAN, subnet: parseCidr('subnet', '100.96.9.0/24') });
+    await shell('iptables -P FORWARD DROP');
+    await legacy.apply(PLAN);
+    const inspected = async () =>
+      ids((await new FirewallInspector(behind).inspect(OVERLAY, legacy.saved)).problems);
+    expect(await inspected()).toEqual(['container_address_hidden']);
+    expect(await otherIptables(silentLogger(), behind).clean(PLAN)).toBe(true);
+    expect(await legacy.apply(PLAN)).toBe(false);
+    expect(await inspected()).toEqual(['forward_blocked']);
   });
 });
 

@@ -12,6 +12,7 @@ import {
   createFirewall,
   FirewallKeeper,
   otherIptables,
+  watchRules,
   type Firewall,
   type FirewallPlan,
 } from '../../src/firewall/firewall.js';
@@ -760,4 +761,30 @@ describe('the keeper', () => {
       expect(keeper.error).toBeUndefined();
     },
   );
+});
+
+describe('the watch of the rules', () => {
+  it('tells of every change, by whichever program, until aborted', async () => {
+    const stop = new AbortController();
+    let told = 0;
+    const watching = watchRules(() => (told += 1), stop.signal, PREFIX);
+    // The program takes a moment to listen.
+    await waitFor('a first change', 5_000, async () => {
+      await iptables('-A INPUT -j ACCEPT');
+      return told > 0 ? true : undefined;
+    });
+    for (const command of ['iptables -F INPUT', 'nft add table inet x', 'nft flush ruleset']) {
+      const before = told;
+      await within(...command.split(' '));
+      await waitFor(`to be told of ${command}`, 2_000, () => told > before || undefined);
+    }
+    stop.abort();
+    await watching;
+  });
+
+  it('gives up where no program tells of them', async () => {
+    const nowhere = [...PREFIX, '/usr/bin/env', 'PATH=/nowhere'];
+    const watching = watchRules(() => undefined, new AbortController().signal, nowhere);
+    await expect(watching).rejects.toThrow('xtables-monitor');
+  });
 });

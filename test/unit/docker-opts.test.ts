@@ -172,7 +172,10 @@ describe('a subnet file that will not do leaves the old output and is named in o
 
   it('unreadable', async () => {
     await mkdir(subnetFile);
-    await refuse(1, `--subnet-file: cannot read ${subnetFile} (it is a directory, not a regular file)`);
+    await refuse(
+      1,
+      `--subnet-file: cannot read ${subnetFile} (it is a directory, not a regular file)`,
+    );
   });
 
   it.each([

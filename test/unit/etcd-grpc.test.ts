@@ -221,7 +221,7 @@ it('silence is given up, for a call after each piece, for a stream until the fir
   expect(seen).toEqual(['first']);
   await expect(
     (async () => {
-      for await (const _ of connection.stream(ECHO, {}, options));
+      for await (const { words } of connection.stream(ECHO, {}, options)) seen.push(words);
     })(),
   ).rejects.toMatchObject({ code: Code.deadlineExceeded });
   expect(connection.usable).toBe(true);

@@ -171,6 +171,23 @@ describe('datagrams to this host', () => {
   });
 });
 
+it('datagrams are redirected, as when a container publishes the port', async () => {
+  const docker = [
+    '-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER',
+    '-A DOCKER ! -i docker0 -p udp -m udp --dport 8285 -j DNAT --to-destination 100.96.1.7:8285',
+  ];
+  const [problem, ...more] = await problemsOf(await iptables(['*nat', ...docker]));
+  expect(more).toEqual([]);
+  expect(problem).toMatchObject({
+    id: 'udp_port_blocked',
+    remedy: 'iptables -t nat -I PREROUTING -p udp --dport 8285 -j ACCEPT',
+  });
+  expect(problem?.message).toContain('are redirected by the rule "-A DOCKER');
+  const other = docker.map((rule) => rule.replace('8285 -j', '8286 -j'));
+  const gateway = '-A POSTROUTING -o eth0 -j MASQUERADE';
+  expect(await idsOf(await iptables(['*nat', ...other, gateway]))).toEqual([]);
+});
+
 it('datagrams of this host are refused by OUTPUT', async () => {
   const rules = ['-A OUTPUT -o lo -j ACCEPT', '-A OUTPUT -p udp -m udp --dport 8285 -j REJECT'];
   const [problem] = await problemsOf(await iptables(rules));

@@ -243,7 +243,10 @@ function actionOf(target: string, isGoto: boolean, chains: SavedTable): Action {
       return { kind: 'drop' };
     case 'RETURN':
       return { kind: 'return' };
+    case 'DNAT':
     case 'MASQUERADE':
+    case 'NETMAP':
+    case 'REDIRECT':
     case 'SNAT':
       return { kind: 'translate' };
     default:

@@ -97,7 +97,7 @@ const datagramsIn: Check = (base, { overlay, tools, received: samples }) => {
   return {
     id: 'udp_port_blocked',
     message:
-      `datagrams from ${taken.peers} to UDP port ${overlay.port} are refused by ` +
+      `datagrams from ${taken.peers} to UDP port ${overlay.port} are ${taken.how} by ` +
       `${culprit(base, taken.verdict)}: what they send does not arrive`,
     remedy: acceptDatagrams(base, overlay, tools),
   };
@@ -109,25 +109,33 @@ const datagramsOut: Check = (base, { overlay, tools, sent: samples }) => {
   return {
     id: 'udp_send_blocked',
     message:
-      `datagrams to UDP port ${overlay.port} of ${taken.peers} are refused by ` +
+      `datagrams to UDP port ${overlay.port} of ${taken.peers} are ${taken.how} by ` +
       `${culprit(base, taken.verdict)}: they get nothing from this host`,
     remedy: acceptDatagrams(base, overlay, tools),
   };
 };
 
-function takenPeers(
-  base: BaseChain,
-  samples: ReadonlyMap<Peer, Sample>,
-): { readonly peers: string; readonly verdict: Verdict } | undefined {
+interface Taken {
+  readonly peers: string;
+  readonly how: string;
+  readonly verdict: Verdict;
+}
+
+/** Refused, or sent to another destination, which is decided before they are routed. */
+function takenPeers(base: BaseChain, samples: ReadonlyMap<Peer, Sample>): Taken | undefined {
+  const redirects = base.type === 'nat';
+  if (redirects && base.hook !== 'prerouting' && base.hook !== 'output') return undefined;
   const taken: Peer[] = [];
   let first: Verdict | undefined;
   for (const [peer, sample] of samples) {
-    const verdict = ends(base, [sample], 'drop');
+    const verdict = ends(base, [sample], redirects ? 'translate' : 'drop');
     if (verdict === undefined) continue;
     taken.push(peer);
     first ??= verdict;
   }
-  return first && { peers: peerWords(taken, samples.size), verdict: first };
+  if (first === undefined) return undefined;
+  const how = redirects ? 'redirected' : 'refused';
+  return { peers: peerWords(taken, samples.size), how, verdict: first };
 }
 
 function peerWords(peers: readonly Peer[], known: number): string {
@@ -191,6 +199,7 @@ const toThisHost: Check = (base, { overlay, tools, answered }) => {
 };
 
 const translation: Check = (base, { overlay, out, back }) => {
+  if (base.hook !== 'postrouting') return undefined;
   const [there, here] = [ends(base, out, 'translate'), ends(base, back, 'translate')];
   const verdict = there ?? here;
   if (verdict === undefined) return undefined;

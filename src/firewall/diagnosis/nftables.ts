@@ -182,12 +182,12 @@ function actionOf(name: string, value: unknown): Action | undefined {
     case 'jump':
     case 'goto':
       return { kind: name, chain: target };
+    case 'dnat':
     case 'masquerade':
+    case 'redirect':
     case 'snat':
       return { kind: 'translate' };
     case 'queue':
-    case 'dnat':
-    case 'redirect':
     case 'tproxy':
     case 'fwd':
     case 'synproxy':
