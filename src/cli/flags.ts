@@ -317,10 +317,10 @@ function unknownFlag(name: string, grammar: Grammar): FlannelletteError {
   // A hint says enough; a list of forty flags would hide it.
   if (near !== undefined) {
     const hint = `did you mean ${flagText(near)}?`;
-    return usageError(`unknown flag ${flagText(name)} (${hint}); ${see}`, name);
+    return usageError(`unknown flag --${name} (${hint}); ${see}`, name);
   }
   const expected = [...names, 'help'].map(flagText).join(', ');
-  return usageError(`unknown flag ${flagText(name)}: expected one of ${expected}; ${see}`, name);
+  return usageError(`unknown flag --${name}: expected one of ${expected}; ${see}`, name);
 }
 
 export function usageError(message: string, value: unknown): FlannelletteError {

@@ -116,14 +116,16 @@ describe('with root', () => {
 
 describe('without root', () => {
   const project = '/mnt/project';
-  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
+  const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
+  // Whoever runs the tests may have a folder for temporary files, and a umask, that are for him alone.
+  const nobody = [...user, 'env', '--unset=TMPDIR'];
   /** A /dev/net of its own, in a mount namespace of its own. */
   const withTun = (mode: string, argv: readonly string[]): string[] => [
     ...['unshare', '--mount', 'sh', '-c'],
-    `mount -t tmpfs none /dev/net && mknod /dev/net/tun c 10 200 && chmod ${mode} /dev/net/tun && exec "$@"`,
+    `umask 022 && mount -t tmpfs none /dev/net && mknod /dev/net/tun c 10 200 && chmod ${mode} /dev/net/tun && exec "$@"`,
     ...['sh', ...nobody, ...argv],
   ];
-  const lab = [process.execPath, join(project, 'dist', 'src', 'cli', 'main.js'), ...LAB.slice(2)];
+  const lab = ['/mnt/node', join(project, 'dist', 'src', 'cli', 'main.js'), ...LAB.slice(2)];
 
   beforeAll(async () => {
     // Where another user can read it, wherever this clone is; the lab hides what is in /run.
@@ -132,6 +134,7 @@ describe('without root', () => {
     for (const part of ['dist', 'build', 'node_modules', 'package.json', 'binding.gyp']) {
       await cp(join(ROOT, part), join(project, part), { recursive: true });
     }
+    await cp(process.execPath, '/mnt/node');
     await run(['chmod', '-R', 'a+rX', '/mnt']);
   });
   afterAll(() => run(['umount', '/mnt']));

@@ -146,7 +146,7 @@ describe('mistakes are one line and exit code 2', () => {
     [['run', '--etcd-username=u'], '--etcd-password: (missing)'],
     [['run', '--foo'], 'unknown flag --foo: expected one of --etcd-endpoints'],
     [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
-    [['status', '-f'], 'unknown flag -f: expected one of --subnet-file, --json, --help'],
+    [['status', '-f'], 'unknown flag --f: expected one of --subnet-file, --json, --help'],
     [['probe', 'x'], 'unexpected argument "x"'],
     [['lab', '--mode=fast'], '--mode: "fast" is not valid'],
     [['lab', '--seconds=0'], '--seconds: "0" is not valid'],

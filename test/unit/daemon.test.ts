@@ -615,7 +615,7 @@ describe('validateDaemonOptions', () => {
     [{ publicIp: '10.168.0' }, '--public-ip'],
     [{ subnetFile: `/run/${'x'.repeat(98)}` }, '--subnet-file'],
     [{ subnetFile: '/run/flannel/' }, '--subnet-file'],
-    [{ healthzIp: '10.168.0' }, '--healthz-ip'],
+    [{ healthzIp: 'local host' }, '--healthz-ip'],
     [{ healthzPort: 65_536 }, '--healthz-port'],
     [{ leaseRenewMarginMinutes: 0 }, '--subnet-lease-renew-margin'],
     [{ leaseRenewMarginMinutes: 1440 }, '--subnet-lease-renew-margin'],

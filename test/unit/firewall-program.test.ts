@@ -1,6 +1,6 @@
 /** How the firewall runs its programs, and what it says of one that fails. */
 import { getEventListeners } from 'node:events';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { isMissing, runProgram } from '../../src/firewall/program.js';
 
 const NODE = process.execPath;
@@ -64,7 +64,10 @@ describe('a program', () => {
     ['iptables-none', 'iptables', ['env']],
     ['nft', 'nftables', ['env', 'PATH=/nowhere']],
   ])('that is missing: %s is of the package %s, behind %j', async (program, name, prefix) => {
+    // A folder of PATH that this user may not enter would make it EACCES.
+    vi.stubEnv('PATH', '/usr/bin:/bin');
     const error = await failing(runProgram(program, [], { prefix }));
+    vi.unstubAllEnvs();
     expect(error.message).toBe(`${program} is not installed: install the Debian package ${name}`);
     expect(isMissing(error)).toBe(true);
   });

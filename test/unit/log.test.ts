@@ -182,7 +182,7 @@ describe('on a terminal', () => {
       .join(' ');
     const { stdout } = spawnSync('script', ['--quiet', '--command', command, '/dev/null'], {
       encoding: 'utf8',
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', SHELL: '/bin/sh', LC_ALL: 'C' },
     });
     const lines = stdout.trim().split('\r\n');
     expect(lines).toHaveLength(6);
