@@ -49,6 +49,7 @@ it.each([
   'setters-on-prototypes',
   'out-of-stack',
   'out-of-memory',
+  'no-memory-for-packets',
   'interrupted-by-node-vm',
   'exit-in-a-getter',
   'terminate-in-a-getter',

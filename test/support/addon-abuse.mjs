@@ -8,7 +8,8 @@
  * The process ends with code 0 and says nothing when every answer was an exception or a value, and no
  * descriptor, thread or engine is left.
  */
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { runInNewContext } from 'node:vm';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { native } from '../../dist/src/dataplane/native.js';
@@ -280,6 +281,14 @@ const scenarios = {
       }
     }
     context.engine.close();
+    open().close();
+  },
+  'no-memory-for-packets': () => {
+    const size = /^VmSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))[1];
+    const limit = (Number(size) + 400 * 1024) * 1024;
+    execFileSync('prlimit', [`--pid=${process.pid}`, `--as=${limit}`]);
+    const error = expectThrow('1 GiB', () => open({ workers: 32, ringBytes: 64 * 1024 * 1024 }));
+    if (error.code !== 'ENOMEM') throw error;
     open().close();
   },
   'out-of-memory': async () => {
