@@ -109,6 +109,11 @@ Napi::Value exit_process_within(const Napi::CallbackInfo& info) {
   return {};
 }
 
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+napi_value entry(napi_env env, napi_callback_info info) {
+  return function(Napi::CallbackInfo(env, info));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   // Freed by the hook: finalizers of wraps that run later find their engine closed.
   auto* environment = new Environment();
@@ -119,13 +124,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   Fields surface(env);
   surface.add("Engine", EngineWrap::define(env, &environment->engines));
-  surface.add("probe", Napi::Function::New(env, probe));
-  surface.add("interfaces", Napi::Function::New(env, interfaces));
-  surface.add("outgoingInterfaces", Napi::Function::New(env, outgoing_interfaces_of));
-  surface.add("cpus", Napi::Function::New(env, cpus));
-  surface.add("notify", Napi::Function::New(env, notify_manager));
-  surface.add("guardSignals", Napi::Function::New(env, guard_stop));
-  surface.add("exitWithin", Napi::Function::New(env, exit_process_within));
+  surface.add_function("probe", entry<probe>);
+  surface.add_function("interfaces", entry<interfaces>);
+  surface.add_function("outgoingInterfaces", entry<outgoing_interfaces_of>);
+  surface.add_function("cpus", entry<cpus>);
+  surface.add_function("notify", entry<notify_manager>);
+  surface.add_function("guardSignals", entry<guard_stop>);
+  surface.add_function("exitWithin", entry<exit_process_within>);
   // Refused only where the environment ends while it loads the addon.
   (void)surface.define(exports);
   return exports;

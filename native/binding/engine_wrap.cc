@@ -8,78 +8,91 @@
 
 namespace flannelette {
 
-Napi::Function EngineWrap::define(Napi::Env env, OpenEngines* open) {
-  return DefineClass(env, "Engine",
-                     {
-                         InstanceMethod("takeEventFd", &EngineWrap::take_event_fd),
-                         InstanceMethod("start", &EngineWrap::start),
-                         InstanceMethod("changeRoutes", &EngineWrap::change_routes),
-                         InstanceMethod("restoreDevice", &EngineWrap::restore_device),
-                         InstanceMethod("lookup", &EngineWrap::lookup),
-                         InstanceMethod("counters", &EngineWrap::counters),
-                         InstanceMethod("features", &EngineWrap::features),
-                         InstanceMethod("queueSizes", &EngineWrap::queue_sizes),
-                         InstanceMethod("close", &EngineWrap::close),
-                     },
-                     open);
+Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
+  Fields methods(env);
+  methods.add_function("takeEventFd", call<&EngineWrap::take_event_fd>);
+  methods.add_function("start", call<&EngineWrap::start>);
+  methods.add_function("changeRoutes", call<&EngineWrap::change_routes>);
+  methods.add_function("restoreDevice", call<&EngineWrap::restore_device>);
+  methods.add_function("lookup", call<&EngineWrap::lookup>);
+  methods.add_function("counters", call<&EngineWrap::counters>);
+  methods.add_function("features", call<&EngineWrap::features>);
+  methods.add_function("queueSizes", call<&EngineWrap::queue_sizes>);
+  methods.add_function("close", call<&EngineWrap::close>);
+  return methods.define_class("Engine", construct, open);
 }
 
-EngineWrap::EngineWrap(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<EngineWrap>(info), open_(static_cast<OpenEngines*>(info.Data())) {
-  // Without a wrap nobody would ever free this object: the environment ends.
-  if (IsEmpty()) return;
-  EngineOptions options;
-  if (!read_options(info[0], options)) return;
-  auto opened = Engine::open(options);
-  if (!opened.ok()) {
-    throw_system(info.Env(), opened.error());
-    return;
-  }
-  engine_ = std::move(opened.value());
+EngineWrap::EngineWrap(std::unique_ptr<Engine> engine, OpenEngines* open)
+    : engine_(std::move(engine)), open_(open) {
   open_->insert(this);
-  Fields self(info.Env());
-  self.add("tunName", engine_->tun_name());
-  // Refused: whoever ends the environment ends this engine.
-  (void)self.define(info.This());
 }
-
-EngineWrap::~EngineWrap() { end(); }
 
 void EngineWrap::end() {
-  // Not registered: never opened, or ended already. After the environment's hook has ended every
-  // engine the set is gone, and a late finalizer must not touch it.
-  if (engine_ == nullptr || open_ == nullptr) return;
+  // After the environment's hook has ended every engine the set is gone, and a late finalizer must
+  // not touch it.
+  if (open_ == nullptr) return;
   engine_->close();
   open_->erase(this);
   open_ = nullptr;
 }
 
-bool EngineWrap::opened(const Napi::CallbackInfo& info) const {
-  if (engine_ != nullptr) return true;
-  throw_system(info.Env(), {EBADF, "Engine", "never opened"});
-  return false;
+napi_value EngineWrap::construct(napi_env env, napi_callback_info given) {
+  const Napi::CallbackInfo info(env, given);
+  if (!info.IsConstructCall()) {
+    throw_type(env, "Engine: expected new");
+    return nullptr;
+  }
+  EngineOptions options;
+  if (!read_options(info[0], options)) return nullptr;
+  auto opened = Engine::open(options);
+  if (!opened.ok()) {
+    throw_system(env, opened.error());
+    return nullptr;
+  }
+  auto wrap = std::make_unique<EngineWrap>(std::move(opened.value()),
+                                           static_cast<OpenEngines*>(info.Data()));
+  Fields self(env);
+  self.add("tunName", wrap->engine_->tun_name());
+  // An engine that JavaScript does not get is closed again.
+  if (!self.define(info.This()) ||
+      napi_wrap(env, info.This(), wrap.get(), finalize, nullptr, nullptr) != napi_ok)
+    return nullptr;
+  (void)wrap.release();
+  return info.This();
+}
+
+void EngineWrap::finalize(napi_env /*env*/, void* wrap, void* /*hint*/) {
+  delete static_cast<EngineWrap*>(wrap);
+}
+
+template <EngineWrap::Method method>
+napi_value EngineWrap::call(napi_env env, napi_callback_info given) {
+  const Napi::CallbackInfo info(env, given);
+  // The class's signature has made sure of what `this` is; only an environment that ends refuses.
+  void* wrap = nullptr;
+  if (napi_unwrap(env, info.This(), &wrap) != napi_ok) return nullptr;
+  return (static_cast<EngineWrap*>(wrap)->*method)(info);
 }
 
 Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   const int fd = engine_->take_event_fd();
   if (fd >= 0) return Napi::Number::New(info.Env(), fd);
   throw_system(info.Env(), {EBADF, "takeEventFd", "taken or closed"});
   return {};
 }
 
-void EngineWrap::start(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return;
+Napi::Value EngineWrap::start(const Napi::CallbackInfo& info) {
   if (auto error = engine_->start()) throw_system(info.Env(), *error);
+  return {};
 }
 
-void EngineWrap::change_routes(const Napi::CallbackInfo& info) {
+Napi::Value EngineWrap::change_routes(const Napi::CallbackInfo& info) {
   std::vector<Route> changes;
-  if (opened(info) && read_route_changes(info[0], changes)) engine_->change_routes(changes);
+  if (read_route_changes(info[0], changes)) engine_->change_routes(changes);
+  return {};
 }
 
 Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   auto restored = engine_->restore_device();
   if (restored.ok()) return to_js_device_check(info.Env(), restored.value());
   throw_system(info.Env(), restored.error());
@@ -87,7 +100,6 @@ Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   if (!info[0].IsNumber()) {
     throw_type(info.Env(), "address: expected a number");
     return {};
@@ -98,7 +110,6 @@ Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   std::vector<Napi::Value> out;
   const QueueDrops& drops = engine_->queue_drops();
   const auto encapsulations = engine_->encapsulations();
@@ -114,15 +125,16 @@ Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::queue_sizes(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   return to_js_queue_sizes(info.Env(), engine_->queue_sizes());
 }
 
 Napi::Value EngineWrap::features(const Napi::CallbackInfo& info) {
-  if (!opened(info)) return {};
   return to_js_features(info.Env(), engine_->features());
 }
 
-void EngineWrap::close(const Napi::CallbackInfo&) { end(); }
+Napi::Value EngineWrap::close(const Napi::CallbackInfo& /*info*/) {
+  end();
+  return {};
+}
 
 }  // namespace flannelette

@@ -3,6 +3,9 @@
 // Life cycle: close() ends it; so does the garbage collector, and so does the environment's end
 // (process.exit, worker.terminate) through one cleanup hook per environment, which runs before
 // finalizers are lost. Closing joins the threads, so no thread outlives its environment.
+//
+// Not an ObjectWrap of node-addon-api: that ends the process when its constructor is interrupted (a
+// getter of the options that the time-out of node:vm stops).
 #pragma once
 
 #include <napi.h>
@@ -14,32 +17,40 @@
 
 namespace flannelette {
 
-class EngineWrap : public Napi::ObjectWrap<EngineWrap> {
+class EngineWrap {
  public:
   // The engines of one environment that are still open.
   using OpenEngines = std::set<EngineWrap*>;
 
-  static Napi::Function define(Napi::Env env, OpenEngines* open);
-  explicit EngineWrap(const Napi::CallbackInfo& info);
-  ~EngineWrap() override;
+  // The class; empty when making it was refused.
+  static Napi::Value define(Napi::Env env, OpenEngines* open);
+
+  EngineWrap(std::unique_ptr<Engine> engine, OpenEngines* open);
+  ~EngineWrap() { end(); }
+  EngineWrap(const EngineWrap&) = delete;
+  EngineWrap& operator=(const EngineWrap&) = delete;
 
   void end();
 
  private:
-  // Whether there is an engine; throws when not.
-  bool opened(const Napi::CallbackInfo& info) const;
+  static napi_value construct(napi_env env, napi_callback_info info);
+  static void finalize(napi_env env, void* wrap, void* hint);
+  using Method = Napi::Value (EngineWrap::*)(const Napi::CallbackInfo&);
+  template <Method method>
+  static napi_value call(napi_env env, napi_callback_info info);
+
   Napi::Value take_event_fd(const Napi::CallbackInfo& info);
-  void start(const Napi::CallbackInfo& info);
-  void change_routes(const Napi::CallbackInfo& info);
+  Napi::Value start(const Napi::CallbackInfo& info);
+  Napi::Value change_routes(const Napi::CallbackInfo& info);
   Napi::Value restore_device(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value features(const Napi::CallbackInfo& info);
   Napi::Value queue_sizes(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
 
-  OpenEngines* open_ = nullptr;
   std::unique_ptr<Engine> engine_;
+  OpenEngines* open_;
 };
 
 }  // namespace flannelette

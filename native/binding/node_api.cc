@@ -65,6 +65,10 @@ void Fields::add(const char* name, const std::string& value) {
 
 void Fields::add(const char* name, const char* value) { add(name, Napi::String::New(env_, value)); }
 
+void Fields::add_function(const char* name, napi_callback function) {
+  descriptors_.push_back({name, nullptr, function, nullptr, nullptr, nullptr, kPlain, nullptr});
+}
+
 bool Fields::define(napi_value object) const {
   return napi_define_properties(env_, object, descriptors_.size(), descriptors_.data()) == napi_ok;
 }
@@ -72,6 +76,14 @@ bool Fields::define(napi_value object) const {
 Napi::Value Fields::object() const {
   napi_value out = nullptr;
   if (napi_create_object(env_, &out) != napi_ok || !define(out)) return {};
+  return {env_, out};
+}
+
+Napi::Value Fields::define_class(const char* name, napi_callback construct, void* data) const {
+  napi_value out = nullptr;
+  if (napi_define_class(env_, name, NAPI_AUTO_LENGTH, construct, data, descriptors_.size(),
+                        descriptors_.data(), &out) != napi_ok)
+    return {};
   return {env_, out};
 }
 

@@ -6,9 +6,10 @@
 // that is pending is thrown by the return, and an environment that ends runs no more JavaScript.
 // So nothing here throws because a call was refused, and nothing here ends the process.
 //
-// Calls that only make a primitive or look at a value's type are never refused and are made
-// directly. node-addon-api's own calls (the wrap of an object) keep to the same rule by
-// NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS (binding.gyp).
+// Calls that only make a primitive, read arguments or look at a value's type are never refused and
+// are made directly. What else node-addon-api has makes an exception of a refusal and ends the
+// process where none can be thrown, so it is not used here: no Object::Set, no Function::New, no
+// ObjectWrap.
 #pragma once
 
 #include <napi.h>
@@ -53,10 +54,14 @@ class Fields {
     }
   }
 
+  void add_function(const char* name, napi_callback function);
+
   // Puts the fields into an object that is there; false when that was refused.
   bool define(napi_value object) const;
   // Empty, which JavaScript sees as undefined, when making it was refused.
   Napi::Value object() const;
+  // A class with the functions as its methods. `data` is handed to its constructor.
+  Napi::Value define_class(const char* name, napi_callback construct, void* data) const;
 
  private:
   Napi::Env env_;

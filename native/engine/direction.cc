@@ -57,7 +57,7 @@ Direction::Direction(const DirectionContext& context, size_t reader, size_t ring
                      size_t ring_records, size_t staging_bytes)
     : context_(context),
       memory_(ring_bytes + staging_bytes),
-      ring_(memory_.bytes().first(ring_bytes), ring_records),
+      ring_(memory_.bytes().first(ring_bytes), memory_.valid() ? ring_records : 1),
       reader_(reader) {}
 
 void Direction::carry(Direction* other) {

@@ -104,6 +104,8 @@ class Direction {
   void carry(Direction* other = nullptr);
 
   const ThreadCounters& counters() const { return counters_; }
+  // False when there is no memory for packets: it must not carry any.
+  bool has_memory() const { return memory_.valid(); }
   size_t ring_capacity() const { return ring_.capacity(); }
 
  protected:

@@ -2,6 +2,7 @@
 
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "sys/retry.h"
@@ -141,11 +142,19 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
   if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
 
-  return std::unique_ptr<Engine>(
+  std::unique_ptr<Engine> engine(
       new Engine(options, io,
                  Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(sockets),
                        std::move(sources), std::move(raw.value()), std::move(stop_event),
                        std::move(events.value())}));
+  if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
+  return engine;
+}
+
+bool Engine::has_memory() const {
+  const auto has = [](const auto& direction) { return direction->has_memory(); };
+  return std::all_of(encapsulations_.begin(), encapsulations_.end(), has) &&
+         std::all_of(decapsulations_.begin(), decapsulations_.end(), has);
 }
 
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
@@ -161,11 +170,11 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       udp_(std::move(parts.udp)),
       sources_(std::move(parts.sources)),
       tun_(std::make_unique<Tun>(std::move(parts.tun))) {
-  for (size_t pair = 0; pair < udp_.size(); ++pair) {
+  for (size_t pair = 0; pair < udp_.size() && has_memory(); ++pair) {
     encapsulations_.push_back(std::make_unique<Encapsulation>(context(options, io, pair)));
     decapsulations_.push_back(std::make_unique<Decapsulation>(context(options, io, pair)));
   }
-  plan_workers(options);
+  if (has_memory()) plan_workers(options);
 }
 
 void Engine::plan_workers(const EngineOptions& options) {

@@ -120,6 +120,7 @@ class Engine {
     int cpu = -1;      // the thread keeps to it; negative: to none
     pthread_t thread = {};
   };
+  bool has_memory() const;
   void plan_workers(const EngineOptions& options);
   static void* run_worker(void* worker);
 

@@ -17,7 +17,8 @@ constexpr std::align_val_t kAlignment{kHugePage};
 
 PacketMemory::PacketMemory(size_t bytes) : size_(bytes) {
   const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  memory_.reset(static_cast<uint8_t*>(::operator new(whole, kAlignment)));
+  memory_.reset(static_cast<uint8_t*>(::operator new(whole, kAlignment, std::nothrow)));
+  if (!valid()) return;
   // A wish: without it the memory works as well.
   (void)::madvise(memory_.get(), whole, MADV_HUGEPAGE);
 }

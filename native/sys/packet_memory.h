@@ -16,6 +16,8 @@ class PacketMemory {
   // Not initialised: pages the traffic never reaches are never touched.
   explicit PacketMemory(size_t bytes);
 
+  // False when there was no memory to be had; nothing may be put into it then.
+  bool valid() const { return memory_ != nullptr; }
   std::span<uint8_t> bytes() { return {memory_.get(), size_}; }
 
  private:

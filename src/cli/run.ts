@@ -282,7 +282,7 @@ Examples (node 1, 10.168.0.2, of the two nodes in the documents):
   flannelette run --lease-file=/srv/leases.json --iface=eth0
 
 Exit codes:
-  0  stopped by SIGINT or SIGTERM
+  0  stopped by SIGINT, SIGTERM or SIGQUIT
   1  the machine refused: no privilege, no device, port taken, store refuses; or the subnet was lost
      and there is no other
   2  the input is wrong: flag or value; or the network configuration asks for what is not here

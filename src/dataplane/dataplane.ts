@@ -214,6 +214,10 @@ function explain(error: unknown, options: DataPlaneOptions): Error {
       detail,
     );
   }
+  if (syscall === 'packet memory') {
+    const advice = 'lower --ring-bytes or --workers, or raise the memory limit';
+    return systemError(`no memory for the packet rings (${code ?? 'unknown'}): ${advice}`, detail);
+  }
   if (code === 'EPERM' || code === 'EACCES') {
     return systemError(
       `${syscall}: not permitted (${code}): CAP_NET_ADMIN and CAP_NET_RAW are needed; run as root`,

@@ -48,6 +48,9 @@ it.each([
   'junk-to-the-methods',
   'setters-on-prototypes',
   'out-of-stack',
+  'out-of-memory',
+  'no-memory-for-packets',
+  'interrupted-by-node-vm',
   'exit-in-a-getter',
   'terminate-in-a-getter',
 ])('%s: an exception or a value, never an abort', (scenario) =>

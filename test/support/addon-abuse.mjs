@@ -8,7 +8,9 @@
  * The process ends with code 0 and says nothing when every answer was an exception or a value, and no
  * descriptor, thread or engine is left.
  */
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { runInNewContext } from 'node:vm';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { native } from '../../dist/src/dataplane/native.js';
 
@@ -196,7 +198,7 @@ const scenarios = {
       expectThrow('notify', () => addon.notify(junk, junk));
     }
     const detached = new Uint32Array(3);
-    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    globalThis.structuredClone(detached.buffer, { transfer: [detached.buffer] });
     engine.changeRoutes(detached);
     engine.changeRoutes(new Uint32Array(new SharedArrayBuffer(12)));
     expectThrow('too many', () => engine.changeRoutes(new Uint32Array(3 * (2 ** 24 + 1))));
@@ -254,19 +256,57 @@ const scenarios = {
       const deeper = () => {
         silently(call)();
         deeper();
-        // No tail call: the stack must grow.
-        return undefined;
       };
       expectThrow('no end', deeper);
     }
     engine.close();
+  },
+  // The environment goes on after an interruption that no code can catch.
+  'interrupted-by-node-vm': () => {
+    const context = { addon, OPTIONS, ROUTE, engine: open(), port: OPTIONS.port + 1 };
+    const codes = [
+      'for (;;) engine.counters()',
+      'for (;;) engine.features()',
+      'for (;;) engine.changeRoutes(ROUTE)',
+      'for (;;) try { engine.changeRoutes(1) } catch {}',
+      'for (;;) try { new addon.Engine({}) } catch {}',
+      'for (;;) new addon.Engine({ ...OPTIONS, port }).close()',
+      'new addon.Engine({ ...OPTIONS, get mtu() { for (;;); } })',
+      'new addon.Engine({ ...OPTIONS, cpus: Object.defineProperty([], 0, { get() { for (;;); } }) })',
+    ];
+    for (const code of codes) {
+      for (let timeout = 1; timeout <= 20; timeout += 1) {
+        const error = expectThrow(code, () => runInNewContext(code, context, { timeout }));
+        if (error.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
+      }
+    }
+    context.engine.close();
+    open().close();
+  },
+  'no-memory-for-packets': () => {
+    const size = /^VmSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))[1];
+    const limit = (Number(size) + 400 * 1024) * 1024;
+    execFileSync('prlimit', [`--pid=${process.pid}`, `--as=${limit}`]);
+    const error = expectThrow('1 GiB', () => open({ workers: 32, ringBytes: 64 * 1024 * 1024 }));
+    if (error.code !== 'ENOMEM') throw error;
+    open().close();
+  },
+  'out-of-memory': async () => {
+    for (const call of ['counters', 'features', 'interfaces']) {
+      const worker = new Worker(new URL(import.meta.url), {
+        workerData: { call, port: OPTIONS.port, hoard: true },
+        resourceLimits: { maxOldGenerationSizeMb: 12, maxYoungGenerationSizeMb: 2 },
+      });
+      const error = await new Promise((resolve) => worker.once('error', resolve));
+      if (error.code !== 'ERR_WORKER_OUT_OF_MEMORY') throw error;
+    }
   },
   // In the midst of the constructor, by a getter it asks.
   'exit-in-a-getter': () => endWorkers('exitInGetter', 20, true),
   'terminate-in-a-getter': () => endWorkers('loopInGetter', 20, false),
 };
 
-function work({ call, port, itself }) {
+function work({ call, port, itself, hoard }) {
   const endless = (getter) => () => Object.defineProperty({ ...OPTIONS }, 'mtu', { get: getter });
   const special = {
     exitInGetter: endless(() => process.exit(3)),
@@ -285,8 +325,10 @@ function work({ call, port, itself }) {
   }
   parentPort.postMessage('running');
   const last = 1 + Math.random() * 20;
+  const hoarded = [];
   for (let count = 0; ; count += 1) {
-    round();
+    const value = round();
+    if (hoard) hoarded.push(value);
     if (itself && count >= last) process.exit(3);
   }
 }
