@@ -22,8 +22,8 @@ struct SignalLimits {
 };
 
 // Sets a deadline when one of the signals comes, beside whatever handles it now. Whoever handles
-// them must do so already: for a signal without a handler this would be the only one. Called again it
-// changes the limits for signals to come.
+// them must do so already: for a signal without a handler this would be the only one. Called again
+// it changes the limits for signals to come.
 Status guard_signals(std::span<const int> signals, const SignalLimits& limits);
 
 // Ends the process with `code` in `ms` milliseconds unless it has ended by then, whatever deadline
