@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kMs = 1'000'000;
 // What writing the last line may take before a signal ends the process instead.
-constexpr int kMessageMs = 50;
+constexpr long kMessageUs = 50'000;
 
 // Of the process. Written by the control thread and by signal handlers, read by the guard's thread;
 // nothing of it is ever freed, because that thread outlives exit handlers.
@@ -76,7 +76,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
     ::sigemptyset(&alarm);
     ::sigaddset(&alarm, SIGALRM);
     ::pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
-    itimerval time = {{0, 0}, {0, kMessageMs * 1000}};
+    itimerval time = {{0, 0}, {0, kMessageUs}};
     ::setitimer(ITIMER_REAL, &time, nullptr);
     (void)!::write(STDERR_FILENO, message.data(), message.size());
     time = {};
