@@ -26,6 +26,7 @@ import {
 import type { OwnChain } from './rules.js';
 import type { SavedTable, SavedTables } from './saved.js';
 import { iptablesShape } from './shape.js';
+import { Wording } from './wording.js';
 
 /** `text` is what follows `-A`. */
 type ChainRule = OwnedRule & { readonly text: string };
@@ -57,7 +58,12 @@ type JumpPlace =
   | ({ readonly kind: 'inside' } & Place);
 
 /** What iptables-save says of a chain of ours. */
-export function chainState(tables: SavedTables, chain: OwnChain, networks: Networks): ChainState {
+export function chainState(
+  tables: SavedTables,
+  chain: OwnChain,
+  networks: Networks,
+  wording = new Wording(),
+): ChainState {
   const table: SavedTable = tables.get(chain.table) ?? new Map();
   const hook = table.get(chain.hook)?.rules ?? [];
   const jumps = hook.flatMap((rule, index) => (rule === chain.jump ? [index] : []));
@@ -76,7 +82,7 @@ export function chainState(tables: SavedTables, chain: OwnChain, networks: Netwo
     exists: table.has(chain.name),
     rules: (table.get(chain.name)?.rules ?? []).map((text) => ({
       text,
-      ...ownedRule(iptablesShape(text, chain.comment), networks),
+      ...ownedRule(iptablesShape(wording.meaning(text), chain.comment), networks),
     })),
     jumps,
     hookLength: hook.length,

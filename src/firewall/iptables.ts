@@ -22,6 +22,7 @@ import {
   type OwnChain,
 } from './rules.js';
 import { readSaved, type SavedTables } from './saved.js';
+import { Wording } from './wording.js';
 
 /** The first release with MASQUERADE --random-fully and iptables-restore --wait. */
 const RECENT = [1, 6, 2] as const;
@@ -43,6 +44,7 @@ export class IptablesFirewall implements Firewall {
   readonly #log: Logger;
   readonly #prefix: readonly string[];
   readonly #programs: IptablesPrograms;
+  readonly #wording = new Wording();
   #saved: SavedTables | undefined;
   /** Undefined until asked. */
   #recent: boolean | undefined;
@@ -89,13 +91,31 @@ export class IptablesFirewall implements Firewall {
       const input = this.#repair(plan, found);
       if (input.length === 0) return attempt > 1;
       if (!(await this.#restore(plan, input, signal)) && attempt < ATTEMPTS) continue;
-      const after = await this.#look(plan, signal);
+      const after = await this.#learn(plan, input, found, signal);
       if (this.#repair(plan, after).length === 0) {
         this.#tell(found, input);
         return true;
       }
       if (attempt === ATTEMPTS) throw this.#unchanged(after);
     }
+  }
+
+  /** Looks at what a change has made, and learns this machine's words for it. */
+  async #learn(
+    plan: FirewallPlan,
+    input: readonly string[],
+    before: readonly Found[],
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Found[]> {
+    const after = await this.#look(plan, signal);
+    const wrong = after.filter(({ chain, state }) => chain.wanted && !isInPlace(chain, state));
+    const learnt = wrong.map(({ chain, state }) => {
+      const former = before.find((found) => found.chain.name === chain.name)?.state.rules ?? [];
+      const deleted = input.flatMap((line) => (line.startsWith('-D ') ? [line.slice(3)] : []));
+      const kept = without(textsOf(former), deleted);
+      return this.#wording.learn(without(textsOf(state.rules), kept), addedTo(chain.name, input));
+    });
+    return learnt.includes(true) ? this.#look(plan, signal) : after;
   }
 
   /** False when the rules were others than the input is for: it has to be made again. */
@@ -124,7 +144,7 @@ export class IptablesFirewall implements Firewall {
     this.#saved = tables;
     return iptablesChains(plan).map((chain) => ({
       chain,
-      state: chainState(tables, chain, ownNetworks(plan)),
+      state: chainState(tables, chain, ownNetworks(plan), this.#wording),
     }));
   }
 
@@ -207,6 +227,29 @@ export class IptablesFirewall implements Firewall {
       !error.message.includes('xtables lock')
     );
   }
+}
+
+function textsOf(rules: ChainState['rules']): string[] {
+  return rules.map(({ text }) => text);
+}
+
+/** What is left of a list when each of `taken` is taken out once. */
+function without(list: readonly string[], taken: readonly string[]): string[] {
+  const left = [...taken];
+  return list.filter((text) => {
+    const at = left.indexOf(text);
+    if (at >= 0) left.splice(at, 1);
+    return at < 0;
+  });
+}
+
+/** The rules that input for iptables-restore puts into a chain, as after `-A`. */
+function addedTo(chain: string, input: readonly string[]): string[] {
+  const line = new RegExp(`^-(?:A ${chain}|I ${chain} \\d+) (.*)$`);
+  return input.flatMap((text) => {
+    const rule = line.exec(text)?.[1];
+    return rule === undefined ? [] : [`${chain} ${rule}`];
+  });
 }
 
 /** From `iptables v1.8.9 (nf_tables)`: 1.6.2 or later. */

@@ -18,6 +18,7 @@ import {
 } from './own-rules.js';
 import { NFT_TABLE, NFT_TABLE_COMMENT, type NftChain } from './rules.js';
 import { nftShape } from './shape.js';
+import { Wording } from './wording.js';
 
 /** Something a machine may refuse and the rules work without. */
 export interface Dialect {
@@ -72,13 +73,14 @@ export function nftCommands(
   table: ListedTable,
   networks: Networks,
   dialect: Dialect,
+  wording = new Wording(),
 ): string[] {
   const wanted = chains.some((chain) => chain.wanted);
   const commands = chains.flatMap((chain) => {
     const found = table.chains.get(chain.name);
     const rules = (found?.rules ?? []).map((rule) => ({
       ...rule,
-      ...ownedRule(nftShape(rule.text), networks),
+      ...ownedRule(nftShape(wording.meaning(rule.text)), networks),
     }));
     return chain.wanted
       ? wantedCommands(chain, found, rules, dialect)

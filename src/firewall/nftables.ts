@@ -9,7 +9,15 @@ import type { Logger } from '../log.js';
 import type { Firewall } from './interface.js';
 import { nftCommands, parseListing, type Dialect, type ListedTable } from './nftables-state.js';
 import { isMissing, runProgram } from './program.js';
-import { isEmptyPlan, nftChains, NFT_TABLE, ownNetworks, type FirewallPlan } from './rules.js';
+import {
+  isEmptyPlan,
+  nftChains,
+  NFT_TABLE,
+  ownNetworks,
+  type FirewallPlan,
+  type NftChain,
+} from './rules.js';
+import { Wording } from './wording.js';
 
 /** Tried in this order. */
 const DIALECTS: readonly [Dialect, ...Dialect[]] = [
@@ -25,6 +33,7 @@ export class NftablesFirewall implements Firewall {
   readonly kind = 'nftables';
   readonly #log: Logger;
   readonly #prefix: readonly string[];
+  readonly #wording = new Wording();
   /** The first that this machine has taken. */
   #dialect: Dialect | undefined;
 
@@ -53,7 +62,9 @@ export class NftablesFirewall implements Firewall {
       const input = this.#commands(plan, table);
       if (input === '') return attempt > 1;
       if (!(await this.#change(plan, table, input, signal)) && attempt < ATTEMPTS) continue;
-      if (this.#commands(plan, await this.#list(signal)) === '') return true;
+      const after = await this.#list(signal);
+      this.#learn(plan, input, table, after);
+      if (this.#commands(plan, after) === '') return true;
       if (attempt < ATTEMPTS) continue;
       throw systemError(
         `nft: table ${NFT_TABLE} is not as it was just made: another program changes it`,
@@ -61,14 +72,31 @@ export class NftablesFirewall implements Firewall {
     }
   }
 
+  /** This machine's words for what was added to a chain, where they are others than ours. */
+  #learn(plan: FirewallPlan, input: string, before: ListedTable, after: ListedTable): void {
+    if (this.#commands(plan, after) === '') return;
+    for (const [name, { rules }] of after.chains) {
+      const former = new Set(before.chains.get(name)?.rules.map(({ handle }) => handle));
+      const fresh = rules.filter(({ handle }) => !former.has(handle)).map(({ text }) => text);
+      const line = new RegExp(
+        `^(?:add|insert) rule ip ${NFT_TABLE} ${name} (?:position \\d+ )?(.*)$`,
+      );
+      const added = input.split('\n').flatMap((command) => line.exec(command)?.[1] ?? []);
+      this.#wording.learn(fresh, added);
+    }
+  }
+
+  #chains(plan: FirewallPlan, dialect: Dialect): readonly NftChain[] {
+    return nftChains({ ...plan, randomFully: plan.randomFully && dialect.randomFully });
+  }
+
   #commands(
     plan: FirewallPlan,
     table: ListedTable,
     dialect: Dialect = this.#dialect ?? DIALECTS[0],
   ): string {
-    const randomFully = plan.randomFully && dialect.randomFully;
-    const chains = nftChains({ ...plan, randomFully });
-    const commands = nftCommands(chains, table, ownNetworks(plan), dialect);
+    const chains = this.#chains(plan, dialect);
+    const commands = nftCommands(chains, table, ownNetworks(plan), dialect, this.#wording);
     return commands.map((command) => `${command}\n`).join('');
   }
 

@@ -432,6 +432,22 @@ describe('iptables of another release', () => {
     expect(await firewall.apply(PLAN)).toBe(true);
   });
 
+  it('that prints a rule in words nobody knows is taken at its word', async () => {
+    await stand(
+      'iptables-save',
+      '/usr/sbin/iptables-save "$@" | sed "s@ ! -d 224.0.0.0/4@ -m new --not mcast@"',
+    );
+    const firewall = behind([]);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await firewall.apply(PLAN)).toBe(false);
+    expect(await saved('nat')).toBe(NAT);
+    // A new process knows nothing of that, and does not add rules for ever.
+    const next = behind([]);
+    for (let check = 0; check < 4; check += 1) await next.apply(PLAN).catch(() => undefined);
+    expect(await next.apply(PLAN)).toBe(false);
+    expect(await saved('nat')).toBe(NAT);
+  });
+
   it('that hides its kind does not lose its own rules as those of another', async () => {
     await stand('iptables', 'echo iptables v1.8.9');
     const prefix = [...PREFIX, 'env', `PATH=${directory}:/usr/sbin:/usr/bin:/bin`];
@@ -611,6 +627,30 @@ describe('nftables', () => {
     await expect(firewall.apply(PLAN)).rejects.toThrow(
       "chain forward of table flannel-ipv4 is not flannel's",
     );
+  });
+
+  it('of a release that prints a rule in words nobody knows is taken at its word', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'flannelette-nft-'));
+    const script = '#!/bin/sh\n/usr/sbin/nft "$@" | sed "s@ip daddr != 224.0.0.0/4@not mcast@"\n';
+    await writeFile(join(directory, 'nft'), script, { mode: 0o755 });
+    const odd = () =>
+      createFirewall('nftables', silentLogger(), [
+        ...PREFIX,
+        'env',
+        `PATH=${directory}:/usr/bin:/bin`,
+      ]);
+    try {
+      const first = odd();
+      expect(await first.apply(PLAN)).toBe(true);
+      expect(await first.apply(PLAN)).toBe(false);
+      expect(await nftRules()).toBe(NFT);
+      const next = odd();
+      for (let check = 0; check < 4; check += 1) await next.apply(PLAN).catch(() => undefined);
+      expect(await next.apply(PLAN)).toBe(false);
+      expect(await nftRules()).toBe(NFT);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   it('has a policy that drops put right', async () => {
