@@ -111,7 +111,7 @@ describe('mistakes are one line and exit code 2', () => {
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
     [['--bar'], 'unknown flag --bar: expected a command first'],
     [['help', 'rum'], 'rum'],
-    [['run', '--etcd-username=u'], '--etcd-password: (missing)'],
+    [['run', '--etcd-endpoints=https://a', '--etcd-certfile=c'], '--etcd-keyfile: (missing)'],
     [['run', '--foo'], 'unknown flag --foo: expected one of --etcd-endpoints'],
     [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
     [['probe', 'x'], 'unexpected argument "x"'],

@@ -14,22 +14,20 @@ describe('endpoints', () => {
     [['http://10.168.0.1:2379'], ['http://10.168.0.1:2379']],
     [['10.168.0.1:2379'], ['http://10.168.0.1:2379']],
     [['HTTP://Etcd.Example:2379/'], ['http://etcd.example:2379']],
-    [
-      ['http://etcd', 'https://etcd'],
-      ['http://etcd:80', 'https://etcd:443'],
-    ],
+    [['http://etcd'], ['http://etcd:80']],
+    [['https://etcd'], ['https://etcd:443']],
     [['http://[::1]:2379'], ['http://[::1]:2379']],
     [
       ['http://a:1', '', ' http://b:2 ', ''],
       ['http://a:1', 'http://b:2'],
     ],
     [['http://a:1', 'a:1'], ['http://a:1']],
-    [
-      ['http://a:1', 'https://b:2'],
-      ['http://a:1', 'https://b:2'],
-    ],
   ])('%j are %j', (given, normal) => {
     expect(check(given)).toMatchObject({ options: { endpoints: normal }, warnings: [] });
+  });
+
+  it('of both schemes are refused', () => {
+    expect(() => check(['http://a:1', 'https://b:2'])).toThrow(/expected all http or all https/);
   });
 
   it('without a scheme are https with a client certificate, as in flanneld', () => {
@@ -40,9 +38,9 @@ describe('endpoints', () => {
   });
 
   it.each([
-    ['http://a:1/v3/', /path after or in http:\/\/a:1 have no effect/],
-    ['http://a:1?x=1', /query after or in http:\/\/a:1 have no effect/],
-    ['http://user:secret@a:1', /user and password .* no effect; use --etcd-username/],
+    ['http://a:1/v3/', /http:\/\/a:1 is used without the path given with it$/],
+    ['http://a:1?x=1', /http:\/\/a:1 is used without the query given with it$/],
+    ['http://user:secret@a:1', /without the user and password given with it; use --etcd-username/],
   ])('%s: what has no effect is told', (given, warning) => {
     const { options, warnings } = check([given]);
     expect(options.endpoints).toEqual(['http://a:1']);
@@ -82,14 +80,10 @@ describe('files', () => {
     ]);
   });
 
-  it('a certificate without its key, or a key alone, has no effect, which is told', () => {
-    expect(check(HTTPS, { caFile: '/ca', certFile: '/c' })).toEqual({
-      options: { endpoints: HTTPS, prefix: PREFIX, caFile: '/ca' },
-      warnings: ['--etcd-certfile has no effect without --etcd-keyfile'],
-    });
-    expect(check(HTTPS, { keyFile: '/k' }).warnings).toEqual([
-      '--etcd-keyfile has no effect without --etcd-certfile',
-    ]);
+  it('are certificate and key together, or a CA alone', () => {
+    expect(check(HTTPS, { caFile: '/ca' }).options).toMatchObject({ caFile: '/ca' });
+    expect(() => check(HTTPS, { certFile: '/c' })).toThrow(/^--etcd-keyfile: \(missing\)/);
+    expect(() => check(HTTPS, { keyFile: '/k' })).toThrow(/^--etcd-certfile: \(missing\)/);
   });
 });
 
@@ -117,8 +111,6 @@ describe('the prefix', () => {
     ['//a//b/', '/a/b/config'],
     ['/a/./b/../c', '/a/c/config'],
     ['a/b', 'a/b/config'],
-    ['/', '/config'],
-    ['', 'config'],
   ])('%j keeps the configuration at %s, as in flanneld', (prefix, config) => {
     const { options } = check(HTTP, { prefix });
     const keys = new KeySpace(options.prefix);
@@ -126,7 +118,7 @@ describe('the prefix', () => {
     expect(keys.subnets).toBe(config.replace(/config$/, 'subnets/'));
   });
 
-  it('is not a text of several lines', () => {
-    expect(() => check(HTTP, { prefix: '/a\n/b' })).toThrow(/^--etcd-prefix: /);
+  it.each(['/a\n/b', '/', '', '//', '.', '/a/..'])('is not %j', (prefix) => {
+    expect(() => check(HTTP, { prefix })).toThrow(/^--etcd-prefix: .*expected a key such as/);
   });
 });

@@ -260,7 +260,7 @@ class Call {
     stream.on('response', (headers) => {
       this.#headers = headers;
     });
-    stream.on('trailers', (headers) => {
+    stream.on('trailers', (headers: IncomingHttpHeaders) => {
       this.#trailers = headers;
     });
     stream.on('error', (error: Error) => {
@@ -290,10 +290,11 @@ class Call {
     if (signal.aborted) end();
     const frames = new Frames();
     try {
-      for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
+      const chunks = stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+      for await (const chunk of chunks) {
         cancel();
         if (isCall) cancel = watch();
-        yield* frames.take(chunk as Buffer);
+        yield* frames.take(chunk);
       }
     } catch (error) {
       if (error instanceof GrpcError) throw error;
@@ -319,7 +320,10 @@ class Call {
     if (status === undefined) {
       const http = this.#headers[':status'];
       if (http === undefined || this.#error !== undefined) throw this.#lost(this.#error);
-      throw new GrpcError(Code.unimplemented, `an answer that is not gRPC's: HTTP status ${http}`);
+      throw new GrpcError(
+        Code.unimplemented,
+        `an answer that is not gRPC's: HTTP status ${String(http)}`,
+      );
     }
     const code = Number(status);
     if (code !== Code.ok) throw new GrpcError(code, describe(text) ?? `gRPC status ${code}`);

@@ -7,7 +7,7 @@ import { posix } from 'node:path';
 import { inputError } from '../../errors.js';
 
 export interface EtcdOptions {
-  /** `http://HOST:PORT` or `https://HOST:PORT`; a bare HOST:PORT is https with a client certificate. */
+  /** `http://HOST:PORT` or `https://HOST:PORT`, all of one scheme; a bare HOST:PORT is https with a client certificate. */
   readonly endpoints: readonly string[];
   /** Keys are PREFIX/config and PREFIX/subnets/...; cleaned as a path. */
   readonly prefix: string;
@@ -44,7 +44,11 @@ export function checkEtcdOptions(given: EtcdOptions): NormalEtcdOptions {
   const warnings: string[] = [];
   const hasCertificate = certFile !== undefined && keyFile !== undefined;
   const endpoints = normalizeEndpoints(given.endpoints, hasCertificate, warnings);
-  const secure = endpoints.some((endpoint) => endpoint.startsWith('https:'));
+  const isSecure = (endpoint: string): boolean => endpoint.startsWith('https:');
+  const secure = endpoints.some(isSecure);
+  if (secure && !endpoints.every(isSecure)) {
+    throw inputError('--etcd-endpoints', endpoints.join(','), 'all http or all https');
+  }
   const files = [
     ['--etcd-cafile', caFile],
     ['--etcd-certfile', certFile],
@@ -53,10 +57,11 @@ export function checkEtcdOptions(given: EtcdOptions): NormalEtcdOptions {
   for (const [flag, file] of files) {
     if (file !== undefined && !secure) warnings.push(`${flag} has no effect with http endpoints`);
   }
-  if (secure && !hasCertificate && (certFile ?? keyFile) !== undefined) {
-    const [alone, missing] =
-      keyFile === undefined ? ['certfile', 'keyfile'] : ['keyfile', 'certfile'];
-    warnings.push(`--etcd-${alone} has no effect without --etcd-${missing}`);
+  if (secure && certFile !== undefined && keyFile === undefined) {
+    throw inputError('--etcd-keyfile', undefined, 'the key of --etcd-certfile');
+  }
+  if (secure && keyFile !== undefined && certFile === undefined) {
+    throw inputError('--etcd-certfile', undefined, 'the certificate of --etcd-keyfile');
   }
   const hasUser = isSet(username) && isSet(password);
   if (!hasUser && (isSet(username) || isSet(password))) {
@@ -97,17 +102,14 @@ function normalizeEndpoints(
       ...(url.search === '' && url.hash === '' ? [] : ['query']),
     ];
     if (ignored.length === 0) continue;
+    const use =
+      ignored[0] === 'user and password' ? '; use --etcd-username and --etcd-password' : '';
     warnings.push(
-      `--etcd-endpoints: ${ignored.join(' and ')} after or in ${endpoint} have no effect` +
-        (ignored[0] === 'user and password' ? '; use --etcd-username and --etcd-password' : ''),
+      `--etcd-endpoints: ${endpoint} is used without the ${ignored.join(' and ')} given with it${use}`,
     );
   }
   if (endpoints.size > 0) return [...endpoints];
-  throw inputError(
-    '--etcd-endpoints',
-    texts.join(','),
-    `one or more, e.g. ${ETCD_DEFAULTS.endpoints[1]}`,
-  );
+  throw inputError('--etcd-endpoints', '', `one or more, e.g. ${ETCD_DEFAULTS.endpoints[1]}`);
 }
 
 function parseEndpoint(text: string, scheme: string): URL {
@@ -132,15 +134,14 @@ function defaultPort({ protocol }: URL): string {
   return protocol === 'https:' ? '443' : '80';
 }
 
-/** As Go's path.Join cleans it: `//a//b/` is `/a/b`. */
+/** As Go's path.Join cleans it: `//a//b/` is `/a/b`. The root of all keys is no place for a network. */
 function normalizePrefix(prefix: string): string {
+  const cleaned = posix.join(prefix, '.').replace(/\/$/, '');
   // eslint-disable-next-line no-control-regex -- that is what is looked for
-  if (/[\u0000-\u001f\u007f]/.test(prefix)) {
+  if (cleaned === '' || cleaned === '.' || /[\u0000-\u001f\u007f]/.test(prefix)) {
     throw inputError('--etcd-prefix', prefix, `a key such as ${ETCD_DEFAULTS.prefix}`);
   }
-  const cleaned = posix.join(prefix, '.');
-  if (cleaned === '.') return '';
-  return cleaned === '/' ? cleaned : cleaned.replace(/\/$/, '');
+  return cleaned;
 }
 
 function isSet(value: string | undefined): value is string {
