@@ -81,6 +81,12 @@ module.exports = {
       { path: 'node_modules/echarts/' },
       'one file draws charts',
     ),
+    forbid(
+      'etcd3-in-tests',
+      { path: '^src/' },
+      { path: 'node_modules/(etcd3|@grpc)/' },
+      'src/lease/etcd speaks to etcd itself; etcd3 is the other client of tests and benchmarks',
+    ),
     forbid('no-unresolved', {}, { couldNotResolve: true }, 'an import that is not there'),
   ],
   options: {

@@ -236,13 +236,13 @@ export class RememberingStore implements LeaseStore {
     remembered: T | undefined,
     signal: AbortSignal,
   ): Promise<T> {
-    const giveUp = new AbortController();
-    const answer = ask(AbortSignal.any([signal, giveUp.signal]));
     if (remembered === undefined || this.#answered) {
-      const value = await answer;
+      const value = await ask(signal);
       this.#answered = true;
       return value;
     }
+    const giveUp = new AbortController();
+    const answer = ask(AbortSignal.any([signal, giveUp.signal]));
     answer.catch(() => undefined);
     const timer = new AbortController();
     try {

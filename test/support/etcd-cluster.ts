@@ -66,7 +66,7 @@ export class EtcdCluster {
 
   async end(): Promise<void> {
     this.client.close();
-    await Promise.all(this.#members.map(({ program }) => program?.stop() ?? Promise.resolve(0)));
+    await Promise.all(this.#members.map(async ({ program }) => program?.stop()));
     await rm(this.#directory, { recursive: true });
   }
 }

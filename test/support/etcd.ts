@@ -23,7 +23,10 @@ export interface TestEtcd {
 }
 
 /** Another client than the one under test, for what the tests do to etcd themselves. */
-export function etcdClient({ endpoint }: EtcdServer, options: Partial<IOptions> = {}): Etcd3 {
+export function etcdClient(
+  { endpoint }: Pick<EtcdServer, 'endpoint'>,
+  options: Partial<IOptions> = {},
+): Etcd3 {
   return new Etcd3({ hosts: endpoint, ...options });
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { normalizeEtcdOptions } from '../../src/lease/etcd/options.js';
 import { booleanFlag, optionalPortFlag, readArguments, resolveFlags } from '../../src/cli/flags.js';
 import { nearest } from '../../src/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
@@ -84,16 +85,31 @@ describe('run flags', () => {
   });
 
   it.each([
+    [
+      ['--etcd-endpoints=http://a/v2,'],
+      { endpoints: ['http://a:80'], prefix: '/coreos.com/network' },
+    ],
+    [['--etcd-endpoints=http://a,https://b'], { endpoints: ['http://a:80', 'https://b:443'] }],
+    [['--etcd-prefix=//a//b/'], { prefix: '/a/b' }],
+    [['--etcd-cafile=ca'], { endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'] }],
+    [['--etcd-endpoints=https://a', '--etcd-certfile=c'], { endpoints: ['https://a:443'] }],
+    [['--etcd-endpoints=https://a', '--etcd-keyfile=c'], { endpoints: ['https://a:443'] }],
+    [['--etcd-username=u'], { prefix: '/coreos.com/network' }],
+    [['--etcd-password=p'], { prefix: '/coreos.com/network' }],
+  ])('takes %j as flanneld does, what has no effect left out', (argv, expected) => {
+    const { etcd } = options(argv);
+    if (etcd === undefined) throw new Error('no etcd');
+    const normal = normalizeEtcdOptions(etcd);
+    expect(normal).toMatchObject(expected);
+    for (const gone of ['caFile', 'certFile', 'keyFile', 'username', 'password']) {
+      expect(normal).not.toHaveProperty(gone);
+    }
+  });
+
+  it.each([
     [['--etcd-endpoints=ftp://a'], '--etcd-endpoints: "ftp://a" is not valid'],
-    [['--etcd-endpoints=http://a/v2'], '--etcd-endpoints: "http://a/v2" is not valid'],
-    [['--etcd-endpoints=http://a,https://b'], 'expected all http or all https'],
-    [['--etcd-endpoints=,'], '--etcd-endpoints: "" is not valid'],
-    [['--etcd-prefix=/'], '--etcd-prefix: "/" is not valid'],
-    [['--etcd-cafile=ca'], '--etcd-cafile: "ca" is not valid: expected endpoints of https'],
-    [['--etcd-endpoints=https://a', '--etcd-certfile=c'], '--etcd-keyfile: (missing)'],
-    [['--etcd-endpoints=https://a', '--etcd-keyfile=c'], '--etcd-certfile: (missing)'],
-    [['--etcd-username=u'], '--etcd-password: (missing) is not valid'],
-    [['--etcd-password=p'], '--etcd-username: (missing) is not valid'],
+    [['--etcd-endpoints=,'], '--etcd-endpoints: "," is not valid'],
+    [['--etcd-endpoints=http://u:secret@a:x'], '--etcd-endpoints: "http://***@a:x" is not valid'],
     [['--lease-file=l', '--etcd-endpoints=http://a'], 'expected one store'],
     [['--lease-file=l', '--iface-regex=('], '--iface-regex: "(" is not valid'],
     [['--lease-file=l', '--iface-can-reach=here'], '--iface-can-reach: "here" is not valid'],

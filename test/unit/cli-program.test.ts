@@ -143,7 +143,7 @@ describe('mistakes are one line and exit code 2', () => {
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
     [['--bar'], 'unknown flag --bar: expected a command first'],
     [['help', 'rum'], 'rum'],
-    [['run', '--etcd-username=u'], '--etcd-password: (missing)'],
+    [['run', '--etcd-endpoints=ftp://a'], '--etcd-endpoints: "ftp://a" is not valid'],
     [['run', '--foo'], 'unknown flag --foo: expected one of --etcd-endpoints'],
     [['status', '--foo'], 'unknown flag --foo: expected one of --subnet-file, --json, --help'],
     [['status', '-f'], 'unknown flag --f: expected one of --subnet-file, --json, --help'],

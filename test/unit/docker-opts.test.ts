@@ -260,7 +260,7 @@ describe('other mistakes', () => {
     [['-k', 'A B'], '--combined-key: "A B" is not valid: expected a variable'],
     [['-d', ''], '--docker-file: "" is not valid'],
     [['-f'], '--subnet-file: (missing) is not valid'],
-    [['-x'], 'unknown flag -x: expected one of --subnet-file'],
+    [['-x'], 'unknown flag --x: expected one of --subnet-file'],
     [['-ix'], 'unknown flag --ix'],
     [['-fi', 'x'], 'unexpected argument "x"'],
     [['-dockr-file=x'], 'unknown flag --dockr-file (did you mean --docker-file?)'],

@@ -83,7 +83,8 @@ describe('of the TypeScript', () => {
   it.each([
     ['koffi', 'koffi-declared-once'],
     ['echarts', 'echarts-in-charts'],
-  ])('%s is behind one file', (name, rule) => {
+    ['etcd3', 'etcd3-in-tests'],
+  ])('%s is where it belongs', (name, rule) => {
     write({
       ...good,
       [`node_modules/${name}/package.json`]: `{"name":"${name}","main":"index.js"}`,

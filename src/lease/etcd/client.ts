@@ -187,7 +187,7 @@ export class EtcdClient {
     };
     let connection: GrpcConnection | undefined;
     try {
-      connection = await this.#members.connection(signal);
+      connection = await this.#connection(signal);
       const options = this.#callOptions(signal);
       const metadata = await this.#authentication.metadata(connection, options);
       const answers = connection.stream(WATCH, request, {
@@ -229,7 +229,7 @@ export class EtcdClient {
   /** At each member once; rejects with a NoMemberError or a GrpcError. */
   async #ask<Q, A>(method: Method<Q, A>, request: Encodable<Q>, signal: AbortSignal): Promise<A> {
     for (let asked = 1; ; asked += 1) {
-      const connection = await this.#members.connection(signal);
+      const connection = await this.#connection(signal);
       try {
         return await this.#askMember(connection, method, request, signal);
       } catch (error) {
@@ -256,11 +256,26 @@ export class EtcdClient {
         this.#learnPace(performance.now() - started);
         return answer;
       } catch (error) {
-        if (isSilence(error)) this.#silenceMs = Math.min(2 * this.#silenceMs, SILENCE_LIMIT_MS);
+        if (isSilence(error)) this.#waitLonger();
         const again = this.#authentication.retry(error, token);
         if (isRetry || !again || signal.aborted) throw error;
       }
     }
+  }
+
+  async #connection(signal: AbortSignal): Promise<GrpcConnection> {
+    try {
+      return await this.#members.connection(signal);
+    } catch (error) {
+      if (error instanceof NoMemberError && error.faults.some(({ silent }) => silent)) {
+        this.#waitLonger();
+      }
+      throw error;
+    }
+  }
+
+  #waitLonger(): void {
+    this.#silenceMs = Math.min(2 * this.#silenceMs, SILENCE_LIMIT_MS);
   }
 
   #callOptions(signal: AbortSignal): CallOptions {

@@ -7,8 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import type { FlannelletteError } from '../../errors.js';
-import { errnoOf, messageOf, systemError } from '../../errors.js';
+import { errnoOf, messageOf, systemError, type FlannelletteError } from '../../errors.js';
 import type { EtcdOptions } from './options.js';
 import { systemRoots } from './system-roots.js';
 

@@ -43,10 +43,15 @@ export class DialError extends Error {
 
 export interface DialOptions {
   readonly tls: TlsCredentials | undefined;
-  /** Of each stage. */
-  readonly stageMs: number;
-  readonly pingMs: () => number;
+  /** How long a peer that is connected may be silent. */
+  readonly silenceMs: () => number;
 }
+
+/**
+ * For a name and for TCP. The kernel asks again after 1, 3 and 7 s: a path that comes back is found
+ * within 4 s, and an attempt that goes on would leave longer and longer gaps.
+ */
+const CONNECT_MS = 8_000;
 
 /** Between the starts of attempts at the addresses of a name (RFC 8305). */
 export const STAGGER_MS = 250;
@@ -70,7 +75,7 @@ export async function dial(
   signal: AbortSignal,
 ): Promise<GrpcConnection> {
   const tls = endpoint.secure ? await loadTls(endpoint, options) : undefined;
-  const addresses = await resolve(endpoint, options.stageMs, signal);
+  const addresses = await resolve(endpoint, signal);
   const tries = addresses.map(
     (address) => (own: AbortSignal) => dialAddress(endpoint, address, tls, options, own),
   );
@@ -102,22 +107,22 @@ async function dialAddress(
   endpoint: Endpoint,
   address: string,
   tls: TlsMaterial | undefined,
-  { stageMs, pingMs }: DialOptions,
+  { silenceMs }: DialOptions,
   signal: AbortSignal,
 ): Promise<GrpcConnection> {
   let stage: Stage = 'connect';
   let socket: Socket | undefined;
   try {
-    const tcp = await within(stageMs, signal, (own) => openSocket(address, endpoint.port, own));
+    const tcp = await within(CONNECT_MS, signal, (own) => openSocket(address, endpoint.port, own));
     socket = tcp;
     if (tls !== undefined) {
       stage = 'tls';
-      socket = await within(stageMs, signal, (own) => openTls(tcp, endpoint, tls, own));
+      socket = await within(silenceMs(), signal, (own) => openTls(tcp, endpoint, tls, own));
     }
     stage = 'http2';
     const ready = socket;
-    const session = { endpoint: endpoint.text, silenceMs: pingMs };
-    return await within(stageMs, signal, (own) => GrpcConnection.open(ready, session, own));
+    const session = { endpoint: endpoint.text, silenceMs };
+    return await within(silenceMs(), signal, (own) => GrpcConnection.open(ready, session, own));
   } catch (cause) {
     // Of a session it is the session's.
     if (stage !== 'http2') socket?.destroy();
@@ -126,15 +131,11 @@ async function dialAddress(
   }
 }
 
-async function resolve(
-  endpoint: Endpoint,
-  stageMs: number,
-  signal: AbortSignal,
-): Promise<readonly string[]> {
+async function resolve(endpoint: Endpoint, signal: AbortSignal): Promise<readonly string[]> {
   const { host } = endpoint;
   if (isIP(host) !== 0) return [host];
   try {
-    const found = await within(stageMs, signal, (own) =>
+    const found = await within(CONNECT_MS, signal, (own) =>
       unlessAborted(own, lookup(host, { all: true })),
     );
     return found.slice(0, MAX_ADDRESSES).map(({ address }) => address);

@@ -10,13 +10,15 @@ import { connect as connectTls, type PeerCertificate } from 'node:tls';
 import { errnoOf, messageOf } from '../../errors.js';
 import { openSocket, type DialError, type DialFailure } from './dial.js';
 import { GrpcConnection } from './grpc.js';
-import { within } from './timing.js';
+import { SilenceError, within } from './timing.js';
 
 export interface Fault {
   readonly endpoint: string;
   readonly why: string;
   /** Certificates, scheme or port are wrong, here or there: somebody has to change them. */
   readonly misconfigured: boolean;
+  /** It was connected and said nothing for as long as it was given. */
+  readonly silent: boolean;
 }
 
 /** For the second look at an endpoint. */
@@ -27,7 +29,12 @@ const MAX_SHOWN = 200;
 export async function explain({ failure }: DialError, signal: AbortSignal): Promise<Fault> {
   const wrong = await misconfiguration(failure, signal);
   const why = wrong ?? absence(failure);
-  return { endpoint: failure.endpoint.text, why, misconfigured: wrong !== undefined };
+  return {
+    endpoint: failure.endpoint.text,
+    why,
+    misconfigured: wrong !== undefined,
+    silent: failure.cause instanceof SilenceError && failure.stage !== 'connect',
+  };
 }
 
 /** The certificate's end as a sentence's part, when it is past or yet to begin. */

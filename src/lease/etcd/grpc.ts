@@ -290,10 +290,11 @@ class Call {
     if (signal.aborted) end();
     const frames = new Frames();
     try {
-      for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
+      const chunks = stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+      for await (const chunk of chunks) {
         cancel();
         if (isCall) cancel = watch();
-        yield* frames.take(chunk as Buffer);
+        yield* frames.take(chunk);
       }
     } catch (error) {
       if (error instanceof GrpcError) throw error;

@@ -14,9 +14,6 @@ import type { EtcdOptions } from './options.js';
 import { firstToSucceed } from './race.js';
 import { unlessAborted } from './timing.js';
 
-/** At least this long may each stage of a connection take: name, TCP, TLS, HTTP/2. */
-const STAGE_MS = 10_000;
-
 /** No member could be connected to: what is wrong with each, in the order they were tried. */
 export class NoMemberError extends Error {
   readonly faults: readonly Fault[];
@@ -144,6 +141,7 @@ export class Members {
                 endpoint: this.#endpoints[order[turn] ?? 0]?.text ?? '',
                 why: messageOf(one),
                 misconfigured: false,
+                silent: false,
               },
         ),
       );
@@ -163,8 +161,7 @@ export class Members {
     if (endpoint === undefined) throw new RangeError('no such endpoint');
     const { silenceMs } = this.#options;
     try {
-      const stageMs = Math.max(STAGE_MS, silenceMs());
-      return await dial(endpoint, { tls: this.#tls, stageMs, pingMs: silenceMs }, signal);
+      return await dial(endpoint, { tls: this.#tls, silenceMs }, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof DialError)) throw error;

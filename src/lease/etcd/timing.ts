@@ -15,6 +15,13 @@ export function afterSilence(ms: number, then: () => void): () => void {
   };
 }
 
+/** Nothing came in the time that was allowed. */
+export class SilenceError extends Error {
+  constructor(ms: number) {
+    super(`no answer within ${ms / 1000} s`);
+  }
+}
+
 /**
  * Does the work with a signal that aborts when `outer` does, or after `ms` with an error that says so.
  * What the work gives after that is its own to release.
@@ -30,7 +37,7 @@ export async function within<T>(
     own.abort(outer.reason);
   };
   const cancel = afterSilence(ms, () => {
-    own.abort(new Error(`no answer within ${ms / 1000} s`));
+    own.abort(new SilenceError(ms));
   });
   outer.addEventListener('abort', abort, { once: true });
   try {
