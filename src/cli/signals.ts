@@ -29,7 +29,16 @@ export interface LastResort {
 
 const STOPPING = ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const;
 /** Those that would end the process and that nobody means so. */
-const IGNORED = ['SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGIO', 'SIGPWR'] as const;
+const IGNORED = [
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGALRM',
+  'SIGVTALRM',
+  'SIGIO',
+  'SIGPWR',
+  // Ignored by Node, until a library (signal-exit) has listened for it and leaves the default.
+  'SIGXFSZ',
+] as const;
 
 /** Time a clean stop may take; after that the kernel cleans up, as it does after kill -9. */
 const STOP_LIMIT_MS = 1_650;
