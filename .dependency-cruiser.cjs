@@ -65,9 +65,9 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|problems|text|directory)\\.ts$' },
-      { path: '^src/', pathNot: '^src/(errors|log)\\.ts$' },
-      'errors, log, text and directory stand alone',
+      { path: '^src/(errors|log|log-text|journal|problems|text|directory|nearest|abort)\\.ts$' },
+      { path: '^src/', pathNot: '^src/(errors|log|log-text|journal)\\.ts$' },
+      'errors, log, text and their like stand alone',
     ),
     forbid(
       'koffi-declared-once',
