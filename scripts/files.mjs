@@ -11,7 +11,17 @@ export const ROOT = resolve(import.meta.dirname, '..');
 export function sourceFiles(...patterns) {
   const { stdout, status } = spawnSync(
     'git',
-    ['ls-files', '--cached', '--others', '--exclude-standard', '--', ...patterns],
+    // Also in a clone of another user.
+    [
+      '-c',
+      'safe.directory=*',
+      'ls-files',
+      '--cached',
+      '--others',
+      '--exclude-standard',
+      '--',
+      ...patterns,
+    ],
     { cwd: ROOT, encoding: 'utf8' },
   );
   if (status !== 0) throw new Error('git ls-files failed: not a clone?');

@@ -11,6 +11,7 @@ export const MAX_CONNECTIONS = 64;
 /** Descriptors a data plane takes with its device, sockets, pipes and netlink, and some more. */
 const RESERVE = 24;
 
+/** Those of one server: who holds the TCP port does not keep the unix socket from anybody. */
 export class Connections {
   /** In the order of their last request. */
   readonly #open = new Set<Socket>();

@@ -65,7 +65,6 @@ export class StatusServer {
   readonly #source: StatusSource;
   readonly #idleMs: number;
   readonly #servers: Server[] = [];
-  readonly #connections = new Connections();
 
   constructor(source: StatusSource, idleMs = IDLE_MS) {
     this.#source = source;
@@ -141,12 +140,13 @@ export class StatusServer {
       keepAliveTimeout: this.#idleMs,
       connectionsCheckingInterval: Math.min(1_000, this.#idleMs),
     };
+    const connections = new Connections();
     const server = createServer(limits, (request, response) => {
-      this.#connections.touch(request.socket);
+      connections.touch(request.socket);
       void this.#answer(request, response, access(request));
     });
     server.on('connection', (socket) => {
-      this.#connections.add(socket);
+      connections.add(socket);
     });
     // One who does not read the answer.
     server.setTimeout(2 * this.#idleMs);

@@ -8,39 +8,39 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
+/** What a clone has; empty where this is none. Also in a clone of another user. */
+const LIST = 'git -c safe.directory=* ls-files -z --cached --others --exclude-standard'.split(' ');
+const files = spawnSync(LIST[0] ?? '', LIST.slice(1), { cwd: ROOT, encoding: 'utf8' })
+  .stdout.split('\0')
+  .filter((file) => file !== '' && existsSync(join(ROOT, file)));
 let folder: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'flannelette-pack-'));
-  const listed = spawnSync(
-    'git',
-    ['ls-files', '-z', '--cached', '--others', '--exclude-standard'],
-    {
-      cwd: ROOT,
-      encoding: 'utf8',
-    },
-  );
-  const files = listed.stdout.split('\0').filter((file) => existsSync(join(ROOT, file)));
-  for (const file of files) if (file !== '') await cp(join(ROOT, file), join(folder, file));
+  for (const file of files) await cp(join(ROOT, file), join(folder, file));
   // The packages are there, so that none is fetched: they are newer than what locks them.
   await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
   await utimes(join(folder, 'package-lock.json'), 0, 0);
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-it('packs the built program and the unit', { timeout: 300_000 }, async () => {
-  const { stdout } = await promisify(execFile)('npm', ['pack', '--json'], { cwd: folder });
-  const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
-  const files = packed?.files.map(({ path }) => path) ?? [];
-  for (const file of [
-    'dist/src/cli/main.js',
-    'dist/src/index.js',
-    'dist/src/index.d.ts',
-    'dist/src/lab/web/page/index.html',
-    'deploy/flannelette.service',
-    'binding.gyp',
-    'native/binding/addon.cc',
-  ]) {
-    expect(files).toContain(file);
-  }
-});
+it.skipIf(files.length === 0)(
+  'packs the built program and the unit',
+  { timeout: 300_000 },
+  async () => {
+    const { stdout } = await promisify(execFile)('npm', ['pack', '--json'], { cwd: folder });
+    const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
+    const inside = packed?.files.map(({ path }) => path) ?? [];
+    for (const file of [
+      'dist/src/cli/main.js',
+      'dist/src/index.js',
+      'dist/src/index.d.ts',
+      'dist/src/lab/web/page/index.html',
+      'deploy/flannelette.service',
+      'binding.gyp',
+      'native/binding/addon.cc',
+    ]) {
+      expect(inside).toContain(file);
+    }
+  },
+);
