@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include <new>
+#include <cstdlib>
 
 namespace flannelette {
 
@@ -11,20 +11,16 @@ namespace {
 // Of x86-64, and of aarch64 with pages of 4 KiB; elsewhere a good alignment like any other.
 constexpr size_t kHugePage = size_t{2} * 1024 * 1024;
 
-constexpr std::align_val_t kAlignment{kHugePage};
-
 }  // namespace
 
 PacketMemory::PacketMemory(size_t bytes) : size_(bytes) {
   const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  memory_.reset(static_cast<uint8_t*>(::operator new(whole, kAlignment, std::nothrow)));
+  memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(kHugePage, whole)));
   if (!valid()) return;
   // A wish: without it the memory works as well.
   (void)::madvise(memory_.get(), whole, MADV_HUGEPAGE);
 }
 
-void PacketMemory::Free::operator()(uint8_t* memory) const {
-  ::operator delete(memory, kAlignment);
-}
+void PacketMemory::Free::operator()(uint8_t* memory) const { std::free(memory); }
 
 }  // namespace flannelette
