@@ -77,7 +77,7 @@ function parseCpus(field: string, values: readonly string[]): number[] {
 export const runFlags = {
   etcdEndpoints: unsetText(
     'etcd-endpoints',
-    `etcd members, separated by commas, all http or all https (default ${ETCD_DEFAULTS.endpoints.join(',')})`,
+    `etcd members, http or https, separated by commas (default ${ETCD_DEFAULTS.endpoints.join(',')})`,
     'urls',
   ),
   etcdPrefix: textFlag('etcd-prefix', 'where the network is in etcd', {

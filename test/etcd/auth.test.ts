@@ -233,6 +233,24 @@ describe.each([
   });
 });
 
+it.each([
+  ['simple', () => ['--auth-token-ttl=1']],
+  ['JWT', () => jwtFlags.map((flag) => flag.replace('ttl=8h', 'ttl=1s'))],
+])('%s tokens that have ended are got anew', async (_kind, flags) => {
+  await start(flags());
+  await admin.permit('Readwrite', `${PREFIX}/`);
+  await admin.enable();
+  const { store, problems } = open();
+  const watcher = watch(store);
+  await watcher.until('snapshot');
+  const lease = await store.acquireLease(REQUEST, never);
+  // Longer than a token lives, which etcd counts in seconds.
+  await new Promise((resolve) => setTimeout(resolve, 3_500));
+  expect((await store.renewLease(lease, never)).subnet).toEqual(lease.subnet);
+  expect(await store.readNetworkConfig(never)).toBe(TEXT);
+  expect(problems()).toEqual([]);
+});
+
 describe('a refusal', () => {
   beforeEach(() => start());
 

@@ -1,6 +1,6 @@
 /** Which member of etcd a store talks to, and over which connections. */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { waitFor } from '../../src/lab/commands.js';
@@ -104,6 +104,43 @@ it('what is wrong with each member is told when none can be used', async () => {
   });
 });
 
+it('members of both schemes are asked each by its own', async () => {
+  store = openStore([one.server.endpoint.replace('http', 'https'), two.server.endpoint]);
+  expect(await store.readNetworkConfig(never)).toBe('two');
+});
+
+describe('an etcd that is far away', () => {
+  it('has a new daemon wait for a few round trips, not for one after the other', async () => {
+    const roundTripMs = 1_000;
+    const relay = await startRelay(Number(new URL(one.server.endpoint).port), roundTripMs);
+    try {
+      store = openStore([`http://127.0.0.1:${relay.port}`], { prefix: '/far' });
+      const config = parseNetworkConfig('{"Network":"100.96.0.0/16"}');
+      const started = performance.now();
+      await store.readNetworkConfig(never);
+      await store.acquireLease(leaseRequest('10.168.0.2', { config }), never);
+      const watcher = new Watcher(store);
+      await watcher.until('snapshot');
+      // HTTP/2, configuration, listing and grant, put; seven when each waits for the one before.
+      expect(performance.now() - started).toBeLessThan(6 * roundTripMs);
+      await watcher.end();
+    } finally {
+      relay.end();
+    }
+  });
+
+  it('is reached also when an answer takes longer than silence is allowed at first', async () => {
+    const relay = await startRelay(Number(new URL(one.server.endpoint).port), 6_000);
+    try {
+      store = openStore([`http://127.0.0.1:${relay.port}`]);
+      await expect(store.readNetworkConfig(never)).rejects.toMatchObject({ code: STORE_AWAY });
+      expect(await store.readNetworkConfig(never)).toBe('one');
+    } finally {
+      relay.end();
+    }
+  });
+});
+
 it('a proxy of the environment is not asked', async () => {
   const names = [
     'http_proxy',
@@ -192,7 +229,8 @@ interface Relay {
   end(): void;
 }
 
-async function startRelay(target: number): Promise<Relay> {
+/** Bytes take half of `roundTripMs` in each direction. */
+async function startRelay(target: number, roundTripMs = 0): Promise<Relay> {
   const sockets = new Set<Socket>();
   let taken = 0;
   const server: Server = createServer((near) => {
@@ -206,7 +244,15 @@ async function startRelay(target: number): Promise<Relay> {
     near.on('error', () => far.destroy());
     far.on('error', () => near.destroy());
     far.on('close', () => near.destroy());
-    near.pipe(far).pipe(near);
+    if (roundTripMs === 0) {
+      near.pipe(far).pipe(near);
+      return;
+    }
+    const pass = (from: Socket, to: Socket): void => {
+      from.on('data', (chunk) => setTimeout(() => to.write(chunk), roundTripMs / 2));
+    };
+    pass(near, far);
+    pass(far, near);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {

@@ -348,6 +348,33 @@ describe('files', () => {
     expect(await store.readNetworkConfig(never)).toBeUndefined();
   });
 
+  it('a client certificate with its chain, and keys of every form, are taken', async () => {
+    await pki.certificate('client-ca', 'ca', { ca: true });
+    await pki.certificate('chained-client', 'client-ca');
+    const [own, between] = ['chained-client.pem', 'client-ca.pem'].map((name) => file(name));
+    await writeFile(
+      file('chain.pem'),
+      Buffer.concat([await readFile(own ?? ''), await readFile(between ?? '')]),
+    );
+    const key = file('chained-client.key');
+    await openssl('ec', '-in', key, '-out', file('sec1.key'));
+    await openssl('ecparam', '-name', 'prime256v1', '-out', file('parameters.pem'));
+    const sec1 = Buffer.concat([
+      await readFile(file('parameters.pem')),
+      await readFile(file('sec1.key')),
+    ]);
+    await writeFile(file('with-parameters.key'), sec1);
+    const etcd = await serve('server', 'ca');
+    for (const keyFile of [key, file('sec1.key'), file('with-parameters.key')]) {
+      const { store } = open(etcd.server.endpoint, {
+        caFile: file('ca.pem'),
+        certFile: file('chain.pem'),
+        keyFile,
+      });
+      expect(await store.readNetworkConfig(never)).toBeUndefined();
+    }
+  });
+
   it('renewed on disk are read for the next connection', async () => {
     await pki.certificate('short', 'ca', { to: 2 / 86_400 });
     const etcd = await serve('server', 'ca');

@@ -152,10 +152,10 @@ describe('exit codes', () => {
 
   it.each([
     [
-      'http and https mixed',
-      ['--etcd-endpoints=http://10.168.0.1:2379,https://10.168.0.1:2379'],
+      'an endpoint of another scheme',
+      ['--etcd-endpoints=http://10.168.0.1:2379,ftp://10.168.0.1:2379'],
       2,
-      /--etcd-endpoints.*all http or all https/,
+      /--etcd-endpoints: "ftp:\/\/10\.168\.0\.1:2379" is not valid: expected http:\/\/HOST:PORT/,
     ],
     ['an interface nobody has', ['--iface=eth9'], 2, /--iface: "eth9".*eth0 \(10\.168\.0\.2\)/],
     ['no route to reach by', ['--iface-can-reach=203.0.113.1'], 1, /--iface-can-reach.*no route/],

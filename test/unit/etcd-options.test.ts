@@ -40,9 +40,9 @@ describe('endpoints', () => {
   });
 
   it.each([
-    ['http://a:1/v3/', /path after or in http:\/\/a:1 have no effect/],
-    ['http://a:1?x=1', /query after or in http:\/\/a:1 have no effect/],
-    ['http://user:secret@a:1', /user and password .* no effect; use --etcd-username/],
+    ['http://a:1/v3/', /http:\/\/a:1 is used without the path given with it$/],
+    ['http://a:1?x=1', /http:\/\/a:1 is used without the query given with it$/],
+    ['http://user:secret@a:1', /without the user and password given with it; use --etcd-username/],
   ])('%s: what has no effect is told', (given, warning) => {
     const { options, warnings } = check([given]);
     expect(options.endpoints).toEqual(['http://a:1']);

@@ -7,7 +7,7 @@ import { posix } from 'node:path';
 import { inputError } from '../../errors.js';
 
 export interface EtcdOptions {
-  /** `http://HOST:PORT` or `https://HOST:PORT`; a bare HOST:PORT is https with a client certificate. */
+  /** `http://HOST:PORT` or `https://HOST:PORT`, each by its own scheme; a bare HOST:PORT is https with a client certificate. */
   readonly endpoints: readonly string[];
   /** Keys are PREFIX/config and PREFIX/subnets/...; cleaned as a path. */
   readonly prefix: string;
@@ -97,9 +97,10 @@ function normalizeEndpoints(
       ...(url.search === '' && url.hash === '' ? [] : ['query']),
     ];
     if (ignored.length === 0) continue;
+    const use =
+      ignored[0] === 'user and password' ? '; use --etcd-username and --etcd-password' : '';
     warnings.push(
-      `--etcd-endpoints: ${ignored.join(' and ')} after or in ${endpoint} have no effect` +
-        (ignored[0] === 'user and password' ? '; use --etcd-username and --etcd-password' : ''),
+      `--etcd-endpoints: ${endpoint} is used without the ${ignored.join(' and ')} given with it${use}`,
     );
   }
   if (endpoints.size > 0) return [...endpoints];
