@@ -63,7 +63,7 @@ const TEST_FILES = {
 checkPlatform();
 if (mode !== 'pack') installDebianPackages();
 installNodePackages();
-buildAddon();
+if (mode !== 'pack') buildAddon();
 buildTypeScript();
 if (mode === 'test') installTestTools(step);
 if (mode === 'bench') makeIn('bench/lab', "the benchmark's sender");

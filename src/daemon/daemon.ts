@@ -13,6 +13,7 @@
  * another one or has another MTU; server and store live on, and the counters of the old one are
  * kept. A store that is away is waited for: what forwards goes on with the last known routes.
  */
+import { setMaxListeners } from 'node:events';
 import { settledWithin, unlessAborted } from '../abort.js';
 import { createBackend } from '../backend/registry.js';
 import type { Network } from '../backend/backend.js';
@@ -89,6 +90,8 @@ export interface Readiness {
   readonly [detail: string]: unknown;
 }
 
+/** Several for each task of a network: more would be a leak. */
+const MAX_LISTENERS = 50;
 const STORE_INTERVAL_MS = 1_000;
 const STORE_LOG_EVERY = 60;
 const STOP_WAIT_MS = 700;
@@ -393,6 +396,8 @@ export class Daemon {
   ): Promise<Change | undefined> {
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
+    // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
+    setMaxListeners(MAX_LISTENERS, both);
     const running = network.run(both).then(() => undefined);
     const keeping = this.#keepLease(store, network, both);
     const current = (): ExternalInterface => this.#external ?? external;
