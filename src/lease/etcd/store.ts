@@ -108,7 +108,6 @@ export class EtcdStore implements LeaseStore {
     const granting = this.#client.grant(this.#leaseSeconds, signal);
     granting.catch(() => undefined);
     const included = new Set<number>();
-    let granted = false;
     try {
       for (let race = 0; race < MAX_RACES; race += 1) {
         const listing = await this.#list(
@@ -130,7 +129,8 @@ export class EtcdStore implements LeaseStore {
         for (const old of obsolete) await this.#delete(old, listing, included, signal);
         const lease = await this.#take(allocation, attributes, listing, granting, included, signal);
         if (lease !== undefined) {
-          granted = lease.expiresAt !== undefined;
+          // A reservation has none, and is not held up for that.
+          if (lease.expiresAt === undefined) void this.#giveBack(granting);
           this.#log.debug(
             { subnet: formatCidr(subnet), origin, removed: obsolete.map(formatCidr) },
             'lease chosen',
@@ -141,9 +141,12 @@ export class EtcdStore implements LeaseStore {
         included.clear();
         this.#log.debug({ subnet: formatCidr(subnet) }, 'another host was faster; choosing again');
       }
-    } finally {
-      if (!granted) void this.#giveBack(granting);
+    } catch (error) {
+      // Waited for: who fails may be about to end, and must leave nothing behind.
+      if (!signal.aborted) await this.#giveBack(granting);
+      throw error;
     }
+    await this.#giveBack(granting);
     throw systemError(`lost ${MAX_RACES} races for a subnet in ${this.location}; giving up`);
   }
 
