@@ -162,7 +162,7 @@ it('thousands of addresses and interfaces are listed whole', async () => {
 
 it('without descriptors every look fails by the code that says so', async () => {
   const script = join(ROOT, 'test', 'support', 'without-descriptors.mjs');
-  const argv = ['prlimit', '--nofile=64:64', process.execPath, script];
+  const argv = ['prlimit', '--nofile=256:256', process.execPath, script];
   const { stdout } = await run(inNamespace(HOST, argv));
   expect(stdout.trim().split('\n')).toEqual([
     'interfaces EMFILE',
