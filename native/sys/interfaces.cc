@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "sys/owned_fd.h"
+#include "sys/retry.h"
 
 namespace flannelette {
 
@@ -58,8 +59,8 @@ Status ask(const Question<Family>& question, const char* operation, Take&& take)
   alignas(NLMSG_ALIGNTO) std::array<uint8_t, kReplyBytes> reply;
   bool overtaken = false;
   for (;;) {
-    const ssize_t received = ::recv(fd.get(), reply.data(), reply.size(), 0);
-    if (received < 0 && errno == EINTR) continue;
+    const ssize_t received =
+        retry_interrupted([&] { return ::recv(fd.get(), reply.data(), reply.size(), 0); });
     if (received <= 0) return Error{received < 0 ? errno : EIO, operation, ""};
     auto remaining = static_cast<size_t>(received);
     for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);

@@ -138,11 +138,11 @@ export class Guard {
 
   async #inspect(signal: AbortSignal): Promise<void> {
     const { options, network, board, log } = this.#options;
-    const overlay = this.#overlay();
     // Without rules of ours nobody reads them again.
     const read = this.#fresh && (options.ipMasq || options.forwardRules);
     const saved = read ? this.#firewall.saved : undefined;
     try {
+      const overlay = this.#overlay();
       const found = await this.#inspector.inspect(overlay, saved, signal);
       const holderOf = (ip: Ipv4): Cidr | undefined => network.routes.lookup(ip)?.subnet;
       const view = { ...overlay, holderOf, masquerades: found.masquerades };

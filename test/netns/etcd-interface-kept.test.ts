@@ -320,7 +320,10 @@ describe('a route to another node that leads into the overlay', () => {
         'the route to 10.168.0.3 leads into flannel0: datagrams for that node never leave the overlay',
       remedy: 'ip route replace 10.168.0.3/32 dev eth0',
     });
-    expect((await near.readyz()).detail.problems).toHaveLength(1);
+    expect((await near.readyz()).detail.problems.map(({ id }) => id).sort()).toEqual([
+      'no_peer_reachable',
+      'peer_route_into_overlay',
+    ]);
     await onNear(((await found())?.remedy ?? '').split(' '));
     await near.until('mended', 12_000, async () => (await found()) === undefined);
     await lab.reaches(lab.near, lab.far.tunAddress);

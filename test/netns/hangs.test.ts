@@ -130,7 +130,7 @@ describe('SIGTERM ends within two seconds', () => {
 
   it('a daemon whose event loop is blocked, and at once at the second one', async () => {
     for (const signals of [1, 2]) {
-      const daemon = await start('netlink=HANG@60');
+      const daemon = await start('netlink=HANG@120');
       await waitFor('the block', 30_000, async () => {
         const blocked = await daemon.status().then(
           () => false,

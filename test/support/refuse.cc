@@ -55,7 +55,7 @@ using flannelette::VirtioNetHeader;
 struct Call {
   pid_t thread;
   int number;
-  std::array<uint64_t, 3> arguments;
+  std::array<uint64_t, 5> arguments;
 
   template <typename T>
   T at(uint64_t address) const {
@@ -215,7 +215,8 @@ Rule parse_rule(std::string_view text) {
 #if defined(__x86_64__)
 using Registers = user_regs_struct;
 Call call_in(pid_t thread, const Registers& from) {
-  return {thread, static_cast<int>(from.orig_rax), {from.rdi, from.rsi, from.rdx}};
+  return {
+      thread, static_cast<int>(from.orig_rax), {from.rdi, from.rsi, from.rdx, from.r10, from.r8}};
 }
 auto& first_argument(Registers& of) { return of.rdi; }
 auto& result(Registers& of) { return of.rax; }
@@ -229,7 +230,8 @@ void write_registers(pid_t thread, Registers& from) {
 #elif defined(__aarch64__)
 using Registers = user_regs_struct;
 Call call_in(pid_t thread, const Registers& from) {
-  return {thread, static_cast<int>(from.regs[8]), {from.regs[0], from.regs[1], from.regs[2]}};
+  const auto& at = from.regs;
+  return {thread, static_cast<int>(at[8]), {at[0], at[1], at[2], at[3], at[4]}};
 }
 auto& first_argument(Registers& of) { return of.regs[0]; }
 auto& result(Registers& of) { return of.regs[0]; }
