@@ -299,8 +299,6 @@ Exit codes:
     const log = createLogger({ verbosity: options.verbosity, format: values.logFormat });
     for (const text of flagsWithoutEffect(runFlags, given, io.env)) log.warn(text);
     const releaseProcess = logProcessEvents(log);
-    // Lines of its own on standard error; what matters of them is in the errors it returns.
-    process.env['GRPC_VERBOSITY'] ??= 'NONE';
     for (const { name, near } of unknownVariables(runFlags, io.env)) {
       const hint = near === undefined ? '' : `; did you mean ${near}?`;
       log.warn({ variable: name }, `the variable ${name} names no flag and has no effect${hint}`);
