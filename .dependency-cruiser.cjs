@@ -1,6 +1,6 @@
 /**
  * Which layer of the TypeScript may use which (docs/architecture.md).
- *   cli -> {lab, daemon} -> {backend, metrics, lease, config, host, route, firewall} -> {errors, log}
+ *   cli -> lab -> testbed, cli -> daemon -> {network -> forward} -> {dataplane, lease, host, config}, {metrics, firewall} -> {errors, log}
  */
 const forbid = (name, from, to, comment) => ({ name, severity: 'error', comment, from, to });
 
@@ -10,10 +10,11 @@ module.exports = {
     forbid(
       'addon-behind-dataplane',
       {
-        pathNot: '^src/(backend|metrics|daemon|dataplane)/|^src/index\\.ts$|^test/|^bench/micro/',
+        pathNot:
+          '^src/(network|forward|metrics|daemon|dataplane)/|^src/index\\.ts$|^test/|^bench/micro/',
       },
       { path: '^src/dataplane/' },
-      'only backend, metrics and daemon reach the data plane, and what measures it',
+      'only network, forwarders, metrics and daemon reach the data plane, and what measures it',
     ),
     forbid(
       'native-declared-once',
@@ -34,22 +35,43 @@ module.exports = {
       'the lab is a user of the daemon',
     ),
     forbid(
+      'testbed-under-programs',
+      { path: '^src/testbed/' },
+      {
+        path: '^(src/(lab|daemon|network|forward|cli)|bench|test)/',
+        pathNot: '^src/daemon/(client|options|status)\\.ts$',
+      },
+      'the testbed is the base of lab, benchmarks and tests; of a daemon it knows what a user does',
+    ),
+    forbid(
+      'testbed-beside-daemon',
+      { path: '^src/', pathNot: '^src/(cli|lab|testbed)/' },
+      { path: '^src/testbed/' },
+      'the tunnel knows no testbed',
+    ),
+    forbid(
+      'report-only-draws',
+      { path: '^bench/', pathNot: '^bench/(report/|copies/main|modes/main)' },
+      { path: '^bench/report/' },
+      'each benchmark owns its result, summary and text; the report draws them',
+    ),
+    forbid(
       'page-in-the-browser',
-      { path: '^src/lab/web/page/' },
-      { path: '.', pathNot: '^src/lab/web/(page/|messages\\.ts$)' },
+      { path: '^src/lab/page/' },
+      { path: '.', pathNot: '^src/lab/(page/|live/messages\\.ts$)' },
       'the page runs in a browser: it shares the messages with the lab, nothing else',
     ),
     forbid(
       'daemon-over-layers',
-      { path: '^src/(backend|metrics|lease|config|host|route|firewall|dataplane)/' },
+      { path: '^src/(network|forward|metrics|lease|config|host|firewall|dataplane)/' },
       { path: '^src/daemon/' },
       'the daemon joins the layers, they do not know it',
     ),
     forbid(
       'leaf-layers',
-      { path: '^src/(lease|route|host|config)/' },
-      { path: '^src/(backend|metrics|dataplane)/' },
-      'store, routes, host and configuration know no device',
+      { path: '^src/(lease|host|config)/' },
+      { path: '^src/(network|forward|metrics|dataplane)/' },
+      'store, host and configuration know no device',
     ),
     forbid(
       'firewall-alone',
@@ -71,13 +93,13 @@ module.exports = {
     ),
     forbid(
       'koffi-declared-once',
-      { path: '^(src|bench|test)/', pathNot: '^bench/modes/js/libc\\.ts$' },
+      { path: '^(src|bench|test)/', pathNot: '^bench/js-tunnel/libc\\.ts$' },
       { path: 'node_modules/koffi/' },
       'the teaching mode alone calls C from JavaScript, through one file',
     ),
     forbid(
       'echarts-in-charts',
-      { path: '^(src|bench|test)/', pathNot: '^bench/report/html/chart\\.ts$' },
+      { path: '^(src|bench|test)/', pathNot: '^bench/report/chart\\.ts$' },
       { path: 'node_modules/echarts/' },
       'one file draws charts',
     ),

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
-const PAGE = join('src', 'lab', 'web', 'page');
+const PAGE = join('src', 'lab', 'page');
 /** Served as they are. */
 const ASSETS = /\.(html|css|svg)$/;
 

@@ -124,7 +124,10 @@ function produce(command) {
 function shell(command, enter = [], input = '') {
   const [file, ...args] = [...enter, 'bash', '-o', 'pipefail', '-c', command];
   const { status, stdout, stderr } = spawnSync(file, args, {
-    ...{ cwd: ROOT, encoding: 'utf8', input, maxBuffer: 64 * 1024 * 1024 },
+    cwd: ROOT,
+    encoding: 'utf8',
+    input,
+    maxBuffer: 64 * 1024 * 1024,
     env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, COLUMNS: '100' },
     timeout: 20 * MINUTE,
   });

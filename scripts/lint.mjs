@@ -12,7 +12,7 @@ const checks = [
     'types',
     [
       [`${BIN}/tsc`, '-p', 'tsconfig.json'],
-      [`${BIN}/tsc`, '-p', 'src/lab/web/page'],
+      [`${BIN}/tsc`, '-p', 'src/lab/page'],
     ],
   ],
   ['eslint', [[`${BIN}/eslint`, '--max-warnings=0', '.']]],

@@ -66,9 +66,9 @@ installNodePackages();
 if (mode !== 'pack') buildAddon();
 buildTypeScript();
 if (mode === 'test') installTestTools(step);
-if (mode === 'bench') makeIn('bench/lab', "the benchmark's sender");
+if (mode === 'bench') makeIn('bench/overlays', "the benchmark's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
-if (mode === 'test') makeIn('bench/micro/copies', 'the benchmark of the crossings');
+if (mode === 'test') makeIn('bench/copies/native', 'the benchmark of the crossings');
 
 function checkPlatform() {
   if (process.platform !== 'linux') fail(`Linux is needed, this is ${process.platform}`);

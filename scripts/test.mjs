@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { isolationCommand, isolationEnvironment } from '../dist/src/lab/isolate.js';
+import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');

@@ -70,14 +70,19 @@ export type {
   LeaseStore,
   RejectedEntry,
 } from './lease/store.js';
-export { EtcdStore, type EtcdStoreOptions } from './lease/etcd/store.js';
-export { ETCD_DEFAULTS, type EtcdOptions } from './lease/etcd/options.js';
+export { EtcdStore, type EtcdStoreOptions } from './lease/etcd/etcd-store.js';
+export { ETCD_DEFAULTS, type EtcdOptions } from './lease/etcd/etcd-options.js';
 export { isStoreAway, LEASE_LOST, STORE_AWAY } from './lease/errors.js';
-export { RememberingStore, type RememberingOptions } from './lease/remembering-store.js';
-export { LeaseFileStore, type LeaseFileOptions } from './lease/file-store.js';
+export { RememberingStore, type RememberingOptions } from './lease/remembered/remembering-store.js';
+export { LeaseFileStore, type LeaseFileOptions } from './lease/file/file-store.js';
 
 // Routes: from leases to next hops.
-export { RouteTable, type Route, type RouteChange, type RouteTableOptions } from './route/table.js';
+export {
+  RouteTable,
+  type Route,
+  type RouteChange,
+  type RouteTableOptions,
+} from './network/route-table.js';
 
 // The data plane and the kernel under it.
 export {
@@ -105,10 +110,10 @@ export {
 } from './firewall/firewall.js';
 
 // Backends.
-export type { Backend, BackendContext, Network, NetworkStatus } from './backend/backend.js';
-export { createBackend } from './backend/registry.js';
-export { UDP_OVERHEAD_BYTES, UdpBackend, type UdpOptions } from './backend/udp.js';
-export type { DataPlaneHandle, OpenDataPlane } from './backend/supervisor.js';
+export type { Backend, BackendContext, Network, NetworkStatus } from './network/forwarder.js';
+export { createBackend } from './network/registry.js';
+export { UDP_OVERHEAD_BYTES, UdpBackend, type UdpOptions } from './forward/udp/udp.js';
+export type { DataPlaneHandle, OpenDataPlane } from './forward/udp/supervisor.js';
 
 // The daemon and what it shows.
 export { Daemon, type DaemonDependencies, type Readiness } from './daemon/daemon.js';

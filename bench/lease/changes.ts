@@ -5,7 +5,7 @@
  * one back. The probe is deleted first and comes back last, and every lease is there at the end: a
  * daemon whose table is complete has followed every change.
  */
-import { xorshift32 } from '../lab/stats.js';
+import { xorshift32 } from '../frame/stats.js';
 import { FIXED, holderAt, keyAt, PROBE, SUBNETS } from './network.js';
 
 export interface Change {

@@ -6,10 +6,10 @@ import { requestJson } from '../../src/daemon/client.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { systemError } from '../../src/errors.js';
-import { inNamespace, Program, waitFor } from '../../src/lab/commands.js';
-import { lastWords, subnetFileOf } from '../../src/lab/daemon-process.js';
-import type { HostPlan } from '../../src/lab/topology.js';
-import { cpuSecondsOf, memoryOf, type Memory } from '../../src/lab/process.js';
+import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
+import { lastWords, subnetFileOf } from '../../src/testbed/daemon-process.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+import { cpuSecondsOf, memoryOf, type Memory } from '../../src/testbed/proc.js';
 
 const START_LIMIT_MS = 60_000;
 const POLL_MS = 10;

@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { stopSignal } from '../../src/lab/isolate.js';
-import { addHost, buildSwitch } from '../../src/lab/topology.js';
+import { stopSignal } from '../../src/testbed/isolate.js';
+import { addHost, buildSwitch } from '../../src/testbed/topology.js';
 import {
   FLANNELETTE,
   integer,
@@ -13,11 +13,11 @@ import {
   runBenchmark,
   type Machine,
   type Result,
-} from '../command.js';
-import { busyNow } from '../lab/observe.js';
-import { xorshift32 } from '../lab/stats.js';
-import { judgeLeases, summariseStore, type LeaseEnvironment } from '../report/lease-summary.js';
-import { renderLeaseMarkdown, renderLeaseText } from '../report/lease-text.js';
+} from '../frame/command.js';
+import { busyNow } from '../overlays/observe.js';
+import { xorshift32 } from '../frame/stats.js';
+import { judgeLeases, summariseStore, type LeaseEnvironment } from './lease-summary.js';
+import { renderLeaseMarkdown, renderLeaseText } from './lease-text.js';
 import { measureStore, type StoreResult } from './measure.js';
 import { FAR, GATEWAY, NEAR } from './network.js';
 import { openEtcd, openFile, type BenchStore } from './stores.js';
@@ -80,9 +80,15 @@ async function measure(
       const random = xorshift32(Date.now());
       results.push(
         await measureStore(store, {
-          ...{ starts: options.starts, rounds: options.rounds, seconds: options.seconds },
+          starts: options.starts,
+          rounds: options.rounds,
+          seconds: options.seconds,
           changesPerSecond: options.changes,
-          ...{ command: FLANNELETTE, writer: WRITER, random, progress, signal },
+          command: FLANNELETTE,
+          writer: WRITER,
+          random,
+          progress,
+          signal,
         }),
       );
     } finally {

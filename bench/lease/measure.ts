@@ -1,12 +1,12 @@
 /** The course of one store: starts, then rounds of phases, then the comparison with the store. */
 import { systemError } from '../../src/errors.js';
-import { Program, waitFor } from '../../src/lab/commands.js';
-import { addContainer, removeContainer } from '../../src/lab/topology.js';
-import { median, shuffled } from '../lab/stats.js';
+import { Program, waitFor } from '../../src/testbed/programs.js';
+import { addContainer, removeContainer } from '../../src/testbed/topology.js';
+import { median, shuffled } from '../frame/stats.js';
 import { BenchDaemon } from './daemon.js';
 import { FAR, NEAR, ROUTES } from './network.js';
-import { percentile, PingUntilReply, pingSeries } from '../ping.js';
-import type { Memory } from '../../src/lab/process.js';
+import { percentile, PingUntilReply, pingSeries } from '../frame/ping.js';
+import type { Memory } from '../../src/testbed/proc.js';
 import type { BenchStore, Place } from './stores.js';
 import type { WriterOrder, WriterReport } from './writer-order.js';
 

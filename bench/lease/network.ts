@@ -7,9 +7,9 @@
  *
  * Hosts of the documents (10.168.0.x) would lie inside this network, hence the other underlay.
  */
-import { TUNNEL_PORT } from '../../src/lab/daemon-process.js';
-import type { HostPlan } from '../../src/lab/topology.js';
-import { FILE_VERSION } from '../../src/lease/file-format.js';
+import { TUNNEL_PORT } from '../../src/testbed/daemon-process.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+import { FILE_VERSION } from '../../src/lease/file/file-format.js';
 
 export const SUBNETS = 65_536;
 /** A host's own subnet is no route. */

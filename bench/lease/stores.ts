@@ -2,8 +2,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Etcd3 } from 'etcd3';
-import { EtcdServer } from '../../src/lab/etcd-server.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { EtcdServer } from '../../src/testbed/etcd-server.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import type { Pace } from './changes.js';
 import {
   CONFIG,

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "harness.h"
+#include "../frame/harness.h"
 
 using namespace flannelette;
 using namespace flannelette::bench;

@@ -2,7 +2,7 @@
  * A straight line through what sizes cost, t = a + b x bytes: one by least squares in each round, and
  * of all rounds the medians of a and b with their bounds.
  */
-import { estimate, median } from '../lab/stats.js';
+import { estimate, median } from '../frame/stats.js';
 import type { Fit } from './result.js';
 
 export interface Line {

@@ -12,10 +12,10 @@
 #include <chrono>
 #include <memory>
 
+#include "../frame/harness.h"
 #include "core/bytes.h"
 #include "core/checksum.h"
 #include "core/published.h"
-#include "harness.h"
 
 using namespace flannelette;
 using namespace flannelette::bench;

@@ -10,8 +10,8 @@ import {
   type DataPlaneOptions,
 } from '../../src/dataplane/dataplane.js';
 import type { Lease } from '../../src/lease/store.js';
-import { RouteTable } from '../../src/route/table.js';
-import { median } from '../lab/stats.js';
+import { RouteTable } from '../../src/network/route-table.js';
+import { median } from '../frame/stats.js';
 import type { Sample } from './samples.js';
 
 const NETWORK = 0x0a000000;

@@ -4,10 +4,10 @@
  */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { stopSignal } from '../../src/lab/isolate.js';
-import { busyNow } from '../lab/observe.js';
-import { integer, PROJECT, runBenchmark, type Machine, type Result } from '../command.js';
-import { renderMicroMarkdown, renderMicroText } from '../report/micro-text.js';
+import { stopSignal } from '../../src/testbed/isolate.js';
+import { busyNow } from '../overlays/observe.js';
+import { integer, PROJECT, runBenchmark, type Machine, type Result } from '../frame/command.js';
+import { renderMicroMarkdown, renderMicroText } from './micro-text.js';
 import { measureJavaScript } from './javascript.js';
 import { gather, parseSample, runLines, type Sample } from './samples.js';
 

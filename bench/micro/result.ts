@@ -1,6 +1,6 @@
 /** The result of `flannelette bench copies`, as `--json` prints it. Times are nanoseconds. */
-import type { Machine } from '../command.js';
-import type { Estimate } from '../lab/stats.js';
+import type { Machine } from '../frame/command.js';
+import type { Estimate } from '../frame/stats.js';
 
 /** The crossings of the user/kernel border, in the order a packet makes them. */
 export const CROSSINGS = [

@@ -1,6 +1,6 @@
 /**
  * Samples of the native benchmark programs: JSON lines on their standard output, one sample each
- * (bench/micro/harness.h), gathered by group and cell.
+ * (bench/frame/harness.h), gathered by group and cell.
  */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <memory>
 
+#include "../frame/harness.h"
 #include "core/bytes.h"
 #include "core/checksum.h"
-#include "harness.h"
 
 using namespace flannelette;
 using namespace flannelette::bench;

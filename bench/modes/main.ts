@@ -4,15 +4,15 @@
  *
  *   node dist/bench/modes/main.js OPTIONS     a ModesOptions as JSON; src/cli/bench.ts
  */
-import { stopSignal } from '../../src/lab/isolate.js';
-import { buildSwitch, UNDERLAY_MTU } from '../../src/lab/topology.js';
-import { describeMachine, listOf } from '../command.js';
-import { busyNow, perfMissing } from '../lab/observe.js';
-import { measureRounds } from '../lab/rounds.js';
-import { STEPS } from '../lab/steps.js';
-import { runProgram, type ProgramOptions, type ProgramResult } from '../program.js';
-import { renderReport } from '../report/html/report.js';
-import { renderModesCsv, renderModesMarkdown, renderModesText } from '../report/modes-text.js';
+import { stopSignal } from '../../src/testbed/isolate.js';
+import { buildSwitch, UNDERLAY_MTU } from '../../src/testbed/topology.js';
+import { describeMachine, listOf } from '../frame/command.js';
+import { busyNow, perfMissing } from '../overlays/observe.js';
+import { measureRounds } from '../overlays/rounds.js';
+import { STEPS } from '../overlays/steps.js';
+import { runProgram, type ProgramOptions, type ProgramResult } from '../frame/program.js';
+import { renderReport } from '../report/report.js';
+import { renderModesCsv, renderModesMarkdown, renderModesText } from './modes-text.js';
 import { MODE_NAMES, type ModeName } from './result.js';
 import { KERNEL_MODES, subjectsOf } from './subjects.js';
 import { summariseModes } from './summary.js';
@@ -51,7 +51,12 @@ async function measure(
   if (missing !== undefined) print(`${missing}: the ends count their own system calls\n`);
   await buildSwitch();
   const { subjects, repeated, congestion } = await measureRounds({
-    ...{ underlay: 'offload', mtu: UNDERLAY_MTU, rounds, seconds, print, signal },
+    underlay: 'offload',
+    mtu: UNDERLAY_MTU,
+    rounds,
+    seconds,
+    print,
+    signal,
     subjects: subjectsOf(modes),
     steps: STEPS.filter(({ name }) => ['ping', 'tcp', 'udp64'].includes(name)),
     perf: missing === undefined ? 'all' : 'none',
@@ -59,8 +64,14 @@ async function measure(
   print('\n');
   const environment = {
     ...describeMachine(command),
-    ...{ node: process.version, rounds, seconds, underlayMtu: UNDERLAY_MTU },
-    ...{ congestion, busyBefore, quick, repeated },
+    node: process.version,
+    rounds,
+    seconds,
+    underlayMtu: UNDERLAY_MTU,
+    congestion,
+    busyBefore,
+    quick,
+    repeated,
   };
   const data = summariseModes(environment, subjects, missing);
   return {

@@ -1,5 +1,5 @@
 /** The metrics of `flannelette bench modes`, and under which name a round has each. */
-import type { Load, LoadMetric, MetricKey } from '../lab/metrics.js';
+import type { Load, LoadMetric, MetricKey } from '../overlays/metrics.js';
 import { LOADS, LOAD_METRICS, type LoadMetricName, type ModeMetric } from './result.js';
 
 export interface MeasuredMetric extends ModeMetric {
@@ -51,11 +51,19 @@ export const MODE_METRICS: readonly MeasuredMetric[] = [
     }),
   ),
   {
-    ...{ key: 'rtt', of: 'rtt', title: 'Round trip (ping -A), median' },
-    ...{ unit: 'ms', digits: 3, better: 'less' },
+    key: 'rtt',
+    of: 'rtt',
+    title: 'Round trip (ping -A), median',
+    unit: 'ms',
+    digits: 3,
+    better: 'less',
   },
   {
-    ...{ key: 'rttP99', of: 'rttP99', title: 'Round trip (ping -A), 99th percentile' },
-    ...{ unit: 'ms', digits: 3, better: 'less' },
+    key: 'rttP99',
+    of: 'rttP99',
+    title: 'Round trip (ping -A), 99th percentile',
+    unit: 'ms',
+    digits: 3,
+    better: 'less',
   },
 ];

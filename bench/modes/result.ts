@@ -1,6 +1,6 @@
 /** The result of `flannelette bench modes`, as `--json` prints it. */
-import type { Machine } from '../command.js';
-import type { Estimate } from '../lab/stats.js';
+import type { Machine } from '../frame/command.js';
+import type { Estimate } from '../frame/stats.js';
 
 /** What is compared, in the order of the tables. `vxlan-again` is `vxlan` a second time: the noise. */
 export const MODE_NAMES = [

@@ -1,7 +1,7 @@
 /** From rounds to the result of `flannelette bench modes`: estimates, paired ratios, noise. */
-import { estimate, pairedRatio, type Estimate } from '../lab/stats.js';
-import { BASELINE, NOISE } from '../lab/subjects.js';
-import { valuesOf, type SubjectRounds } from '../report/summary.js';
+import { estimate, pairedRatio, type Estimate } from '../frame/stats.js';
+import { BASELINE, NOISE } from '../overlays/subjects.js';
+import { valuesOf, type SubjectRounds } from '../overlays/overlays-summary.js';
 import { MODE_METRICS, type MeasuredMetric } from './metrics.js';
 import {
   MODE_NAMES,

@@ -5,7 +5,7 @@
  */
 import { ExitCode, FlannelletteError, messageOf } from '../../src/errors.js';
 import { writeOutput } from '../../src/host/atomic-file.js';
-import { renderReport } from './html/report.js';
+import { renderReport } from './report.js';
 import { readReport, type ReportFiles } from './read.js';
 
 interface ReportOptions extends ReportFiles {

@@ -1,7 +1,7 @@
 /** Results of benchmarks from their JSON files, checked field by field. */
 import { readFileSync } from 'node:fs';
 import { inputError, messageOf } from '../../src/errors.js';
-import type { Estimate } from '../lab/stats.js';
+import type { Estimate } from '../frame/stats.js';
 import {
   CHECKSUMS,
   CROSSINGS,
@@ -25,7 +25,7 @@ import {
   type ModesResult,
   type ModeValue,
 } from '../modes/result.js';
-import type { ReportParts } from './html/report.js';
+import type { ReportParts } from './report.js';
 import {
   flag,
   listOf,
@@ -80,7 +80,9 @@ function readResult<T>(file: string, reader: Reader<T>): T {
 }
 
 const estimate = objectOf<Estimate>({
-  ...{ median: number, low: number, high: number },
+  median: number,
+  low: number,
+  high: number,
   count: wholeNumber(1, Number.MAX_SAFE_INTEGER),
 });
 
@@ -101,7 +103,12 @@ const fit = objectOf<Fit>({ a: estimate, b: estimate, worstDeviation: number });
 
 /** Where and how both results came to be. */
 const machine = {
-  ...{ date: text, commit: text, command: text, kernel: text, node: text, cpu: text },
+  date: text,
+  commit: text,
+  command: text,
+  kernel: text,
+  node: text,
+  cpu: text,
   cpus: number,
 };
 

@@ -50,7 +50,7 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('micro/copies/main.js', {
+    return runBenchmark('copies/main.js', {
       quick,
       rounds: rounds === 0 ? ROUNDS[speed] : rounds,
       batches: BATCHES[speed],

@@ -159,7 +159,11 @@ export function optionalPortFlag(
   alone: number,
 ): Flag<number | undefined> {
   return {
-    ...{ name, help, placeholder: 'port', fallback: undefined, shownDefault: undefined },
+    name,
+    help,
+    placeholder: 'port',
+    fallback: undefined,
+    shownDefault: undefined,
     alone: String(alone),
     parse: (field, values) => {
       const text = last(values);

@@ -66,7 +66,7 @@ Exit codes:
     const { mode, store, seconds, json, keep, web, inside } = resolveFlags(flags, given, {});
     if (web !== undefined) checkWithWeb(given);
     // Loaded when wanted: a daemon has no use for it.
-    const lab = await import('../lab/index.js');
+    const lab = await import('../lab/scenario/scenario.js');
     return lab.labCommand({ mode, store, seconds, json, keep, web, inside }, argv);
   },
 };

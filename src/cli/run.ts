@@ -21,7 +21,7 @@ import {
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../errors.js';
-import { ETCD_DEFAULTS } from '../lease/etcd/options.js';
+import { ETCD_DEFAULTS } from '../lease/etcd/etcd-options.js';
 import { createLogger, LOG_FORMATS, type LogFormat, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import {
@@ -307,7 +307,7 @@ Exit codes:
     // Not before: the other commands start without what a daemon loads. And all of it here, where
     // nothing is held: on a busy machine loading takes longer than a stop may.
     const { Daemon } = await import('../daemon/daemon.js');
-    if (options.etcd !== undefined) await import('../lease/etcd/store.js');
+    if (options.etcd !== undefined) await import('../lease/etcd/etcd-store.js');
     const stop = new AbortController();
     io.signals?.stopBy(stop, log);
     let code: ExitCode = ExitCode.failure;

@@ -15,10 +15,10 @@
  */
 import { setMaxListeners } from 'node:events';
 import { settledWithin, unlessAborted } from '../abort.js';
-import { createBackend } from '../backend/registry.js';
-import type { Network } from '../backend/backend.js';
-import type { OpenDataPlane } from '../backend/supervisor.js';
-import { addCounters, retire } from '../backend/totals.js';
+import { createBackend } from '../network/registry.js';
+import type { Network } from '../network/forwarder.js';
+import type { OpenDataPlane } from '../forward/udp/supervisor.js';
+import { addCounters, retire } from '../forward/udp/totals.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import {
@@ -482,7 +482,10 @@ export class Daemon {
     signal: AbortSignal,
   ): Promise<void> {
     const guard = new Guard({
-      ...{ options: this.#options, config, external, network },
+      options: this.#options,
+      config,
+      external,
+      network,
       formerNetwork: this.#formerNetwork,
       board: this.#problems,
       log: this.#log,

@@ -2,8 +2,8 @@
  * The external interface of a daemon: chosen at the start, followed while it runs, and the routes to
  * the peers that lead out of it. What hinders traffic goes to the problem board.
  */
-import { MIN_EXTERNAL_MTU } from '../backend/udp.js';
-import type { Network } from '../backend/backend.js';
+import { MIN_EXTERNAL_MTU } from '../forward/udp/udp.js';
+import type { Network } from '../network/forwarder.js';
 import { formatIpv4 } from '../config/ipv4.js';
 import { hostInterfaces, outgoingInterfaces } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';

@@ -3,7 +3,7 @@
  * store need not answer, so a changed address or MTU costs traffic a moment, also while the store is
  * away.
  */
-import type { BackendContext, Network } from '../backend/backend.js';
+import type { BackendContext, Network } from '../network/forwarder.js';
 import { formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { ExternalInterface } from '../host/interface.js';
 import type { OwnOverlay } from '../host/interface-rules.js';

@@ -3,7 +3,7 @@
  * its firewall rules, and a look at everything else that may stand in the way, which ends up on the
  * board of problems.
  */
-import type { Network } from '../backend/backend.js';
+import type { Network } from '../network/forwarder.js';
 import { contains, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 

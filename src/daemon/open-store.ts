@@ -1,7 +1,7 @@
 /** The store a daemon's options name. */
-import { LeaseFileStore } from '../lease/file-store.js';
-import { rememberedPath } from '../lease/remembered-file.js';
-import { RememberingStore } from '../lease/remembering-store.js';
+import { LeaseFileStore } from '../lease/file/file-store.js';
+import { rememberedPath } from '../lease/remembered/remembered-file.js';
+import { RememberingStore } from '../lease/remembered/remembering-store.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { Problem } from '../problems.js';
@@ -19,7 +19,7 @@ export async function openStore(
   const { leaseFile, etcd, subnetFile } = options;
   if (etcd !== undefined) {
     // etcd's client is half of what a daemon loads; one without etcd starts without it.
-    const { EtcdStore } = await import('../lease/etcd/store.js');
+    const { EtcdStore } = await import('../lease/etcd/etcd-store.js');
     const store = new EtcdStore(etcd, { log, report });
     return RememberingStore.open(store, rememberedPath(subnetFile), { log });
   }

@@ -14,7 +14,7 @@ import {
 } from '../dataplane/dataplane.js';
 import { inputError } from '../errors.js';
 import { parseInterfaceRegex } from '../host/interface-regex.js';
-import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/options.js';
+import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/etcd-options.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 

@@ -11,7 +11,7 @@
  * has such an end, else by the wall clock. A store that knows the end better is asked for it soon
  * after the start, each hour, and when the wall clock was set.
  */
-import type { Network } from '../backend/backend.js';
+import type { Network } from '../network/forwarder.js';
 import { formatCidr, sameCidr } from '../config/ipv4.js';
 import { errnoOf, messageOf } from '../errors.js';
 import { CLOCKS, expiryTime, remainingMs, type Clocks } from '../lease/expiry.js';

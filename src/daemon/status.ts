@@ -1,5 +1,5 @@
 /** What a daemon says of itself at /status: plain JSON with addresses as text. */
-import type { Network } from '../backend/backend.js';
+import type { Network } from '../network/forwarder.js';
 import { formatCidr, formatIpv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';

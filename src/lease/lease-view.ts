@@ -8,7 +8,7 @@
 import { parseSubnetKey } from '../config/ipv4.js';
 import { isExpired } from './allocate.js';
 import { otherKey, sameLease } from './attributes.js';
-import type { LeaseDocument } from './file-format.js';
+import type { LeaseDocument } from './file/file-format.js';
 import type { Lease, LeaseEvent, RejectedEntry } from './store.js';
 
 export interface LeaseView {

@@ -4,10 +4,10 @@
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { STORE_AWAY, STORE_REFUSES } from '../../src/lease/errors.js';
-import type { EtcdStore } from '../../src/lease/etcd/store.js';
-import type { EtcdOptions } from '../../src/lease/etcd/options.js';
+import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
+import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import type { Problem } from '../../src/problems.js';
-import { run } from '../../src/lab/commands.js';
+import { run } from '../../src/testbed/programs.js';
 import {
   CONFIG,
   etcdClient,

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import type { Etcd3 } from 'etcd3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatIpv4, subnetKey } from '../../src/config/ipv4.js';
-import { EtcdServer } from '../../src/lab/etcd-server.js';
+import { EtcdServer } from '../../src/testbed/etcd-server.js';
 import { STORE_REFUSES } from '../../src/lease/errors.js';
 import { bootClock, remainingMs } from '../../src/lease/expiry.js';
-import type { EtcdStore, EtcdStoreOptions } from '../../src/lease/etcd/store.js';
+import type { EtcdStore, EtcdStoreOptions } from '../../src/lease/etcd/etcd-store.js';
 import type { Lease } from '../../src/lease/store.js';
 import type { Problem } from '../../src/problems.js';
 import {

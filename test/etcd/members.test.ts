@@ -3,9 +3,9 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
-import { waitFor } from '../../src/lab/commands.js';
+import { waitFor } from '../../src/testbed/programs.js';
 import { STORE_AWAY } from '../../src/lease/errors.js';
-import type { EtcdStore } from '../../src/lease/etcd/store.js';
+import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
 import {
   leaseRequest,
   openStore,

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { STORE_MISCONFIGURED, STORE_REFUSES } from '../../src/lease/errors.js';
-import type { EtcdOptions } from '../../src/lease/etcd/options.js';
+import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import {
   CONFIG,
   etcdClient,

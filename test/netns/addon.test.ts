@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, run } from '../../src/lab/commands.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
 import { ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab;

@@ -6,9 +6,9 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import { lastWords, writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import { lastWords, writeLeaseFile } from '../../src/testbed/daemon-process.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { COMMAND, LEASE_FILE, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab;

@@ -4,8 +4,8 @@
  * the device's own, for a broadcast address; on later kernels that route is put in by hand.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import type { HostPlan } from '../../src/lab/topology.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { TestLab } from '../support/test-lab.js';
 
 let lab: TestLab;

@@ -4,8 +4,8 @@
  * such a kernel.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { congestionControl, IperfTarget } from '../../src/lab/traffic.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { congestionControl, IperfTarget } from '../../src/testbed/traffic.js';
 import { TestLab } from '../support/test-lab.js';
 
 const SETTINGS = '/proc/sys/net/ipv4';

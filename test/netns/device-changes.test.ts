@@ -3,9 +3,9 @@
  * within 5 s, or named in the status where somebody may want it so.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { checkRoutes } from '../../src/lab/routes-check.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { checkRoutes } from '../../src/lab/scenario/routes-check.js';
+import { ping } from '../../src/testbed/traffic.js';
 import type { Problem } from '../../src/problems.js';
 import { TestLab, tunDevices } from '../support/test-lab.js';
 

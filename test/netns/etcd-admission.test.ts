@@ -5,7 +5,7 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { ipBatch } from '../../src/lab/topology.js';
+import { ipBatch } from '../../src/testbed/topology.js';
 import {
   attributes,
   EtcdLab,

@@ -9,9 +9,9 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { waitFor } from '../../src/lab/commands.js';
+import { waitFor } from '../../src/testbed/programs.js';
 import { parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
-import { formatRemembered, rememberedPath } from '../../src/lease/remembered-file.js';
+import { formatRemembered, rememberedPath } from '../../src/lease/remembered/remembered-file.js';
 import {
   attributes,
   CONFIG,
@@ -206,7 +206,8 @@ describe('a start without the store', () => {
     };
     const text = formatRemembered({
       ...{ store: `${ENDPOINT}${PREFIX}`, asOf: Date.now(), config: JSON.stringify(CONFIG) },
-      ...{ own, leases: [own] },
+      own,
+      leases: [own],
     });
     await lab.killStore();
     const useless = [text.replace('10.168.0.1:2379', '10.168.0.9:2379'), text.slice(0, 200)];

@@ -5,8 +5,8 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { EtcdServer } from '../../src/lab/etcd-server.js';
-import { GATEWAY, LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { EtcdServer } from '../../src/testbed/etcd-server.js';
+import { GATEWAY, LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { CONFIG, EtcdLab, ENDPOINT, PREFIX, type EtcdDaemon } from '../support/etcd-lab.js';
 import { etcdClient } from '../support/etcd.js';
 import { Pki } from '../support/pki.js';

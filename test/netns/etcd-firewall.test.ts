@@ -5,8 +5,8 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { CONFIG, EtcdLab } from '../support/etcd-lab.js';
 import { FILTER_RULES, natRules, savedTable } from '../support/firewall-rules.js';
 

@@ -6,8 +6,8 @@
  *   route into flannel0, a new name, a bridge over it, the interface made anew
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { GATEWAY, ipBatch, switchPort, SWITCH, type HostPlan } from '../../src/lab/topology.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { GATEWAY, ipBatch, switchPort, SWITCH, type HostPlan } from '../../src/testbed/topology.js';
 import {
   attributes,
   ENDPOINT,

@@ -5,8 +5,8 @@
  *   host-1 eth0: 10.168.0.2 -> 10.168.0.22, MTU 1500 -> 1400 -> 9000, gone and back, down and up
  */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { ipBatch } from '../../src/lab/topology.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { ipBatch } from '../../src/testbed/topology.js';
 import { attributes, EtcdLab, type EtcdDaemon } from '../support/etcd-lab.js';
 
 let lab: EtcdLab;

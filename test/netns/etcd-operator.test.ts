@@ -6,9 +6,9 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { packageVersion } from '../../src/daemon/version.js';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { lastWords } from '../../src/lab/daemon-process.js';
-import { GATEWAY, ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { lastWords } from '../../src/testbed/daemon-process.js';
+import { GATEWAY, ipBatch, LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { attributes, ENDPOINT, EtcdLab, PREFIX, subnetFileOf } from '../support/etcd-lab.js';
 import { COMMAND, tunDevices } from '../support/test-lab.js';
 

@@ -6,10 +6,10 @@ import { readFile, readdir, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { rememberedPath } from '../../src/lease/remembered-file.js';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { lastWords } from '../../src/lab/daemon-process.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { rememberedPath } from '../../src/lease/remembered/remembered-file.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { lastWords } from '../../src/testbed/daemon-process.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import {
   attributes,
   CONFIG,

@@ -5,9 +5,9 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import { ipBatch, LAB_DIRECTORY } from '../../src/lab/topology.js';
-import { parseRemembered, rememberedPath } from '../../src/lease/remembered-file.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { ipBatch, LAB_DIRECTORY } from '../../src/testbed/topology.js';
+import { parseRemembered, rememberedPath } from '../../src/lease/remembered/remembered-file.js';
 import { EtcdLab } from '../support/etcd-lab.js';
 
 const PAGE = 4_096;

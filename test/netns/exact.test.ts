@@ -7,9 +7,9 @@
  *     legacy                           mode auto on a kernel that refuses every feature
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DaemonSettings } from '../../src/lab/daemon-process.js';
-import { ping } from '../../src/lab/traffic.js';
-import type { HostPlan } from '../../src/lab/topology.js';
+import type { DaemonSettings } from '../../src/testbed/daemon-process.js';
+import { ping } from '../../src/testbed/traffic.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { sendNumberedBothWays, timeFor, transferBothWays } from '../support/exact.js';
 import { buildRefuse, LEGACY_RULES, refusing } from '../support/refuse.js';
 import { TestLab } from '../support/test-lab.js';

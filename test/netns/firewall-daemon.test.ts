@@ -6,10 +6,10 @@ import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
-import type { DaemonProcess } from '../../src/lab/daemon-process.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 
 const FORWARD = ['--iptables-forward-rules=true'];

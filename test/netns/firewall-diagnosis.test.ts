@@ -14,7 +14,7 @@ import {
   type FirewallPlan,
   type Overlay,
 } from '../../src/firewall/firewall.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
 import { silentLogger } from '../../src/log.js';
 import type { Problem } from '../../src/problems.js';
 import { requireIsolation } from '../support/test-lab.js';

@@ -10,8 +10,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseCidr } from '../../src/config/ipv4.js';
 import { createFirewall, type FirewallPlan } from '../../src/firewall/firewall.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { ipBatch } from '../../src/lab/topology.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { ipBatch } from '../../src/testbed/topology.js';
 import { silentLogger } from '../../src/log.js';
 import { requireIsolation } from '../support/test-lab.js';
 

@@ -17,7 +17,7 @@ import {
   type FirewallPlan,
 } from '../../src/firewall/firewall.js';
 import { nftTable } from '../../src/firewall/rules.js';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import { silentLogger } from '../../src/log.js';
 import {
   FILTER_RULES,

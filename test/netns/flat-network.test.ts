@@ -8,9 +8,9 @@
  * arrives at node 1 then has node 2's PublicIP as inner source.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import type { HostPlan } from '../../src/lab/topology.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { counters, TestLab } from '../support/test-lab.js';
 
 /** From whom, in which namespace, to which address. */

@@ -8,9 +8,13 @@
 import { mkdir, open, utimes } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import { LEASE_FILE, LEASE_FILE_FLAGS, type DaemonProcess } from '../../src/lab/daemon-process.js';
-import { LAB_DIRECTORY } from '../../src/lab/topology.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import {
+  LEASE_FILE,
+  LEASE_FILE_FLAGS,
+  type DaemonProcess,
+} from '../../src/testbed/daemon-process.js';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { buildRefuse, refusing } from '../support/refuse.js';
 import { COMMAND, TestLab } from '../support/test-lab.js';
 

@@ -5,8 +5,8 @@
  *   container-1 -- host-1: flannelette run --healthz-port=9470 -- switch -- host-2
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import type { DaemonProcess } from '../../src/lab/daemon-process.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
 
 const PORT = 9470;

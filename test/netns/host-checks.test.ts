@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { contains, parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
 import { checkHost, type OverlayView } from '../../src/host/checks/checks.js';
-import { run } from '../../src/lab/commands.js';
+import { run } from '../../src/testbed/programs.js';
 import type { Problem } from '../../src/problems.js';
 import { requireIsolation } from '../support/test-lab.js';
 

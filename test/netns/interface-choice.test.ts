@@ -7,8 +7,8 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { formatIpv4 } from '../../src/config/ipv4.js';
 import type { ExternalInterface } from '../../src/host/interface.js';
 import type { InterfaceFlags } from '../../src/host/interface-rules.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { ipBatch } from '../../src/lab/topology.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { ipBatch } from '../../src/testbed/topology.js';
 import { requireIsolation, ROOT } from '../support/test-lab.js';
 
 const HOST = 'choice';

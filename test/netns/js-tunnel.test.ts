@@ -4,16 +4,16 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readCounters, startJsTunnel } from '../../bench/modes/js/subject.js';
-import type { Program } from '../../src/lab/commands.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { LEASE_FILE } from '../../src/lab/daemon-process.js';
-import { addContainer, removeContainer } from '../../src/lab/topology.js';
-import { ping } from '../../src/lab/traffic.js';
+import { readCounters, startJsTunnel } from '../../bench/js-tunnel/subject.js';
+import type { Program } from '../../src/testbed/programs.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
+import { addContainer, removeContainer } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { transfer } from '../support/exact.js';
 import { ROOT, TestLab } from '../support/test-lab.js';
 
-const JS_TUNNEL = [process.execPath, join(ROOT, 'dist', 'bench', 'modes', 'js', 'main.js')];
+const JS_TUNNEL = [process.execPath, join(ROOT, 'dist', 'bench', 'js-tunnel', 'main.js')];
 const MTU = 1_472;
 const MIB = 1024 * 1024;
 

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Program, run, waitFor } from '../../src/lab/commands.js';
+import { Program, run, waitFor } from '../../src/testbed/programs.js';
 import { COMMAND, requireIsolation } from '../support/test-lab.js';
 
 const CHROMIUM = '/usr/bin/chromium';

@@ -2,8 +2,8 @@
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Program, run, waitFor } from '../../src/lab/commands.js';
-import { buildSwitch, removeSwitch } from '../../src/lab/topology.js';
+import { Program, run, waitFor } from '../../src/testbed/programs.js';
+import { buildSwitch, removeSwitch } from '../../src/testbed/topology.js';
 import { COMMAND, machine, processesWith, requireIsolation, ROOT } from '../support/test-lab.js';
 
 beforeAll(async () => {

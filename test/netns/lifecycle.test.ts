@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { requestJson } from '../../src/daemon/client.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import {
   startDaemons,
   subnetFileOf,
   writeLeaseFile,
   LEASE_FILE,
-} from '../../src/lab/daemon-process.js';
-import { addHost, hostPlan, removeHost } from '../../src/lab/topology.js';
-import { IperfTarget, ping } from '../../src/lab/traffic.js';
+} from '../../src/testbed/daemon-process.js';
+import { addHost, hostPlan, removeHost } from '../../src/testbed/topology.js';
+import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { COMMAND, counters, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab | undefined;

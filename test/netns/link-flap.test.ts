@@ -1,8 +1,8 @@
 /** flannel0 set down and up by hand, as an operator or a network manager may: forwarding returns. */
 import { afterEach, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import { checkRoutes } from '../../src/lab/routes-check.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import { checkRoutes } from '../../src/lab/scenario/routes-check.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab | undefined;

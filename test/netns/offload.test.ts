@@ -3,8 +3,8 @@
  * use are the ones expected. Pairs of modes are in exact.test.ts, refusals in refusals.test.ts.
  */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { DaemonSettings } from '../../src/lab/daemon-process.js';
-import { IperfTarget } from '../../src/lab/traffic.js';
+import type { DaemonSettings } from '../../src/testbed/daemon-process.js';
+import { IperfTarget } from '../../src/testbed/traffic.js';
 import { transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
 

@@ -3,7 +3,7 @@
  * capabilities that its systemd unit leaves it.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { run } from '../../src/lab/commands.js';
+import { run } from '../../src/testbed/programs.js';
 import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 
 const TUN = ['tun', 'tun-vnet-hdr', 'tun-tso', 'tun-uso', 'multiqueue'];

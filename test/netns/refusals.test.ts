@@ -7,9 +7,9 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { constants } from 'node:os';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import type { DaemonProcess } from '../../src/lab/daemon-process.js';
-import { ipBatch } from '../../src/lab/topology.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
+import { ipBatch } from '../../src/testbed/topology.js';
 import { sendNumberedBothWays, transferBothWays } from '../support/exact.js';
 import { buildRefuse, LEGACY_RULES, refusing } from '../support/refuse.js';
 import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
@@ -109,8 +109,11 @@ async function drops(daemon: DaemonProcess): Promise<Record<string, number>> {
 }
 
 const ALL_LEGACY: Refused = {
-  ...{ mmsg: 'ENOSYS', 'tun-tso': 'EINVAL', 'tun-uso': 'EINVAL' },
-  ...{ 'udp-gso': 'ENOPROTOOPT', 'udp-gro': 'ENOPROTOOPT' },
+  mmsg: 'ENOSYS',
+  'tun-tso': 'EINVAL',
+  'tun-uso': 'EINVAL',
+  'udp-gso': 'ENOPROTOOPT',
+  'udp-gro': 'ENOPROTOOPT',
 };
 
 describe('transfers are exact and the daemon says what is refused', () => {

@@ -4,9 +4,9 @@
  */
 import { readFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import { LEASE_FILE_FLAGS, subnetFileOf } from '../../src/lab/daemon-process.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import { LEASE_FILE_FLAGS, subnetFileOf } from '../../src/testbed/daemon-process.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { askDaemon, COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab;

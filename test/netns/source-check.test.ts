@@ -5,10 +5,10 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ipv4Packet } from '../support/packets.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { writeLeaseFile } from '../../src/lab/daemon-process.js';
-import { addHost, hostPlan, ipBatch, removeHost } from '../../src/lab/topology.js';
-import { ping } from '../../src/lab/traffic.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
+import { addHost, hostPlan, ipBatch, removeHost } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
 import {
   counters,
   linkPackets,

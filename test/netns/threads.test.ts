@@ -5,13 +5,13 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Capture } from '../../src/lab/capture.js';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
+import { Capture } from '../../src/testbed/capture.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import { usableCpus } from '../../src/dataplane/dataplane.js';
-import type { DaemonProcess } from '../../src/lab/daemon-process.js';
-import { ipv4Of } from '../../src/lab/pcap.js';
-import type { HostPlan } from '../../src/lab/topology.js';
-import { ping } from '../../src/lab/traffic.js';
+import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
+import { ipv4Of } from '../../src/testbed/wire/pcap.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
 import { COMMAND, counters, LEASE_FILE, ROOT, TestLab, tunDevices } from '../support/test-lab.js';
 import { transferBothWays } from '../support/exact.js';
 

@@ -5,10 +5,10 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Program, run, waitFor } from '../../src/lab/commands.js';
+import { Program, run, waitFor } from '../../src/testbed/programs.js';
 import type { Crossing } from '../../src/lab/trace/way.js';
 import type { Decision } from '../../src/lab/trace/decisions.js';
-import { writePcapng } from '../../src/lab/pcapng.js';
+import { writePcapng } from '../../src/testbed/wire/pcapng.js';
 import { readPcapng } from '../support/pcapng.js';
 import { COMMAND, machine, processesWith, requireIsolation } from '../support/test-lab.js';
 
@@ -143,7 +143,8 @@ describe.each(CASES)('$proto of $size bytes from container-$from, mode $mode', (
     expect(found(4)).toMatchObject([{ kind: 'route', found: `100.96.0.0/16 dev flannel0` }]);
     expect(found(6)).toMatchObject([
       {
-        ...{ kind: 'lease', key: address(to) },
+        kind: 'lease',
+        key: address(to),
         found: `100.96.${to}.0/24 is held by 10.168.0.${to + 1}`,
       },
       { kind: 'route', found: `10.168.0.0/24 dev eth0 src 10.168.0.${from + 1}` },

@@ -4,10 +4,10 @@
  *   container-1 -- docker0 -- flannel0 -- daemon ~~ UDP 8285 ~~ daemon -- flannel0 -- docker0 -- container-2
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkCapture, startCaptures } from '../../src/lab/capture.js';
-import { inNamespace, run } from '../../src/lab/commands.js';
-import { checkRoutes } from '../../src/lab/routes-check.js';
-import { IperfTarget, ping } from '../../src/lab/traffic.js';
+import { checkCapture, startCaptures } from '../../src/testbed/capture.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
+import { checkRoutes } from '../../src/lab/scenario/routes-check.js';
+import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { ipv4Packet } from '../support/packets.js';
 import {
   counters,

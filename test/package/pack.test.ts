@@ -35,7 +35,7 @@ it.skipIf(files.length === 0)(
       'dist/src/cli/main.js',
       'dist/src/index.js',
       'dist/src/index.d.ts',
-      'dist/src/lab/web/page/index.html',
+      'dist/src/lab/page/index.html',
       'deploy/flannelette.service',
       'binding.gyp',
       'native/binding/addon.cc',

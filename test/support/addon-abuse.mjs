@@ -17,10 +17,24 @@ import { native } from '../../dist/src/dataplane/native.js';
 const AT_A_TIME = 4;
 const addon = native();
 const OPTIONS = {
-  ...{ tunName: 'flannel%d', tunAddress: 0x64600100, network: 0x64600000, networkPrefix: 16 },
-  ...{ subnet: 0x64600100, subnetPrefix: 24, mtu: 1472, bindAddress: 0x7f000001, port: 9001 },
-  ...{ mode: 'offload', workers: 2, cpus: [], sourcePorts: 1, disabled: [], sourceCheck: true },
-  ...{ socketBufferBytes: 0, tunQueuePackets: 1000, ringBytes: 1024 * 1024 },
+  tunName: 'flannel%d',
+  tunAddress: 0x64600100,
+  network: 0x64600000,
+  networkPrefix: 16,
+  subnet: 0x64600100,
+  subnetPrefix: 24,
+  mtu: 1472,
+  bindAddress: 0x7f000001,
+  port: 9001,
+  mode: 'offload',
+  workers: 2,
+  cpus: [],
+  sourcePorts: 1,
+  disabled: [],
+  sourceCheck: true,
+  socketBufferBytes: 0,
+  tunQueuePackets: 1000,
+  ringBytes: 1024 * 1024,
 };
 const open = (more = {}) => new addon.Engine({ ...OPTIONS, ...more });
 const ROUTE = Uint32Array.of(0x64600200, 24, 0x0aa80003);

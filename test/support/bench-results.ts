@@ -1,5 +1,5 @@
 /** Results of benchmarks for tests: medians of a real run, intervals of a hundredth around them. */
-import type { Estimate } from '../../bench/lab/stats.js';
+import type { Estimate } from '../../bench/frame/stats.js';
 import type { Cell, CopiesResult, Fit } from '../../bench/micro/result.js';
 import type { ModeMetric, ModesResult, ModeValue } from '../../bench/modes/result.js';
 
@@ -57,7 +57,10 @@ function cellOf(bytes: number, ns: number, rounds: number): Cell {
     ns: around(ns, rounds),
     again: around(1, rounds),
     samples: [ns],
-    ...{ packets: 640, batches: 10, lossy: 0, interrupted: 0 },
+    packets: 640,
+    batches: 10,
+    lossy: 0,
+    interrupted: 0,
   };
 }
 
@@ -73,10 +76,16 @@ export function copiesResult(rounds = 41): CopiesResult {
     environment: {
       ...MACHINE,
       command: 'flannelette bench copies --json=copies.json',
-      ...{ mtu: 1_472, busyBefore: 0.01, rounds, batches: 20, quick: false },
+      mtu: 1_472,
+      busyBefore: 0.01,
+      rounds,
+      batches: 20,
+      quick: false,
     },
     crossings: CROSSING_ROWS.map(([crossing, checksum, segmented, times, a, b]) => ({
-      ...{ crossing, checksum, segmented },
+      crossing,
+      checksum,
+      segmented,
       cells: times.map((ns, index) =>
         cellOf((segmented ? TRAIN : SINGLE)[index] ?? NaN, ns, rounds),
       ),
@@ -98,44 +107,84 @@ export function copiesResult(rounds = 41): CopiesResult {
 
 const METRICS: readonly (ModeMetric & { readonly values: readonly number[] })[] = [
   {
-    ...{ key: 'tcp.throughput', title: 'TCP, 1 stream', unit: 'Gbit/s', digits: 2 },
-    ...{ better: 'more', values: [0.31, 1.62, 1.98, 9.41, 7.12, 7.1, 14.6] },
+    key: 'tcp.throughput',
+    title: 'TCP, 1 stream',
+    unit: 'Gbit/s',
+    digits: 2,
+    better: 'more',
+    values: [0.31, 1.62, 1.98, 9.41, 7.12, 7.1, 14.6],
   },
   {
-    ...{ key: 'udp.packets', title: 'UDP, 64 bytes', unit: 'packets/s', digits: 0 },
-    ...{ better: 'more', values: [31_000, 152_000, 181_000, 190_000, 301_000, 302_000, 402_000] },
+    key: 'udp.packets',
+    title: 'UDP, 64 bytes',
+    unit: 'packets/s',
+    digits: 0,
+    better: 'more',
+    values: [31_000, 152_000, 181_000, 190_000, 301_000, 302_000, 402_000],
   },
   {
-    ...{ key: 'rtt', title: 'Round trip, median', unit: 'ms', digits: 3 },
-    ...{ better: 'less', values: [0.312, 0.083, 0.081, 0.079, 0.031, 0.031, 0.024] },
+    key: 'rtt',
+    title: 'Round trip, median',
+    unit: 'ms',
+    digits: 3,
+    better: 'less',
+    values: [0.312, 0.083, 0.081, 0.079, 0.031, 0.031, 0.024],
   },
   {
-    ...{ key: 'rttP99', title: 'Round trip, 99th percentile', unit: 'ms', digits: 3 },
-    ...{ better: 'less', values: [1.312, 0.183, 0.181, 0.179, 0.061, 0.061, 0.044] },
+    key: 'rttP99',
+    title: 'Round trip, 99th percentile',
+    unit: 'ms',
+    digits: 3,
+    better: 'less',
+    values: [1.312, 0.183, 0.181, 0.179, 0.061, 0.061, 0.044],
   },
   {
-    ...{ key: 'tcp.user', title: 'user', unit: 'ns', digits: 0 },
-    ...{ better: 'less', values: [30_000, 900, 700, 220, 60, 60, 40] },
+    key: 'tcp.user',
+    title: 'user',
+    unit: 'ns',
+    digits: 0,
+    better: 'less',
+    values: [30_000, 900, 700, 220, 60, 60, 40],
   },
   {
-    ...{ key: 'tcp.system', title: 'system', unit: 'ns', digits: 0 },
-    ...{ better: 'less', values: [18_000, 9_000, 7_800, 1_600, 1_900, 1_900, 900] },
+    key: 'tcp.system',
+    title: 'system',
+    unit: 'ns',
+    digits: 0,
+    better: 'less',
+    values: [18_000, 9_000, 7_800, 1_600, 1_900, 1_900, 900],
   },
   {
-    ...{ key: 'tcp.softirq', title: 'softirq', unit: 'ns', digits: 0 },
-    ...{ better: 'less', values: [4_000, 3_000, 2_600, 300, 900, 900, 400] },
+    key: 'tcp.softirq',
+    title: 'softirq',
+    unit: 'ns',
+    digits: 0,
+    better: 'less',
+    values: [4_000, 3_000, 2_600, 300, 900, 900, 400],
   },
   {
-    ...{ key: 'tcp.idle', title: 'idle', unit: 'ns', digits: 0 },
-    ...{ better: 'less', values: [20_000, 1_000, 900, 200, 300, 300, 100] },
+    key: 'tcp.idle',
+    title: 'idle',
+    unit: 'ns',
+    digits: 0,
+    better: 'less',
+    values: [20_000, 1_000, 900, 200, 300, 300, 100],
   },
   {
-    ...{ key: 'tcp.calls', title: 'system calls', unit: '', digits: 3 },
-    ...{ better: 'less', values: [4.4, 4.2, 1.9, 0.21, 0, 0, 0] },
+    key: 'tcp.calls',
+    title: 'system calls',
+    unit: '',
+    digits: 3,
+    better: 'less',
+    values: [4.4, 4.2, 1.9, 0.21, 0, 0, 0],
   },
   {
-    ...{ key: 'tcp.copied', title: 'bytes copied', unit: '', digits: 2 },
-    ...{ better: 'less', values: [6, 6, 6, 6, 2, 2, 2] },
+    key: 'tcp.copied',
+    title: 'bytes copied',
+    unit: '',
+    digits: 2,
+    better: 'less',
+    values: [6, 6, 6, 6, 2, 2, 2],
   },
 ];
 
@@ -157,12 +206,21 @@ export function modesResult(rounds = 9): ModesResult {
     environment: {
       ...MACHINE,
       command: 'flannelette bench modes --json=modes.json',
-      ...{ rounds, seconds: 3, underlayMtu: 1_500, congestion: 'cubic', busyBefore: 0.01 },
-      ...{ quick: false, repeated: ['js: no ping'] },
+      rounds,
+      seconds: 3,
+      underlayMtu: 1_500,
+      congestion: 'cubic',
+      busyBefore: 0.01,
+      quick: false,
+      repeated: ['js: no ping'],
     },
     countedBy: 'ends',
     metrics: METRICS.map(({ key, title, unit, digits, better }) => ({
-      ...{ key, title, unit, digits, better },
+      key,
+      title,
+      unit,
+      digits,
+      better,
     })),
     modes: MODES.map((mode, index) => ({
       mode,

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
-import { Program, waitFor } from '../../src/lab/commands.js';
+import { Program, waitFor } from '../../src/testbed/programs.js';
 import { freePort } from './etcd.js';
 
 interface Member {

@@ -14,11 +14,11 @@ import { dirname, join } from 'node:path';
 import type { Etcd3, IKeyValue } from 'etcd3';
 import type { Readiness } from '../../src/daemon/daemon.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
-import { EtcdServer } from '../../src/lab/etcd-server.js';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import { lastWords } from '../../src/lab/daemon-process.js';
-import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/lab/topology.js';
-import { PingStream } from '../../src/lab/traffic.js';
+import { EtcdServer } from '../../src/testbed/etcd-server.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import { lastWords } from '../../src/testbed/daemon-process.js';
+import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+import { PingStream } from '../../src/testbed/traffic.js';
 import { etcdClient } from './etcd.js';
 import { askDaemon, COMMAND, TestLab } from './test-lab.js';
 

@@ -1,8 +1,8 @@
 /** Transfers that must be exact: nothing lost, doubled, reordered or changed on the way. */
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { inNamespace, Program, run, waitFor } from '../../src/lab/commands.js';
-import type { HostPlan } from '../../src/lab/topology.js';
+import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { ROOT } from './test-lab.js';
 
 const TCP = [process.execPath, join(ROOT, 'test', 'support', 'tcp-transfer.mjs')];

@@ -1,6 +1,6 @@
 /** A data plane without a kernel: records what it is told, fails when told to. */
 import { EventEmitter } from 'node:events';
-import type { DataPlaneHandle, OpenDataPlane } from '../../src/backend/supervisor.js';
+import type { DataPlaneHandle, OpenDataPlane } from '../../src/forward/udp/supervisor.js';
 import type {
   DataPlaneEvent,
   DataPlaneOptions,

@@ -1,5 +1,5 @@
 /** The rules flanneld v0.28 leaves for the documents' network, as iptables-save prints them. */
-import { inNamespace, run } from '../../src/lab/commands.js';
+import { inNamespace, run } from '../../src/testbed/programs.js';
 
 export const MASQ_JUMP = '-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG';
 export const FORWARD_JUMP = '-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD';

@@ -4,7 +4,7 @@
  *
  * Arguments: LEASE_FILE PUBLIC_IP RENEWALS (Infinity until killed).
  */
-import { LeaseFileStore } from '../../dist/src/lease/file-store.js';
+import { LeaseFileStore } from '../../dist/src/lease/file/file-store.js';
 import { formatCidr, parseIpv4 } from '../../dist/src/config/ipv4.js';
 import { parseNetworkConfig } from '../../dist/src/config/network.js';
 import { silentLogger } from '../../dist/src/log.js';

@@ -1,5 +1,5 @@
 /** IPv4 packets as tests need them: right by default, wrong where told. */
-import { headerChecksum } from '../../src/lab/packet.js';
+import { headerChecksum } from '../../src/testbed/wire/packet.js';
 
 export interface PacketPlan {
   readonly source: string;

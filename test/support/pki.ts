@@ -2,7 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { run } from '../../src/lab/commands.js';
+import { run } from '../../src/testbed/programs.js';
 
 export interface CertificateOptions {
   /** Subject alternative names; that of the loopback's address unless told. */

@@ -1,6 +1,6 @@
 /** Daemons for whom the kernel refuses features (test/support/refuse.cc). */
 import { join } from 'node:path';
-import { run } from '../../src/lab/commands.js';
+import { run } from '../../src/testbed/programs.js';
 import { COMMAND, ROOT } from './test-lab.js';
 
 const NATIVE = join(ROOT, 'test', 'native');

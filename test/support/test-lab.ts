@@ -11,9 +11,9 @@ import {
   startDaemons,
   writeLeaseFile,
   type DaemonSettings,
-} from '../../src/lab/daemon-process.js';
+} from '../../src/testbed/daemon-process.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
-import { inNamespace, run, waitFor } from '../../src/lab/commands.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import type { ThreadCounters } from '../../src/dataplane/dataplane.js';
 import {
   addContainer,
@@ -25,7 +25,7 @@ import {
   removeHost,
   removeSwitch,
   type HostPlan,
-} from '../../src/lab/topology.js';
+} from '../../src/testbed/topology.js';
 
 export const ROOT = resolve(import.meta.dirname, '..', '..');
 export const COMMAND = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];

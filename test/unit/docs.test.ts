@@ -11,7 +11,7 @@ import { Daemon } from '../../src/daemon/daemon.js';
 import { validateDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
 import { ExitCode } from '../../src/errors.js';
 import { KeySpace } from '../../src/lease/etcd/codec.js';
-import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/options.js';
+import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import { silentLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics/metrics.js';
 import { testTool } from '../support/test-tools.js';

@@ -46,7 +46,11 @@ it('a daemon that runs and ends leaves signals and process alone', async () => {
     probeKernel: () => [],
     hostInterfaces: () => [
       {
-        ...{ name: 'eth0', index: 2, mtu: 1500, up: true, loopback: false },
+        name: 'eth0',
+        index: 2,
+        mtu: 1500,
+        up: true,
+        loopback: false,
         addresses: [{ address: 0x0aa80002, prefix: 24 }],
       },
     ],

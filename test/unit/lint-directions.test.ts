@@ -69,7 +69,7 @@ describe('of the TypeScript', () => {
   it.each([
     ['src/lease/store.ts', '../dataplane/dataplane.js', 'n', 'leaf-layers'],
     ['src/firewall/rules.ts', '../lease/store.js', 'e', 'firewall-alone'],
-    ['src/backend/udp.ts', '../dataplane/native.js', 'n', 'native-declared-once'],
+    ['src/forward/udp/udp.ts', '../../dataplane/native.js', 'n', 'native-declared-once'],
     ['src/cli/run.ts', '../dataplane/dataplane.js', 'n', 'addon-behind-dataplane'],
     ['src/errors.ts', './cli/main.js', 'e', 'cli-on-top'],
     ['src/lease/store.ts', '../nowhere.js', 'n', 'no-unresolved'],

@@ -2,11 +2,11 @@
 import { contains, parseCidr, parseIpv4 } from '../../config/ipv4.js';
 import type { DaemonStatus } from '../../daemon/status.js';
 import { systemError } from '../../errors.js';
-import { inNamespace, run } from '../commands.js';
-import { TUNNEL_PORT } from '../daemon-process.js';
-import { macAt } from '../packet.js';
-import { showRoute, type Route } from '../routes-check.js';
-import { containerPort, SWITCH, switchPort } from '../topology.js';
+import { inNamespace, run } from '../../testbed/programs.js';
+import { TUNNEL_PORT } from '../../testbed/daemon-process.js';
+import { macAt } from '../../testbed/wire/packet.js';
+import { showRoute, type Route } from '../scenario/routes-check.js';
+import { containerPort, SWITCH, switchPort } from '../../testbed/topology.js';
 import type { Sighting } from './follow.js';
 import type { TracePlan } from './plan.js';
 import { TRACE_PORT } from './send.js';

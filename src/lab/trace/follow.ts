@@ -1,8 +1,14 @@
 /** Finds one packet in the captures of its way. */
 import { systemError } from '../../errors.js';
-import { TUNNEL_PORT } from '../daemon-process.js';
-import { decodePacket, identityOf, innerPacketOf, PROTOCOLS, type Packet } from '../packet.js';
-import { ipv4Of, type PcapFile } from '../pcap.js';
+import { TUNNEL_PORT } from '../../testbed/daemon-process.js';
+import {
+  decodePacket,
+  identityOf,
+  innerPacketOf,
+  PROTOCOLS,
+  type Packet,
+} from '../../testbed/wire/packet.js';
+import { ipv4Of, type PcapFile } from '../../testbed/wire/pcap.js';
 import type { TracePlan } from './plan.js';
 import { TRACE_PORT } from './send.js';
 import type { Tap } from './way.js';

@@ -1,5 +1,5 @@
 /** The way of the traced packet with all that is known of each step, and what must hold of it. */
-import type { TransportHeader } from '../packet.js';
+import type { TransportHeader } from '../../testbed/wire/packet.js';
 import type { Decision, Decisions } from './decisions.js';
 import type { Sighting } from './follow.js';
 import type { TracePlan } from './plan.js';
@@ -52,7 +52,9 @@ export function joinHops(
     const [before, after] =
       sighting === undefined ? [seen[index - 1], seen[index + 1]] : [sighting, sighting];
     return {
-      ...{ number: index + 1, step, sighting },
+      number: index + 1,
+      step,
+      sighting,
       time:
         before === undefined || after === undefined
           ? undefined

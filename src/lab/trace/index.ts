@@ -5,13 +5,18 @@ import { dirname } from 'node:path';
 import type { DaemonMode } from '../../daemon/options.js';
 import { ExitCode, inputError, messageOf, systemError } from '../../errors.js';
 import { writeOutput } from '../../host/atomic-file.js';
-import { Capture } from '../capture.js';
-import { waitFor } from '../commands.js';
-import { TUNNEL_PORT } from '../daemon-process.js';
-import { ownCommand, runInside, tellOutside, type Output } from '../inside.js';
-import { checkIsolation, runIsolated, stopSignal, type InsideMessage } from '../isolate.js';
-import { inLab, whileRunning, type StandingLab } from '../lab.js';
-import { writePcapng } from '../pcapng.js';
+import { Capture } from '../../testbed/capture.js';
+import { waitFor } from '../../testbed/programs.js';
+import { TUNNEL_PORT } from '../../testbed/daemon-process.js';
+import { ownCommand, runInside, tellOutside, type Output } from '../../testbed/isolated.js';
+import {
+  checkIsolation,
+  runIsolated,
+  stopSignal,
+  type InsideMessage,
+} from '../../testbed/isolate.js';
+import { inLab, whileRunning, type StandingLab } from '../scenario/lab.js';
+import { writePcapng } from '../../testbed/wire/pcapng.js';
 import { readDecisions } from './decisions.js';
 import { follow, nameOf, requireWhole, type Followed, type Sighting } from './follow.js';
 import { checkHops, joinHops, sightingsOf, type Trace } from './hops.js';
@@ -172,7 +177,10 @@ function toPcapng(sightings: readonly Sighting[]): Buffer {
     'flannelette trace',
     sightings.map(({ tap, linkType }) => ({ name: nameOf(tap), linkType })),
     sightings.map(({ tap, timeNs, frame }, index) => ({
-      ...{ at: index, timeNs, frame, direction: tap.direction },
+      at: index,
+      timeNs,
+      frame,
+      direction: tap.direction,
       comment: `${nameOf(tap)} ${tap.direction}`,
     })),
   );

@@ -1,6 +1,6 @@
 /** The object of `flannelette trace --json`; field names are a contract. */
-import { macAt, type Packet } from '../packet.js';
-import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
+import { macAt, type Packet } from '../../testbed/wire/packet.js';
+import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../../testbed/wire/pcap.js';
 import type { Sighting } from './follow.js';
 import { checkHops, regionsOf, summaryOf, type Hop, type Trace } from './hops.js';
 
@@ -11,8 +11,13 @@ export function toJson(trace: Trace): object {
   const { sending, receiving, copiedBytes, ttls, nanoseconds } = summaryOf(hops);
   return {
     ok: checks.every(({ ok }) => ok),
-    ...{ from: from.containerAddress, to: to.containerAddress, proto, size },
-    ...{ mode, mtu, kernel },
+    from: from.containerAddress,
+    to: to.containerAddress,
+    proto,
+    size,
+    mode,
+    mtu,
+    kernel,
     hops: hops.map(hopToJson),
     summary: {
       crossings: { sending, receiving, copiedBytes },
@@ -26,7 +31,11 @@ export function toJson(trace: Trace): object {
 function hopToJson({ number, step, sighting, time, crossing, decisions }: Hop): object {
   const { where, device, side, direction = null } = step;
   return {
-    ...{ number, where, device, direction, side },
+    number,
+    where,
+    device,
+    direction,
+    side,
     fromMicroseconds: time === undefined ? null : microseconds(time.fromNs),
     toMicroseconds: time === undefined ? null : microseconds(time.toNs),
     crossing: crossing ?? null,
@@ -50,7 +59,9 @@ function frameToJson(sighting: Sighting): object {
     bytes: frame.length,
     ethernet: ethernet ? { source: macAt(frame, 6), destination: macAt(frame, 0) } : null,
     regions: regionsOf(sighting).map(({ name, offset, bytes }) => ({
-      ...{ name, offset, hex: bytes.toString('hex') },
+      name,
+      offset,
+      hex: bytes.toString('hex'),
     })),
   };
 }

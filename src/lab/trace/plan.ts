@@ -1,8 +1,8 @@
 /** What a trace is asked for, checked before anything is built. */
-import { UDP_OVERHEAD_BYTES } from '../../backend/udp.js';
+import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp.js';
 import { inputError } from '../../errors.js';
-import { HEADER_BYTES, type Protocol } from '../packet.js';
-import { hostPlan, UNDERLAY_MTU, type HostPlan } from '../topology.js';
+import { HEADER_BYTES, type Protocol } from '../../testbed/wire/packet.js';
+import { hostPlan, UNDERLAY_MTU, type HostPlan } from '../../testbed/topology.js';
 
 export interface TraceRequest {
   /** Address of the container that sends; of host 1, or the one that `to` is not. */

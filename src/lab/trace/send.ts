@@ -1,8 +1,8 @@
 /** Sends the one packet that is traced. */
 import { fileURLToPath } from 'node:url';
 import { systemError } from '../../errors.js';
-import { inNamespace, Program, run, waitFor } from '../commands.js';
-import { ping } from '../traffic.js';
+import { inNamespace, Program, run, waitFor } from '../../testbed/programs.js';
+import { ping } from '../../testbed/traffic.js';
 import type { TracePlan } from './plan.js';
 
 /** Where the receiver in the container listens, TCP and UDP. */

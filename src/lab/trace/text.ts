@@ -1,6 +1,6 @@
 /** A trace for people: a block for each hop, the bytes on the wire, and a summary; 100 columns at most. */
-import { hexBytes, macAt, type Packet, type TransportHeader } from '../packet.js';
-import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../pcap.js';
+import { hexBytes, macAt, type Packet, type TransportHeader } from '../../testbed/wire/packet.js';
+import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../../testbed/wire/pcap.js';
 import type { Decision } from './decisions.js';
 import type { Sighting } from './follow.js';
 import {

@@ -7,7 +7,7 @@
  *
  * The numbers are crossings of the border between user and kernel.
  */
-import { containerPort, switchPort } from '../topology.js';
+import { containerPort, switchPort } from '../../testbed/topology.js';
 import type { TracePlan } from './plan.js';
 
 export type StepName =

@@ -31,7 +31,7 @@ import {
   type TxnResponse,
   type WatchResponse,
 } from './messages.js';
-import type { EtcdOptions } from './options.js';
+import type { EtcdOptions } from './etcd-options.js';
 import type { Encodable } from './protobuf.js';
 import { isRefusal, problemOf, wordsOf, type Operation } from './refusals.js';
 

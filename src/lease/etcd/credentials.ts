@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { errnoOf, messageOf, systemError, type FlannelletteError } from '../../errors.js';
-import type { EtcdOptions } from './options.js';
+import type { EtcdOptions } from './etcd-options.js';
 import { systemRoots } from './system-roots.js';
 
 export interface TlsMaterial {
@@ -85,7 +85,7 @@ export class TlsCredentials {
       ca: roots,
       ...(cert === undefined || key === undefined ? {} : { cert, key }),
       // As in Go an intermediate, or the server's own certificate, may be what is trusted.
-      ...{ allowPartialTrustChain: true },
+      allowPartialTrustChain: true,
       minVersion: 'TLSv1.2',
     });
     const trusted =

@@ -8,9 +8,9 @@
 import { messageOf } from '../../errors.js';
 import { TlsCredentials } from './credentials.js';
 import { dial, DialError, parseEndpoint, STAGGER_MS, type Endpoint } from './dial.js';
-import { explain, type Fault } from './faults.js';
+import { explain, type Fault } from './etcd-faults.js';
 import type { GrpcConnection } from './grpc.js';
-import type { EtcdOptions } from './options.js';
+import type { EtcdOptions } from './etcd-options.js';
 import { firstToSucceed } from './race.js';
 import { unlessAborted } from './timing.js';
 

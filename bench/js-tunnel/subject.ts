@@ -1,0 +1,60 @@
+/** The teaching tunnel as a subject of the benchmark: a process for each host. */
+import { join } from 'node:path';
+import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
+import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+import { PROJECT } from '../frame/command.js';
+import { raisePrograms, untilReady } from '../overlays/peers/ends.js';
+import { UDP_OVERHEAD, type Subject } from '../overlays/subject.js';
+import type { TunnelCounters } from './tunnel.js';
+
+const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'main.js')];
+const START_LIMIT_MS = 10_000;
+const ANSWER_LIMIT_MS = 5_000;
+
+export const js: Subject = {
+  name: 'js',
+  what: 'one read and one send per packet, from JavaScript through FFI (koffi): for teaching',
+  main: false,
+  mtu: (mtu) => mtu - UDP_OVERHEAD,
+  raise: async ({ near, far, mtu }) => {
+    const raised = await raisePrograms(async (programs) => {
+      for (const plan of [near, far]) await startJsTunnel(plan, js.mtu(mtu), programs);
+    });
+    const counters = async (): Promise<{ systemCalls: number; copiedBytes: number }> => {
+      const [a, b] = await Promise.all(raised.programs.map(readCounters));
+      const sum = (key: keyof TunnelCounters): number => (a?.[key] ?? NaN) + (b?.[key] ?? NaN);
+      return { systemCalls: sum('systemCalls'), copiedBytes: sum('copiedBytes') };
+    };
+    return { ...raised, counters };
+  },
+};
+
+/** Starts a host's end, puts it into `programs` and waits until it forwards. */
+export async function startJsTunnel(
+  plan: HostPlan,
+  mtu: number,
+  programs: Program[],
+  command: readonly string[] = JS_TUNNEL,
+): Promise<void> {
+  const flags = [`--lease-file=${LEASE_FILE}`, `--public-ip=${plan.address}`, `--mtu=${mtu}`];
+  const program = new Program(inNamespace(plan.host, [...command, ...flags]));
+  programs.push(program);
+  await untilReady(programs, START_LIMIT_MS, () =>
+    Promise.resolve(program.stdout.includes('forwarding\n')),
+  );
+}
+
+/** Asks an end for its counters. */
+export async function readCounters(program: Program): Promise<TunnelCounters> {
+  const before = countersIn(program).length;
+  program.kill('SIGUSR2');
+  const answer = await waitFor('counters of the js tunnel', ANSWER_LIMIT_MS, () =>
+    countersIn(program).slice(before).at(-1),
+  );
+  return JSON.parse(answer) as TunnelCounters;
+}
+
+function countersIn({ stdout }: Program): string[] {
+  return stdout.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'));
+}

@@ -1,0 +1,67 @@
+/** An overlay under test: what it is, how it is set up between two hosts and taken down. */
+import type { Program } from '../../src/testbed/programs.js';
+import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
+import type { Programs } from '../../src/testbed/isolate.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
+
+/** UDP and outer IPv4 header. */
+export const UDP_OVERHEAD = 28;
+
+/** Two hosts without containers. */
+export interface Underlay {
+  readonly near: HostPlan;
+  readonly far: HostPlan;
+  readonly mtu: number;
+}
+
+export interface EndCounters {
+  readonly systemCalls: number;
+  /** Read from and written to the TUN and the socket. */
+  readonly copiedBytes: number;
+}
+
+/** A subject that stands. */
+export interface Raised {
+  /** The user-space ends; none when the kernel carries the packets. */
+  readonly programs: readonly Program[];
+  /** Of both ends' packet loops so far, of ends that count. */
+  readonly counters?: () => Promise<EndCounters>;
+  lower(): Promise<void>;
+}
+
+export interface Subject {
+  readonly name: string;
+  /** What it is, for the report. */
+  readonly what: string;
+  /** Measured unless others are asked for. */
+  readonly main: boolean;
+  /** What must be installed, besides what every lab needs. */
+  readonly needs?: Programs;
+  /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */
+  readonly mtu: (underlayMtu: number) => number;
+  /** Its hosts, where its subnets are not the documents'. */
+  readonly hosts?: Pick<Underlay, 'near' | 'far'>;
+  /** Addresses that all lead to the far container, in CIDR form. */
+  readonly scatter?: string;
+  raise(underlay: Underlay): Promise<Raised>;
+}
+
+/** The daemons of both hosts as ends of a subject. */
+export function raisedDaemons(daemons: readonly DaemonProcess[]): Raised {
+  return {
+    programs: daemons.map(({ program }) => program),
+    counters: async () => {
+      const states = await Promise.all(daemons.map((daemon) => daemon.status()));
+      const threads = states.flatMap(({ dataPlane }) => dataPlane?.threads ?? []);
+      const counters = { systemCalls: 0, copiedBytes: 0 };
+      for (const thread of threads) {
+        counters.systemCalls += thread.readCalls + thread.writeCalls + thread.pollCalls;
+        counters.copiedBytes += thread.receivedBytes + thread.sentBytes;
+      }
+      return counters;
+    },
+    lower: async () => {
+      await Promise.all(daemons.map((one) => one.stop()));
+    },
+  };
+}

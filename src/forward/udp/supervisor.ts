@@ -1,0 +1,279 @@
+/**
+ * Keeps one data plane in service: opens it, replaces it when it fails, and gives its user one
+ * device, one set of routes and one set of counters all the while.
+ *
+ * A data plane fails for good when its TUN is deleted or a descriptor turns out to be none (an
+ * interface that is down only drops packets, counted). It is then closed and opened again, at first
+ * after 0.1 s, doubling to 4 s, so that forwarding is back within 5 s of the cause's end. The delay
+ * starts over only once a data plane has lived through STABLE_MS: one that fails at once is not
+ * retried ten times a second.
+ *
+ * A device that is set down and up again is no failure, but the kernel removes its routes and says
+ * nothing to the descriptor. So the device is checked every CHECK_MS while it forwards. One that was
+ * moved to another network namespace still has its descriptor: it is replaced like a deleted one.
+ */
+import type {
+  DataPlane,
+  DataPlaneEvent,
+  DataPlaneOptions,
+  DataPlaneSnapshot,
+  FeatureState,
+  ThreadCounters,
+} from '../../dataplane/dataplane.js';
+import { errnoOf, messageOf } from '../../errors.js';
+import type { Logger } from '../../log.js';
+import type { ProblemBoard } from '../../problems.js';
+import { DeviceWatch } from './device-watch.js';
+import { addCounters, retire } from './totals.js';
+import { RateLimitedLog } from '../../rate-limited-log.js';
+import { errnoName } from './errno.js';
+import { formatIpv4 } from '../../config/ipv4.js';
+
+/** The part of DataPlane that is used here; tests put their own in its place. */
+export interface DataPlaneHandle extends Pick<
+  DataPlane,
+  'device' | 'start' | 'changeRoutes' | 'restoreDevice' | 'snapshot' | 'close'
+> {
+  on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
+}
+
+/** Opens device and socket; throws a system error that names what the kernel refused. */
+export type OpenDataPlane = (options: DataPlaneOptions) => DataPlaneHandle;
+
+const FIRST_DELAY_MS = 100;
+const MAX_DELAY_MS = 4_000;
+const STABLE_MS = 10_000;
+const CHECK_MS = 1_000;
+/** Of what is reported to the problem board. */
+const SOURCE = 'device';
+
+export class DataPlaneSupervisor {
+  readonly #options: DataPlaneOptions;
+  readonly #open: OpenDataPlane;
+  readonly #log: Logger;
+  readonly #misses: RateLimitedLog;
+  readonly #refusals: RateLimitedLog;
+  readonly #problems: ProblemBoard | undefined;
+  readonly #watch: DeviceWatch;
+  #device: string;
+  #live: DataPlaneHandle | undefined;
+  #retired: readonly ThreadCounters[] = [];
+  /** The routes published so far, for a replacement. */
+  readonly #routes: () => Uint32Array;
+  #started = false;
+  #closed = false;
+  #error: string | undefined;
+  #restarts = 0;
+  #attempts = 0;
+  #openedAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #check: NodeJS.Timeout | undefined;
+  #checkError: string | undefined;
+
+  /**
+   * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
+   * compiled, when a replacement needs them.
+   */
+  constructor(
+    options: DataPlaneOptions,
+    open: OpenDataPlane,
+    routes: () => Uint32Array,
+    log: Logger,
+    problems?: ProblemBoard,
+  ) {
+    this.#options = options;
+    this.#open = open;
+    this.#routes = routes;
+    this.#log = log;
+    this.#problems = problems;
+    this.#watch = new DeviceWatch(log);
+    this.#misses = new RateLimitedLog((fields) => {
+      log.debug(fields, 'no route to the destination');
+    });
+    this.#refusals = new RateLimitedLog((fields) => {
+      log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
+    });
+    this.#live = this.#adopt(open(options));
+    this.#device = this.#live.device;
+  }
+
+  /** Name of the device in service, or of the last one. */
+  get device(): string {
+    return this.#device;
+  }
+
+  /** Why there is no data plane in service; `undefined` while there is. */
+  get error(): string | undefined {
+    return this.#error;
+  }
+
+  /** How often a failed data plane has been replaced. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Begins to forward; a replacement is started by itself. */
+  start(): void {
+    if (this.#started || this.#closed) return;
+    this.#started = true;
+    this.#check = setInterval(() => {
+      this.#restoreDevice();
+    }, CHECK_MS);
+    this.#check.unref();
+    this.#use((plane) => {
+      plane.start();
+    });
+  }
+
+  /** Publishes changes of routes (RouteTable.takeChanges); a replacement gets all routes. */
+  changeRoutes(changes: Uint32Array): void {
+    this.#use((plane) => {
+      plane.changeRoutes(changes);
+    });
+  }
+
+  /** Totals over every data plane there has been. */
+  snapshot(): DataPlaneSnapshot {
+    const live = this.#live?.snapshot();
+    return {
+      mode: live?.mode ?? this.#options.mode,
+      threads: addCounters(this.#retired, live?.threads ?? []),
+      features: live?.features ?? [],
+      queues: live?.queues ?? null,
+    };
+  }
+
+  /** Removes the device, closes the socket, gives up any replacement under way. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#check);
+    this.#retireLive();
+  }
+
+  #restoreDevice(): void {
+    if (this.#live === undefined) return;
+    const { network, networkPrefix: prefix, mtu } = this.#options;
+    const expected = { name: this.#device, mtu, network: { network, prefix } };
+    try {
+      this.#problems?.report(SOURCE, this.#watch.note(expected, this.#live.restoreDevice()));
+      this.#checkError = undefined;
+    } catch (reason) {
+      // The threads see a deleted device by themselves, one that was moved away they do not.
+      if (errnoOf(reason) === 'ENODEV') {
+        this.#fail(`device ${this.#device} is gone from this network namespace`);
+        return;
+      }
+      const error = messageOf(reason);
+      if (error !== this.#checkError) {
+        this.#log.warn({ device: this.#device, error }, 'cannot check the device; retrying');
+      }
+      this.#checkError = error;
+    }
+  }
+
+  #adopt(plane: DataPlaneHandle): DataPlaneHandle {
+    this.#openedAt = performance.now();
+    this.#logFeatures(plane);
+    plane.on('event', (event) => {
+      if (plane === this.#live) this.#handle(event);
+    });
+    return plane;
+  }
+
+  /** One line about what the descriptors of a data plane gave. */
+  #logFeatures(plane: DataPlaneHandle): void {
+    const { mode, features } = plane.snapshot();
+    const named = (state: FeatureState['state']): string[] =>
+      features.filter((feature) => feature.state === state).map(({ name }) => name);
+    const refused = features
+      .filter(({ state }) => state === 'refused')
+      .map(({ name, errno }) => `${name}: ${errnoName(errno)}`);
+    this.#log.info(
+      { mode, active: named('active'), disabled: named('disabled'), refused },
+      'kernel features in use',
+    );
+  }
+
+  #handle(event: DataPlaneEvent): void {
+    switch (event.type) {
+      case 'miss':
+        this.#misses.report({ destination: formatIpv4(event.destination) }, event.repeated);
+        break;
+      case 'refused':
+        this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
+        break;
+      case 'refusal':
+        this.#log.warn(
+          { feature: event.feature, error: errnoName(event.errno) },
+          'the kernel refuses a feature; forwarding goes on without it',
+        );
+        break;
+      case 'fault':
+        this.#fail(
+          `${event.operation === 'tun' ? `device ${this.#device}` : 'UDP socket'} failed: ${errnoName(event.errno)}`,
+        );
+        break;
+    }
+  }
+
+  #use(action: (plane: DataPlaneHandle) => void): void {
+    if (this.#live === undefined || this.#closed) return;
+    try {
+      action(this.#live);
+    } catch (error) {
+      this.#fail(messageOf(error));
+    }
+  }
+
+  #fail(reason: string): void {
+    if (this.#closed) return;
+    const lived = performance.now() - this.#openedAt;
+    if (lived >= STABLE_MS) this.#attempts = 0;
+    this.#retireLive();
+    this.#error = reason;
+    this.#log.warn({ reason }, 'the data plane stopped; a new one is opened');
+    this.#scheduleReplacement();
+  }
+
+  #scheduleReplacement(): void {
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** this.#attempts, MAX_DELAY_MS);
+    this.#attempts += 1;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#replace();
+    }, delay);
+  }
+
+  #replace(): void {
+    let plane: DataPlaneHandle | undefined;
+    try {
+      // The old name keeps firewall rules and captures valid; if it was taken, any name will do.
+      const tunName = this.#attempts % 2 === 1 ? this.#device : this.#options.tunName;
+      plane = this.#open({ ...this.#options, tunName });
+      plane.changeRoutes(this.#routes());
+      if (this.#started) plane.start();
+    } catch (error) {
+      plane?.close();
+      this.#error = messageOf(error);
+      this.#log.debug({ error: this.#error, attempt: this.#attempts }, 'no new data plane yet');
+      this.#scheduleReplacement();
+      return;
+    }
+    this.#live = this.#adopt(plane);
+    this.#device = plane.device;
+    this.#error = undefined;
+    this.#restarts += 1;
+    this.#log.info({ device: this.#device }, 'the data plane is back');
+  }
+
+  #retireLive(): void {
+    const plane = this.#live;
+    if (plane === undefined) return;
+    this.#live = undefined;
+    this.#problems?.report(SOURCE, []);
+    plane.close();
+    // Taken after the close: the threads are joined, nothing they counted is missed.
+    this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
+  }
+}

@@ -1,0 +1,226 @@
+/** The lab's course: build, forward, measure, check. Runs in an isolated process. */
+import { release } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DaemonMode } from '../../daemon/options.js';
+import { messageOf, systemError } from '../../errors.js';
+import { checkCapture, startCaptures } from '../../testbed/capture.js';
+import { waitFor } from '../../testbed/programs.js';
+import {
+  attachContainer,
+  endedEarly,
+  startDaemons,
+  type DaemonProcess,
+  type DaemonSettings,
+} from '../../testbed/daemon-process.js';
+import { countPackets, readHops, since, together } from './hops.js';
+import type { LabResult } from './report.js';
+import { checkRoutes } from './routes-check.js';
+import { openStore, type LabStore, type StoreKind } from './lab-store.js';
+import { runThirdHost, THIRD_HOST } from './third-host.js';
+import { addHost, buildSwitch, hostPlan, type HostPlan } from '../../testbed/topology.js';
+import { IperfTarget, ping, type PingResult } from '../../testbed/traffic.js';
+
+export interface LabPlan {
+  readonly mode: DaemonMode;
+  readonly store: StoreKind;
+  /** The command that is flannelette. */
+  readonly command: readonly string[];
+  readonly progress: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface LabCourse extends LabPlan {
+  /** Length of each throughput measurement. */
+  readonly seconds: number;
+}
+
+const UDP_PAYLOAD_BYTES = 64;
+const PINGS = 20;
+/** Each host has a loopback of its own, so all daemons can use the same port. */
+const HEALTHZ = ['--healthz-ip=127.0.0.1', '--healthz-port=10245'];
+
+export interface StandingLab {
+  readonly near: HostPlan;
+  readonly far: HostPlan;
+  /** Of the first two hosts; they run all the time. */
+  readonly daemons: readonly [DaemonProcess, DaemonProcess];
+  /** Every daemon that is meant to run now, the third host's included. */
+  readonly running: Set<DaemonProcess>;
+  readonly settings: DaemonSettings;
+  readonly store: LabStore;
+  readonly mtu: number;
+}
+
+/** Raises the lab, works in it, and ends the daemons as an operator would. */
+export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promise<T>): Promise<T> {
+  const lab = await raiseLab(plan);
+  let result: T;
+  try {
+    result = await work(lab);
+  } catch (error) {
+    // What failed first is the news; how the daemons end now is not.
+    await lowerLab(lab).catch(() => undefined);
+    throw error;
+  }
+  await lowerLab(lab);
+  return result;
+}
+
+/** Sets everything up: switch, store, two hosts, daemons, and containers as subnet.env tells. */
+async function raiseLab(course: LabPlan): Promise<StandingLab> {
+  const [near, far] = [hostPlan(1), hostPlan(2)];
+  course.progress('two hosts on a switch: 10.168.0.2 and 10.168.0.3');
+  await buildSwitch();
+  for (const plan of [near, far]) await addHost(plan);
+  if (course.store === 'etcd') course.progress('a real etcd at the switch: 10.168.0.1:2379');
+  const store = await openStore(course.store);
+  const running = new Set<DaemonProcess>();
+  try {
+    const where = store.kind === 'etcd' ? 'etcd' : 'one lease file';
+    course.progress(`a daemon on each host, mode ${course.mode}, ${where}`);
+    for (const plan of [near, far]) await store.add(plan);
+    const { command, mode } = course;
+    const settings = { command, mode, storeFlags: store.daemonFlags, flags: HEALTHZ };
+    const daemons = await startDaemons([near, far], settings);
+    for (const daemon of daemons) running.add(daemon);
+    const [nearDaemon, farDaemon] = daemons;
+    if (nearDaemon === undefined || farDaemon === undefined)
+      throw new Error('two hosts, two daemons');
+    course.signal.throwIfAborted();
+    course.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
+    const mtu = await attachContainer(nearDaemon);
+    await attachContainer(farDaemon);
+    return { near, far, daemons: [nearDaemon, farDaemon], running, settings, store, mtu };
+  } catch (error) {
+    // Daemons without their store only wait: its end is the cause.
+    const cause = await Promise.race([store.ended(), delay(0)]);
+    await Promise.allSettled([...running].map((daemon) => daemon.program.stop()));
+    await store.close();
+    throw cause ?? error;
+  }
+}
+
+/** Works while all daemons run; rejects at once when one or etcd ends meanwhile, with what it said. */
+export async function whileRunning<T>(
+  lab: StandingLab,
+  stop: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const signal = endedEarly([...lab.daemons, lab.store], stop);
+  try {
+    return await work(signal);
+  } catch (error) {
+    // A daemon's end is the cause of what failed with it, and its news may be a moment behind.
+    await waitFor('the end', 200, () => signal.aborted || undefined).catch(() => undefined);
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+/** Measures and checks. */
+export async function runCourse(lab: StandingLab, course: LabCourse): Promise<LabResult> {
+  return whileRunning(lab, course.signal, (signal) => measure(lab, { ...course, signal }));
+}
+
+async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> {
+  const { near, far, daemons, store, mtu } = lab;
+  const { progress, signal, seconds } = course;
+  const load = { seconds, signal };
+
+  progress('capture of UDP 8285 while pings of several sizes go both ways');
+  const capture = await captureCheck(lab, signal);
+  const routes = await checkRoutes(near);
+
+  const before = await readHops(near, far, daemons);
+  progress(`ping both ways, ${PINGS} each`);
+  const [pingForward, pingBack] = await bothWays(lab, (from, to) =>
+    ping(from, to.containerAddress, { count: PINGS, signal }),
+  );
+  const pinged = await readHops(near, far, daemons);
+  const target = new IperfTarget(far);
+  progress(`iperf3 UDP, ${UDP_PAYLOAD_BYTES}-byte payloads, ${seconds} s`);
+  const udp = await target.udp(near, { ...load, bytes: UDP_PAYLOAD_BYTES });
+  const loaded = await readHops(near, far, daemons);
+  const ofUdp = countPackets(since(loaded, pinged), UDP_PAYLOAD_BYTES);
+  const counts = together(countPackets(since(pinged, before)), ofUdp);
+  progress(`iperf3 TCP, container-1 to container-2, ${seconds} s`);
+  const tcpForward = await target.tcp(near, load);
+  progress(`iperf3 TCP, container-2 to container-1, ${seconds} s`);
+  const tcpReverse = await target.tcp(near, { ...load, reverse: true });
+  const thirdHost = await runThirdHost({ ...lab, progress, signal });
+  const etcd = await store.check([near, far, THIRD_HOST]);
+
+  return {
+    mode: course.mode,
+    kernel: release(),
+    mtu,
+    store: { kind: store.kind, location: store.location },
+    ...(etcd === undefined ? {} : { etcd }),
+    thirdHost,
+    pingForward,
+    pingBack,
+    tcpForward,
+    tcpReverse,
+    udp: { ...udp, payloadBytes: UDP_PAYLOAD_BYTES, drops: ofUdp.drops },
+    capture,
+    routes,
+    counts,
+  };
+}
+
+/** Ends the daemons the way an operator would; they must end well and leave no device. */
+async function lowerLab({ running, store }: StandingLab): Promise<void> {
+  const ended = await Promise.allSettled([...running].map((daemon) => daemon.stop()));
+  await store.close();
+  for (const result of ended) {
+    if (result.status === 'rejected') {
+      throw systemError(messageOf(result.reason), { cause: result.reason });
+    }
+  }
+}
+
+async function captureCheck(
+  { near, far, mtu }: StandingLab,
+  signal: AbortSignal,
+): Promise<LabResult['capture']> {
+  const captures = await startCaptures(near, far);
+  // The least, a usual and the greatest payload that fits without fragments (IP 20, ICMP 8).
+  const sizes = [0, 56, 1000, mtu - 28];
+  const count = 3;
+  // Both ways, each an echo and its reply.
+  const expected = sizes.length * count * 2 * 2;
+  let frames: Awaited<ReturnType<typeof captures.stop>>;
+  let answered = 0;
+  try {
+    for (const size of sizes) {
+      const options = { count, intervalSeconds: 0.02, size, dontFragment: true, signal };
+      const pings = await bothWays({ near, far }, (from, to) =>
+        ping(from, to.containerAddress, options),
+      );
+      for (const { received } of pings) answered += received;
+    }
+    await captures.settle(expected);
+  } finally {
+    frames = await captures.stop();
+  }
+  const side = (plan: HostPlan, of: Buffer[]) => ({
+    hostAddress: plan.address,
+    containerAddress: plan.containerAddress,
+    frames: of,
+  });
+  const check = checkCapture({
+    wire: frames.wire,
+    sides: [side(near, frames.near), side(far, frames.far)],
+    expected,
+  });
+  if (answered * 2 === expected) return check;
+  const lost = `${answered} of ${expected / 2} pings of ${sizes.join(', ')} bytes came back`;
+  return { ...check, ok: false, problems: [lost, ...check.problems] };
+}
+
+async function bothWays(
+  { near, far }: Pick<StandingLab, 'near' | 'far'>,
+  send: (from: HostPlan, to: HostPlan) => Promise<PingResult>,
+): Promise<[PingResult, PingResult]> {
+  return Promise.all([send(near, far), send(far, near)]);
+}

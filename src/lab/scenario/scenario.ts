@@ -1,0 +1,112 @@
+/** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
+import type { DaemonMode } from '../../daemon/options.js';
+import { ExitCode } from '../../errors.js';
+import { LEASE_FILE } from '../../testbed/daemon-process.js';
+import { ETCD_PREFIX } from './etcd-check.js';
+import { ownCommand, runInside, type Output } from '../../testbed/isolated.js';
+import {
+  checkIsolation,
+  runIsolated,
+  stopSignal,
+  type InsideMessage,
+} from '../../testbed/isolate.js';
+import { inLab, runCourse, type LabCourse } from './lab.js';
+import { checksOf, renderReport, toJson } from './report.js';
+import { STORE_PROGRAMS, type StoreKind } from './lab-store.js';
+import { GATEWAY, hostPlan } from '../../testbed/topology.js';
+import { runLive } from '../live/isolated-lab.js';
+import { runWithPage } from '../live/parent.js';
+
+export interface LabOptions {
+  readonly mode: DaemonMode;
+  /** Where the daemons keep their leases. */
+  readonly store: StoreKind;
+  /** Length of each throughput measurement. */
+  readonly seconds: number;
+  /** Print one JSON object as the last line; all else goes to standard error. */
+  readonly json: boolean;
+  /** Leave the lab up until asked to stop. */
+  readonly keep: boolean;
+  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the course of measurements. */
+  readonly web: number | undefined;
+  /** This process is the isolated one. */
+  readonly inside: boolean;
+}
+
+/** `argv` is what followed `lab` on the command line. */
+export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
+  const { mode, store, json } = options;
+  if (options.inside) {
+    const about = { mode, store: { kind: store } };
+    return runInside(json, about, (output) => course(options, output));
+  }
+  await checkIsolation(STORE_PROGRAMS[store]);
+  const again = [...ownCommand(), 'lab', ...argv, '--inside'];
+  if (options.web !== undefined) {
+    const print = (text: string): void => void process.stdout.write(text);
+    return runWithPage(again, { port: options.web, mode, print });
+  }
+  return runIsolated<InsideMessage>(again, {
+    hear: (_message, findPid) => {
+      void findPid().then((pid) => process.stderr.write(explainKept(pid, store)));
+    },
+  });
+}
+
+async function course(options: LabOptions, output: Output): Promise<ExitCode> {
+  const signal = stopSignal();
+  const { mode, store, seconds } = options;
+  const { print, progress } = output;
+  const plan: LabCourse = { mode, store, seconds, command: ownCommand(), signal, progress };
+  if (options.web !== undefined) {
+    await runLive(plan);
+    print('The lab has ended; nothing of it is left behind.\n');
+    return ExitCode.ok;
+  }
+  const result = await inLab(plan, async (lab) => {
+    const found = await runCourse(lab, plan);
+    print(`\n${renderReport(found)}\n`);
+    if (options.keep) await keep(signal);
+    return found;
+  });
+  const ok = checksOf(result).every((check) => check.ok);
+  print(`\n${ok ? 'The lab passed' : 'The lab FAILED'}; nothing of it is left behind.\n`);
+  output.json(toJson(result));
+  return ok ? ExitCode.ok : ExitCode.failure;
+}
+
+/** Tells the outside that the lab stands, and waits until asked to stop. */
+async function keep(signal: AbortSignal): Promise<void> {
+  process.send?.({ type: 'kept' });
+  if (signal.aborted) return;
+  await new Promise((resolve) => {
+    signal.addEventListener('abort', resolve);
+  });
+}
+
+/** How to enter a lab that is kept; PIDs are those of the outer namespace. */
+export function explainKept(pid: number, store: StoreKind): string {
+  // One nsenter for everything: without root its capabilities end with the first program it runs.
+  const user = process.getuid?.() === 0 ? '' : ' --user --preserve-credentials';
+  const enter = (namespace: string): string =>
+    `  nsenter --target ${pid}${user} --mount --pid --net=/proc/${pid}/root/run/netns/${namespace} bash`;
+  const plans = [1, 2, 3].map(hostPlan);
+  const hosts = plans.map(
+    ({ number, host, address, container, containerAddress }) =>
+      `  ${host} ${address}, ${container} ${containerAddress}${number === 3 ? '  (it joined, left and came back)' : ''}`,
+  );
+  const leases = {
+    file: `  cat ${LEASE_FILE}`,
+    etcd: `  etcdctl --endpoints=http://${GATEWAY}:2379 get --prefix ${ETCD_PREFIX}   # Debian: etcd-client`,
+  };
+  return [
+    '',
+    'The lab stays up until Ctrl-C, with three hosts:',
+    ...hosts,
+    'To enter it from another terminal:',
+    ...plans.flatMap(({ host, container }) => [enter(host), enter(container)]),
+    'The leases, once inside:',
+    leases[store],
+    '',
+  ].join('\n');
+}

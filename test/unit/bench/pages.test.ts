@@ -1,0 +1,32 @@
+/** The published results: none claims an interval that its rounds do not give. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { INTERVAL_VALUES } from '../../../bench/frame/stats.js';
+
+const DOCS = resolve(import.meta.dirname, '../../../docs');
+const PAGES = readdirSync(DOCS).filter((name) => /^benchmarks.*\.md$/.test(name));
+
+it('are the five of the benchmarks', () => {
+  expect(PAGES).toHaveLength(5);
+});
+
+describe.each(PAGES)('%s', (name) => {
+  const text = readFileSync(join(DOCS, name), 'utf8');
+  const rounds = Number(/^- Rounds: (\d+),/m.exec(text)?.[1]);
+
+  it('says how many rounds it is of', () => {
+    expect(rounds).toBeGreaterThan(0);
+  });
+
+  it('has 95 % intervals only of enough rounds', () => {
+    const columns = [...text.matchAll(/^\|.*(95 % interval(?! is)|minimum to maximum)/gm)];
+    expect(columns.length).toBeGreaterThan(0);
+    if (rounds >= INTERVAL_VALUES) return;
+    expect(columns.filter(([line]) => line.includes('95 %'))).toEqual([]);
+  });
+
+  it('names the bounds behind a number', () => {
+    expect(text.match(/^- (?:NOT )?met: .*\d \([\d.]+ to [\d.]+\)/gm) ?? []).toEqual([]);
+  });
+});

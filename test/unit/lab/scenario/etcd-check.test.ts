@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import { checkEtcd, type EtcdEntry } from '../../../../src/lab/scenario/etcd-check.js';
+import { hostPlan } from '../../../../src/testbed/topology.js';
+
+const HOSTS = [hostPlan(1), hostPlan(2)];
+const CONFIG: EtcdEntry = {
+  key: '/coreos.com/network/config',
+  value: '{"Network":"100.96.0.0/16","Backend":{"Type":"udp","Port":8285}}',
+  leaseSeconds: undefined,
+};
+const FIRST: EtcdEntry = {
+  key: '/coreos.com/network/subnets/100.96.1.0-24',
+  value: '{"PublicIP":"10.168.0.2","PublicIPv6":null}',
+  leaseSeconds: 86_400,
+};
+const SECOND: EtcdEntry = {
+  key: '/coreos.com/network/subnets/100.96.2.0-24',
+  value: '{"PublicIP":"10.168.0.3","PublicIPv6":null}',
+  leaseSeconds: 86_400,
+};
+
+describe('checkEtcd', () => {
+  it("passes for exactly flannel's keys and values", () => {
+    const entries = [CONFIG, FIRST, SECOND];
+    expect(checkEtcd(entries, HOSTS)).toEqual({ ok: true, entries, problems: [] });
+  });
+
+  const wrong: [string, EtcdEntry[], string][] = [
+    ['a lease that is missing', [CONFIG, FIRST], `missing: ${SECOND.key}`],
+    ['a configuration that is missing', [FIRST, SECOND], `missing: ${CONFIG.key}`],
+    [
+      'one byte more in a value',
+      [CONFIG, { ...FIRST, value: `${FIRST.value} ` }, SECOND],
+      `${FIRST.key} is ${FIRST.value} , expected ${FIRST.value}`,
+    ],
+    [
+      "another host's address",
+      [CONFIG, { ...FIRST, value: SECOND.value }, SECOND],
+      `${FIRST.key} is ${SECOND.value}, expected ${FIRST.value}`,
+    ],
+    [
+      'a configuration that was changed',
+      [{ ...CONFIG, value: '{}' }, FIRST, SECOND],
+      `${CONFIG.key} is {}, expected ${CONFIG.value}`,
+    ],
+    [
+      'a lease that never ends',
+      [CONFIG, FIRST, { ...SECOND, leaseSeconds: undefined }],
+      `${SECOND.key} never ends, expected one that ends after 86400 s`,
+    ],
+    [
+      'a lease of an hour',
+      [CONFIG, FIRST, { ...SECOND, leaseSeconds: 3_600 }],
+      `${SECOND.key} ends after 3600 s, expected one that ends after 86400 s`,
+    ],
+    [
+      'a key of nobody',
+      [CONFIG, FIRST, SECOND, { ...SECOND, key: '/coreos.com/network/subnets/100.96.9.0-24' }],
+      "nobody's: /coreos.com/network/subnets/100.96.9.0-24",
+    ],
+    [
+      'a key written otherwise',
+      [CONFIG, FIRST, { ...SECOND, key: '/coreos.com/network/subnets/100.96.2.0/24' }],
+      `missing: ${SECOND.key}`,
+    ],
+  ];
+  it.each(wrong)('fails for %s, and says so', (_what, entries, problem) => {
+    const check = checkEtcd(entries, HOSTS);
+    expect(check.ok).toBe(false);
+    expect(check.problems[0]).toBe(problem);
+    expect(check.entries).toEqual(entries);
+  });
+});
