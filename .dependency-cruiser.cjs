@@ -1,6 +1,6 @@
 /**
  * Which layer of the TypeScript may use which (docs/architecture.md).
- *   cli -> lab -> testbed, cli -> daemon -> {network -> forward} -> {dataplane, lease, host, config}, {metrics, firewall} -> {errors, log}
+ *   cli -> lab -> testbed, cli -> daemon -> network -> (registry) forward -> {dataplane, lease, host, config}, {metrics, firewall} -> {errors, log}
  */
 const forbid = (name, from, to, comment) => ({ name, severity: 'error', comment, from, to });
 
@@ -66,6 +66,12 @@ module.exports = {
       { path: '^src/(network|forward|metrics|lease|config|host|firewall|dataplane)/' },
       { path: '^src/daemon/' },
       'the daemon joins the layers, they do not know it',
+    ),
+    forbid(
+      'forwarders-behind-registry',
+      { path: '^src/(daemon|network)/', pathNot: '^src/network/registry\\.ts$' },
+      { path: '^src/forward/' },
+      'a forwarder is chosen by the registry; nothing else in daemon and network knows which there are',
     ),
     forbid(
       'leaf-layers',

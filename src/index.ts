@@ -110,13 +110,27 @@ export {
 } from './firewall/firewall.js';
 
 // Backends.
-export type { Backend, BackendContext, Network, NetworkStatus } from './network/forwarder.js';
-export { createBackend } from './network/registry.js';
+export type {
+  Backend,
+  BackendContext,
+  BackendKind,
+  Forwarder,
+  ForwarderHealth,
+} from './network/forwarder.js';
+export {
+  register,
+  type FollowState,
+  type Network,
+  type Registration,
+  type RegistrationParts,
+} from './network/registration.js';
+export { createBackend, parseConfig, type ForwarderOptions } from './network/registry.js';
 export { UDP_OVERHEAD_BYTES, UdpBackend, type UdpOptions } from './forward/udp/udp.js';
 export type { DataPlaneHandle, OpenDataPlane } from './forward/udp/supervisor.js';
 
 // The daemon and what it shows.
-export { Daemon, type DaemonDependencies, type Readiness } from './daemon/daemon.js';
+export { Daemon, type DaemonDependencies } from './daemon/daemon.js';
+export type { Readiness } from './daemon/reporter.js';
 export {
   DAEMON_DEFAULTS,
   DAEMON_MODES,

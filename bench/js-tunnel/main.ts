@@ -8,6 +8,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { formatCidr, formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
+import { parseUdpSettings } from '../../src/forward/udp/settings.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/config/network.js';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../../src/errors.js';
 import { stopSignal } from '../../src/testbed/isolate.js';
@@ -89,7 +90,10 @@ async function readOverlay(
   const { network } = config;
   const routes = new RouteTable({ network, own, ownPublicIp: address });
   routes.replaceAll(leases);
-  return { config, tunnelOptions: { routes, own, address, port: config.backend.port } };
+  return {
+    config,
+    tunnelOptions: { routes, own, address, port: parseUdpSettings(config.backend).port },
+  };
 }
 
 function leaseOf(leases: readonly Lease[], address: number, leaseFile: string): Lease {

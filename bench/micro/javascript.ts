@@ -2,6 +2,7 @@
  * What the control plane's own operations cost, by the `benchmark` package: route lookups and
  * changes, and the reads of counters that status and metrics make.
  */
+import { compileChanges, compileRoutes } from '../../src/forward/udp/compile.js';
 import Benchmark from 'benchmark';
 import { cidrOf, type Cidr } from '../../src/config/ipv4.js';
 import {
@@ -66,7 +67,7 @@ type Operations = Readonly<Record<string, () => unknown>>;
 function operations(plane: DataPlane, count: number): Operations {
   const table = tableOf(count);
   const wanted = addresses(count);
-  plane.changeRoutes(table.compile());
+  plane.changeRoutes(compileRoutes(table.routes()));
   let next = 0;
   const address = (): number => wanted[next++ & 1_023] ?? 0;
   const change = (): void => {
@@ -78,7 +79,7 @@ function operations(plane: DataPlane, count: number): Operations {
     "the data plane's lookup": () => plane.lookup(address()),
     'lease to published route': () => {
       change();
-      plane.changeRoutes(table.takeChanges());
+      plane.changeRoutes(compileChanges(table.takeChanges()));
     },
   };
 }

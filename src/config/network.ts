@@ -4,7 +4,8 @@
  * The rules are flanneld's (`pkg/subnet/config.go`), since both read the same text: field names
  * match in any case as Go's decoder does, `null` leaves a default, unknown fields are ignored, and
  * 0 means "not set" for SubnetLen, SubnetMin and SubnetMax. Beyond flanneld, SubnetMin above
- * SubnetMax, a Port out of range and every wrong type are refused with the field's name.
+ * SubnetMax and every wrong type are refused with the field's name. What is in Backend besides its Type
+ * is the backend's to read (src/network/registry.ts).
  */
 import { FlannelletteError, inputError, messageOf } from '../errors.js';
 import {
@@ -21,7 +22,6 @@ import {
 } from './ipv4.js';
 import { field, fieldName, isDeeperThan, isObject, type JsonObject } from './json.js';
 
-export const DEFAULT_UDP_PORT = 8285;
 const DEFAULT_BACKEND = 'udp';
 
 /** Of the text, in characters; a configuration has some hundred. */
@@ -46,15 +46,13 @@ const KNOWN_KEYS = [
   'IPv6SubnetLen',
   'Backend',
 ];
-/** Of the udp backend. */
-const BACKEND_KEYS = ['Type', 'Port'];
+/** Of every backend's part; the others are the backend's own. */
+const BACKEND_TYPE_KEY = 'Type';
 
 export interface BackendConfig {
   /** Lower case. Any name is accepted here; the daemon refuses those it does not have. */
   readonly type: string;
-  /** UDP port of the udp backend, 1..65535; other backends read their own from `raw`. */
-  readonly port: number;
-  /** The whole Backend object as written. */
+  /** The whole Backend object as written: the backend reads its own settings there. */
   readonly raw: Record<string, unknown>;
 }
 
@@ -114,10 +112,10 @@ export interface UnknownKey {
 }
 
 /**
- * Keys of a configuration that parseNetworkConfig takes without looking at them, as flanneld does: most
- * are slips. Those of flannel's IPv6 are known.
+ * Keys of a configuration that nobody reads, as flanneld takes them, too: most are slips. Those of
+ * flannel's IPv6 are known. `backendKeys` are the backend's; without them its part is not looked at.
  */
-export function unknownKeys(text: string): UnknownKey[] {
+export function unknownKeys(text: string, backendKeys?: readonly string[]): UnknownKey[] {
   const document = parseObject(text, 'network config');
   const unknownIn = (
     object: JsonObject,
@@ -132,11 +130,13 @@ export function unknownKeys(text: string): UnknownKey[] {
   const backend = field(document, 'Backend');
   return [
     ...unknownIn(document, KNOWN_KEYS, ''),
-    ...(isObject(backend) ? unknownIn(backend, BACKEND_KEYS, 'Backend.') : []),
+    ...(isObject(backend) && backendKeys !== undefined
+      ? unknownIn(backend, [BACKEND_TYPE_KEY, ...backendKeys], 'Backend.')
+      : []),
   ];
 }
 
-/** What differs for a daemon, however the two are written, as `NAME OLD -> NEW`. */
+/** What differs, the backend's own settings apart, as `NAME OLD -> NEW`. */
 export function configDifferences(before: NetworkConfig, after: NetworkConfig): string[] {
   const values = (config: NetworkConfig): [string, string][] => [
     ['Network', formatCidr(config.network)],
@@ -145,22 +145,11 @@ export function configDifferences(before: NetworkConfig, after: NetworkConfig): 
     ['SubnetMax', formatIpv4(config.subnetMax)],
     ['EnableNFTables', String(config.enableNFTables)],
     ['Backend.Type', config.backend.type],
-    ['Backend.Port', String(config.backend.port)],
   ];
   const now = new Map(values(after));
   return values(before)
     .filter(([name, value]) => now.get(name) !== value)
     .map(([name, value]) => `${name} ${value} -> ${now.get(name) ?? ''}`);
-}
-
-/** True when parseNetworkConfig takes the text. */
-export function isNetworkConfig(text: string): boolean {
-  try {
-    parseNetworkConfig(text);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** True when a host may hold this subnet: right length, between SubnetMin and SubnetMax. */
@@ -269,7 +258,7 @@ function boundField(
 
 function backendField(document: JsonObject): BackendConfig {
   const name = fieldName(document, 'Backend');
-  if (name === undefined) return { type: DEFAULT_BACKEND, port: DEFAULT_UDP_PORT, raw: {} };
+  if (name === undefined) return { type: DEFAULT_BACKEND, raw: {} };
   const raw = document[name];
   if (!isObject(raw)) {
     throw inputError('Backend', raw, 'an object with Type, e.g. {"Type":"udp","Port":8285}');
@@ -278,17 +267,7 @@ function backendField(document: JsonObject): BackendConfig {
   if (typeof type !== 'string' || type === '') {
     throw inputError('Backend.Type', type, 'the name of a backend, e.g. "udp"');
   }
-  const lower = type.toLowerCase();
-  const port = lower === DEFAULT_BACKEND ? portField(raw) : DEFAULT_UDP_PORT;
-  return { type: lower, port, raw };
-}
-
-function portField(backend: JsonObject): number {
-  const port = field(backend, 'Port') ?? DEFAULT_UDP_PORT;
-  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
-    throw inputError('Backend.Port', port, 'a whole number from 1 to 65535');
-  }
-  return port;
+  return { type: type.toLowerCase(), raw };
 }
 
 function booleanField(document: JsonObject, name: string, fallback: boolean): boolean {

@@ -2,8 +2,7 @@
  * The external interface of a daemon: chosen at the start, followed while it runs, and the routes to
  * the peers that lead out of it. What hinders traffic goes to the problem board.
  */
-import { MIN_EXTERNAL_MTU } from '../forward/udp/udp.js';
-import type { Network } from '../network/forwarder.js';
+import type { Registration } from '../network/registration.js';
 import { formatIpv4 } from '../config/ipv4.js';
 import { hostInterfaces, outgoingInterfaces } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
@@ -33,6 +32,11 @@ export interface ExternalDependencies {
   readonly sourceAddressTo?: NonNullable<HostView['sourceAddressTo']>;
   /** Where the kernel sends packets; for the routes to other nodes. */
   readonly outgoingInterfaces?: PeerRoutesView['outgoingInterfaces'];
+}
+
+export interface RunningOverlay extends OwnOverlay {
+  /** Smallest MTU of the external interface that it can do with, in bytes. */
+  readonly minExternalMtu: number;
 }
 
 export interface ExternalChange {
@@ -73,7 +77,7 @@ export class ExternalInterfaces {
    */
   async watch(
     current: ExternalInterface,
-    network: Network,
+    network: Registration,
     onRenamed: (external: ExternalInterface) => void,
     signal: AbortSignal,
   ): Promise<ExternalChange | undefined> {
@@ -102,7 +106,7 @@ export class ExternalInterfaces {
   /** After a registration that failed: waits, and looks what the interface is then. */
   async retry(
     current: ExternalInterface,
-    overlay: OwnOverlay,
+    overlay: RunningOverlay,
     error: unknown,
     signal: AbortSignal,
   ): Promise<ExternalInterface> {
@@ -124,7 +128,7 @@ export class ExternalInterfaces {
   /** Looks after the routes to the peers until the signal aborts. Never rejects. */
   async watchPeers(
     external: () => ExternalInterface,
-    network: Network,
+    network: Registration,
     signal: AbortSignal,
   ): Promise<void> {
     const overlay = overlayOf(network);
@@ -141,12 +145,13 @@ export class ExternalInterfaces {
     }
   }
 
-  async #look(current: ExternalInterface, overlay: OwnOverlay): Promise<ExternalInterface> {
+  async #look(current: ExternalInterface, overlay: RunningOverlay): Promise<ExternalInterface> {
     const seen = await this.#rules.again(current, overlay);
-    const fits = seen.mtu >= MIN_EXTERNAL_MTU;
+    const { minExternalMtu } = overlay;
+    const fits = seen.mtu >= minExternalMtu;
     const small = {
       id: 'external_mtu_too_small',
-      message: `MTU of ${seen.name} is ${seen.mtu}, below the ${MIN_EXTERNAL_MTU} bytes that the tunnel needs: the former MTU of ${current.mtu} stays in use`,
+      message: `MTU of ${seen.name} is ${seen.mtu}, below the ${minExternalMtu} bytes that the tunnel needs: the former MTU of ${current.mtu} stays in use`,
       remedy: `ip link set ${seen.name} mtu ${current.mtu}`,
     };
     this.#board.report('external MTU', fits ? [] : [small]);
@@ -169,6 +174,7 @@ export class ExternalInterfaces {
   }
 }
 
-export function overlayOf(network: Network): OwnOverlay {
-  return { device: network.status().device, subnet: network.lease.subnet };
+export function overlayOf({ forwarder, lease }: Registration): RunningOverlay {
+  const { device, minExternalMtu } = forwarder;
+  return { device, subnet: lease.subnet, minExternalMtu };
 }

@@ -3,22 +3,21 @@
  * store need not answer, so a changed address or MTU costs traffic a moment, also while the store is
  * away.
  */
-import type { BackendContext, Network } from '../network/forwarder.js';
+import type { Registration, RegistrationParts } from '../network/registration.js';
 import { formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { ExternalInterface } from '../host/interface.js';
-import type { OwnOverlay } from '../host/interface-rules.js';
 import type { Lease } from '../lease/store.js';
-import { overlayOf } from './external.js';
+import { overlayOf, type RunningOverlay } from './external.js';
 
 export interface FormerNetwork {
-  readonly overlay: OwnOverlay;
+  readonly overlay: RunningOverlay;
   readonly previousSubnet: Cidr;
   /** Undefined when the subnet is another one from now on. */
   readonly lease: Lease | undefined;
   readonly leaseLost: string | undefined;
 }
 
-export function formerNetwork(network: Network, newSubnet: Cidr | undefined): FormerNetwork {
+export function formerNetwork(network: Registration, newSubnet: Cidr | undefined): FormerNetwork {
   const { lease, leaseLost } = network;
   return {
     overlay: overlayOf(network),
@@ -33,7 +32,7 @@ export function takenOver(
   former: FormerNetwork,
   { publicIp }: ExternalInterface,
   storedIp: Ipv4 | undefined,
-): Pick<BackendContext, 'previousSubnet' | 'lease' | 'leaseLost'> {
+): Pick<RegistrationParts, 'previousSubnet' | 'lease' | 'leaseLost'> {
   const { previousSubnet, lease } = former;
   if (lease === undefined) return { previousSubnet };
   const outdated = storedIp !== undefined && storedIp !== publicIp;
@@ -42,6 +41,5 @@ export function takenOver(
     (outdated
       ? `the lease of ${formatCidr(lease.subnet)} still names ${formatIpv4(storedIp)}`
       : undefined);
-  const attributes = { ...lease.attributes, publicIp };
-  return { previousSubnet, lease: { ...lease, attributes }, leaseLost };
+  return { previousSubnet, lease, leaseLost };
 }

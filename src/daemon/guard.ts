@@ -3,7 +3,7 @@
  * its firewall rules, and a look at everything else that may stand in the way, which ends up on the
  * board of problems.
  */
-import type { Network } from '../network/forwarder.js';
+import type { Registration } from '../network/registration.js';
 import { contains, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 
@@ -37,7 +37,7 @@ export interface GuardOptions {
     'ipMasq' | 'ipMasqFullyRandom' | 'forwardRules' | 'firewallResyncSeconds'
   >;
   readonly config: NetworkConfig;
-  readonly network: Network;
+  readonly network: Registration;
   readonly external: ExternalInterface;
   /** Network of the run before, if it was another. */
   readonly formerNetwork: Cidr | undefined;
@@ -158,13 +158,13 @@ export class Guard {
   #overlay(): Overlay {
     const { config, network, external, interfaces } = this.#options;
     const { subnet } = network.lease;
-    const { device } = network.status();
+    const { device, udpPort } = network.forwarder;
     const routes = network.routes.routes();
     const step = Math.max(1, Math.ceil(routes.length / PEERS));
     return {
       network: config.network,
       subnet,
-      port: config.backend.port,
+      port: udpPort,
       external: { name: external.name, address: external.address },
       device,
       bridges: interfaces()

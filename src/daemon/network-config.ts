@@ -9,17 +9,12 @@
  * with a configuration that makes no sense, which is as local as a flag.
  */
 import { formatCidr } from '../config/ipv4.js';
-import {
-  configDifferences,
-  isUnsupported,
-  parseNetworkConfig,
-  unknownKeys,
-  type NetworkConfig,
-} from '../config/network.js';
+import { isUnsupported, type NetworkConfig } from '../config/network.js';
 import { messageOf } from '../errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { nearestInAnyCase } from '../nearest.js';
+import { differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
 import type { Problem, ProblemBoard } from '../problems.js';
 import { pause } from './wait.js';
 
@@ -57,7 +52,7 @@ export async function awaitNetworkConfig(
       }
     } else {
       try {
-        const config = parseNetworkConfig(text, `config in ${store.location}`);
+        const config = parseConfig(text, `config in ${store.location}`);
         problems.report(SOURCE, unknownKeyProblems(text));
         return config;
       } catch (error) {
@@ -121,17 +116,17 @@ export function configProblems(
   }
   let now: NetworkConfig;
   try {
-    now = parseNetworkConfig(text, 'config');
+    now = parseConfig(text, 'config');
   } catch (error) {
     const message = `the network configuration in ${location} is not valid any more: ${messageOf(error)}; ${inForce}, a restart would wait for a valid one`;
     return [{ id: 'config_invalid', message }];
   }
-  const differences = configDifferences(config, now);
-  if (differences.length === 0) return unknownKeyProblems(text);
+  const changes = differences(config, now);
+  if (changes.length === 0) return unknownKeyProblems(text);
   return [
     {
       id: 'config_changed',
-      message: `the network configuration in ${location} has changed (${differences.join(', ')}): it takes effect when this daemon is restarted`,
+      message: `the network configuration in ${location} has changed (${changes.join(', ')}): it takes effect when this daemon is restarted`,
       remedy: 'systemctl restart flannelette',
     },
     ...unknownKeyProblems(text),
@@ -140,7 +135,7 @@ export function configProblems(
 
 /** Keys that nobody reads, as one problem. `text` is a valid configuration. */
 function unknownKeyProblems(text: string): Problem[] {
-  const unknown = unknownKeys(text);
+  const unknown = keysWithoutEffect(text);
   if (unknown.length === 0) return [];
   const named = unknown.slice(0, MAX_NAMED).map(({ path, parent, known }) => {
     const near = nearestInAnyCase(path.slice(parent.length), known);

@@ -4,6 +4,7 @@ import { rememberedPath } from '../lease/remembered/remembered-file.js';
 import { RememberingStore } from '../lease/remembered/remembering-store.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
+import { isConfig } from '../network/registry.js';
 import type { Problem } from '../problems.js';
 import type { DaemonOptions } from './options.js';
 
@@ -21,7 +22,7 @@ export async function openStore(
     // etcd's client is half of what a daemon loads; one without etcd starts without it.
     const { EtcdStore } = await import('../lease/etcd/etcd-store.js');
     const store = new EtcdStore(etcd, { log, report });
-    return RememberingStore.open(store, rememberedPath(subnetFile), { log });
+    return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
   }
   return LeaseFileStore.open(leaseFile ?? '', { log });
 }

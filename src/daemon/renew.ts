@@ -11,7 +11,7 @@
  * has such an end, else by the wall clock. A store that knows the end better is asked for it soon
  * after the start, each hour, and when the wall clock was set.
  */
-import type { Network } from '../network/forwarder.js';
+import type { Registration } from '../network/registration.js';
 import { formatCidr, sameCidr } from '../config/ipv4.js';
 import { errnoOf, messageOf } from '../errors.js';
 import { CLOCKS, expiryTime, remainingMs, type Clocks } from '../lease/expiry.js';
@@ -28,7 +28,7 @@ const CLOCK_SET_MS = 5_000;
 
 export interface LeaseKeeperOptions {
   readonly store: Pick<LeaseStore, 'renewLease' | 'refreshLease'>;
-  readonly network: Pick<Network, 'lease' | 'leaseLost' | 'onLeaseChange' | 'adoptLease'>;
+  readonly network: Pick<Registration, 'lease' | 'leaseLost' | 'onLeaseChange' | 'adoptLease'>;
   readonly marginMinutes: number;
   /** Acquires a lease for this host, preferring the subnet in force. */
   readonly acquire: (signal: AbortSignal) => Promise<Lease>;

@@ -1,5 +1,5 @@
 /** What a daemon says of itself at /status: plain JSON with addresses as text. */
-import type { Network } from '../network/forwarder.js';
+import type { FollowState, Registration } from '../network/registration.js';
 import { formatCidr, formatIpv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
@@ -75,19 +75,21 @@ export interface StatusParts {
   /** Why it cannot be asked or followed now. */
   readonly storeError: string | null;
   readonly config: NetworkConfig | undefined;
-  readonly network: Network | undefined;
+  readonly network: Registration | undefined;
+  /** Of the same moment. */
+  readonly follow: FollowState | undefined;
   readonly external: ExternalInterface | undefined;
   readonly features: readonly KernelFeature[];
   /** Totals since the daemon's start, over every network it has registered. */
   readonly dataPlane: DataPlaneSnapshot | undefined;
+  readonly dataPlaneError: string | null;
   readonly dataPlaneRestarts: number;
   readonly firewall: FirewallState;
   readonly problems: readonly Problem[];
 }
 
 export function describeStatus(parts: StatusParts): DaemonStatus {
-  const { store, config, network, external } = parts;
-  const state = network?.status();
+  const { store, config, network, follow, external } = parts;
   return {
     version: parts.version,
     pid: process.pid,
@@ -103,7 +105,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
             location: store.location,
             error: parts.storeError,
             leasesAsOf:
-              state?.leasesAsOf === undefined ? null : new Date(state.leasesAsOf).toISOString(),
+              follow?.leasesAsOf === undefined ? null : new Date(follow.leasesAsOf).toISOString(),
           },
     network: config === undefined ? null : formatCidr(config.network),
     lease: network === undefined ? null : describeLease(network),
@@ -116,13 +118,13 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
             publicIp: formatIpv4(external.publicIp),
             mtu: external.mtu,
           },
-    device: state?.device ?? null,
+    device: network?.forwarder.device ?? null,
     mtu: network?.mtu ?? null,
     routes: (network?.routes.routes() ?? []).map(({ subnet, nextHop }) => ({
       subnet: formatCidr(subnet),
       nextHop: formatIpv4(nextHop),
     })),
-    rejected: state?.rejected ?? [],
+    rejected: follow?.rejected ?? [],
     firewall: parts.firewall,
     problems: parts.problems,
     dataPlane:
@@ -130,14 +132,14 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
         ? null
         : {
             ...parts.dataPlane,
-            error: state?.dataPlaneError ?? null,
+            error: parts.dataPlaneError,
             restarts: parts.dataPlaneRestarts,
           },
     features: parts.features,
   };
 }
 
-function describeLease(network: Network): DaemonStatus['lease'] {
+function describeLease(network: Registration): DaemonStatus['lease'] {
   const { subnet } = network.lease;
   const expiresAt = expiryTime(network.lease);
   return {

@@ -101,8 +101,15 @@ export interface LeaseStore {
   renewLease(lease: Lease, signal: AbortSignal): Promise<Lease>;
   /** The same lease with the end that the store gives it now, which it may know better. */
   refreshLease?(lease: Lease, signal: AbortSignal): Promise<Lease>;
+  /**
+   * Whether a host may hold this subnet here. Stores that hand subnets out go by SubnetLen, SubnetMin
+   * and SubnetMax; in one that is told of them (a podCIDR) another rule may hold.
+   */
+  accepts(config: NetworkConfig, subnet: Cidr): boolean;
   /** All leases (this host's own included), then every change, until the signal aborts. */
   watchLeases(signal: AbortSignal): AsyncIterable<LeaseEvent>;
+  /** Told once a network forwards and its subnet.env is written, for what a store makes known then. */
+  announce?(signal: AbortSignal): Promise<void>;
   /** The host's address is another one: connections from the old one would hang until they time out. */
   reconnect?(): void;
   close(): Promise<void>;

@@ -1,86 +1,79 @@
 /**
- * What a backend is: udp today; vxlan and host-gw may follow behind the same interface.
+ * How packets travel between hosts, and nothing else: udp today, others behind the same interface.
  *
- * The daemon owns the lease's renewal, the backend owns what the lease is used for. They meet in
- * `Network`: the daemon hands a renewed lease to `adoptLease`, the backend says through `leaseLost`
- * and `onLeaseChange` what the store's events mean for the lease in force.
+ *   BackendKind --create--> Backend --open, with a lease--> Forwarder --apply--> kernel or data plane
+ *   (per type)              (fits configuration and         (device is there)
+ *                            interface)
+ *
+ * What is common to all, following the store and keeping the lease, is Registration's.
  */
-import type { ExternalInterface } from '../host/interface.js';
-import type { NetworkConfig } from '../config/network.js';
-import type { StoreFault } from '../lease/errors.js';
-import type { Lease, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
-import type { ProblemBoard } from '../problems.js';
-import type { RouteTable } from './route-table.js';
+import type { BackendConfig, NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
+import type { ExternalInterface } from '../host/interface.js';
+import type { Lease, LeaseAttributes } from '../lease/store.js';
 import type { Logger } from '../log.js';
-import type { Cidr, Ipv4 } from '../config/ipv4.js';
+import type { ProblemBoard } from '../problems.js';
+import type { Route, RouteChange } from './route-table.js';
 
-/** What the daemon gives a backend to work with. */
+/** One `Backend.Type`: what can be said before a host is looked at. `Options` are the daemon's. */
+export interface BackendKind<Options> {
+  /** Lower case. */
+  readonly type: string;
+  /** Keys of its part of the network configuration, `Type` apart. */
+  readonly keys: readonly string[];
+  /**
+   * Its settings with their defaults, each as name and value, to tell one configuration from another.
+   * Throws an input error that names the field (`Backend.Port`).
+   */
+  settings(config: BackendConfig): readonly (readonly [name: string, value: string])[];
+  /** Throws an input error when configuration or interface do not fit. Opens nothing. */
+  create(context: BackendContext, options: Options): Backend;
+}
+
 export interface BackendContext {
-  readonly store: LeaseStore;
+  readonly config: NetworkConfig;
   readonly external: ExternalInterface;
-  readonly previousSubnet: Cidr | undefined;
-  /** PublicIP before the external address changed; see LeaseRequest. */
-  readonly formerPublicIp?: Ipv4 | undefined;
-  /** This host's lease, known already: the store is not asked for one. */
-  readonly lease?: Lease | undefined;
-  /** Why that lease has to be acquired again once the network runs; see Network.leaseLost. */
-  readonly leaseLost?: string | undefined;
   readonly log: Logger;
-  /** Where is shown what hinders traffic; a backend reports there under its own sources. */
+  /** What hinders traffic is shown there; a backend reports under its own sources. */
   readonly problems?: ProblemBoard | undefined;
 }
 
+/** A backend that fits this host; there is no lease yet. */
 export interface Backend {
-  readonly type: string;
-  /**
-   * Acquires this host's lease and sets the device, its address and its route up.
-   * Rejects with nothing left behind: no device, no route, no open socket.
-   */
-  registerNetwork(config: NetworkConfig, signal: AbortSignal): Promise<Network>;
-}
-
-/** State a person or a scrape asks for; cheap, taken at once. */
-export interface NetworkStatus {
-  readonly device: string;
-  /** Why the store cannot be followed now; the last good routes stay in force. */
-  readonly storeError: string | undefined;
-  /** What kind of fault that is; undefined while there is none, or one of no known kind. */
-  readonly storeFault: StoreFault | undefined;
-  /** When the leases in force were last known to be true (Unix time in ms); undefined: now. */
-  readonly leasesAsOf: number | undefined;
-  /** Entries of the store that are not leases, and leases that must not become routes. */
-  readonly rejected: readonly RejectedEntry[];
-  /** Why the data plane is down and being replaced; `undefined` while it forwards. */
-  readonly dataPlaneError: string | undefined;
-  /** Data planes opened to replace one that failed. */
-  readonly dataPlaneRestarts: number;
-  /** Totals since the network was registered: they never fall when the data plane is replaced. */
-  readonly dataPlane: DataPlaneSnapshot;
-}
-
-export interface Network {
-  /** The lease in force, with the newest expiry known. */
-  readonly lease: Lease;
-  /** MTU of the overlay device in bytes (external MTU less the encapsulation). */
+  /** MTU of the overlay in bytes: the external interface's less what the backend adds. */
   readonly mtu: number;
-  readonly routes: RouteTable;
-  /** What a lease was asked for with; asked for again when it is lost. */
-  readonly leaseRequest: LeaseRequest;
-  status(): NetworkStatus;
+  /** Smallest MTU of the external interface that it can do with, in bytes. */
+  readonly minExternalMtu: number;
+  /** What this host's lease says of it, whenever one is acquired. */
+  readonly leaseAttributes: LeaseAttributes;
+  /** UDP port that other hosts send to; undefined when nothing travels in UDP. */
+  readonly udpPort: number | undefined;
   /**
-   * Resolves when the first snapshot of leases has been published to the data plane; rejects when
-   * the network is closed before that.
+   * Sets the way of the packets up; they wait until the first `apply`. `routes` gives every route
+   * that was applied, for a device that has to be opened again. Throws a system error that names
+   * what the kernel refused, with nothing left behind.
    */
-  readonly synced: Promise<void>;
-  /** Why the store says that the lease is not ours any more; `undefined` while it is. */
-  readonly leaseLost: string | undefined;
-  /** Calls back whenever `lease` or `leaseLost` changed; returns how to stop that. */
-  onLeaseChange(listener: () => void): () => void;
-  /** Takes the lease over after a renewal or a new acquisition of the same subnet. */
-  adoptLease(lease: Lease): void;
-  /** Follows the store and forwards until the signal aborts; then everything is released. */
-  run(signal: AbortSignal): Promise<void>;
-  /** Releases everything at once; for a network that is never run. Idempotent. */
+  open(lease: Lease, routes: () => readonly Route[]): Forwarder;
+}
+
+export interface Forwarder extends Omit<Backend, 'open'> {
+  /** Name of the device that packets to other hosts' subnets leave by; it may become another. */
+  readonly device: string;
+  /** Brings changes of routes into force; the first call begins to forward. Never throws. */
+  apply(changes: readonly RouteChange[]): void;
+  health(): ForwarderHealth;
+  /**
+   * Totals since it was opened, also after the close; they never fall. Undefined when the kernel
+   * alone forwards, which counts nothing of this.
+   */
+  counters(): DataPlaneSnapshot | undefined;
+  /** Takes everything away again. Idempotent. */
   close(): void;
+}
+
+export interface ForwarderHealth {
+  /** Why packets do not travel now; undefined while they do. */
+  readonly error: string | undefined;
+  /** How often what forwards had to be opened again. */
+  readonly restarts: number;
 }

@@ -1,9 +1,20 @@
 /** From `Backend.Type` of the network configuration to the backend that implements it. */
-import type { NetworkConfig } from '../config/network.js';
+import {
+  configDifferences,
+  parseNetworkConfig,
+  unknownKeys,
+  type BackendConfig,
+  type NetworkConfig,
+  type UnknownKey,
+} from '../config/network.js';
 import { inputError } from '../errors.js';
-import type { Backend, BackendContext } from './forwarder.js';
-import type { OpenDataPlane } from '../forward/udp/supervisor.js';
-import { UdpBackend, type UdpOptions } from '../forward/udp/udp.js';
+import { UDP, type UdpOptions } from '../forward/udp/udp.js';
+import type { Backend, BackendContext, BackendKind } from './forwarder.js';
+
+/** What a daemon tells its backend, whichever it is. */
+export type ForwarderOptions = UdpOptions;
+
+const KINDS: readonly BackendKind<ForwarderOptions>[] = [UDP];
 
 /** flannel's other backends, so that an error can tell "not here" from "misspelt". */
 const FLANNEL_BACKENDS: ReadonlySet<string> = new Set([
@@ -18,16 +29,58 @@ const FLANNEL_BACKENDS: ReadonlySet<string> = new Set([
 ]);
 
 /** Throws an input error that names `Backend.Type` when there is no such backend. */
-export function createBackend(
-  config: NetworkConfig,
-  context: BackendContext,
-  options: UdpOptions,
-  open?: OpenDataPlane,
-): Backend {
-  const { type } = config.backend;
-  if (type === 'udp') return new UdpBackend(context, options, open);
+export function backendKind({ type }: BackendConfig): BackendKind<ForwarderOptions> {
+  const kind = knownKind(type);
+  if (kind !== undefined) return kind;
   const why = FLANNEL_BACKENDS.has(type)
     ? `"udp" (flannelette does not implement ${type})`
     : '"udp" (the one backend flannelette implements)';
   throw inputError('Backend.Type', type, why);
+}
+
+/** Throws an input error when the type is unknown, or the backend does not fit. */
+export function createBackend(context: BackendContext, options: ForwarderOptions): Backend {
+  return backendKind(context.config.backend).create(context, options);
+}
+
+/**
+ * The network configuration with its backend's part checked. An unknown backend is left to
+ * createBackend. Throws an input error that names the field.
+ */
+export function parseConfig(text: string, field?: string): NetworkConfig {
+  const config = parseNetworkConfig(text, field);
+  settingsOf(config);
+  return config;
+}
+
+/** True when parseConfig takes the text. */
+export function isConfig(text: string): boolean {
+  try {
+    parseConfig(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What differs for a daemon, however the two are written, as `NAME OLD -> NEW`. */
+export function differences(before: NetworkConfig, after: NetworkConfig): string[] {
+  const now = new Map(settingsOf(after));
+  const settings = settingsOf(before)
+    .filter(([name, value]) => now.has(name) && now.get(name) !== value)
+    .map(([name, value]) => `Backend.${name} ${value} -> ${now.get(name) ?? ''}`);
+  return [...configDifferences(before, after), ...settings];
+}
+
+/** Keys of a valid configuration that nobody reads. */
+export function keysWithoutEffect(text: string): UnknownKey[] {
+  return unknownKeys(text, knownKind(parseNetworkConfig(text).backend.type)?.keys);
+}
+
+function settingsOf({ backend }: NetworkConfig): readonly (readonly [string, string])[] {
+  return knownKind(backend.type)?.settings(backend) ?? [];
+}
+
+function knownKind(wanted: string): BackendKind<ForwarderOptions> | undefined {
+  return KINDS.find(({ type }) => type === wanted);
 }

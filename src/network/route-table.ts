@@ -21,7 +21,7 @@ import {
   type Cidr,
   type Ipv4,
 } from '../config/ipv4.js';
-import { keyOf } from '../lease/attributes.js';
+import { keyOf, sameAttributes } from '../lease/attributes.js';
 import type { Lease, RejectedEntry } from '../lease/store.js';
 import {
   coversReason,
@@ -37,15 +37,15 @@ export interface Route {
   readonly subnet: Cidr;
   /** The peer's PublicIP: outer destination, and the one outer source accepted for the subnet. */
   readonly nextHop: Ipv4;
+  /** What the lease says besides, for the backend (a VTEP MAC); leases of udp say nothing. */
+  readonly backendType?: string;
+  readonly backendData?: unknown;
 }
 
 export type RouteChange =
   | { readonly type: 'add'; readonly route: Route }
   | { readonly type: 'update'; readonly route: Route; readonly previous: Route }
   | { readonly type: 'remove'; readonly route: Route };
-
-/** In place of a next hop: the route is taken away. */
-const NO_ROUTE = 0;
 
 /** Of several addresses, which ones the kernel would send to through the overlay itself. */
 export type LeadsIntoOverlay = (addresses: readonly Ipv4[]) => readonly boolean[];
@@ -76,8 +76,7 @@ class Contents {
 export class RouteTable {
   readonly #options: RouteTableOptions;
   #contents = new Contents();
-  /** Triples of takeChanges. */
-  #changes: number[] = [];
+  #changes: RouteChange[] = [];
   #sorted: readonly Route[] | undefined;
   /** Something was taken away that a contested lease may have waited for. */
   #freed = false;
@@ -193,21 +192,9 @@ export class RouteTable {
     for (const { nextHop } of this.#contents.routes.values()) yield nextHop;
   }
 
-  /** All routes for an empty native table: triples of network, prefix length, next hop. */
-  compile(): Uint32Array {
-    const triples = new Uint32Array(this.size * 3);
-    let at = 0;
-    for (const { subnet, nextHop } of this.#contents.routes.values()) {
-      triples[at++] = subnet.network;
-      triples[at++] = subnet.prefix;
-      triples[at++] = nextHop;
-    }
-    return triples;
-  }
-
-  /** What changed since the last call, in order: such triples, of a route taken away with next hop 0. */
-  takeChanges(): Uint32Array {
-    const changes = Uint32Array.from(this.#changes);
+  /** What changed since the last call, in order. */
+  takeChanges(): readonly RouteChange[] {
+    const changes = this.#changes;
     this.#changes = [];
     return changes;
   }
@@ -219,10 +206,9 @@ export class RouteTable {
     return changes;
   }
 
-  #note({ type, route }: RouteChange): void {
+  #note(change: RouteChange): void {
     this.#sorted = undefined;
-    const { network, prefix } = route.subnet;
-    this.#changes.push(network, prefix, type === 'remove' ? NO_ROUTE : route.nextHop);
+    this.#changes.push(change);
   }
 
   #put(lease: Lease, leadsInto: LeadsIntoOverlay, changes: RouteChange[]): void {
@@ -279,7 +265,7 @@ export class RouteTable {
     const relation = fault === undefined ? this.#relate(lease, leadsInto, changes) : undefined;
     const reason = fault ?? relation;
     if (reason === undefined) {
-      this.#set({ subnet: lease.subnet, nextHop: lease.attributes.publicIp }, changes);
+      this.#set(routeOf(lease), changes);
       return;
     }
     this.#drop(lease.subnet, changes);
@@ -309,14 +295,10 @@ export class RouteTable {
   }
 
   /** Takes away a route that covers a host's address; its lease is contested from now on. */
-  #evict({ subnet, nextHop }: Route, host: Ipv4, changes: RouteChange[]): void {
+  #evict(route: Route, host: Ipv4, changes: RouteChange[]): void {
+    const { subnet } = route;
     const alias = this.#contents.aliasInForce.get(subnetKey(subnet));
-    const lease: Lease = {
-      subnet,
-      attributes: { publicIp: nextHop },
-      expiresAt: undefined,
-      ...(alias === undefined ? {} : { key: alias }),
-    };
+    const lease = { ...leaseOf(route), ...(alias === undefined ? {} : { key: alias }) };
     this.#drop(subnet, changes);
     this.#reject({ key: keyOf(lease), reason: coversReason(subnet, host), contested: lease });
   }
@@ -388,8 +370,19 @@ export class RouteTable {
   }
 }
 
+/** The route that a lease asks for. */
+function routeOf({ subnet, attributes }: Lease): Route {
+  const { publicIp: nextHop, ...rest } = attributes;
+  return { subnet, nextHop, ...rest };
+}
+
+/** The lease that a route came from, but for its end, which is not known. */
+export function leaseOf({ subnet, nextHop, ...rest }: Route): Lease {
+  return { subnet, attributes: { publicIp: nextHop, ...rest }, expiresAt: undefined };
+}
+
 function changeBetween(before: Route | undefined, after: Route): RouteChange | undefined {
   if (before === undefined) return { type: 'add', route: after };
-  if (before.nextHop === after.nextHop) return undefined;
+  if (sameAttributes(leaseOf(before).attributes, leaseOf(after).attributes)) return undefined;
   return { type: 'update', route: after, previous: before };
 }

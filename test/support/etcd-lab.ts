@@ -12,7 +12,7 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Etcd3, IKeyValue } from 'etcd3';
-import type { Readiness } from '../../src/daemon/daemon.js';
+import type { Readiness } from '../../src/daemon/reporter.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { EtcdServer } from '../../src/testbed/etcd-server.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';

@@ -1,6 +1,7 @@
 /** A lease store in memory whose events the test sends. */
 import { on, EventEmitter } from 'node:events';
-import { parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
+import { parseCidr, parseIpv4, type Cidr } from '../../src/config/ipv4.js';
+import { isSubnetInRange, type NetworkConfig } from '../../src/config/network.js';
 import { systemError } from '../../src/errors.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from '../../src/lease/store.js';
 
@@ -36,6 +37,10 @@ export class FakeStore implements LeaseStore {
   readonly #events = new EventEmitter<{ event: [LeaseEvent] }>();
   #queue: LeaseEvent[] = [];
   #watching = false;
+
+  accepts(config: NetworkConfig, subnet: Cidr): boolean {
+    return isSubnetInRange(config, subnet);
+  }
 
   readNetworkConfig(): Promise<string | undefined> {
     this.configReads += 1;

@@ -91,27 +91,27 @@ const LISTED = 3;
 /** Containers with rules of their own that are looked at. */
 const SAMPLED_CONTAINERS = 16;
 
-const datagramsIn: Check = (base, { overlay, tools, received: samples }) => {
+const datagramsIn: Check = (base, { overlay: { port }, tools, received: samples }) => {
   const taken = takenPeers(base, samples);
-  if (taken === undefined) return undefined;
+  if (taken === undefined || port === undefined) return undefined;
   return {
     id: 'udp_port_blocked',
     message:
-      `datagrams from ${taken.peers} to UDP port ${overlay.port} are ${taken.how} by ` +
+      `datagrams from ${taken.peers} to UDP port ${port} are ${taken.how} by ` +
       `${culprit(base, taken.verdict)}: what they send does not arrive`,
-    remedy: acceptDatagrams(base, overlay, tools),
+    remedy: acceptDatagrams(base, port, tools),
   };
 };
 
-const datagramsOut: Check = (base, { overlay, tools, sent: samples }) => {
+const datagramsOut: Check = (base, { overlay: { port }, tools, sent: samples }) => {
   const taken = takenPeers(base, samples);
-  if (taken === undefined) return undefined;
+  if (taken === undefined || port === undefined) return undefined;
   return {
     id: 'udp_send_blocked',
     message:
-      `datagrams to UDP port ${overlay.port} of ${taken.peers} are ${taken.how} by ` +
+      `datagrams to UDP port ${port} of ${taken.peers} are ${taken.how} by ` +
       `${culprit(base, taken.verdict)}: they get nothing from this host`,
-    remedy: acceptDatagrams(base, overlay, tools),
+    remedy: acceptDatagrams(base, port, tools),
   };
 };
 

@@ -17,7 +17,7 @@ export interface Tools {
 const RELOAD = 'firewall-cmd --reload';
 
 /** Accepts the tunnel's datagrams, to this host or (`output`) from it. */
-export function acceptDatagrams(base: BaseChain, { port }: Overlay, tools: Tools): string {
+export function acceptDatagrams(base: BaseChain, port: number, tools: Tools): string {
   if (base.hook !== 'output' && isFirewalld(base) && tools.firewallCmd) {
     return `firewall-cmd --permanent --add-port=${port}/udp && ${RELOAD}`;
   }

@@ -16,8 +16,8 @@ export interface Overlay {
   readonly network: Cidr;
   /** This host's. */
   readonly subnet: Cidr;
-  /** Of the tunnel's datagrams. */
-  readonly port: number;
+  /** Of the tunnel's datagrams; undefined when nothing travels in UDP. */
+  readonly port: number | undefined;
   readonly external: { readonly name: string; readonly address: Ipv4 };
   /** The TUN device. */
   readonly device: string;
@@ -140,10 +140,10 @@ export type Peer = string | undefined;
 
 /** Datagrams of each peer to this host. */
 export function received(overlay: Overlay, mark: 0 | undefined): ReadonlyMap<Peer, Sample> {
-  return perPeer(overlay, (address) => ({
+  return perPeer(overlay, (address, port) => ({
     hooks: ['prerouting', 'input'],
     packet: {
-      ...datagram(overlay, mark),
+      ...datagram(port, mark),
       source: address,
       destination: overlay.external.address,
       iif: overlay.external.name,
@@ -156,10 +156,10 @@ export function received(overlay: Overlay, mark: 0 | undefined): ReadonlyMap<Pee
 
 /** Datagrams of this host to each peer. */
 export function sent(overlay: Overlay, mark: 0 | undefined): ReadonlyMap<Peer, Sample> {
-  return perPeer(overlay, (address) => ({
+  return perPeer(overlay, (address, port) => ({
     hooks: ['output', 'postrouting'],
     packet: {
-      ...datagram(overlay, mark),
+      ...datagram(port, mark),
       source: overlay.external.address,
       destination: address,
       iif: null,
@@ -172,18 +172,19 @@ export function sent(overlay: Overlay, mark: 0 | undefined): ReadonlyMap<Peer, S
 
 /** A node may not have heard of the other: the first datagram belongs to no known connection. */
 function datagram(
-  { port }: Overlay,
+  port: number,
   mark: 0 | undefined,
 ): Pick<Packet, 'protocol' | 'sourcePort' | 'destinationPort' | 'state' | 'mark'> {
   return { protocol: 'udp', sourcePort: port, destinationPort: port, state: 'new', mark };
 }
 
 function perPeer(
-  { peers }: Overlay,
-  sample: (address: Ipv4 | undefined) => Sample,
+  { peers, port }: Overlay,
+  sample: (address: Ipv4 | undefined, port: number) => Sample,
 ): ReadonlyMap<Peer, Sample> {
-  if (peers.length === 0) return new Map([[undefined, sample(undefined)]]);
-  return new Map(peers.map(({ address }) => [formatIpv4(address), sample(address)]));
+  if (port === undefined) return new Map();
+  if (peers.length === 0) return new Map([[undefined, sample(undefined, port)]]);
+  return new Map(peers.map(({ address }) => [formatIpv4(address), sample(address, port)]));
 }
 
 function onlyOne(names: readonly string[]): string | undefined {

@@ -24,7 +24,7 @@ import { errnoOf, messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
-import { addCounters, retire } from './totals.js';
+import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
 import { formatIpv4 } from '../../config/ipv4.js';

@@ -10,6 +10,7 @@
  * (flanneld would give it a grant: flannel issue 1329).
  */
 import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../../config/ipv4.js';
+import { isSubnetInRange, type NetworkConfig } from '../../config/network.js';
 import { messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { Problem } from '../../problems.js';
@@ -148,6 +149,10 @@ export class EtcdStore implements LeaseStore {
     }
     await this.#giveBack(granting);
     throw systemError(`lost ${MAX_RACES} races for a subnet in ${this.location}; giving up`);
+  }
+
+  accepts(config: NetworkConfig, subnet: Cidr): boolean {
+    return isSubnetInRange(config, subnet);
   }
 
   async renewLease(lease: Lease, signal: AbortSignal): Promise<Lease> {

@@ -15,7 +15,8 @@
 import { realpath } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { unlessAborted } from '../../abort.js';
-import { formatCidr, formatIpv4, subnetKey } from '../../config/ipv4.js';
+import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../../config/ipv4.js';
+import { isSubnetInRange, type NetworkConfig } from '../../config/network.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import { followTrusted, replaceFile } from '../../host/atomic-file.js';
 import type { Logger } from '../../log.js';
@@ -162,6 +163,10 @@ export class LeaseFileStore implements LeaseStore {
       );
       return write(withoutLeases(document, obsolete), result, obsolete.length > 0);
     });
+  }
+
+  accepts(config: NetworkConfig, subnet: Cidr): boolean {
+    return isSubnetInRange(config, subnet);
   }
 
   async renewLease(lease: Lease, signal: AbortSignal): Promise<Lease> {

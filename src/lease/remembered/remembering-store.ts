@@ -11,8 +11,8 @@
  * begun again (the interface changed) starts with what is known, so that it need not wait either.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { sameCidr, subnetKey } from '../../config/ipv4.js';
-import { isNetworkConfig, isSubnetInRange } from '../../config/network.js';
+import { sameCidr, subnetKey, type Cidr } from '../../config/ipv4.js';
+import type { NetworkConfig } from '../../config/network.js';
 import { messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { keyOf } from '../attributes.js';
@@ -38,6 +38,8 @@ const REFRESH_MS = 300_000;
 
 export interface RememberingOptions {
   readonly log: Logger;
+  /** Whether a network configuration makes sense, so that it is worth remembering. */
+  readonly isConfig: (text: string) => boolean;
   readonly patienceMs?: number;
   readonly saveAfterMs?: number;
   readonly graceMs?: number;
@@ -49,6 +51,7 @@ export class RememberingStore implements LeaseStore {
   readonly #inner: LeaseStore;
   readonly #path: string;
   readonly #log: Logger;
+  readonly #isConfig: (text: string) => boolean;
   readonly #patienceMs: number;
   readonly #saveAfterMs: number;
   readonly #graceMs: number | undefined;
@@ -86,6 +89,7 @@ export class RememberingStore implements LeaseStore {
     this.#path = path;
     this.#remembered = remembered;
     this.#log = options.log;
+    this.#isConfig = options.isConfig;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.#saveAfterMs = options.saveAfterMs ?? SAVE_AFTER_MS;
     this.#graceMs = options.graceMs;
@@ -117,8 +121,16 @@ export class RememberingStore implements LeaseStore {
       signal,
     );
     // One that makes no sense would be of no use to the next start, which has to go by it.
-    if (this.#answered && config !== undefined && isNetworkConfig(config)) this.#config = config;
+    if (this.#answered && config !== undefined && this.#isConfig(config)) this.#config = config;
     return config;
+  }
+
+  accepts(config: NetworkConfig, subnet: Cidr): boolean {
+    return this.#inner.accepts(config, subnet);
+  }
+
+  async announce(signal: AbortSignal): Promise<void> {
+    await this.#inner.announce?.(signal);
   }
 
   async acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
@@ -128,7 +140,7 @@ export class RememberingStore implements LeaseStore {
     const usable =
       own !== undefined &&
       (holder === attributes.publicIp || holder === formerPublicIp) &&
-      isSubnetInRange(config, own.subnet);
+      this.#inner.accepts(config, own.subnet);
     const lease = await this.#orRemembered(
       (inner) => this.#inner.acquireLease(request, inner),
       usable ? { ...own, attributes } : undefined,

@@ -2,11 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { formatCidr, formatIpv4, parseCidr } from '../../../src/config/ipv4.js';
 import { isSubnetInRange, isUnsupported, parseNetworkConfig } from '../../../src/config/network.js';
 import { FlannelletteError } from '../../../src/errors.js';
+import { parseUdpSettings } from '../../../src/forward/udp/settings.js';
+import { parseConfig } from '../../../src/network/registry.js';
 
 function summary(config: object): string {
-  const c = parseNetworkConfig(JSON.stringify(config));
+  const c = parseConfig(JSON.stringify(config));
+  const port = c.backend.type === 'udp' ? parseUdpSettings(c.backend).port : '';
   const range = `${formatIpv4(c.subnetMin)}..${formatIpv4(c.subnetMax)}`;
-  return `${formatCidr(c.network)} /${c.subnetLen} ${range} ${c.backend.type}:${c.backend.port}`;
+  return `${formatCidr(c.network)} /${c.subnetLen} ${range} ${c.backend.type}:${port}`;
 }
 
 describe('defaults and accepted values', () => {
@@ -40,11 +43,11 @@ describe('defaults and accepted values', () => {
     ],
     [
       { Network: '10.0.0.0/16', Backend: { Type: 'vxlan', Port: 0 } },
-      '10.0.0.0/16 /24 10.0.1.0..10.0.255.0 vxlan:8285',
+      '10.0.0.0/16 /24 10.0.1.0..10.0.255.0 vxlan:',
     ],
     [
       { Network: '10.0.0.0/16', Backend: { Type: 'warp' } },
-      '10.0.0.0/16 /24 10.0.1.0..10.0.255.0 warp:8285',
+      '10.0.0.0/16 /24 10.0.1.0..10.0.255.0 warp:',
     ],
     [{ Network: '10.0.0.0/16', Unknown: [1] }, '10.0.0.0/16 /24 10.0.1.0..10.0.255.0 udp:8285'],
   ])('%j', (config, expected) => {
@@ -106,7 +109,7 @@ describe('refusals name field, value and expectation', () => {
   ])('%j', (config, message) => {
     let thrown: unknown;
     try {
-      parseNetworkConfig(JSON.stringify(config));
+      parseConfig(JSON.stringify(config));
     } catch (error) {
       thrown = error;
     }
@@ -141,7 +144,7 @@ describe("flannel's own cases (pkg/subnet/config_test.go, fuzz_test.go)", () => 
     ['{"Network":"10.0.0.0/8"}', '10.0.0.0/8 /24 10.0.1.0..10.255.255.0 udp:8285'],
     [
       '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}',
-      '10.0.0.0/8 /24 10.0.1.0..10.255.255.0 vxlan:8285',
+      '10.0.0.0/8 /24 10.0.1.0..10.255.255.0 vxlan:',
     ],
     [
       '{"Network":"10.0.0.0/8","SubnetMin":"10.0.1.0","SubnetMax":"10.0.20.0"}',

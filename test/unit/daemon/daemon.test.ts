@@ -94,6 +94,26 @@ const askDaemon = async () =>
   (await requestJson(`${options.subnetFile}.sock`, '/status', 1_000)) as DaemonStatus;
 
 describe('a daemon', () => {
+  it('tells the store once traffic can flow', async () => {
+    const { store, daemon, start } = setUp();
+    const phases: string[] = [];
+    Object.assign(store, {
+      announce: () => {
+        phases.push(daemon.readiness().phase);
+        return Promise.resolve();
+      },
+    });
+    void start();
+    await vi.waitFor(async () => {
+      expect((await askDaemon()).ready).toBe(false);
+    });
+    expect(phases).toEqual([]);
+    store.snapshot(OWN, PEER);
+    await vi.waitFor(() => {
+      expect(phases).toEqual([expect.stringMatching(/^running$|^putting the firewall/)]);
+    });
+  });
+
   it('becomes ready after the first publication, tells of itself, and leaves only subnet.env', async () => {
     const { store, planes, daemon, controller, start } = setUp();
     const done = start();

@@ -1,12 +1,12 @@
 /** What the udp backend makes of the host it runs on: where the kernel would send, and who is out of reach. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { HostView, Way } from '../../../src/network/host-view.js';
-import { UdpBackend } from '../../../src/forward/udp/udp.js';
 import { contains, parseCidr, parseIpv4 } from '../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../src/config/network.js';
 import { silentLogger } from '../../../src/log.js';
 import { ProblemBoard } from '../../../src/problems.js';
 import { fakeDataPlanes } from '../../support/fake-dataplane.js';
+import { registerUdp } from '../../support/udp-network.js';
 import { FakeStore, lease } from '../../support/fake-store.js';
 
 const ip = (text: string): number => parseIpv4('test', text);
@@ -44,17 +44,13 @@ async function running(configText = README, own = OWN) {
     publicIp: ip('10.168.0.2'),
     mtu: 1500,
   };
-  const backend = new UdpBackend(
-    { store, external, previousSubnet: undefined, log: silentLogger(), problems },
-    { mode: 'batch', sourceCheck: true },
-    planes.open,
-    view,
-  );
   const stop = new AbortController();
   stops.push(stop);
-  const network = await backend.registerNetwork(parseNetworkConfig(configText), stop.signal);
+  const config = parseNetworkConfig(configText);
+  const parts = { store, external, problems, config, open: planes.open, view };
+  const network = await registerUdp(parts, stop.signal);
   void network.run(stop.signal);
-  const reasons = () => network.status().rejected.map(({ reason }) => reason);
+  const reasons = () => network.followState().rejected.map(({ reason }) => reason);
   return { store, network, problems, host, asked, reasons };
 }
 
@@ -64,7 +60,7 @@ describe("flannel's README network over hosts at 10.168.0.x", () => {
     store.snapshot(OWN, PEER);
     await network.synced;
     expect(network.routes.lookup(ip('10.10.32.3'))?.nextHop).toBe(ip('10.168.0.3'));
-    expect([network.status().rejected, problems.all]).toEqual([[], []]);
+    expect([network.followState().rejected, problems.all]).toEqual([[], []]);
     expect(new Set(asked)).toEqual(new Set(['flannel0']));
   });
 
@@ -193,9 +189,9 @@ it("others' keys and values are shown cut", async () => {
   const key = 'x'.repeat(100_000);
   store.send({ type: 'snapshot', leases: [OWN], rejected: [{ key, reason: 'r' }] });
   await network.synced;
-  expect(network.status().rejected[0]?.key).toHaveLength(60);
+  expect(network.followState().rejected[0]?.key).toHaveLength(60);
   store.send({ type: 'cleared', key });
   await vi.waitFor(() => {
-    expect(network.status().rejected).toEqual([]);
+    expect(network.followState().rejected).toEqual([]);
   });
 });

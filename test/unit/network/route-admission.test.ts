@@ -1,4 +1,5 @@
 /** Leases judged by whether there is a loop or an overlap, with the kernel's routes played by a set. */
+import { compileChanges } from '../../../src/forward/udp/compile.js';
 import { describe, expect, it } from 'vitest';
 import {
   contains,
@@ -172,7 +173,7 @@ describe('a lease that covers the address of a host', () => {
         const covering = routes.find((route) => contains(route.subnet, nextHop));
         expect(covering, `${step}: ${formatIpv4(nextHop)}`).toBeUndefined();
       }
-      const changes = table.takeChanges();
+      const changes = compileChanges(table.takeChanges());
       for (let i = 0; i < changes.length; i += 3) {
         const key = `${changes[i]}/${changes[i + 1]}`;
         if (changes[i + 2] === 0) followed.delete(key);

@@ -1,3 +1,4 @@
+import { compileChanges, compileRoutes } from '../../../src/forward/udp/compile.js';
 import { describe, expect, it } from 'vitest';
 import {
   cidrOf,
@@ -193,7 +194,7 @@ it('compiles ascending triples, and holds 65,536 subnets', () => {
   }
   expect(table.replaceAll(leases)).toHaveLength(65535);
   expect(table.rejected).toHaveLength(1);
-  const compiled = table.compile();
+  const compiled = compileRoutes(table.routes());
   expect(compiled).toHaveLength(65535 * 3);
   const seen = triples(compiled);
   expect(seen.size).toBe(65535);
@@ -238,8 +239,8 @@ it('compiles, and tells changes of, what a map would hold after any sequence of 
       model.set(key, publicIp);
     }
     if (step % 97 !== 0) continue;
-    expect(triples(table.compile())).toEqual(model);
-    for (const [key, nextHop] of triples(table.takeChanges())) {
+    expect(triples(compileRoutes(table.routes()))).toEqual(model);
+    for (const [key, nextHop] of triples(compileChanges(table.takeChanges()))) {
       if (nextHop === 0) followed.delete(key);
       else followed.set(key, nextHop);
     }
@@ -265,9 +266,57 @@ it('of two leases of one subnet in a listing the later wins, also against what w
     expiresAt: undefined,
   });
   table.replaceAll([held(7)]);
-  expect([...table.takeChanges()]).toEqual([subnet.network, 24, 0xac100007]);
+  expect([...compileChanges(table.takeChanges())]).toEqual([subnet.network, 24, 0xac100007]);
   expect(table.replaceAll([held(8), held(7)])).toEqual([]);
-  expect([...table.takeChanges()]).toEqual([]);
+  expect([...compileChanges(table.takeChanges())]).toEqual([]);
   table.replaceAll([held(8), held(9)]);
-  expect([...table.takeChanges()]).toEqual([subnet.network, 24, 0xac100009]);
+  expect([...compileChanges(table.takeChanges())]).toEqual([subnet.network, 24, 0xac100009]);
+});
+
+describe('what a lease says for the backend', () => {
+  const vtep = (mac: string): Lease => ({
+    ...PEER,
+    attributes: {
+      ...PEER.attributes,
+      backendType: 'vxlan',
+      backendData: { VNI: 1, VtepMAC: mac },
+    },
+  });
+  const dataOf = (table: RouteTable): unknown[] =>
+    table.takeChanges().map(({ type, route }) => [type, route.backendType, route.backendData]);
+
+  it('arrives with the change, also when nothing else of the lease has changed', () => {
+    const table = makeTable();
+    table.replaceAll([OWN, vtep('aa:00:00:00:00:01')]);
+    expect(dataOf(table)).toEqual([['add', 'vxlan', { VNI: 1, VtepMAC: 'aa:00:00:00:00:01' }]]);
+    table.put(vtep('aa:00:00:00:00:01'));
+    expect(table.changed).toBe(false);
+    table.put(vtep('aa:00:00:00:00:02'));
+    expect(dataOf(table)).toEqual([['update', 'vxlan', { VNI: 1, VtepMAC: 'aa:00:00:00:00:02' }]]);
+    table.replaceAll([OWN, vtep('aa:00:00:00:00:03')]);
+    expect(dataOf(table)).toEqual([['update', 'vxlan', { VNI: 1, VtepMAC: 'aa:00:00:00:00:03' }]]);
+    table.delete(PEER.subnet);
+    expect(dataOf(table)).toEqual([['remove', 'vxlan', { VNI: 1, VtepMAC: 'aa:00:00:00:00:03' }]]);
+  });
+
+  it('survives that its route gave way to a host for a while', () => {
+    const table = new RouteTable({
+      network: cidr('10.0.0.0/8'),
+      own: cidr('10.1.1.0/24'),
+      ownPublicIp: ip('10.168.0.2'),
+      leadsIntoOverlay: (addresses) => addresses.map(() => false),
+    });
+    const wide = lease('10.168.1.0/24', '192.0.2.9');
+    const attributes = { ...wide.attributes, backendType: 'vxlan', backendData: { VNI: 1 } };
+    table.put({ ...wide, attributes });
+    table.put(lease('10.1.2.0/24', '10.168.1.3'));
+    expect(table.get(wide.subnet)).toBeUndefined();
+    table.takeChanges();
+    table.delete(cidr('10.1.2.0/24'));
+    table.reconsider();
+    expect(dataOf(table)).toEqual([
+      ['remove', undefined, undefined],
+      ['add', 'vxlan', { VNI: 1 }],
+    ]);
+  });
 });

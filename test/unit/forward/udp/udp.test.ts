@@ -1,8 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { Network } from '../../../../src/network/forwarder.js';
+import type { Registration } from '../../../../src/network/registration.js';
 import { createBackend } from '../../../../src/network/registry.js';
-import { UdpBackend } from '../../../../src/forward/udp/udp.js';
 import { formatCidr, parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
 import { systemError } from '../../../../src/errors.js';
@@ -10,6 +9,7 @@ import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/errors.js';
 import { silentLogger } from '../../../../src/log.js';
 import { ProblemBoard } from '../../../../src/problems.js';
 import { counters, fakeDataPlanes } from '../../../support/fake-dataplane.js';
+import { registerUdp, withType } from '../../../support/udp-network.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../../support/fake-store.js';
 
 const config = parseNetworkConfig(CONFIG_TEXT);
@@ -31,19 +31,16 @@ function setUp(mtu = 1500) {
   const planes = fakeDataPlanes();
   const external = { name: 'eth0', address: ip(OWN_IP), publicIp: ip(OWN_IP), mtu };
   const problems = new ProblemBoard(silentLogger());
-  const backend = new UdpBackend(
-    { store, external, previousSubnet: undefined, problems, log: silentLogger() },
-    { mode: 'batch', sourceCheck: true },
-    planes.open,
-  );
+  const parts = { store, external, problems, config, open: planes.open };
   const stop = new AbortController();
   stops.push(stop);
-  return { store, planes, backend, stop, problems };
+  const register = () => registerUdp(parts, stop.signal);
+  return { store, planes, register, stop, problems };
 }
 
 async function running() {
   const parts = setUp();
-  const network = await parts.backend.registerNetwork(config, parts.stop.signal);
+  const network = await parts.register();
   const done = network.run(parts.stop.signal);
   parts.store.snapshot(OWN);
   await network.synced;
@@ -52,15 +49,15 @@ async function running() {
   return { ...parts, network, done, plane };
 }
 
-function totals(network: Network, direction = 'encapsulate'): number | undefined {
-  const { threads } = network.status().dataPlane;
+function totals(network: Registration, direction = 'encapsulate'): number | undefined {
+  const { threads } = network.forwarder.counters() ?? { threads: [] };
   return threads.find((thread) => thread.direction === direction)?.sentPackets;
 }
 
 describe('registerNetwork', () => {
   it('opens the data plane on the lease and the external interface', async () => {
-    const { backend, planes, stop } = setUp();
-    const network = await backend.registerNetwork(config, stop.signal);
+    const { register, planes } = setUp();
+    const network = await register();
     expect(network.mtu).toBe(1472);
     expect(planes.opened[0]?.options).toMatchObject({
       tunName: 'flannel%d',
@@ -81,20 +78,20 @@ describe('registerNetwork', () => {
   });
 
   it('rejects with nothing open when the lease or the device is refused', async () => {
-    const { backend, planes, store, stop } = setUp();
+    const { register, planes, store } = setUp();
     planes.failures.push(systemError('UDP port 8285 is taken (EADDRINUSE)'));
-    await expect(backend.registerNetwork(config, stop.signal)).rejects.toThrow('is taken');
+    await expect(register()).rejects.toThrow('is taken');
     store.acquireError = systemError('no free subnet');
-    await expect(backend.registerNetwork(config, stop.signal)).rejects.toThrow('no free subnet');
+    await expect(register()).rejects.toThrow('no free subnet');
     expect(planes.opened).toEqual([]);
   });
 
   it('keeps the MTU within what a datagram and a link can be', async () => {
-    const { backend, planes, stop } = setUp(65_536);
-    (await backend.registerNetwork(config, stop.signal)).close();
+    const { register, planes } = setUp(65_536);
+    (await register()).close();
     expect(planes.opened[0]?.options.mtu).toBe(65_507);
     const small = setUp(90);
-    await expect(small.backend.registerNetwork(config, stop.signal)).rejects.toThrow(
+    await expect(small.register()).rejects.toThrow(
       'MTU of eth0: 90 is not valid: expected at least 96 bytes',
     );
     expect(small.store.requests).toEqual([]);
@@ -103,8 +100,8 @@ describe('registerNetwork', () => {
 
 describe('routes', () => {
   it('starts to forward with the first publication, not before', async () => {
-    const { backend, planes, store, stop } = setUp();
-    const network = await backend.registerNetwork(config, stop.signal);
+    const { register, planes, store, stop } = setUp();
+    const network = await register();
     void network.run(stop.signal);
     await turn();
     expect(planes.opened[0]?.started).toBe(false);
@@ -166,16 +163,16 @@ describe('routes', () => {
     store.send({ type: 'put', lease: lease('10.0.0.0/24', '10.168.0.4') });
     store.send({ type: 'degraded', error: new Error('torn') });
     await vi.waitFor(() => {
-      expect(network.status().storeError).toBe('torn');
+      expect(network.followState().storeError).toBe('torn');
     });
-    expect(network.status().rejected.map(({ key }) => key)).toEqual(['10.0.0.0-24']);
+    expect(network.followState().rejected.map(({ key }) => key)).toEqual(['10.0.0.0-24']);
     expect(network.routes.size).toBe(1);
     store.send({ type: 'recovered' });
     store.snapshot(OWN, PEER);
     await vi.waitFor(() => {
-      expect(network.status().rejected).toEqual([]);
+      expect(network.followState().rejected).toEqual([]);
     });
-    expect(network.status().storeError).toBeUndefined();
+    expect(network.followState().storeError).toBeUndefined();
   });
 });
 
@@ -187,18 +184,18 @@ describe('entries of the store that cannot be read', () => {
     store.send({ type: 'put', lease: PEER });
     store.send({ type: 'rejected', entry });
     await vi.waitFor(() => {
-      expect(network.status().rejected).toEqual([entry]);
+      expect(network.followState().rejected).toEqual([entry]);
     });
     expect(network.routes.size).toBe(1);
     store.send({ type: 'snapshot', leases: [OWN], rejected: [entry] });
     store.send({ type: 'degraded', error: new Error('turn') });
     await vi.waitFor(() => {
-      expect(network.status().storeError).toBe('turn');
+      expect(network.followState().storeError).toBe('turn');
     });
     expect(network.routes.lookup(ip('100.96.2.3'))?.nextHop).toBe(ip('10.168.0.3'));
     store.send({ type: 'delete', subnet: PEER.subnet }, { type: 'cleared', key: entry.key });
     await vi.waitFor(() => {
-      expect(network.status().rejected).toEqual([]);
+      expect(network.followState().rejected).toEqual([]);
     });
     expect(network.routes.size).toBe(0);
   });
@@ -210,31 +207,31 @@ describe('entries of the store that cannot be read', () => {
     }
     store.send({ type: 'degraded', error: new Error('turn') });
     await vi.waitFor(() => {
-      expect(network.status().storeError).toBe('turn');
+      expect(network.followState().storeError).toBe('turn');
     });
-    expect(network.status().rejected).toHaveLength(1_000);
+    expect(network.followState().rejected).toHaveLength(1_000);
   });
 });
 
 describe('the age of the leases', () => {
   it('is none while the store is followed, and counts from when it was last', async () => {
     const { store, network } = await running();
-    expect(network.status().leasesAsOf).toBeUndefined();
+    expect(network.followState().leasesAsOf).toBeUndefined();
     const before = Date.now();
     store.send({ type: 'degraded', error: new Error('away') });
     await vi.waitFor(() => {
-      expect(network.status().leasesAsOf).toBeGreaterThanOrEqual(before);
+      expect(network.followState().leasesAsOf).toBeGreaterThanOrEqual(before);
     });
     store.send({ type: 'recovered' });
     await vi.waitFor(() => {
-      expect(network.status().leasesAsOf).toBeUndefined();
+      expect(network.followState().leasesAsOf).toBeUndefined();
     });
     store.send({ type: 'snapshot', leases: [OWN], rejected: [], asOf: 1_000 });
     store.send({ type: 'degraded', error: new Error('away') });
     await vi.waitFor(() => {
-      expect(network.status().storeError).toBe('away');
+      expect(network.followState().storeError).toBe('away');
     });
-    expect(network.status().leasesAsOf).toBe(1_000);
+    expect(network.followState().leasesAsOf).toBe(1_000);
   });
 });
 
@@ -243,17 +240,20 @@ describe('a store that cannot be followed', () => {
     const { store, network } = await running();
     store.send({ type: 'degraded', error: systemError('away', { code: STORE_AWAY }) });
     await vi.waitFor(() => {
-      expect(network.status()).toMatchObject({ storeError: 'away', storeFault: 'unreachable' });
+      expect(network.followState()).toMatchObject({
+        storeError: 'away',
+        storeFault: 'unreachable',
+      });
     });
-    const since = network.status().leasesAsOf;
+    const since = network.followState().leasesAsOf;
     store.send({ type: 'degraded', error: systemError('refused', { code: STORE_REFUSES }) });
     await vi.waitFor(() => {
-      expect(network.status()).toMatchObject({ storeError: 'refused', storeFault: 'refused' });
+      expect(network.followState()).toMatchObject({ storeError: 'refused', storeFault: 'refused' });
     });
-    expect(network.status().leasesAsOf).toBe(since);
+    expect(network.followState().leasesAsOf).toBe(since);
     store.send({ type: 'recovered' });
     await vi.waitFor(() => {
-      expect(network.status().storeFault).toBeUndefined();
+      expect(network.followState().storeFault).toBeUndefined();
     });
   });
 });
@@ -264,7 +264,7 @@ describe('own lease', () => {
     store.send({ type: 'put', lease: lease(OWN_SUBNET, OWN_IP, Infinity) });
     store.send({ type: 'degraded', error: new Error('turn') });
     await vi.waitFor(() => {
-      expect(network.status().storeError).toBe('turn');
+      expect(network.followState().storeError).toBe('turn');
     });
     expect(network.lease.expiresAt).toBe(1_000);
   });
@@ -313,9 +313,9 @@ describe('a data plane that fails', () => {
     plane.threads = [counters('encapsulate', 10, { ringBytes: 50 }), counters('decapsulate', 4)];
     plane.emit('event', { type: 'fault', errno: EBADFD, operation: 'tun' });
     expect(plane.closed).toBe(true);
-    expect(network.status().dataPlaneError).toContain('EBADFD');
+    expect(network.forwarder.health().error).toContain('EBADFD');
     expect(totals(network)).toBe(10);
-    expect(network.status().dataPlane.threads[0]?.ringBytes).toBe(0);
+    expect(network.forwarder.counters()?.threads[0]?.ringBytes).toBe(0);
     await vi.waitFor(() => {
       expect(planes.opened).toHaveLength(2);
     });
@@ -326,7 +326,7 @@ describe('a data plane that fails', () => {
     if (second !== undefined) second.threads = [counters('encapsulate', 3)];
     expect(totals(network)).toBe(13);
     expect(totals(network, 'decapsulate')).toBe(4);
-    expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 1 });
+    expect(network.forwarder.health()).toEqual({ error: undefined, restarts: 1 });
     expect(store.requests).toHaveLength(1);
   });
 
@@ -339,7 +339,7 @@ describe('a data plane that fails', () => {
       planes.failures.push(systemError(`refused ${attempt}`));
     }
     plane.emit('event', { type: 'fault', errno: ENETDOWN, operation: 'udp' });
-    expect(network.status().dataPlaneError).toContain('ENETDOWN');
+    expect(network.forwarder.health().error).toContain('ENETDOWN');
     const times: number[] = [];
     for (let time = 0, seen = 0; time < 25_000; time += 100) {
       await vi.advanceTimersByTimeAsync(100);
@@ -349,7 +349,7 @@ describe('a data plane that fails', () => {
     expect(times.slice(0, 8)).toEqual([100, 300, 700, 1500, 3100, 6300, 10_300, 14_300]);
     for (const { options } of planes.opened) names.push(options.tunName);
     expect(names).toHaveLength(2);
-    expect(network.status().dataPlaneError).toBeUndefined();
+    expect(network.forwarder.health().error).toBeUndefined();
     stop.abort();
     expect(planes.live()).toBe(0);
   });
@@ -392,7 +392,7 @@ describe('a device that others change', () => {
     await vi.advanceTimersByTimeAsync(4_500);
     expect(plane.restoreCalls).toBe(4);
     expect(planes.opened).toHaveLength(1);
-    expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 0 });
+    expect(network.forwarder.health()).toEqual({ error: undefined, restarts: 0 });
   });
 
   it('is replaced when it is not in this network namespace any more', async () => {
@@ -400,13 +400,13 @@ describe('a device that others change', () => {
     plane.restorations.push(systemError('RTM_GETLINK: ENODEV', { code: 'ENODEV' }));
     await vi.advanceTimersByTimeAsync(1_000);
     expect(plane.closed).toBe(true);
-    expect(network.status().dataPlaneError).toContain(
+    expect(network.forwarder.health().error).toContain(
       'flannel0 is gone from this network namespace',
     );
     await vi.advanceTimersByTimeAsync(200);
     expect(planes.opened).toHaveLength(2);
     expect(planes.opened[1]).toMatchObject({ started: true, device: 'flannel0' });
-    expect(network.status()).toMatchObject({ dataPlaneError: undefined, dataPlaneRestarts: 1 });
+    expect(network.forwarder.health()).toEqual({ error: undefined, restarts: 1 });
   });
 
   it('puts on the problem board what was left as it is, and takes it off at the end', async () => {
@@ -438,8 +438,8 @@ describe('the end', () => {
   });
 
   it('rejects those who wait for leases that never came', async () => {
-    const { backend, stop } = setUp();
-    const network = await backend.registerNetwork(config, stop.signal);
+    const { register, stop } = setUp();
+    const network = await register();
     const done = network.run(stop.signal);
     stop.abort();
     await done;
@@ -449,19 +449,17 @@ describe('the end', () => {
 
 describe('createBackend', () => {
   const context = () => ({
-    store: new FakeStore(),
     external: { name: 'eth0', address: ip(OWN_IP), publicIp: ip(OWN_IP), mtu: 1500 },
-    previousSubnet: undefined,
     log: silentLogger(),
   });
   const create = (type: string) =>
-    createBackend({ ...config, backend: { ...config.backend, type } }, context(), {
-      mode: 'basic',
-      sourceCheck: true,
-    });
+    createBackend(
+      { ...context(), config: withType(config, type) },
+      { mode: 'basic', sourceCheck: true },
+    );
 
   it('gives the udp backend', () => {
-    expect(create('udp').type).toBe('udp');
+    expect(create('udp').udpPort).toBe(8285);
     expect(formatCidr(config.network)).toBe('100.96.0.0/16');
   });
 

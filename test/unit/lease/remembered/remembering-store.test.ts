@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
+import { isConfig } from '../../../../src/network/registry.js';
 import { systemError } from '../../../../src/errors.js';
 import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/errors.js';
 import {
@@ -55,6 +56,7 @@ afterEach(async () => {
 
 async function open(inner = new FakeStore()) {
   const store = await RememberingStore.open(inner, path, {
+    isConfig,
     log: silentLogger(),
     patienceMs: 50,
     saveAfterMs: 20,
@@ -318,6 +320,7 @@ describe('a store that began anew', () => {
   async function openShort() {
     const inner = new FakeStore();
     const store = await RememberingStore.open(inner, path, {
+      isConfig,
       log: silentLogger(),
       graceMs: 50,
     });

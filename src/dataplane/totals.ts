@@ -3,7 +3,7 @@
  * counter must never fall: the last counters of each closed data plane are kept and added to those
  * of the one in service. What describes the present (ring fill) is taken from the one in service.
  */
-import type { ThreadCounters } from '../../dataplane/dataplane.js';
+import type { ThreadCounters } from './dataplane.js';
 
 /** Sums per direction; threads of one direction become one entry. */
 export function addCounters(

@@ -1,0 +1,307 @@
+/**
+ * Registers the network and follows it; again whenever what it was registered with has changed:
+ *
+ *   register: lease, device, route, socket
+ *     -> beside each other until one ends: follow the store, keep the lease, watch the external
+ *        interface; firewall rules; first application of routes -> subnet.env -> ready
+ *
+ * A network is registered anew when its subnet is lost for good and when the external interface is
+ * another one or has another MTU; the counters of the old one are kept.
+ */
+import { setMaxListeners } from 'node:events';
+import { settledWithin } from '../abort.js';
+import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import type { NetworkConfig } from '../config/network.js';
+import { messageOf } from '../errors.js';
+import type { Firewall, FirewallKind } from '../firewall/firewall.js';
+import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
+import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
+import type { LeaseStore } from '../lease/store.js';
+import type { Logger } from '../log.js';
+import type { HostView } from '../network/host-view.js';
+import { register, type Registration } from '../network/registration.js';
+import { createBackend, type ForwarderOptions } from '../network/registry.js';
+import type { ProblemBoard } from '../problems.js';
+import type { ExternalInterfaces } from './external.js';
+import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
+import { Guard } from './guard.js';
+import { watchNetworkConfig } from './network-config.js';
+import type { DaemonOptions } from './options.js';
+import { keepLease } from './renew.js';
+import type { ServiceManager } from './sd-notify.js';
+import type { DaemonState } from './state.js';
+import { untilAnswered } from './store-answer.js';
+import { pause } from './wait.js';
+import { watchBridges } from './watch-bridges.js';
+
+/** Several for each task of a network: more would be a leak. */
+const MAX_LISTENERS = 50;
+const STOP_WAIT_MS = 700;
+const SUBNET_FILE_INTERVAL_MS = 2_000;
+const SUBNET_FILE_LOG_EVERY = 30;
+const ANNOUNCE_INTERVAL_MS = 60_000;
+
+export interface RegistrationLoopParts {
+  readonly options: DaemonOptions;
+  readonly forwarding: ForwarderOptions;
+  readonly store: LeaseStore;
+  readonly config: NetworkConfig;
+  readonly externals: ExternalInterfaces;
+  readonly state: DaemonState;
+  readonly problems: ProblemBoard;
+  readonly log: Logger;
+  readonly interfaces: () => readonly HostInterfaceInfo[];
+  readonly view: HostView | undefined;
+  readonly createFirewall: ((kind: FirewallKind, log: Logger) => Firewall) | undefined;
+  readonly serviceManager: Pick<ServiceManager, 'ready'> | undefined;
+}
+
+/** Why a network has to be registered anew. */
+interface Change {
+  readonly subnet?: Cidr;
+  readonly external?: ExternalInterface;
+}
+
+export class RegistrationLoop {
+  readonly #parts: RegistrationLoopParts;
+  /** This host's PublicIP as the store may still have it; undefined once it knows the present one. */
+  #formerPublicIp: Ipv4 | undefined;
+  /** Network of the run before, whose firewall rules are ours as well. */
+  #formerNetwork: Cidr | undefined;
+
+  constructor(parts: RegistrationLoopParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves when the signal aborted; rejects when a network cannot be registered or go on. */
+  async run(first: ExternalInterface, signal: AbortSignal): Promise<void> {
+    const { options, store, externals, state } = this.#parts;
+    const earlier = await readSubnetEnv(options.subnetFile);
+    this.#formerNetwork = earlier?.network;
+    let external = first;
+    let former: FormerNetwork | undefined;
+    for (;;) {
+      state.phase = 'registering the network';
+      let network: Registration;
+      try {
+        network = await this.#register(external, earlier?.subnet, former, signal);
+      } catch (error) {
+        // With a lease known it was device or socket: the address may be gone again.
+        if (signal.aborted || former?.lease === undefined) throw error;
+        external = await externals.retry(external, former.overlay, error, signal);
+        continue;
+      }
+      if (former?.lease === undefined) this.#formerPublicIp = undefined;
+      state.external = external;
+      state.network = network;
+      let change: Change | undefined;
+      try {
+        change = await this.#follow(external, network, signal);
+      } finally {
+        network.close();
+        state.networkEnded();
+      }
+      if (change === undefined) return;
+      former = formerNetwork(network, change.subnet);
+      this.#formerPublicIp ??= network.lease.attributes.publicIp;
+      if (change.external !== undefined && change.external.address !== external.address) {
+        store.reconnect?.();
+      }
+      external = change.external ?? external;
+    }
+  }
+
+  #register(
+    external: ExternalInterface,
+    previousSubnet: Cidr | undefined,
+    former: FormerNetwork | undefined,
+    signal: AbortSignal,
+  ): Promise<Registration> {
+    const { forwarding, store, config, view, problems, log } = this.#parts;
+    const formerPublicIp = this.#formerPublicIp;
+    const backend = createBackend({ config, external, problems, log }, forwarding);
+    const parts = {
+      store,
+      backend,
+      config,
+      external,
+      previousSubnet,
+      formerPublicIp,
+      view,
+      problems,
+      log,
+      ...(former && takenOver(former, external, formerPublicIp)),
+    };
+    return untilAnswered(this.#parts, signal, () => register(parts, signal));
+  }
+
+  /**
+   * Runs one network with its lease kept. Resolves with what changed when it has to be registered
+   * anew, with `undefined` when the signal aborted.
+   */
+  async #follow(
+    external: ExternalInterface,
+    network: Registration,
+    signal: AbortSignal,
+  ): Promise<Change | undefined> {
+    const { store, config, externals, state, problems, log, interfaces } = this.#parts;
+    const end = new AbortController();
+    const both = AbortSignal.any([signal, end.signal]);
+    // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
+    setMaxListeners(MAX_LISTENERS, both);
+    const running = network.run(both).then(() => undefined);
+    const keeping = this.#keepLease(network, both);
+    const current = (): ExternalInterface => state.external ?? external;
+    const renamed = (now: ExternalInterface): void => {
+      state.external = now;
+    };
+    const watching = externals.watch(external, network, renamed, both);
+    const announcing = this.#announce(network, both);
+    const followed = (): boolean => {
+      const { storeError, leasesAsOf } = network.followState();
+      return storeError === undefined && leasesAsOf === undefined;
+    };
+    const { subnet } = network.lease;
+    const beside = [
+      externals.watchPeers(current, network, both),
+      this.#guard(external, network, both),
+      watchBridges({ interfaces, network: config.network, subnet, external, problems }, both),
+      watchNetworkConfig({ store, config, followed, problems, log }, both),
+    ];
+    try {
+      return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
+    } finally {
+      end.abort();
+      const ends = Promise.allSettled([running, keeping, watching, announcing, ...beside]);
+      // A stop does not wait for what hangs: a file server that is gone, a program in the kernel.
+      await (signal.aborted ? settledWithin(STOP_WAIT_MS, ends) : ends);
+      state.phase = signal.aborted ? 'stopped' : 'registering the network';
+    }
+  }
+
+  async #keepLease(network: Registration, signal: AbortSignal): Promise<Change | undefined> {
+    const { options, store, log } = this.#parts;
+    const acquire = async (wait: AbortSignal) => {
+      const request = {
+        ...network.leaseRequest,
+        previousSubnet: network.lease.subnet,
+        formerPublicIp: this.#formerPublicIp,
+      };
+      const acquired = await store.acquireLease(request, wait);
+      this.#formerPublicIp = undefined;
+      return acquired;
+    };
+    const lease = await keepLease(
+      {
+        store,
+        network,
+        marginMinutes: options.leaseRenewMarginMinutes,
+        acquire: (wait) => untilAnswered(this.#parts, wait, () => acquire(wait)),
+        log,
+      },
+      signal,
+    );
+    if (lease === undefined) return undefined;
+    log.warn(
+      { old: formatCidr(network.lease.subnet), new: formatCidr(lease.subnet) },
+      'the subnet changed; registering the network again',
+    );
+    return { subnet: lease.subnet };
+  }
+
+  /** Puts the firewall's rules in place and keeps them until the signal aborts. */
+  async #guard(
+    external: ExternalInterface,
+    network: Registration,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { options, config, state, problems, log, interfaces, createFirewall } = this.#parts;
+    const guard = new Guard({
+      options,
+      config,
+      external,
+      network,
+      formerNetwork: this.#formerNetwork,
+      board: problems,
+      log,
+      interfaces,
+      createFirewall,
+    });
+    this.#formerNetwork = config.network;
+    state.firewall = guard.keeper;
+    guard.keeper.onChange(() => {
+      this.#tellReady();
+    });
+    await guard.run(signal);
+    state.firewallEnded();
+  }
+
+  /**
+   * Tells the service manager once there is nothing to wait for. A firewall that refuses is no
+   * reason to keep units waiting that need the network: flanneld starts then, too.
+   */
+  #tellReady(): void {
+    const { state, serviceManager } = this.#parts;
+    const settled = state.firewall?.inPlace === true || state.firewall?.error !== undefined;
+    if (!settled || !state.subnetFileWritten) return;
+    const subnet = state.network?.lease.subnet;
+    const text = subnet === undefined ? 'forwarding' : `forwarding for ${formatCidr(subnet)}`;
+    serviceManager?.ready(text);
+  }
+
+  /** Writes subnet.env once traffic can flow, then lets the store make it known. */
+  async #announce(network: Registration, signal: AbortSignal): Promise<void> {
+    const { state } = this.#parts;
+    state.phase = 'waiting for the leases';
+    try {
+      await network.synced;
+    } catch {
+      return; // Closed before that; what closed it tells why.
+    }
+    state.phase = 'writing subnet.env';
+    await this.#writeSubnetEnv(network, signal);
+    if (signal.aborted) return;
+    this.#tellReady();
+    await this.#announceToStore(signal);
+  }
+
+  /** A full disk is waited out, forwarding goes on. */
+  async #writeSubnetEnv({ lease, mtu }: Registration, signal: AbortSignal): Promise<void> {
+    const { options, config, state, log } = this.#parts;
+    const { subnetFile: path, ipMasq } = options;
+    const { subnet } = lease;
+    for (let attempt = 0; !signal.aborted; attempt += 1) {
+      try {
+        await writeSubnetEnv(path, { network: config.network, subnet, mtu, ipMasq });
+        state.phase = 'running';
+        log.info(
+          { subnet: formatCidr(subnet), gateway: formatIpv4(firstHost(subnet)), mtu },
+          'subnet.env written, traffic can flow',
+        );
+        return;
+      } catch (error) {
+        if (attempt % SUBNET_FILE_LOG_EVERY === 0) {
+          const fields = { path, error: messageOf(error) };
+          log.error(fields, 'subnet.env could not be written; trying again');
+        }
+        await pause(SUBNET_FILE_INTERVAL_MS, signal);
+      }
+    }
+  }
+
+  /** Best effort: a store that cannot be told does not stop what forwards. */
+  async #announceToStore(signal: AbortSignal): Promise<void> {
+    const { store, log } = this.#parts;
+    while (store.announce !== undefined && !signal.aborted) {
+      try {
+        await store.announce(signal);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const fields = { store: store.location, error: messageOf(error) };
+        log.warn(fields, 'the lease store was not told that the network is up; retrying');
+        await pause(ANNOUNCE_INTERVAL_MS, signal);
+      }
+    }
+  }
+}

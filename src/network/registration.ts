@@ -1,0 +1,412 @@
+/**
+ * A network in service: this host's lease, the routes to the other hosts, and the forwarder that
+ * carries what they say.
+ *
+ *   store --watch--> route table --changes, once a turn--> forwarder
+ *                        |
+ *                        +-- lookup, status, metrics
+ *
+ * Store events change the route table at once; the forwarder follows at the end of the event loop's
+ * turn, so a burst of changes is applied once. The first application begins to forward.
+ *
+ * The daemon keeps the lease, the registration what it is used for: the daemon hands a renewed lease to
+ * `adoptLease`, the registration says through `leaseLost` and `onLeaseChange` what the store's events
+ * mean for the lease in force.
+ */
+import {
+  cidrOf,
+  formatCidr,
+  formatIpv4,
+  parseSubnetKey,
+  sameCidr,
+  type Cidr,
+  type Ipv4,
+} from '../config/ipv4.js';
+import type { NetworkConfig } from '../config/network.js';
+import { messageOf, systemError } from '../errors.js';
+import type { ExternalInterface } from '../host/interface.js';
+import { keyOf } from '../lease/attributes.js';
+import { storeFault, type StoreFault } from '../lease/errors.js';
+import { Moment } from '../lease/expiry.js';
+import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
+import type { Logger } from '../log.js';
+import type { ProblemBoard } from '../problems.js';
+import { RateLimitedLog } from '../rate-limited-log.js';
+import type { Backend, Forwarder } from './forwarder.js';
+import type { HostView, Way } from './host-view.js';
+import { peerProblems, type PeerCheck } from './peer-check.js';
+import { RejectedEntries } from './rejected-entries.js';
+import { leaseOf, RouteTable } from './route-table.js';
+
+/** How often the kernel's routes are looked at again: for leases that wait for them, and for problems. */
+const CHECK_MS = 2_000;
+/** But the time between such looks is so many times what the last one took. */
+const CHECK_REST = 20;
+
+export interface RegistrationParts {
+  readonly store: LeaseStore;
+  readonly backend: Backend;
+  readonly config: NetworkConfig;
+  readonly external: ExternalInterface;
+  readonly previousSubnet: Cidr | undefined;
+  /** PublicIP before the external address changed; see LeaseRequest. */
+  readonly formerPublicIp?: Ipv4 | undefined;
+  /** This host's lease, known already: the store is not asked for one. */
+  readonly lease?: Lease | undefined;
+  /** Why that lease has to be acquired again once the network runs; see Registration.leaseLost. */
+  readonly leaseLost?: string | undefined;
+  /** Undefined when the data plane is not the kernel's: the kernel is asked nothing about it then. */
+  readonly view: HostView | undefined;
+  readonly log: Logger;
+  /** Where is shown what hinders traffic. */
+  readonly problems?: ProblemBoard | undefined;
+}
+
+/** What following the store has come to; cheap, taken at once. */
+export interface FollowState {
+  /** Why the store cannot be followed now; the last good routes stay in force. */
+  readonly storeError: string | undefined;
+  /** What kind of fault that is; undefined while there is none, or one of no known kind. */
+  readonly storeFault: StoreFault | undefined;
+  /** When the leases in force were last known to be true (Unix time in ms); undefined: now. */
+  readonly leasesAsOf: number | undefined;
+  /** Entries of the store that are not leases, and leases that must not become routes. */
+  readonly rejected: readonly RejectedEntry[];
+}
+
+/** flannel's view of a network: all that is needed to use one. */
+export interface Network {
+  /** The lease in force, with the newest expiry known. */
+  readonly lease: Lease;
+  /** MTU of the overlay in bytes (the external one less the encapsulation). */
+  readonly mtu: number;
+  /** Follows the store and forwards until the signal aborts; then everything is released. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * Acquires this host's lease and sets the way of the packets up. Rejects with nothing left behind but
+ * the lease, which stays in the store for this host's next start, as flanneld's does.
+ */
+export async function register(
+  parts: RegistrationParts,
+  signal: AbortSignal,
+): Promise<Registration> {
+  const { store, backend, config, external, previousSubnet, formerPublicIp, view, log } = parts;
+  const ask = <T>(question: (view: HostView) => T): T | undefined => {
+    try {
+      return view === undefined ? undefined : question(view);
+    } catch (error) {
+      // It refuses when no descriptors are left: asked again later.
+      log.debug({ error: messageOf(error) }, 'cannot ask the kernel for its routes');
+      return undefined;
+    }
+  };
+  const hostAddresses = ask((kernel) => kernel.addresses()) ?? [];
+  const attributes = backend.leaseAttributes;
+  const leaseRequest: LeaseRequest = {
+    config,
+    attributes,
+    previousSubnet,
+    hostAddresses,
+    tunnelAddress: external.address,
+  };
+  const lease =
+    parts.lease === undefined
+      ? await store.acquireLease({ ...leaseRequest, formerPublicIp }, signal)
+      : { ...parts.lease, attributes };
+  signal.throwIfAborted();
+  // Asked only once the device is there, whose route decides.
+  const ways = (destinations: readonly Ipv4[]): readonly Way[] | undefined =>
+    ask((kernel) => kernel.ways(forwarder.device, destinations, external.address));
+  const routes = new RouteTable({
+    network: config.network,
+    own: lease.subnet,
+    ownPublicIp: external.publicIp,
+    ownAddress: external.address,
+    ownLinks: hostAddresses.map(({ address, prefix }) => cidrOf(address, prefix)),
+    leadsIntoOverlay: (addresses) =>
+      ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
+  });
+  // The last step that can fail.
+  const forwarder = backend.open(lease, () => routes.routes());
+  const { device, mtu, udpPort: port } = forwarder;
+  log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
+  return new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
+}
+
+interface RegisteredParts extends RegistrationParts {
+  readonly lease: Lease;
+  readonly leaseRequest: LeaseRequest;
+  readonly routes: RouteTable;
+  readonly forwarder: Forwarder;
+  readonly ways: PeerCheck['ways'];
+}
+
+export class Registration implements Network {
+  readonly forwarder: Forwarder;
+  readonly routes: RouteTable;
+  /** What a lease was asked for with; asked for again when it is lost. */
+  readonly leaseRequest: LeaseRequest;
+  /**
+   * Resolves when the first snapshot of leases has been applied; rejects when the network is closed
+   * before that.
+   */
+  readonly synced: Promise<void>;
+  readonly #problems: ProblemBoard | undefined;
+  readonly #ways: PeerCheck['ways'];
+  readonly #store: LeaseStore;
+  readonly #formerPublicIp: Ipv4 | undefined;
+  readonly #log: Logger;
+  readonly #listeners = new Set<() => void>();
+  #lease: Lease;
+  #lost: string | undefined;
+  #storeError: Error | undefined;
+  readonly #storeRejected: RejectedEntries;
+  /** Until when the leases in force were known to be true; undefined: now. */
+  #trueUntil: Pick<Moment, 'time'> | undefined;
+  readonly #degradedLog: RateLimitedLog;
+  #publication: NodeJS.Immediate | undefined;
+  #check: NodeJS.Timeout | undefined;
+  #resolveSynced!: () => void;
+  #rejectSynced!: (reason: Error) => void;
+  #published = false;
+  #closed = false;
+
+  /** Use `register`. */
+  constructor(parts: RegisteredParts) {
+    this.#store = parts.store;
+    this.#formerPublicIp = parts.formerPublicIp;
+    this.#lost = parts.leaseLost;
+    this.forwarder = parts.forwarder;
+    this.routes = parts.routes;
+    this.#lease = parts.lease;
+    this.leaseRequest = parts.leaseRequest;
+    this.#log = parts.log;
+    this.#storeRejected = new RejectedEntries(parts.log);
+    this.#problems = parts.problems;
+    this.#ways = parts.ways;
+    this.#degradedLog = new RateLimitedLog((fields) => {
+      parts.log.warn(
+        fields,
+        'the lease store cannot be followed; the last known routes stay in force',
+      );
+    });
+    this.synced = new Promise((resolve, reject) => {
+      this.#resolveSynced = resolve;
+      this.#rejectSynced = reject;
+    });
+    // Waiting for it is optional; a rejection without a listener is not an error.
+    this.synced.catch(() => undefined);
+  }
+
+  get mtu(): number {
+    return this.forwarder.mtu;
+  }
+
+  get lease(): Lease {
+    return this.#lease;
+  }
+
+  /** Why the store says that the lease is not ours any more; `undefined` while it is. */
+  get leaseLost(): string | undefined {
+    return this.#lost;
+  }
+
+  /** Calls back whenever `lease` or `leaseLost` changed; returns how to stop that. */
+  onLeaseChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Takes the lease over after a renewal or a new acquisition of the same subnet. */
+  adoptLease(lease: Lease): void {
+    if (!sameCidr(lease.subnet, this.#lease.subnet)) {
+      throw new RangeError('a network keeps its subnet; register it again for another one');
+    }
+    this.#setOwn(lease, undefined);
+  }
+
+  followState(): FollowState {
+    return {
+      storeError: this.#storeError === undefined ? undefined : messageOf(this.#storeError),
+      storeFault: storeFault(this.#storeError),
+      leasesAsOf: this.#trueUntil?.time,
+      rejected: this.#rejected(),
+    };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const close = (): void => {
+      this.close();
+    };
+    signal.addEventListener('abort', close, { once: true });
+    try {
+      signal.throwIfAborted();
+      for await (const event of this.#store.watchLeases(signal)) {
+        if (signal.aborted) break;
+        this.#apply(event);
+      }
+      if (!signal.aborted) {
+        throw systemError(`the lease store ${this.#store.location} ended its watch`);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      signal.removeEventListener('abort', close);
+      this.close();
+    }
+  }
+
+  /** Releases everything at once; for a network that is never run. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearImmediate(this.#publication);
+    clearTimeout(this.#check);
+    this.forwarder.close();
+    this.#rejectSynced(systemError('the network was closed before its leases were known'));
+  }
+
+  #apply(event: LeaseEvent): void {
+    switch (event.type) {
+      case 'snapshot':
+        this.#applySnapshot(event.leases, event.rejected);
+        if (event.asOf !== undefined) this.#trueUntil = { time: event.asOf };
+        break;
+      case 'put':
+        this.#storeRejected.delete(keyOf(event.lease));
+        this.routes.put(event.lease);
+        if (this.routes.changed) this.#publishSoon();
+        this.#logRejection(event.lease);
+        if (this.#isOwn(event.lease)) this.#checkOwn(event.lease);
+        break;
+      case 'delete':
+        this.routes.delete(event.subnet, event.key);
+        if (this.routes.changed) this.#publishSoon();
+        if (this.#isOwn(event)) this.#checkOwn(undefined);
+        break;
+      case 'rejected':
+        this.#storeRejected.add(event.entry);
+        this.#storeRejected.log([event.entry]);
+        break;
+      case 'cleared':
+        this.#storeRejected.delete(event.key);
+        break;
+      case 'degraded':
+        this.#applyDegraded(event.error);
+        break;
+      case 'recovered':
+        this.#storeError = undefined;
+        this.#trueUntil = undefined;
+        this.#log.info({ store: this.#store.location }, 'the lease store is followed again');
+        break;
+    }
+  }
+
+  /** Also told while it is degraded already, when the reason has changed. */
+  #applyDegraded(error: Error): void {
+    const before = this.#storeError;
+    this.#storeError = error;
+    this.#trueUntil ??= new Moment();
+    const fields = {
+      store: this.#store.location,
+      error: messageOf(error),
+      leasesAsOf: new Date(this.#trueUntil.time).toISOString(),
+    };
+    // The same kind of fault in other words is no news to a log.
+    if (before === undefined || storeFault(before) !== storeFault(error)) {
+      this.#degradedLog.report(fields);
+    } else this.#log.debug(fields, 'the lease store still cannot be followed');
+  }
+
+  #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
+    this.#storeRejected.clear();
+    // An entry that became unreadable while nobody looked keeps the route it had.
+    const kept = rejected.flatMap(({ key }) => {
+      const subnet = parseSubnetKey(key);
+      const route = subnet === undefined ? undefined : this.routes.get(subnet);
+      if (route === undefined) return [];
+      return [leaseOf(route)];
+    });
+    const changes = this.routes.replaceAll(kept.length === 0 ? leases : [...leases, ...kept]);
+    if (changes.length > 0 || !this.#published) this.#publishSoon();
+    this.#checkOwn(leases.find((lease) => this.#isOwn(lease)));
+    for (const entry of rejected) this.#storeRejected.add(entry);
+    this.#storeRejected.log([...rejected, ...this.routes.rejected]);
+  }
+
+  #logRejection(lease: Lease): void {
+    const entry = this.routes.rejection(lease);
+    if (entry !== undefined) this.#storeRejected.log([entry]);
+  }
+
+  #rejected(): readonly RejectedEntry[] {
+    return this.#storeRejected.shownWith(this.routes.rejected);
+  }
+
+  /** What the store now holds for our subnet: ours, another host's, or nothing. */
+  #checkOwn(stored: Lease | undefined): void {
+    const subnet = formatCidr(this.#lease.subnet);
+    if (stored === undefined) {
+      this.#setOwn(this.#lease, `the lease of ${subnet} is gone from the store`);
+    } else if (stored.attributes.publicIp === this.#lease.attributes.publicIp) {
+      // A grant that is not ours may end any time: what is known stays, or it is renewed at once.
+      const unknown = stored.expiresAt === Number.POSITIVE_INFINITY;
+      const { expiresAt = Date.now(), deadline } = this.#lease;
+      this.#setOwn(unknown ? { ...stored, expiresAt, deadline } : stored, undefined);
+    } else {
+      const holder = stored.attributes.publicIp;
+      const what = holder === this.#formerPublicIp ? 'still names' : 'was taken over by';
+      this.#setOwn(this.#lease, `the lease of ${subnet} ${what} ${formatIpv4(holder)}`);
+    }
+  }
+
+  #setOwn(lease: Lease, lost: string | undefined): void {
+    const { expiresAt, deadline } = this.#lease;
+    if (lost === this.#lost && lease.expiresAt === expiresAt && lease.deadline === deadline) return;
+    this.#lease = lease;
+    this.#lost = lost;
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** A lease of our subnet under another key is not the one we keep. */
+  #isOwn({ subnet, key }: Pick<Lease, 'subnet' | 'key'>): boolean {
+    return key === undefined && sameCidr(subnet, this.#lease.subnet);
+  }
+
+  #publishSoon(): void {
+    if (this.#closed || this.#publication !== undefined) return;
+    this.#publication = setImmediate(() => {
+      this.#publication = undefined;
+      this.#publish();
+    });
+  }
+
+  #publish(): void {
+    this.routes.reconsider();
+    this.forwarder.apply(this.routes.takeChanges());
+    this.#log.debug({ routes: this.routes.size }, 'routes published');
+    if (!this.#published) {
+      this.#published = true;
+      // Before it is said that traffic can flow.
+      this.#checkPeers();
+    }
+    this.#resolveSynced();
+  }
+
+  /** Leases that wait for the kernel's routes, and whether any other host can be reached; again and again. */
+  #checkPeers(): void {
+    const started = performance.now();
+    this.routes.reconsider(true);
+    if (this.routes.changed) this.#publishSoon();
+    const { routes } = this;
+    const { device } = this.forwarder;
+    const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
+    this.#problems?.report('leases', found);
+    const wait = Math.max(CHECK_MS, CHECK_REST * (performance.now() - started));
+    this.#check = setTimeout(() => {
+      this.#checkPeers();
+    }, wait).unref();
+  }
+}

@@ -1,0 +1,85 @@
+/** A registration over a backend that is not udp: what it asks the store for, and what it hands on. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { parseIpv4 } from '../../../src/config/ipv4.js';
+import { parseNetworkConfig } from '../../../src/config/network.js';
+import { silentLogger } from '../../../src/log.js';
+import type { Backend, Forwarder } from '../../../src/network/forwarder.js';
+import { register } from '../../../src/network/registration.js';
+import type { RouteChange } from '../../../src/network/route-table.js';
+import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../support/fake-store.js';
+
+const config = parseNetworkConfig(CONFIG_TEXT);
+const address = parseIpv4('test', OWN_IP);
+const external = { name: 'eth0', address, publicIp: address, mtu: 1500 };
+const OWN = lease(OWN_SUBNET, OWN_IP, 1_000);
+const PEER = lease('100.96.2.0/24', '10.168.0.3', 1_000);
+const attributes = {
+  publicIp: address,
+  backendType: 'vxlan',
+  backendData: { VNI: 1, VtepMAC: 'aa:00:00:00:00:01' },
+};
+
+const stops: AbortController[] = [];
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop.abort();
+});
+
+/** A backend whose packets the kernel alone carries. */
+function kernelBackend() {
+  const applied: (readonly RouteChange[])[] = [];
+  const facts = { mtu: 1450, minExternalMtu: 118, leaseAttributes: attributes, udpPort: undefined };
+  const forwarder: Forwarder & { closed: boolean } = {
+    ...facts,
+    device: 'flannel.1',
+    closed: false,
+    apply: (changes) => applied.push(changes),
+    health: () => ({ error: undefined, restarts: 0 }),
+    counters: () => undefined,
+    close: () => {
+      forwarder.closed = true;
+    },
+  };
+  const backend: Backend = { ...facts, open: () => forwarder };
+  return { backend, forwarder, applied };
+}
+
+async function running(known = {}) {
+  const store = new FakeStore();
+  store.next = OWN;
+  const stop = new AbortController();
+  stops.push(stop);
+  const kernel = kernelBackend();
+  const { backend } = kernel;
+  const log = silentLogger();
+  const parts = { store, backend, config, external, previousSubnet: undefined, view: undefined };
+  const network = await register({ ...parts, log, ...known }, stop.signal);
+  void network.run(stop.signal);
+  return { store, stop, network, ...kernel };
+}
+
+describe('lease attributes', () => {
+  it("are the backend's whenever a lease is asked for, the first time and again", async () => {
+    const { store, network } = await running();
+    expect(store.requests[0]?.attributes).toEqual(attributes);
+    expect(network.leaseRequest.attributes).toEqual(attributes);
+  });
+
+  it("are the backend's also in a lease taken over from the network before", async () => {
+    const { store, network } = await running({ lease: OWN });
+    expect(store.requests).toEqual([]);
+    expect(network.lease).toEqual({ ...OWN, attributes });
+  });
+});
+
+describe('routes', () => {
+  it('reach the forwarder as changes, and are taken away with it', async () => {
+    const { store, network, applied, forwarder, stop } = await running();
+    store.snapshot(OWN, PEER);
+    await network.synced;
+    expect(applied).toEqual([
+      [{ type: 'add', route: { subnet: PEER.subnet, nextHop: PEER.attributes.publicIp } }],
+    ]);
+    stop.abort();
+    await expect.poll(() => forwarder.closed).toBe(true);
+  });
+});
