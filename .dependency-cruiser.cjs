@@ -51,7 +51,7 @@ module.exports = {
     ),
     forbid(
       'report-only-draws',
-      { path: '^bench/', pathNot: '^bench/(report/|copies/main|modes/main)' },
+      { path: '^bench/', pathNot: '^bench/(report/|copies/copies|modes/main)' },
       { path: '^bench/report/' },
       'each benchmark owns its result, summary and text; the report draws them',
     ),

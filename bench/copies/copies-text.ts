@@ -7,7 +7,7 @@ import type {
   CrossingResult,
   Fit,
   ReferenceName,
-} from '../micro/result.js';
+} from './copies-result.js';
 import { boundsName, SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
   calmFact,

@@ -7,7 +7,7 @@ import {
   type ChecksumWay,
   type CrossingName,
   type ReferenceName,
-} from '../micro/result.js';
+} from './copies-result.js';
 
 interface Measurement {
   readonly bytes: number;

@@ -2,7 +2,7 @@
 import type { Machine } from '../frame/command.js';
 import { estimate, median, pairedRatio, type Estimate } from '../frame/stats.js';
 import { medianAndBounds } from '../frame/spread.js';
-import { PHASES, type Phase, type PhaseName, type StoreResult } from './measure.js';
+import { PHASES, type Phase, type PhaseName, type StoreResult } from './measure-store.js';
 
 export interface LeaseEnvironment extends Machine {
   readonly node: string;

@@ -11,7 +11,7 @@ import { busyNow, perfMissing } from '../overlays/observe.js';
 import { measureRounds } from '../overlays/rounds.js';
 import { STEPS } from '../overlays/steps.js';
 import { runProgram, type ProgramOptions, type ProgramResult } from '../frame/program.js';
-import { renderReport } from '../report/report.js';
+import { renderReport } from '../report/draw.js';
 import { renderModesCsv, renderModesMarkdown, renderModesText } from './modes-text.js';
 import { MODE_NAMES, type ModeName } from './result.js';
 import { KERNEL_MODES, subjectsOf } from './subjects.js';

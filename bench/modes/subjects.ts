@@ -1,7 +1,7 @@
 /** What `flannelette bench modes` compares, out of the benchmark's subjects and the teaching tunnel. */
 import type { Subject } from '../overlays/subject.js';
 import { SUBJECTS } from '../overlays/subjects.js';
-import { js } from '../js-tunnel/subject.js';
+import { js } from '../overlays/peers/js.js';
 import { MODE_NAMES, type ModeName } from './result.js';
 
 /** Modes without a user-space end. */

@@ -12,7 +12,7 @@ import {
   type CrossingResult,
   type Fit,
   type ReferenceResult,
-} from '../micro/result.js';
+} from '../copies/copies-result.js';
 import {
   LOAD_METRICS,
   LOADS,
@@ -25,7 +25,7 @@ import {
   type ModesResult,
   type ModeValue,
 } from '../modes/result.js';
-import type { ReportParts } from './report.js';
+import type { ReportParts } from './draw.js';
 import {
   flag,
   listOf,

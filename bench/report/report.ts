@@ -1,24 +1,26 @@
-/** The HTML report: one file with the figures of the benchmarks' results. */
-import type { CopiesResult } from '../micro/result.js';
-import type { ModesResult } from '../modes/result.js';
-import { copiesSection } from './copies.js';
-import type { Html } from './markup.js';
-import { modesSection } from './modes.js';
-import { renderPage } from './page.js';
+/**
+ * `flannelette bench report`: the HTML report from the JSON files of earlier runs.
+ *
+ *   node dist/bench/report/main.js OPTIONS     a ReportOptions as JSON; src/cli/bench.ts
+ */
+import { ExitCode, FlannelletteError, messageOf } from '../../src/errors.js';
+import { writeOutput } from '../../src/host/atomic-file.js';
+import { renderReport } from './draw.js';
+import { readReport, type ReportFiles } from './read.js';
 
-export interface ReportParts {
-  readonly copies?: CopiesResult | undefined;
-  readonly modes?: ModesResult | undefined;
+interface ReportOptions extends ReportFiles {
+  readonly report: string;
 }
 
-export function renderReport({ copies, modes }: ReportParts): Html {
-  return renderPage({
-    title: 'flannelette: what a packet costs in user space',
-    introduction:
-      "flannelette carries IP packets between containers on different hosts: a TUN device, a daemon and UDP, as flannel's udp backend does. Each packet crosses the border between user space and kernel six times. Here is what that costs on the machine named below.",
-    sections: [
-      ...(copies === undefined ? [] : [copiesSection(copies)]),
-      ...(modes === undefined ? [] : [modesSection(modes)]),
-    ],
-  });
+process.exitCode = await main(JSON.parse(process.argv[2] ?? '') as ReportOptions);
+
+async function main({ report, ...files }: ReportOptions): Promise<ExitCode> {
+  try {
+    await writeOutput(report, renderReport(readReport(files)));
+    process.stdout.write(`wrote ${report}\n`);
+    return ExitCode.ok;
+  } catch (error) {
+    process.stderr.write(`flannelette bench report: ${messageOf(error)}\n`);
+    return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;
+  }
 }

@@ -50,7 +50,7 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('copies/main.js', {
+    return runBenchmark('copies/copies.js', {
       quick,
       rounds: rounds === 0 ? ROUNDS[speed] : rounds,
       batches: BATCHES[speed],
@@ -150,7 +150,7 @@ Exit codes:
   run: async (given) => {
     const { copies, modes, report } = resolveFlags(reportFlags, given, {});
     if (report === undefined) throw inputError('--report', undefined, 'a file to write');
-    return runBenchmark('report/main.js', { copies, modes, report });
+    return runBenchmark('report/report.js', { copies, modes, report });
   },
 };
 

@@ -14,7 +14,7 @@ import {
   REFERENCES,
   type CopiesResult,
   type CrossingName,
-} from '../../bench/micro/result.js';
+} from '../../bench/copies/copies-result.js';
 
 const MAIN = resolve(import.meta.dirname, '..', '..', 'dist', 'src', 'cli', 'main.js');
 const SIZES = [64, 256, 512, 1_024, 1_472];

@@ -1,6 +1,6 @@
 /** Results of benchmarks for tests: medians of a real run, intervals of a hundredth around them. */
 import type { Estimate } from '../../bench/frame/stats.js';
-import type { Cell, CopiesResult, Fit } from '../../bench/micro/result.js';
+import type { Cell, CopiesResult, Fit } from '../../bench/copies/copies-result.js';
 import type { ModeMetric, ModesResult, ModeValue } from '../../bench/modes/result.js';
 
 const SINGLE = [64, 256, 512, 1_024, 1_472];

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { renderReport } from '../../../bench/report/report.js';
+import { renderReport } from '../../../bench/report/draw.js';
 import { DARK, LIGHT } from '../../../bench/report/theme.js';
 import { readReport } from '../../../bench/report/read.js';
 import { copiesResult, modesResult } from '../../support/bench-results.js';

@@ -1,13 +1,13 @@
 /** Nothing is called a 95 % interval that is none: every report, with few rounds and with enough. */
 import { describe, expect, it } from 'vitest';
 import { MAIN_METRICS, type Round } from '../../../bench/overlays/metrics.js';
-import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure.js';
+import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure-store.js';
 import {
   renderCopiesCsv,
   renderCopiesMarkdown,
   renderCopiesText,
 } from '../../../bench/copies/copies-text.js';
-import { renderReport } from '../../../bench/report/report.js';
+import { renderReport } from '../../../bench/report/draw.js';
 import { judgeLeases, summariseStore } from '../../../bench/lease/lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from '../../../bench/lease/lease-text.js';
 import { renderMicroMarkdown, renderMicroText } from '../../../bench/micro/micro-text.js';

@@ -18,7 +18,7 @@ import { busyNow } from '../overlays/observe.js';
 import { xorshift32 } from '../frame/stats.js';
 import { judgeLeases, summariseStore, type LeaseEnvironment } from './lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from './lease-text.js';
-import { measureStore, type StoreResult } from './measure.js';
+import { measureStore, type StoreResult } from './measure-store.js';
 import { FAR, GATEWAY, NEAR } from './network.js';
 import { openEtcd, openFile, type BenchStore } from './stores.js';
 

@@ -1,14 +1,14 @@
 /** The teaching tunnel as a subject of the benchmark: a process for each host. */
 import { join } from 'node:path';
-import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
-import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
-import type { HostPlan } from '../../src/testbed/topology.js';
-import { PROJECT } from '../frame/command.js';
-import { raisePrograms, untilReady } from '../overlays/peers/ends.js';
-import { UDP_OVERHEAD, type Subject } from '../overlays/subject.js';
-import type { TunnelCounters } from './tunnel.js';
+import { inNamespace, Program, waitFor } from '../../../src/testbed/programs.js';
+import { LEASE_FILE } from '../../../src/testbed/daemon-process.js';
+import type { HostPlan } from '../../../src/testbed/topology.js';
+import { PROJECT } from '../../frame/command.js';
+import { raisePrograms, untilReady } from './ends.js';
+import { UDP_OVERHEAD, type Subject } from '../subject.js';
+import type { TunnelCounters } from '../../js-tunnel/tunnel.js';
 
-const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'main.js')];
+const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
 const START_LIMIT_MS = 10_000;
 const ANSWER_LIMIT_MS = 5_000;
 

@@ -2,7 +2,7 @@
  * The teaching tunnel as a program: a host's end of the overlay, with the lease file as it is at the
  * start. Needs ip(8) and the right to make a TUN; the device goes with the process.
  *
- *   node dist/bench/js-tunnel/main.js --lease-file=FILE --public-ip=ADDRESS --mtu=BYTES
+ *   node dist/bench/js-tunnel/js-tunnel.js --lease-file=FILE --public-ip=ADDRESS --mtu=BYTES
  *
  * Says `forwarding` when it forwards, and a line of counters as JSON for each SIGUSR2.
  */

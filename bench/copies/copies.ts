@@ -14,11 +14,11 @@ import { describeMachine, PROJECT } from '../frame/command.js';
 import { busyNow } from '../overlays/observe.js';
 import { runProgram, type ProgramOptions, type ProgramResult } from '../frame/program.js';
 import { renderCopiesCsv, renderCopiesMarkdown, renderCopiesText } from './copies-text.js';
-import { renderReport } from '../report/report.js';
-import type { CopiesEnvironment } from '../micro/result.js';
+import { renderReport } from '../report/draw.js';
+import type { CopiesEnvironment } from './copies-result.js';
 import { runLines } from '../micro/samples.js';
 import { parseLine, type CopiesLine } from './lines.js';
-import { summariseCopies } from './summary.js';
+import { summariseCopies } from './copies-summary.js';
 
 const SOURCE = join(PROJECT, 'bench', 'copies', 'native');
 const PROGRAM = join(SOURCE, 'build', 'flannelette-copies');

@@ -7,7 +7,7 @@ import {
   type CopiesResult,
   type CrossingName,
   type CrossingResult,
-} from '../micro/result.js';
+} from '../copies/copies-result.js';
 import {
   copiesFacts,
   CROSSING_TEXTS,
