@@ -10,7 +10,6 @@ import type {
 } from './copies-result.js';
 import { boundsName, SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
-  calmFact,
   machineFacts,
   markdownFacts,
   markdownHead,
@@ -218,9 +217,7 @@ export function copiesFacts({ environment, crossings, missing, noise }: CopiesRe
   const percent = (part: number): string => `${(part * 100).toFixed(1)} %`;
   return [
     ...machineFacts(environment),
-    ['Node', environment.node],
     ['MTU', `${environment.mtu} bytes in the overlay`],
-    calmFact(environment.busyBefore),
     [
       'Rounds',
       `${environment.rounds}, interleaved, ${environment.batches} batches a measurement` +

@@ -15,7 +15,7 @@ import { ipBatch } from '../../src/testbed/topology.js';
 import { readLeaseFile, unreadable } from '../../src/lease/file/file-read.js';
 import type { Lease } from '../../src/lease/store.js';
 import { RouteTable } from '../../src/network/route-table.js';
-import { integer } from '../frame/command.js';
+import { integer } from '../frame/frame.js';
 import { JsTunnel, type TunnelOptions } from './tunnel.js';
 
 interface Options {

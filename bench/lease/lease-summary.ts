@@ -1,13 +1,10 @@
 /** From the lease benchmark's starts and rounds to statements: estimates, paired ratios, targets. */
-import type { Machine } from '../frame/command.js';
+import type { Machine } from '../frame/machine.js';
 import { estimate, median, pairedRatio, type Estimate } from '../frame/stats.js';
 import { medianAndBounds } from '../frame/spread.js';
 import { PHASES, type Phase, type PhaseName, type StoreResult } from './measure-store.js';
 
 export interface LeaseEnvironment extends Machine {
-  readonly node: string;
-  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
-  readonly busyBefore: number;
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;

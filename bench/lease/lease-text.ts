@@ -2,7 +2,6 @@
 import type { LeaseEnvironment, LeaseTarget, Range, StoreSummary } from './lease-summary.js';
 import { RANGE, SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
-  calmFact,
   fixed,
   machineFacts,
   markdownFacts,
@@ -126,8 +125,6 @@ function describe(environment: LeaseEnvironment, summaries: readonly StoreSummar
   const { rounds, seconds: length, starts, changesPerSecond } = environment;
   return [
     ...machineFacts(environment),
-    ['Node', environment.node],
-    calmFact(environment.busyBefore),
     ['Starts', `${starts} of each kind`],
     ['Rounds', `${rounds}, interleaved, phases of ${length} s`],
     ['Changes', `${fixed(changesPerSecond, 0)} a second`],

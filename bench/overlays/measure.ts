@@ -5,13 +5,13 @@ import { addContainer, removeContainer } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import type { Round } from './metrics.js';
 import { largestMemory } from './observe.js';
-import type { PerfCounts, Scene, Step } from './steps.js';
+import type { Scene, Step } from './steps.js';
 import type { Subject, Underlay } from './subject.js';
 
 export interface RoundOptions {
   readonly steps: readonly Step[];
   readonly seconds: number;
-  readonly perf: PerfCounts;
+  readonly perf: boolean;
   readonly signal: AbortSignal;
   /** Called after each step with its metrics. */
   readonly done: (step: Step, round: Round) => void;

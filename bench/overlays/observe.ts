@@ -1,5 +1,4 @@
 /** What a load costs the machine and the user-space ends meanwhile. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { Program, run } from '../../src/testbed/programs.js';
 import { systemError } from '../../src/errors.js';
 import {
@@ -9,6 +8,7 @@ import {
   treeOf,
   type MachineTimes,
 } from '../../src/testbed/proc.js';
+import { machineSince } from '../frame/machine.js';
 import type { EndCounters, Raised } from './subject.js';
 
 export interface Cost {
@@ -37,20 +37,6 @@ export async function observe<T>(
   };
 }
 
-/** CPU seconds the machine was busy, whatever with. */
-export function busySeconds({ user, system, interrupts, steal }: MachineTimes): number {
-  return user + system + interrupts + steal;
-}
-
-/** Share of the machine's CPU time that is used now, over one second; 0 to 1. */
-export async function busyNow(): Promise<number> {
-  const before = await machineTimes();
-  await delay(1_000);
-  const spent = machineSince(await machineTimes(), before);
-  const busy = busySeconds(spent);
-  return busy / (busy + spent.idle);
-}
-
 async function look(raised: Raised): Promise<Cost> {
   const counters = await raised.counters?.();
   const processes = await processesOf(raised);
@@ -67,18 +53,6 @@ function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | und
   return {
     systemCalls: now.systemCalls - then.systemCalls,
     copiedBytes: now.copiedBytes - then.copiedBytes,
-  };
-}
-
-function machineSince(now: MachineTimes, then: MachineTimes): MachineTimes {
-  const difference = (key: keyof MachineTimes): number => now[key] - then[key];
-  return {
-    user: difference('user'),
-    system: difference('system'),
-    interrupts: difference('interrupts'),
-    steal: difference('steal'),
-    idle: difference('idle'),
-    switches: difference('switches'),
   };
 }
 

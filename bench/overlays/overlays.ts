@@ -1,26 +1,38 @@
 /**
- * `npm run bench`: the modes beside kernel overlays and other user-space tunnels in the same lab, in
- * interleaved rounds. Isolates itself like the lab; touches nothing of the machine.
+ * The modes beside kernel overlays and other user-space tunnels in the same lab, in interleaved rounds:
+ * `npm run bench`; and, of the modes alone, `flannelette bench modes` (bench/door.ts).
  */
 import { Command } from 'commander';
-import { stopSignal, type Programs } from '../../src/testbed/isolate.js';
+import { inputError } from '../../src/errors.js';
+import type { Programs } from '../../src/testbed/isolate.js';
 import { buildSwitch, UNDERLAY_MTU } from '../../src/testbed/topology.js';
-import { integer, listOf, runBenchmark, type Machine, type Result } from '../frame/command.js';
 import {
-  summarise,
-  type Environment,
-  type UnderlayName,
-  type UnderlayRounds,
-} from './overlays-summary.js';
-import { describePackages } from '../frame/versions.js';
-import { renderMarkdown, renderText, UNDERLAY_TITLES } from './overlays-text.js';
-import { busyNow, perfMissing } from './observe.js';
+  integer,
+  listOf,
+  runnable,
+  type Context,
+  type Outputs,
+  type Result,
+} from '../frame/frame.js';
+import { describePackages } from '../frame/machine.js';
+import { UNDERLAYS, type UnderlayName } from './overlays-result.js';
+import { hasShort, summarise, type UnderlayRounds } from './overlays-summary.js';
+import {
+  renderBlock,
+  renderCsv,
+  renderMarkdown,
+  renderText,
+  UNDERLAY_TITLES,
+} from './overlays-text.js';
+import { perfMissing } from './observe.js';
 import { measureRounds } from './rounds.js';
 import { STEPS, type Step, type StepName } from './steps.js';
 import type { Subject } from './subject.js';
-import { BASELINE, SUBJECTS } from './subjects.js';
+import { BASELINE, MODE_NAMES, SUBJECTS } from './subjects.js';
 
 interface Options {
+  /** Of the page. */
+  readonly title: string;
   readonly rounds: number;
   readonly seconds: number;
   readonly subjects: readonly string[];
@@ -33,30 +45,50 @@ interface Options {
 /** Those not said follow from `quick`. */
 type SaidOptions = Partial<Options> & { readonly quick: boolean };
 
-const UNDERLAYS: readonly UnderlayName[] = ['offload', 'plain'];
 const MAIN_SUBJECTS = SUBJECTS.filter(({ main }) => main).map(({ name }) => name);
 const STEP_NAMES = STEPS.map(({ name }) => name);
 
-type Extent = Pick<Options, 'rounds' | 'seconds' | 'metrics' | 'underlays'>;
-const WHOLE: Extent = { rounds: 8, seconds: 2, metrics: STEP_NAMES, underlays: UNDERLAYS };
-const QUICK: Extent = {
-  rounds: 3,
-  seconds: 1,
-  underlays: ['offload'],
-  metrics: ['tcp', 'udp64', 'ping'],
-};
-const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone, one underlay: minimum to maximum instead of intervals, nothing of the rest`;
+type Extent = Pick<Options, 'rounds' | 'seconds' | 'metrics'>;
+/** About half an hour with the main subjects: --help says how long anything takes. */
+const WHOLE: Extent = { rounds: 6, seconds: 2, metrics: STEP_NAMES };
+const QUICK: Extent = { rounds: 3, seconds: 1, metrics: ['tcp', 'udp64', 'ping'] };
+const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone: minimum to maximum instead of intervals, nothing of the rest`;
 
-/** What a subject takes besides measuring: daemons, containers, iperf3's own start. */
+/** What a subject takes besides measuring: daemons, containers; and a step: iperf3's own start. */
 const RAISE_SECONDS = 3;
 const STEP_SECONDS = 0.7;
+/** Steps that are measured once more where perf counts the ends' system calls. */
+const COUNTED: readonly StepName[] = ['tcp', 'udp64'];
 
-process.exitCode = await runBenchmark<SaidOptions>({
-  name: 'bench',
-  program: describeCommand(),
+export const overlays = runnable<SaidOptions>({
+  id: 'overlays',
+  script: { name: 'bench', program: describeCommand },
   needs: (said) => programsOf(subjectsOf(settle(said))),
-  measure: (said, machine, print) => compare(settle(said), machine, print),
+  check: (said) => {
+    checkReadme(settle(said), said);
+  },
+  measure: (said, context) => compare(settle(said), context),
 });
+
+export interface ModesOptions {
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Comma-separated; all when left out. */
+  readonly modes?: string | undefined;
+}
+
+/** `flannelette bench modes` as a run of the same benchmark. */
+export function modesRun({ modes, ...extent }: ModesOptions): Options {
+  return {
+    ...extent,
+    title: 'The modes, and what each costs a packet',
+    subjects: modes === undefined ? MODE_NAMES : listOf('--modes', MODE_NAMES)(modes),
+    metrics: QUICK.metrics,
+    underlays: ['offload'],
+    mtu: UNDERLAY_MTU,
+  };
+}
 
 function describeCommand(): Command {
   const names = SUBJECTS.map(({ name }) => name);
@@ -85,7 +117,7 @@ function describeCommand(): Command {
     )
     .option(
       '--underlays <names>',
-      `comma-separated, of: ${UNDERLAYS.join(', ')} (default: both)`,
+      `comma-separated, of: ${UNDERLAYS.join(', ')} (default: offload)`,
       listOf('--underlays', UNDERLAYS),
     )
     .option(
@@ -95,12 +127,37 @@ function describeCommand(): Command {
       UNDERLAY_MTU,
     )
     .option('--quick', `${QUICK_TEXT}; other options override it`, false)
+    .option('--csv <file>', 'write all metrics as CSV')
+    .option('--report <file>', 'write the result as an HTML page with figures')
+    .option(
+      '--readme <file>',
+      'with --write: also write the short result into this document, between its benchmark marks',
+    )
     .addHelpText('after', `\nRatios are to ${BASELINE}. ${describeDurations()}`);
 }
 
 /** What was said, completed with what a whole run or a quick one has. */
 function settle(said: SaidOptions): Options {
-  return { subjects: MAIN_SUBJECTS, mtu: UNDERLAY_MTU, ...(said.quick ? QUICK : WHOLE), ...said };
+  return {
+    title: 'Benchmarks',
+    subjects: MAIN_SUBJECTS,
+    underlays: ['offload'],
+    mtu: UNDERLAY_MTU,
+    ...(said.quick ? QUICK : WHOLE),
+    ...said,
+  };
+}
+
+/** README and the page say the same, so one is not written without the other. */
+function checkReadme({ subjects, metrics, underlays }: Options, { readme, write }: Outputs): void {
+  if (readme === undefined) return;
+  if (write === undefined) throw inputError('--write', undefined, 'a page beside --readme');
+  if (hasShort(subjects, metrics, underlays)) return;
+  throw inputError(
+    '--readme',
+    readme,
+    `subjects basic, ${BASELINE} and batch or offload with metrics tcp, udp64 and ping on underlay offload`,
+  );
 }
 
 function subjectsOf({ subjects }: Options): Subject[] {
@@ -115,36 +172,32 @@ function programsOf(subjects: readonly Subject[]): Programs {
   return Object.assign({}, ...subjects.map(({ needs }) => needs ?? {})) as Programs;
 }
 
-function minutesOf(options: Options): number {
+function minutesOf(options: Options, perf: boolean): number {
   const { underlays, rounds, seconds } = options;
-  const subjectSeconds = subjectsOf(options).map((subject) =>
-    stepsOf(options)
-      .filter((step) => step.applies(subject))
-      .reduce((sum) => sum + seconds + STEP_SECONDS, RAISE_SECONDS),
-  );
+  const subjectSeconds = subjectsOf(options).map((subject) => {
+    const steps = stepsOf(options).filter((step) => step.applies(subject));
+    const again = perf && subject.kernelOnly !== true;
+    const counted = again ? steps.filter(({ name }) => COUNTED.includes(name)).length : 0;
+    return RAISE_SECONDS + (steps.length + counted) * (seconds + STEP_SECONDS);
+  });
   const round = subjectSeconds.reduce((sum, one) => sum + one, 0);
   return Math.ceil((underlays.length * rounds * round) / 60);
 }
 
 function describeDurations(): string {
   const minutes = (said: Partial<Options>): string =>
-    `${minutesOf(settle({ quick: false, ...said }))} min`;
+    `${minutesOf(settle({ quick: false, ...said }), true)} min`;
   const all = SUBJECTS.map(({ name }) => name);
-  return `About ${minutes({})}; ${minutes({ subjects: all })} with all subjects; ${minutes({ quick: true })} with --quick.`;
+  return `About ${minutes({})}; ${minutes({ subjects: all })} with all subjects, ${minutes({ underlays: UNDERLAYS })} with both underlays; ${minutes({ quick: true })} with --quick.`;
 }
 
-async function compare(
-  options: Options,
-  machine: Machine,
-  print: (text: string) => void,
-): Promise<Result> {
-  const signal = stopSignal();
+async function compare(options: Options, { machine, print, signal }: Context): Promise<Result> {
   const subjects = subjectsOf(options);
   const missing = await perfMissing();
-  const busyBefore = await busyNow();
   print(
-    `${subjects.length} subjects, ${options.rounds} rounds, underlays ${options.underlays.join(' and ')}: about ${minutesOf(options)} min\n`,
+    `${subjects.length} subjects, ${options.rounds} rounds of ${options.seconds} s, underlay ${options.underlays.join(' and ')}: about ${minutesOf(options, missing === undefined)} min\n`,
   );
+  if (missing !== undefined) print(`${missing}: the ends count their own system calls\n`);
   await buildSwitch();
   const results: UnderlayRounds[] = [];
   const repeated: string[] = [];
@@ -152,11 +205,13 @@ async function compare(
   for (const underlay of options.underlays) {
     print(`\n${UNDERLAY_TITLES[underlay]}\n`);
     const found = await measureRounds({
-      ...options,
       underlay,
+      mtu: options.mtu,
+      rounds: options.rounds,
+      seconds: options.seconds,
       subjects,
       steps: stepsOf(options),
-      perf: missing === undefined ? 'peers' : 'none',
+      perf: missing === undefined,
       print,
       signal,
     });
@@ -164,21 +219,24 @@ async function compare(
     congestion.add(found.congestion);
     results.push({ underlay, subjects: found.subjects });
   }
-  const environment: Environment = {
+  const environment = {
     ...machine,
+    title: options.title,
     underlayMtu: options.mtu,
     rounds: options.rounds,
     seconds: options.seconds,
-    ...{ busyBefore, repeated, congestion: [...congestion].join(', ') },
+    congestion: [...congestion].join(', '),
     packages: describePackages(['iperf3', ...Object.values(programsOf(subjects))]),
-    quick: options.quick ? QUICK_TEXT : undefined,
-    uncounted: subjects.some(({ needs }) => needs !== undefined) ? missing : undefined,
+    quick: options.quick,
+    repeated,
   };
-  const described = results[0]?.subjects ?? [];
-  const summaries = results.map(summarise);
+  const data = summarise(environment, results, missing);
   return {
-    text: renderText(environment, described, summaries),
-    markdown: renderMarkdown(environment, described, summaries),
-    data: { environment, summaries, results },
+    text: renderText(data),
+    markdown: renderMarkdown(data),
+    csv: renderCsv(data),
+    page: async () => (await import('../report/draw.js')).drawReport({ modes: data }),
+    block: renderBlock(data),
+    data,
   };
 }

@@ -16,7 +16,7 @@ import { replaceFile } from '../../src/host/atomic-file.js';
 import { startDaemons, TUNNEL_PORT } from '../../src/testbed/daemon-process.js';
 import { hostPlan, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { FILE_VERSION } from '../../src/lease/file/file-format.js';
-import { FLANNELETTE } from '../frame/command.js';
+import { FLANNELETTE } from '../frame/machine.js';
 import {
   raisedDaemons,
   UDP_OVERHEAD,

@@ -35,6 +35,8 @@ export interface Subject {
   readonly what: string;
   /** Measured unless others are asked for. */
   readonly main: boolean;
+  /** The kernel alone carries the packets: there are no user-space ends. */
+  readonly kernelOnly?: boolean;
   /** What must be installed, besides what every lab needs. */
   readonly needs?: Programs;
   /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */

@@ -1,26 +1,37 @@
-/**
- * `flannelette bench report`: the HTML report from the JSON files of earlier runs.
- *
- *   node dist/bench/report/main.js OPTIONS     a ReportOptions as JSON; src/cli/bench.ts
- */
-import { ExitCode, FlannelletteError, messageOf } from '../../src/errors.js';
+/** `flannelette bench report`: the HTML report from the JSON files of earlier runs. */
+import { ExitCode, inputError } from '../../src/errors.js';
 import { writeOutput } from '../../src/host/atomic-file.js';
-import { renderReport } from './draw.js';
-import { readReport, type ReportFiles } from './read.js';
+import { copiesSchema } from '../copies/copies-result.js';
+import { readResult } from '../frame/result-file.js';
+import { overlaysSchema } from '../overlays/overlays-result.js';
+import { drawReport, type ReportParts } from './draw.js';
 
-interface ReportOptions extends ReportFiles {
-  readonly report: string;
+/** What `bench copies --json` and `bench modes --json` wrote. */
+export interface ReportFiles {
+  readonly copies?: string | undefined;
+  readonly modes?: string | undefined;
 }
 
-process.exitCode = await main(JSON.parse(process.argv[2] ?? '') as ReportOptions);
+export async function writeReport(files: ReportFiles, page: string): Promise<ExitCode> {
+  await writeOutput(page, drawReport(readReport(files)));
+  process.stdout.write(`wrote ${page}\n`);
+  return ExitCode.ok;
+}
 
-async function main({ report, ...files }: ReportOptions): Promise<ExitCode> {
-  try {
-    await writeOutput(report, renderReport(readReport(files)));
-    process.stdout.write(`wrote ${report}\n`);
-    return ExitCode.ok;
-  } catch (error) {
-    process.stderr.write(`flannelette bench report: ${messageOf(error)}\n`);
-    return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;
+/** Throws an input error that names file and field, also when the results are of two machines. */
+export function readReport(files: ReportFiles): ReportParts {
+  const copies = files.copies === undefined ? undefined : readResult(files.copies, copiesSchema);
+  const modes = files.modes === undefined ? undefined : readResult(files.modes, overlaysSchema);
+  if (copies === undefined && modes === undefined) {
+    throw inputError('--copies, --modes', undefined, 'a result in one of them at least');
   }
+  if (copies !== undefined && modes !== undefined) {
+    for (const name of ['kernel', 'cpu', 'cpus'] as const) {
+      const [first, second] = [copies.environment[name], modes.environment[name]];
+      if (first === second) continue;
+      const expected = `${JSON.stringify(first)}, that of ${files.copies}: a report is of one machine`;
+      throw inputError(`${files.modes}: $.environment.${name}`, second, expected);
+    }
+  }
+  return { copies, modes };
 }

@@ -1,8 +1,5 @@
-/** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { ExitCode, inputError, systemError } from '../errors.js';
+/** `flannelette bench`: the benchmarks that are commands; bench/door.ts leads to them. */
+import { errnoOf, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
@@ -50,16 +47,19 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('copies/copies.js', {
-      quick,
-      rounds: rounds === 0 ? ROUNDS[speed] : rounds,
-      batches: BATCHES[speed],
-      json,
-      csv,
-      write,
-      report,
-      command: ['flannelette bench copies', ...argv].join(' '),
-    });
+    const { benchCopies } = await openDoor();
+    return benchCopies(
+      {
+        quick,
+        rounds: rounds === 0 ? ROUNDS[speed] : rounds,
+        batches: BATCHES[speed],
+        json,
+        csv,
+        write,
+        report,
+      },
+      typed('bench copies', argv),
+    );
   },
 };
 
@@ -105,7 +105,7 @@ Examples:
   flannelette bench modes --quick
   flannelette bench modes --modes=js,basic,vxlan --rounds=5
   flannelette bench modes --json=modes.json --report=modes.html
-  flannelette bench modes --json=- | jq '.modes[] | {mode, calls: .values["udp.calls"].value.median}'
+  flannelette bench modes --json=- | jq '.underlays[0].subjects[] | {name, calls: .values["udp.calls"].value.median}'
 
 Exit codes:
   0  measured
@@ -115,13 +115,16 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, seconds, ...rest } = resolveFlags(modesFlags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('modes/main.js', {
-      quick,
-      rounds: rounds === 0 ? MODES_ROUNDS[speed] : rounds,
-      seconds: seconds === 0 ? MODES_SECONDS[speed] : seconds,
-      ...rest,
-      command: ['flannelette bench modes', ...argv].join(' '),
-    });
+    const { benchModes } = await openDoor();
+    return benchModes(
+      {
+        ...rest,
+        quick,
+        rounds: rounds === 0 ? MODES_ROUNDS[speed] : rounds,
+        seconds: seconds === 0 ? MODES_SECONDS[speed] : seconds,
+      },
+      typed('bench modes', argv),
+    );
   },
 };
 
@@ -150,7 +153,8 @@ Exit codes:
   run: async (given) => {
     const { copies, modes, report } = resolveFlags(reportFlags, given, {});
     if (report === undefined) throw inputError('--report', undefined, 'a file to write');
-    return runBenchmark('report/report.js', { copies, modes, report });
+    const { benchReport } = await openDoor();
+    return benchReport({ copies, modes }, report);
   },
 };
 
@@ -161,32 +165,20 @@ export const benchGroup: CommandGroup = {
   commands: [copiesCommand, modesCommand, reportCommand],
 };
 
-/** Runs a program of dist/bench with its options as JSON and this process's streams. */
-async function runBenchmark(script: string, options: object): Promise<ExitCode> {
-  const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
-  if (!existsSync(path)) {
+/** Says plainly that the installed package has no benchmarks. */
+async function openDoor() {
+  try {
+    return await import('../../bench/door.js');
+  } catch (error) {
+    if (errnoOf(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
     throw systemError(
       'the benchmarks are not part of the installed package: run them from a checkout of the project, after npm start',
+      { cause: error },
     );
   }
-  const child = spawn(process.execPath, [path, JSON.stringify(options)], { stdio: 'inherit' });
-  const pass = (signal: NodeJS.Signals): void => {
-    child.kill(signal);
-  };
-  process.on('SIGINT', pass);
-  process.on('SIGTERM', pass);
-  try {
-    const code = await new Promise<number>((resolve, reject) => {
-      child.on('error', (error) => {
-        reject(systemError(`cannot start ${path}: ${error.message}`));
-      });
-      child.on('exit', (exitCode) => {
-        resolve(exitCode ?? ExitCode.failure);
-      });
-    });
-    return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
-  } finally {
-    process.off('SIGINT', pass);
-    process.off('SIGTERM', pass);
-  }
+}
+
+function typed(name: string, argv: readonly string[]): { name: string; command: string } {
+  const whole = `flannelette ${name}`;
+  return { name: whole, command: [whole, ...argv].join(' ') };
 }

@@ -1,5 +1,5 @@
 /**
- * The teaching tunnel (bench/modes/js) at one end, a daemon in mode basic at the other: the wire is the
+ * The teaching tunnel (bench/js-tunnel) at one end, a daemon in mode basic at the other: the wire is the
  * same, so pings and exact transfers pass both ways; and what is wrong with its input it says.
  */
 import { join } from 'node:path';

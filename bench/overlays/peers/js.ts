@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { inNamespace, Program, waitFor } from '../../../src/testbed/programs.js';
 import { LEASE_FILE } from '../../../src/testbed/daemon-process.js';
 import type { HostPlan } from '../../../src/testbed/topology.js';
-import { PROJECT } from '../../frame/command.js';
+import { tunnelCounters, type TunnelCounters } from '../../js-tunnel/counters.js';
+import { PROJECT } from '../../frame/machine.js';
+import { readLine } from '../../frame/run-lines.js';
 import { raisePrograms, untilReady } from './ends.js';
 import { UDP_OVERHEAD, type Subject } from '../subject.js';
-import type { TunnelCounters } from '../../js-tunnel/tunnel.js';
 
 const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
 const START_LIMIT_MS = 10_000;
@@ -52,7 +53,7 @@ export async function readCounters(program: Program): Promise<TunnelCounters> {
   const answer = await waitFor('counters of the js tunnel', ANSWER_LIMIT_MS, () =>
     countersIn(program).slice(before).at(-1),
   );
-  return JSON.parse(answer) as TunnelCounters;
+  return readLine(tunnelCounters, 'counters of the js tunnel', answer);
 }
 
 function countersIn({ stdout }: Program): string[] {

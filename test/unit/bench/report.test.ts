@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { renderReport } from '../../../bench/report/draw.js';
+import { drawReport } from '../../../bench/report/draw.js';
 import { DARK, LIGHT } from '../../../bench/report/theme.js';
-import { readReport } from '../../../bench/report/read.js';
+import { readReport } from '../../../bench/report/report.js';
 import { copiesResult, modesResult } from '../../support/bench-results.js';
 
-const PAGE = renderReport({ copies: copiesResult(), modes: modesResult() });
+const PAGE = drawReport({ copies: copiesResult(), modes: modesResult() });
 
 function figuresOf(page: string): string[] {
   return [...page.matchAll(/<figure .*?<\/figure>/gs)].map(([figure]) => figure);
@@ -100,7 +100,7 @@ describe('the page', () => {
   it('escapes what a result says', () => {
     const copies = copiesResult();
     const cpu = `<script>alert("it's")</script>`;
-    const page = renderReport({
+    const page = drawReport({
       copies: { ...copies, environment: { ...copies.environment, cpu } },
     });
     expect(page).not.toContain('<script');
@@ -112,12 +112,12 @@ describe('the page', () => {
     const crossings = copies.crossings.filter(
       ({ crossing, segmented }) => !segmented || crossing.startsWith('udp'),
     );
-    const page = renderReport({ copies: { ...copies, crossings, references: [] } });
+    const page = drawReport({ copies: { ...copies, crossings, references: [] } });
     expect(idsOf(page)).toEqual(['path', 'ways', 'fixed', 'sizes', 'checksums', 'trains']);
     expect(page).not.toContain('in a train of');
     const modes = modesResult();
     const metrics = modes.metrics.filter(({ key }) => key === 'rtt');
-    expect(idsOf(renderReport({ modes: { ...modes, metrics } }))).toEqual(['latency']);
+    expect(idsOf(drawReport({ modes: { ...modes, metrics } }))).toEqual(['latency']);
   });
 });
 
@@ -185,7 +185,7 @@ describe('results from files', () => {
   const [crossing, ...others] = copiesResult().crossings;
   const { mtu, ...environment } = copiesResult().environment;
   it.each([
-    ['another result', modesResult(), '$.kind: "modes" is not valid: expected "copies"'],
+    ['another result', modesResult(), '$.kind: "overlays" is not valid: expected "copies"'],
     ['another version', { ...copiesResult(), version: 1 }, '$.version: 1 is not valid: expected 2'],
     [
       'bounds that nobody can name',
@@ -225,13 +225,17 @@ describe('results from files', () => {
     expect(() => readReport({})).toThrow('--copies, --modes');
   });
 
-  const [mode] = modesResult().modes;
+  const [underlay] = modesResult().underlays;
   const [metric] = modesResult().metrics;
   it.each([
     [
       'a metric nobody knows',
-      { modes: [{ ...mode, values: { 'tcp.speed': {} } }] },
-      '$.modes[0].values: "tcp.speed" is not valid',
+      {
+        underlays: [
+          { ...underlay, subjects: [{ ...underlay?.subjects[0], values: { 'tcp.speed': {} } }] },
+        ],
+      },
+      '$.underlays[0].subjects[0].values: "tcp.speed" is not valid',
     ],
     ['digits that are none', { metrics: [{ ...metric, digits: -1 }] }, '$.metrics[0].digits: -1'],
   ])('of the modes are refused for %s', (_name, wrong, message) => {
