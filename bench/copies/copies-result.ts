@@ -86,7 +86,7 @@ const referenceResult = z.object({
 export type ReferenceResult = DeepReadonly<z.infer<typeof referenceResult>>;
 
 const environment = machineSchema.extend({
-  /** Of the overlay's devices, in bytes. */
+  /** MTU of the overlay's devices in bytes. */
   mtu: z.number(),
   rounds: z.number(),
   batches: z.number(),

@@ -1,5 +1,5 @@
 /**
- * `flannelette bench copies`: what each crossing of the user/kernel border costs. This program raises
+ * `flannelette bench copies`: what each crossing of the user/kernel border costs. This program sets up
  * two hosts and a container in namespaces of its own; flannelette-copies (main.cc) measures there,
  * without JavaScript; what it prints is summarised here.
  */
@@ -43,7 +43,7 @@ async function measure(
   options: CopiesOptions,
   { machine, print, signal }: Context,
 ): Promise<Result> {
-  await raise();
+  await setUp();
   if (options.quick) print('quick: few rounds, not to be quoted\n');
   const environment = environmentOf(options, machine);
   const lines: CopiesLine[] = [];
@@ -72,7 +72,7 @@ async function measure(
 }
 
 /** Two hosts on the switch, a container on the first; the program opens the TUNs. */
-async function raise(): Promise<void> {
+async function setUp(): Promise<void> {
   const near = hostPlan(1);
   await buildSwitch();
   await addHost(near);

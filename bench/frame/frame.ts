@@ -55,7 +55,7 @@ export interface Result {
 
 export interface Context {
   readonly machine: Machine;
-  /** Says how far it is. */
+  /** Prints the progress. */
   readonly print: (text: string) => void;
   /** Aborts when the process is asked to stop. */
   readonly signal: AbortSignal;
@@ -145,12 +145,12 @@ async function write(
   else if (json !== undefined) await writeOutput(json, data);
 }
 
-/** Says what was thrown, with the command's name before it. */
+/** Prints what was thrown, with the command's name before it. */
 export async function failing(name: string, work: () => Promise<ExitCode>): Promise<ExitCode> {
   try {
     return await work();
   } catch (error) {
-    // commander has said what is wrong.
+    // commander has printed what is wrong.
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
     process.stderr.write(`${name}: ${messageOf(error)}\n`);
     return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;

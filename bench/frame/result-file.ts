@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { inputError, messageOf, type FlannelletteError } from '../../src/errors.js';
 
-/** What a schema describes, which nobody changes any more. */
+/** What a schema describes, immutable. */
 export type DeepReadonly<T> = T extends string | number | boolean | null | undefined
   ? T
   : { readonly [K in keyof T]: DeepReadonly<T[K]> };
@@ -40,9 +40,9 @@ function refuse(
   // A name that is not known is the value that is wrong.
   const found = issue.code === 'unrecognized_keys' ? issue.keys[0] : valueAt(value, path);
   const field = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`));
-  const said = JSON.stringify(found) ?? '';
+  const json = JSON.stringify(found) ?? '';
   // A long value is quoted by its beginning.
-  const shown = said.length <= 60 ? found : `${said.slice(0, 57)}...`;
+  const shown = json.length <= 60 ? found : `${json.slice(0, 57)}...`;
   return inputError(`${file}: $${field.join('')}`, shown, expectationOf(issue));
 }
 

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import type { z } from 'zod';
 import { systemError } from '../../src/errors.js';
 
-/** Reads a line; a system error that quotes it says that it is not `what`. */
+/** Reads a line. Throws a system error that quotes it when it is not `what`. */
 export function readLine<Schema extends z.ZodType>(
   schema: Schema,
   what: string,
@@ -29,9 +29,9 @@ export async function runLines(
 ): Promise<void> {
   const [file = '', ...args] = argv;
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
-  let said = '';
+  let errors = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said = (said + text).slice(-2_000);
+    errors = (errors + text).slice(-2_000);
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.on('error', reject);
@@ -45,7 +45,8 @@ export async function runLines(
   try {
     const [code] = await Promise.all([ended, lines]);
     signal.throwIfAborted();
-    if (code !== 0) throw systemError(`${argv.join(' ')} ended with code ${code}: ${said.trim()}`);
+    if (code !== 0)
+      throw systemError(`${argv.join(' ')} ended with code ${code}: ${errors.trim()}`);
   } finally {
     child.kill('SIGKILL');
   }

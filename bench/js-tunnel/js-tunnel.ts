@@ -31,7 +31,7 @@ async function main(): Promise<ExitCode> {
     await forward(readOptions());
     return ExitCode.ok;
   } catch (error) {
-    // commander has said what is wrong.
+    // commander has printed what is wrong.
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
     process.stderr.write(`js tunnel: ${messageOf(error)}\n`);
     return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;

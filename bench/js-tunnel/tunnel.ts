@@ -35,7 +35,12 @@ const MAX_PACKET = 65_535;
 /** A read that brings nothing: no packet, a signal, what ICMP said of an earlier datagram, no link. */
 const { EAGAIN, EINTR, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EIO } = os.errno;
 const PASSING: ReadonlySet<number> = new Set([
-  ...[EAGAIN, EINTR, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EIO],
+  EAGAIN,
+  EINTR,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  ENETUNREACH,
+  EIO,
 ]);
 
 /** After this long the event loop has its turn: signals, timers. */

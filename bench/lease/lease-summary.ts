@@ -135,7 +135,7 @@ export interface LeaseTarget {
 
 const SYNC_LIMIT_MS = 10_000;
 const RSS_LIMIT = 250e6;
-/** Of the rate asked for: a writer's last step ends a little late. */
+/** Share of the requested rate that counts as reached: a writer's last step ends a little late. */
 const RATE_SHARE = 0.98;
 const MEDIAN_MARGIN = 1.1;
 const P99_MARGIN = 1.25;

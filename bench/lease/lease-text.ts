@@ -93,8 +93,14 @@ function tablesOf(summary: StoreSummary): ReportTable[] {
     {
       title: `${store}: phases`,
       columns: [
-        ...['phase', 'changes/s', 'median round trip', ofPhases.title, '99th percentile'],
-        ...[ofPhases.title, 'lost', 'CPU of a daemon'],
+        'phase',
+        'changes/s',
+        'median round trip',
+        ofPhases.title,
+        '99th percentile',
+        ofPhases.title,
+        'lost',
+        'CPU of a daemon',
       ],
       rows: phases.map((phase) => [
         phase.phase,

@@ -66,7 +66,9 @@ function tableOf(cells: readonly CellSamples[]): Pick<ReportTable, 'columns' | '
   return {
     columns: ['', 'median', bounds.title],
     rows: found.map(({ cell, unit, of }) => [
-      ...[cell, `${significant(of.median)} ${unit}`, bounds.text(of, significant)],
+      cell,
+      `${significant(of.median)} ${unit}`,
+      bounds.text(of, significant),
     ]),
   };
 }

@@ -36,14 +36,14 @@ async function measure(options: Options, { machine, print, signal }: Context): P
   for (const name of PROGRAMS) {
     print(`${name}:`);
     const before = samples.length;
-    let told = performance.now();
+    let printedAt = performance.now();
     const program = join(PROJECT, 'bench', 'micro', 'build', name);
     await runLines(
       [program, String(options.rounds)],
       (line) => {
         samples.push(parseSample(line));
-        if (performance.now() - told < 2_000) return;
-        told = performance.now();
+        if (performance.now() - printedAt < 2_000) return;
+        printedAt = performance.now();
         print(` ${samples.length - before} samples ...`);
       },
       signal,

@@ -55,7 +55,7 @@ export type MetricKey =
   | 'loadedRtt'
   | 'loadedRttP99'
   | 'rttGrowth'
-  /** Of the larger end, after the load. */
+  /** Memory of the larger end, after the load. */
   | 'rss'
   | 'rssPeak';
 
@@ -70,7 +70,7 @@ export interface Metric {
   /** Digits behind the point that mean something. */
   readonly digits: number;
   readonly better: 'more' | 'less';
-  /** Of a column of the ratios' table, which is also what the noise is looked for in. */
+  /** Title of its column in the table of ratios, whose metrics the noise is searched in. */
   readonly column?: string | undefined;
   /** Has a table of its own on a terminal, too, where the others have their medians alone. */
   readonly main: boolean;

@@ -9,23 +9,23 @@ import {
   type MachineTimes,
 } from '../../src/testbed/proc.js';
 import { machineSince } from '../frame/machine.js';
-import type { EndCounters, Raised } from './subject.js';
+import type { EndCounters, RunningOverlay } from './subject.js';
 
 export interface Cost {
   readonly machine: MachineTimes;
   /** Context switches of the ends' threads; undefined when there are no ends. */
   readonly switches: number | undefined;
-  /** Of the ends' packet loops, where they count. */
+  /** Counters of the ends' packet loops, where they count. */
   readonly counters: EndCounters | undefined;
 }
 
 export async function observe<T>(
-  raised: Raised,
+  overlay: RunningOverlay,
   work: () => Promise<T>,
 ): Promise<{ result: T; cost: Cost }> {
-  const before = await look(raised);
+  const before = await sample(overlay);
   const result = await work();
-  const after = await look(raised);
+  const after = await sample(overlay);
   const switches =
     after.switches === undefined || before.switches === undefined
       ? undefined
@@ -37,9 +37,9 @@ export async function observe<T>(
   };
 }
 
-async function look(raised: Raised): Promise<Cost> {
-  const counters = await raised.counters?.();
-  const processes = await processesOf(raised);
+async function sample(overlay: RunningOverlay): Promise<Cost> {
+  const counters = await overlay.counters?.();
+  const processes = await processesOf(overlay);
   const switches = await Promise.all(processes.map(switchesOf));
   return {
     machine: await machineTimes(),
@@ -58,9 +58,9 @@ function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | und
 
 /** Resident memory of the largest process, now and ever, in bytes. */
 export async function largestMemory(
-  raised: Raised,
+  overlay: RunningOverlay,
 ): Promise<{ rss: number; peak: number } | undefined> {
-  const memories = await Promise.all((await processesOf(raised)).map(memoryOf));
+  const memories = await Promise.all((await processesOf(overlay)).map(memoryOf));
   if (memories.length === 0) return undefined;
   return {
     rss: Math.max(...memories.map(({ rss }) => rss)),
@@ -69,7 +69,7 @@ export async function largestMemory(
 }
 
 /** The ends and the processes they started. */
-async function processesOf({ programs }: Raised): Promise<number[]> {
+async function processesOf({ programs }: RunningOverlay): Promise<number[]> {
   const trees = programs.flatMap(({ pid }) => (pid === undefined ? [] : [treeOf(pid)]));
   return (await Promise.all(trees)).flat();
 }
@@ -97,10 +97,10 @@ export interface CountedCalls {
 
 /** System calls of the ends while `work` goes on; perf(1) counts, which slows them down. */
 export async function countCalls<T>(
-  raised: Raised,
+  overlay: RunningOverlay,
   work: () => Promise<T>,
 ): Promise<{ result: T } & CountedCalls> {
-  const processes = (await processesOf(raised)).join(',');
+  const processes = (await processesOf(overlay)).join(',');
   const perf = new Program(['perf', 'stat', '-x', ';', '-e', EVENTS, '-p', processes]);
   try {
     const result = await work();

@@ -16,7 +16,7 @@ const metric = z.object({
   unit: z.string(),
   digits: z.int().min(0).max(9),
   better: z.enum(['more', 'less']),
-  /** Of a column of the ratios' table. */
+  /** Title of its column in the table of ratios. */
   column: z.string().optional(),
   /** Has a table of its own on a terminal, too. */
   main: z.boolean(),
@@ -36,7 +36,7 @@ const subject = z.object({
   name: z.string(),
   /** What it is, for people. */
   what: z.string(),
-  /** Of the overlay, in bytes. */
+  /** MTU of the overlay in bytes. */
   mtu: z.number(),
   /** The kernel alone carries the packets. */
   kernelOnly: z.boolean(),
@@ -52,7 +52,7 @@ const underlay = z.object({
 export type UnderlayResult = DeepReadonly<z.infer<typeof underlay>>;
 
 const environment = machineSchema.extend({
-  /** Of the page. */
+  /** Title of the page. */
   title: z.string(),
   rounds: z.number(),
   /** Length of a measurement. */

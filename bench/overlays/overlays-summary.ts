@@ -89,7 +89,7 @@ function samplesOf(
   perf: boolean,
 ): readonly number[] | undefined {
   const counted = perf || !key.endsWith('.yields');
-  // There is no round without a load, and no load without this.
+  // Zero is only a result where the load was carried at all.
   const load = key.startsWith('tcp.') ? 'tcp.packets' : 'udp.packets';
   if (kernelOnly && isOfEnds(key) && counted && rounds.every((round) => load in round)) {
     return rounds.map(() => 0);
@@ -103,7 +103,7 @@ export function baseOf(key: MetricKey): string {
   return key === 'scatter' ? FEW_LEASES : BASELINE;
 }
 
-/** Of the same rounds; undefined where one of them has no such metric. */
+/** Ratio of the same rounds; undefined where one of them has no such metric. */
 function ratioBetween(
   { subjects }: UnderlayResult,
   key: MetricKey,
@@ -185,7 +185,7 @@ function distance({ median: ratio }: Estimate): number {
   return Math.abs(Math.log(ratio));
 }
 
-/** Of old measurements of flannel: TCP of udp is about 0.6 of VXLAN, and host-gw is the fastest. */
+/** Old measurements of flannel: TCP of udp is about 0.6 of VXLAN, and host-gw is the fastest. */
 const PUBLISHED = { low: 0.5, high: 0.7 } as const;
 
 export interface Shape {

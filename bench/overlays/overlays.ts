@@ -31,7 +31,7 @@ import type { Subject } from './subject.js';
 import { BASELINE, MODE_NAMES, SUBJECTS } from './subjects.js';
 
 interface Options {
-  /** Of the page. */
+  /** Title of the page. */
   readonly title: string;
   readonly rounds: number;
   readonly seconds: number;
@@ -42,8 +42,8 @@ interface Options {
   readonly quick: boolean;
 }
 
-/** Those not said follow from `quick`. */
-type SaidOptions = Partial<Options> & { readonly quick: boolean };
+/** Options not given follow from `quick`. */
+type GivenOptions = Partial<Options> & { readonly quick: boolean };
 
 const MAIN_SUBJECTS = SUBJECTS.filter(({ main }) => main).map(({ name }) => name);
 const STEP_NAMES = STEPS.map(({ name }) => name);
@@ -55,19 +55,19 @@ const QUICK: Extent = { rounds: 3, seconds: 1, metrics: ['tcp', 'udp64', 'ping']
 const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone: minimum to maximum instead of intervals, nothing of the rest`;
 
 /** What a subject takes besides measuring: daemons, containers; and a step: iperf3's own start. */
-const RAISE_SECONDS = 3;
+const SET_UP_SECONDS = 3;
 const STEP_SECONDS = 0.7;
 /** Steps that are measured once more where perf counts the ends' system calls. */
 const COUNTED: readonly StepName[] = ['tcp', 'udp64'];
 
-export const overlays = runnable<SaidOptions>({
+export const overlays = runnable<GivenOptions>({
   id: 'overlays',
   script: { name: 'bench', program: describeCommand },
-  needs: (said) => programsOf(subjectsOf(settle(said))),
-  check: (said) => {
-    checkReadme(settle(said), said);
+  needs: (given) => programsOf(subjectsOf(settle(given))),
+  check: (given) => {
+    checkReadme(settle(given), given);
   },
-  measure: (said, context) => compare(settle(said), context),
+  measure: (given, context) => compare(settle(given), context),
 });
 
 export interface ModesOptions {
@@ -136,15 +136,15 @@ function describeCommand(): Command {
     .addHelpText('after', `\nRatios are to ${BASELINE}. ${describeDurations()}`);
 }
 
-/** What was said, completed with what a whole run or a quick one has. */
-function settle(said: SaidOptions): Options {
+/** Completes the given options with those of a whole run or a quick one. */
+function settle(given: GivenOptions): Options {
   return {
     title: 'Benchmarks',
     subjects: MAIN_SUBJECTS,
     underlays: ['offload'],
     mtu: UNDERLAY_MTU,
-    ...(said.quick ? QUICK : WHOLE),
-    ...said,
+    ...(given.quick ? QUICK : WHOLE),
+    ...given,
   };
 }
 
@@ -178,15 +178,15 @@ function minutesOf(options: Options, perf: boolean): number {
     const steps = stepsOf(options).filter((step) => step.applies(subject));
     const again = perf && subject.kernelOnly !== true;
     const counted = again ? steps.filter(({ name }) => COUNTED.includes(name)).length : 0;
-    return RAISE_SECONDS + (steps.length + counted) * (seconds + STEP_SECONDS);
+    return SET_UP_SECONDS + (steps.length + counted) * (seconds + STEP_SECONDS);
   });
   const round = subjectSeconds.reduce((sum, one) => sum + one, 0);
   return Math.ceil((underlays.length * rounds * round) / 60);
 }
 
 function describeDurations(): string {
-  const minutes = (said: Partial<Options>): string =>
-    `${minutesOf(settle({ quick: false, ...said }), true)} min`;
+  const minutes = (given: Partial<Options>): string =>
+    `${minutesOf(settle({ quick: false, ...given }), true)} min`;
   const all = SUBJECTS.map(({ name }) => name);
   return `About ${minutes({})}; ${minutes({ subjects: all })} with all subjects, ${minutes({ underlays: UNDERLAYS })} with both underlays; ${minutes({ quick: true })} with --quick.`;
 }

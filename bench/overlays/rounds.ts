@@ -14,7 +14,7 @@ import type { Subject, Underlay } from './subject.js';
 
 export interface RoundsOptions {
   readonly underlay: UnderlayName;
-  /** Of the hosts' eth0, in bytes. */
+  /** MTU of the hosts' eth0 in bytes. */
   readonly mtu: number;
   readonly subjects: readonly Subject[];
   readonly steps: readonly Step[];
@@ -67,7 +67,7 @@ export async function measureRounds(options: RoundsOptions): Promise<MeasuredRou
   return { subjects: described, repeated, congestion };
 }
 
-/** A failure is said and measured again, once: one lost connection shall not cost a whole run. */
+/** Reports a failure and measures again, once: one lost connection must not cost a whole run. */
 async function measureTwice(
   { steps, seconds, perf, print, signal }: RoundsOptions,
   subject: Subject,

@@ -9,14 +9,14 @@ import { busySeconds, PROJECT } from '../frame/machine.js';
 import { percentile, pingSeries, type PingSeries } from '../frame/ping.js';
 import type { Load, LoadMetric, MetricKey, Round } from './metrics.js';
 import { countCalls, observe, type Cost } from './observe.js';
-import type { Raised, Subject } from './subject.js';
+import type { RunningOverlay, Subject } from './subject.js';
 
 export interface Scene {
   readonly subject: Subject;
-  readonly raised: Raised;
+  readonly overlay: RunningOverlay;
   readonly near: HostPlan;
   readonly far: HostPlan;
-  /** Of the overlay, in bytes. */
+  /** MTU of the overlay in bytes. */
   readonly mtu: number;
   /** Length of a throughput measurement. */
   readonly seconds: number;
@@ -131,7 +131,7 @@ async function scatter({ subject, near, far, seconds, signal }: Scene): Promise<
   const network = subject.scatter ?? '';
   await ipBatch(far.host, [`route add ${network} via ${far.containerAddress} dev docker0`]);
   await ipBatch(far.container, [`route add local ${network} dev lo`]);
-  // Nobody listens: the container's kernel counts what arrives.
+  // No program listens: the container's kernel counts what arrives.
   const arrived = async (): Promise<number> => (await readSnmp(far.container))('Udp', 'NoPorts');
   const before = await arrived();
   const argv = [join(PROJECT, 'bench', 'overlays', 'build', 'scatter'), network];
@@ -163,9 +163,9 @@ function roundTrip({ roundTrips }: PingSeries, share: number): number {
 /** What of a load arrived. */
 export interface Delivered {
   readonly packets: number;
-  /** Of them those that the receiving program read; undefined where it reads all. */
+  /** Those that the receiving program read; undefined where it reads all. */
   readonly read?: number;
-  /** Of payload. */
+  /** Bytes of payload. */
   readonly bytes: number;
   /** Copied from the sending container and to the receiving one. */
   readonly containerBytes: number;
@@ -178,7 +178,7 @@ async function carry(
   load: Load,
   send: (seconds: number) => Promise<Delivered>,
 ): Promise<Round> {
-  const { result: delivered, cost } = await observe(scene.raised, () => send(scene.seconds));
+  const { result: delivered, cost } = await observe(scene.overlay, () => send(scene.seconds));
   const { packets, seconds } = delivered;
   const { user, system, interrupts, steal, idle, switches } = cost.machine;
   const nanoseconds = (cpuSeconds: number): number => (cpuSeconds * 1e9) / packets;
@@ -201,26 +201,26 @@ async function carry(
 
 /** Undefined of ends that do not count. */
 function copiedPerByte(
-  { raised }: Scene,
+  { overlay }: Scene,
   { bytes, containerBytes }: Delivered,
   { counters }: Cost,
 ): number | undefined {
-  const ends = raised.programs.length === 0 ? 0 : counters?.copiedBytes;
+  const ends = overlay.programs.length === 0 ? 0 : counters?.copiedBytes;
   return ends === undefined ? undefined : (containerBytes + ends) / bytes;
 }
 
 /** perf's count in a run of its own, or the ends' own; nothing when there is neither. */
 async function systemCalls(
-  { raised, perf, seconds }: Scene,
+  { overlay, perf, seconds }: Scene,
   delivered: Delivered,
   { counters }: Cost,
   send: (seconds: number) => Promise<Delivered>,
 ): Promise<LoadValues> {
-  if (raised.programs.length === 0) return {};
+  if (overlay.programs.length === 0) return {};
   if (!perf) {
     return counters === undefined ? {} : { calls: counters.systemCalls / delivered.packets };
   }
-  const { result, calls, yields } = await countCalls(raised, () => send(seconds));
+  const { result, calls, yields } = await countCalls(overlay, () => send(seconds));
   return {
     calls: calls / result.packets,
     yields: yields / result.packets,

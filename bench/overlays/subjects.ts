@@ -14,7 +14,7 @@ import { tinc } from './peers/tinc.js';
 import { vtun } from './peers/vtun.js';
 import { wireguard } from './peers/wireguard.js';
 import { MANY_ROUTES } from './routes.js';
-import { raisedDaemons, UDP_OVERHEAD, type Subject } from './subject.js';
+import { daemonOverlay, UDP_OVERHEAD, type Subject } from './subject.js';
 
 const daemon = (
   name: string,
@@ -26,8 +26,8 @@ const daemon = (
   what,
   main,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
-  raise: async ({ near, far }) =>
-    raisedDaemons(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
+  setUp: async ({ near, far }) =>
+    daemonOverlay(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
 });
 
 /** The baseline of ratios. */
@@ -41,9 +41,9 @@ const vxlan = (name: string, what: string): Subject => ({
   main: true,
   kernelOnly: true,
   mtu: (mtu) => mtu - VXLAN_OVERHEAD,
-  raise: async ({ near, far, mtu }) => {
+  setUp: async ({ near, far, mtu }) => {
     await addVxlan([near, far], mtu);
-    return { programs: [], lower: () => removeVxlan([near, far]) };
+    return { programs: [], tearDown: () => removeVxlan([near, far]) };
   },
 });
 
@@ -53,9 +53,9 @@ const hostGw: Subject = {
   main: true,
   kernelOnly: true,
   mtu: (mtu) => mtu,
-  raise: async ({ near, far }) => {
+  setUp: async ({ near, far }) => {
     await addHostGw([near, far]);
-    return { programs: [], lower: () => removeHostGw([near, far]) };
+    return { programs: [], tearDown: () => removeHostGw([near, far]) };
   },
 };
 

@@ -35,8 +35,12 @@ const NOTHING = { median: NaN, low: NaN, high: NaN, count: 0 };
 
 /** Told apart without colours, too: the last two are a cross and a triangle on its tip. */
 const SYMBOLS = [
-  ...['circle', 'rect', 'triangle', 'diamond'],
-  ...['path://M4 0H7V4H11V7H7V11H4V7H0V4H4Z', 'path://M0 0H10L5 10Z'],
+  'circle',
+  'rect',
+  'triangle',
+  'diamond',
+  'path://M4 0H7V4H11V7H7V11H4V7H0V4H4Z',
+  'path://M0 0H10L5 10Z',
 ] as const;
 
 export function copiesSection(result: CopiesResult): Section {

@@ -3,7 +3,7 @@ import { errnoOf, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
-/** Rounds that give narrow intervals in about two minutes, and too few for one, for a look. */
+/** Rounds that give narrow intervals in about two minutes; and too few for one, for a short look. */
 const ROUNDS = { full: 41, quick: 5 };
 const BATCHES = { full: 20, quick: 10 };
 
@@ -63,14 +63,14 @@ Exit codes:
   },
 };
 
-/** Rounds that have an interval in about a quarter of an hour, and too few for one, for a look. */
+/** Rounds that give an interval in about 10 minutes; and too few for one, for a short look. */
 const MODES_ROUNDS = { full: 10, quick: 3 };
 const MODES_SECONDS = { full: 2, quick: 1 };
 
 const modesFlags = {
   quick: booleanFlag(
     'quick',
-    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 4 minutes; minimum to maximum instead of intervals, TCP's slow start weighs more, no result to quote`,
+    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 2 minutes; minimum to maximum instead of intervals, TCP's slow start weighs more, no result to quote`,
   ),
   rounds: integerFlag(
     'rounds',
@@ -84,7 +84,7 @@ const modesFlags = {
   ),
   modes: textFlag(
     'modes',
-    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw; all unless given',
+    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw (default all)',
     { placeholder: 'names' },
   ),
   json: flags.json,
@@ -101,7 +101,7 @@ const modesCommand: Command = {
   flags: modesFlags,
   footer: `
 Examples:
-  flannelette bench modes                       # about a quarter of an hour; keep the machine idle
+  flannelette bench modes                       # about 10 minutes; keep the machine idle
   flannelette bench modes --quick
   flannelette bench modes --modes=js,basic,vxlan --rounds=5
   flannelette bench modes --json=modes.json --report=modes.html

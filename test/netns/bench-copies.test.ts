@@ -34,8 +34,14 @@ it('measures every crossing, and every packet that is sent is received', async (
     const { stdout } = await promisify(execFile)(
       process.execPath,
       [
-        ...[MAIN, 'bench', 'copies', '--quick', '--rounds=1', '--json=-'],
-        ...[`--csv=${csv}`, `--report=${report}`],
+        MAIN,
+        'bench',
+        'copies',
+        '--quick',
+        '--rounds=1',
+        '--json=-',
+        `--csv=${csv}`,
+        `--report=${report}`,
       ],
       { timeout: 55_000, maxBuffer: 8 * 1024 * 1024 },
     );

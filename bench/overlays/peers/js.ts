@@ -6,7 +6,7 @@ import type { HostPlan } from '../../../src/testbed/topology.js';
 import { tunnelCounters, type TunnelCounters } from '../../js-tunnel/counters.js';
 import { PROJECT } from '../../frame/machine.js';
 import { readLine } from '../../frame/run-lines.js';
-import { raisePrograms, untilReady } from './ends.js';
+import { runPrograms, untilReady } from './ends.js';
 import { UDP_OVERHEAD, type Subject } from '../subject.js';
 
 const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
@@ -18,16 +18,16 @@ export const js: Subject = {
   what: 'one read and one send per packet, from JavaScript through FFI (koffi): for teaching',
   main: false,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
-  raise: async ({ near, far, mtu }) => {
-    const raised = await raisePrograms(async (programs) => {
+  setUp: async ({ near, far, mtu }) => {
+    const overlay = await runPrograms(async (programs) => {
       for (const plan of [near, far]) await startJsTunnel(plan, js.mtu(mtu), programs);
     });
     const counters = async (): Promise<{ systemCalls: number; copiedBytes: number }> => {
-      const [a, b] = await Promise.all(raised.programs.map(readCounters));
+      const [a, b] = await Promise.all(overlay.programs.map(readCounters));
       const sum = (key: keyof TunnelCounters): number => (a?.[key] ?? NaN) + (b?.[key] ?? NaN);
       return { systemCalls: sum('systemCalls'), copiedBytes: sum('copiedBytes') };
     };
-    return { ...raised, counters };
+    return { ...overlay, counters };
   },
 };
 

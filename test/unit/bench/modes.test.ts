@@ -54,8 +54,11 @@ function roundsOf(name: ModeName, factor: number): SubjectRounds {
 }
 
 const ROUNDS = [
-  ...[roundsOf('js', 0.1), roundsOf('basic', 0.6), roundsOf('vxlan', 1)],
-  ...[roundsOf('vxlan-again', 0.9), roundsOf('host-gw', 1.2)],
+  roundsOf('js', 0.1),
+  roundsOf('basic', 0.6),
+  roundsOf('vxlan', 1),
+  roundsOf('vxlan-again', 0.9),
+  roundsOf('host-gw', 1.2),
 ];
 
 function summariseModes(

@@ -22,8 +22,17 @@ describe('the page', () => {
   it('has the figures of both results, once each, with a link to each', () => {
     const ids = idsOf(PAGE);
     expect(ids).toEqual([
-      ...['path', 'ways', 'fixed', 'sizes', 'checksums', 'trains', 'references'],
-      ...['throughput', 'latency', 'cpu-tcp', 'reasons-tcp'],
+      'path',
+      'ways',
+      'fixed',
+      'sizes',
+      'checksums',
+      'trains',
+      'references',
+      'throughput',
+      'latency',
+      'cpu-tcp',
+      'reasons-tcp',
     ]);
     const links = [...PAGE.matchAll(/<li><a href="#([^"]+)"/g)].map(([, id]) => id);
     expect(links).toEqual(ids);
@@ -66,19 +75,16 @@ describe('the page', () => {
 
   it('says where the results come from', () => {
     for (const text of [
-      ...[
-        '6.18.44',
-        '2 x Processor @ 2.50GHz',
-        'abc1234',
-        '2026-01-02',
-        '1472 bytes in the overlay',
-      ],
-      ...['<code>flannelette bench copies --json=copies.json</code>', 'CPUs busy before'],
-      ...[
-        '<td>what vxlan is</td><td class="number">1450</td>',
-        'js: no ping',
-        'tcp.yields: perf is not installed',
-      ],
+      '6.18.44',
+      '2 x Processor @ 2.50GHz',
+      'abc1234',
+      '2026-01-02',
+      '1472 bytes in the overlay',
+      '<code>flannelette bench copies --json=copies.json</code>',
+      'CPUs busy before',
+      '<td>what vxlan is</td><td class="number">1450</td>',
+      'js: no ping',
+      'tcp.yields: perf is not installed',
     ]) {
       expect(PAGE).toContain(text);
     }

@@ -106,7 +106,9 @@ function allReports(rounds: number): Reports {
 function renderAll(rounds: number): Reports {
   const [copies, modes] = [copiesResult(rounds), modesResult(rounds)];
   return {
-    ...{ ...labReports(rounds), ...leaseReports(rounds), ...microReports(rounds) },
+    ...labReports(rounds),
+    ...leaseReports(rounds),
+    ...microReports(rounds),
     'bench copies, text': renderCopiesText(copies),
     'bench copies, Markdown': renderCopiesMarkdown(copies),
     'bench modes, text': renderText(modes),
