@@ -89,7 +89,7 @@ export function runnable<Options extends object>(benchmark: Benchmark<Options>):
 
   const run = async (options: Options & Outputs, typed: Typed): Promise<ExitCode> => {
     await benchmark.check?.(options);
-    if (options.readme !== undefined) replaceBlock(await readFile(options.readme, 'utf8'), '');
+    if (options.readme !== undefined) await withBlock(options.readme, '');
     await checkIsolation(benchmark.needs?.(options));
     const program = [process.execPath, join(PROJECT, 'dist', 'bench', 'main.js'), id];
     return runIsolated([...program, ISOLATED, JSON.stringify({ options, typed })]);
@@ -138,11 +138,19 @@ async function write(
     await writeOutput(report, await result.page());
   }
   if (readme !== undefined && result.block !== undefined) {
-    await writeOutput(readme, replaceBlock(await readFile(readme, 'utf8'), result.block));
+    await writeOutput(readme, await withBlock(readme, result.block));
   }
   const data = `${JSON.stringify(result.data)}\n`;
   if (json === '-') process.stdout.write(data);
   else if (json !== undefined) await writeOutput(json, data);
+}
+
+/** The document as it is with this block; an input error when it cannot be read or has no marks. */
+async function withBlock(path: string, block: string): Promise<string> {
+  const document = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw inputError('--readme', path, `a file that can be read (${messageOf(error)})`);
+  });
+  return replaceBlock(document, block);
 }
 
 /** Prints what was thrown, with the command's name before it. */

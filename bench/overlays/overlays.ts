@@ -52,11 +52,11 @@ type Extent = Pick<Options, 'rounds' | 'seconds' | 'metrics'>;
 /** About half an hour with the main subjects: --help says how long anything takes. */
 const WHOLE: Extent = { rounds: 6, seconds: 2, metrics: STEP_NAMES };
 const QUICK: Extent = { rounds: 3, seconds: 1, metrics: ['tcp', 'udp64', 'ping'] };
-const QUICK_TEXT = `quick: ${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone: minimum to maximum instead of intervals, nothing of the rest`;
+const QUICK_TEXT = `${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metrics.join(', ')} alone: minimum to maximum instead of intervals, nothing of the rest`;
 
-/** What a subject takes besides measuring: daemons, containers; and a step: iperf3's own start. */
-const SET_UP_SECONDS = 3;
-const STEP_SECONDS = 0.7;
+/** What a subject takes besides its loads: daemons, containers, pings; and a load besides its length. */
+const SET_UP_SECONDS = 1.5;
+const LOAD_SECONDS = 0.2;
 /** Steps that are measured once more where perf counts the ends' system calls. */
 const COUNTED: readonly StepName[] = ['tcp', 'udp64'];
 
@@ -178,7 +178,8 @@ function minutesOf(options: Options, perf: boolean): number {
     const steps = stepsOf(options).filter((step) => step.applies(subject));
     const again = perf && subject.kernelOnly !== true;
     const counted = again ? steps.filter(({ name }) => COUNTED.includes(name)).length : 0;
-    return SET_UP_SECONDS + (steps.length + counted) * (seconds + STEP_SECONDS);
+    const loads = steps.filter(({ name }) => name !== 'ping').length + counted;
+    return SET_UP_SECONDS + loads * (seconds + LOAD_SECONDS);
   });
   const round = subjectSeconds.reduce((sum, one) => sum + one, 0);
   return Math.ceil((underlays.length * rounds * round) / 60);

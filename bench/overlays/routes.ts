@@ -105,7 +105,7 @@ async function setUp(division: Division, { near, far }: Underlay): Promise<Runni
 const subject = (name: string, what: string, division: Division): Subject => ({
   name,
   what,
-  main: false,
+  main: true,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
   hosts: { near: NEAR, far: FAR },
   scatter: SCATTER,

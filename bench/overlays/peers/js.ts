@@ -16,7 +16,7 @@ const ANSWER_LIMIT_MS = 5_000;
 export const js: Subject = {
   name: 'js',
   what: 'one read and one send per packet, from JavaScript through FFI (koffi): for teaching',
-  main: false,
+  main: true,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
   setUp: async ({ near, far, mtu }) => {
     const overlay = await runPrograms(async (programs) => {
