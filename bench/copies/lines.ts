@@ -28,7 +28,7 @@ const missing = z.object({ missing: z.string(), reason: z.string() });
 
 export type CrossingLine = Readonly<z.infer<typeof crossing>> & { readonly type: 'crossing' };
 export type ReferenceLine = Readonly<z.infer<typeof reference>> & { readonly type: 'reference' };
-export interface MissingLine {
+interface MissingLine {
   readonly type: 'missing';
   readonly what: string;
   readonly reason: string;

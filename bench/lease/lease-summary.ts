@@ -18,7 +18,7 @@ export interface Range {
   readonly most: number;
 }
 
-export interface StartSummary {
+interface StartSummary {
   readonly what: string;
   readonly count: number;
   readonly readyMs: Range;
@@ -27,7 +27,7 @@ export interface StartSummary {
   readonly rss: Range;
 }
 
-export interface PhaseSummary {
+interface PhaseSummary {
   readonly phase: PhaseName;
   readonly medianMs: Estimate;
   readonly p99Ms: Estimate;
@@ -37,7 +37,7 @@ export interface PhaseSummary {
   readonly lost: number;
 }
 
-export interface RatioSummary {
+interface RatioSummary {
   readonly what: string;
   readonly median: Estimate;
   readonly p99: Estimate;

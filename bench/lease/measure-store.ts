@@ -10,7 +10,7 @@ import type { Memory } from '../../src/testbed/proc.js';
 import type { BenchStore, Place } from './stores.js';
 import type { WriterOrder, WriterReport } from './writer-order.js';
 
-export interface Plan {
+interface Plan {
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;

@@ -16,7 +16,7 @@ import {
   type ReportTable,
 } from '../frame/table.js';
 
-export interface MicroEnvironment extends Machine {
+interface MicroEnvironment extends Machine {
   readonly rounds: number;
 }
 

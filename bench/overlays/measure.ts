@@ -8,7 +8,7 @@ import { largestMemory } from './observe.js';
 import type { Scene, Step } from './steps.js';
 import type { Subject, Underlay } from './subject.js';
 
-export interface RoundOptions {
+interface RoundOptions {
   readonly steps: readonly Step[];
   readonly seconds: number;
   readonly perf: boolean;

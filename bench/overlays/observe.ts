@@ -89,7 +89,7 @@ export async function perfMissing(): Promise<string | undefined> {
     : `perf cannot count ${EVENTS} here`;
 }
 
-export interface CountedCalls {
+interface CountedCalls {
   readonly calls: number;
   /** Those of them that are sched_yield. */
   readonly yields: number;

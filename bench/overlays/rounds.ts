@@ -12,7 +12,7 @@ import { shuffled, xorshift32 } from '../frame/stats.js';
 import type { Step } from './steps.js';
 import type { Subject, Underlay } from './subject.js';
 
-export interface RoundsOptions {
+interface RoundsOptions {
   readonly underlay: UnderlayName;
   /** MTU of the hosts' eth0 in bytes. */
   readonly mtu: number;
@@ -27,7 +27,7 @@ export interface RoundsOptions {
   readonly signal: AbortSignal;
 }
 
-export interface MeasuredRounds {
+interface MeasuredRounds {
   readonly subjects: readonly SubjectRounds[];
   /** What had to be measured again, with the reason. */
   readonly repeated: readonly string[];

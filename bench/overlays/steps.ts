@@ -161,7 +161,7 @@ function roundTrip({ roundTrips }: PingSeries, share: number): number {
 }
 
 /** What of a load arrived. */
-export interface Delivered {
+interface Delivered {
   readonly packets: number;
   /** Those that the receiving program read; undefined where it reads all. */
   readonly read?: number;

@@ -68,7 +68,7 @@ function sizeOf(font: string | undefined): number {
 }
 
 /** A part of each bar. */
-export interface StackSeries {
+interface StackSeries {
   readonly name: string;
   readonly color: string;
   /** One a category; undefined where a category has no such part. */
@@ -133,7 +133,7 @@ export function stackedBars(chart: {
 const SUM_WIDTH = 90;
 
 /** One panel of `intervalPanels`: a number of each category. */
-export interface IntervalPanel {
+interface IntervalPanel {
   readonly title: string;
   readonly unit: string;
   readonly digits: number;
@@ -248,7 +248,7 @@ export interface LineSeries {
   readonly fit: { readonly a: number; readonly b: number } | undefined;
 }
 
-export interface LinePanel {
+interface LinePanel {
   /** Empty when the figure's title says it. */
   readonly title: string;
   readonly series: readonly LineSeries[];

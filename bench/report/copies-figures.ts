@@ -213,22 +213,32 @@ function sizesFigure(result: CopiesResult): Figure[] {
   if (path === undefined) return [];
   const { checksum, crossings: own } = path;
   return [
-    {
+    linesFigure(own, {
       id: 'sizes',
       title: 'Cost against size, single packets',
-      svg: linePanels({
-        panels: [{ title: '', series: own.map(lineOf) }],
-        columns: 1,
-        height: 380,
-        xTitle: 'bytes',
-        yTitle: 'ns a call',
-        fromZero: true,
-      }),
       label: `Lines of the time of a call over the size of the packet, for each crossing. ${fitWords(own)}.`,
       caption: `Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes. One packet a call, ${CHECKSUM_TEXTS[checksum]}.`,
-      tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
-    },
+    }),
   ];
+}
+
+/** All crossings in one panel, from zero. */
+function linesFigure(
+  own: readonly CrossingResult[],
+  words: Pick<Figure, 'id' | 'title' | 'label' | 'caption'>,
+): Figure {
+  return {
+    ...words,
+    svg: linePanels({
+      panels: [{ title: '', series: own.map(lineOf) }],
+      columns: 1,
+      height: 380,
+      xTitle: 'bytes',
+      yTitle: 'ns a call',
+      fromZero: true,
+    }),
+    tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
+  };
 }
 
 function checksumsFigure(result: CopiesResult): Figure[] {
@@ -267,21 +277,12 @@ function trainsFigure(result: CopiesResult): Figure[] {
   );
   if (own.length === 0) return [];
   return [
-    {
+    linesFigure(own, {
       id: 'trains',
       title: 'Cost against size, trains of packets',
-      svg: linePanels({
-        panels: [{ title: '', series: own.map(lineOf) }],
-        columns: 1,
-        height: 380,
-        xTitle: 'bytes',
-        yTitle: 'ns a call',
-        fromZero: true,
-      }),
       label: `Lines of the time of a call over the bytes of the train that it carries, for each crossing. ${fitWords(own)}.`,
       caption: `One call carries many packets. Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes; where the points leave them, the train no longer fits the first caches.`,
-      tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
-    },
+    }),
   ];
 }
 
