@@ -1,4 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
 import { integer, listOf } from '../../../bench/frame/frame.js';
 import { METRICS, type Round } from '../../../bench/overlays/metrics.js';
 import { parsePerf } from '../../../bench/overlays/observe.js';
@@ -7,6 +10,7 @@ import { leasesOf, MANY_ROUTES } from '../../../bench/overlays/routes.js';
 import { deliveredBy, STEPS } from '../../../bench/overlays/steps.js';
 import { SUBJECTS } from '../../../bench/overlays/subjects.js';
 import { parseMachineTimes, parseSwitches } from '../../../src/testbed/proc.js';
+import { overlays } from '../../../bench/overlays/overlays.js';
 import type {
   OverlaysResult,
   UnderlayName,
@@ -33,6 +37,34 @@ describe('options', () => {
   it('are lists out of names', () => {
     expect(listOf('--of', ['a', 'b'])('b,a')).toEqual(['b', 'a']);
     expect(() => listOf('--of', ['a', 'b'])('a,c')).toThrow(/--of.*"c".*a, b/);
+  });
+});
+
+describe('--readme', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'flannelette-readme-'));
+  afterAll(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const run = (options: { readme: string; write?: string; subjects?: string[] }) =>
+    overlays.run({ quick: false, ...options }, { name: 'npm run bench', command: 'npm run bench' });
+  const readme = join(directory, 'README.md');
+  const write = join(directory, 'benchmarks.md');
+
+  it('is refused before anything is measured: without the page or the subjects it needs', async () => {
+    await expect(run({ readme })).rejects.toThrow('--write: (missing) is not valid');
+    for (const subjects of [
+      ['basic', 'vxlan'],
+      ['batch', 'vxlan'],
+      ['basic', 'offload'],
+    ]) {
+      await expect(run({ readme, write, subjects })).rejects.toThrow('expected subjects basic');
+    }
+  });
+
+  it('is refused for a document that is not there, or has no marks', async () => {
+    await expect(run({ readme, write })).rejects.toThrow('a file that can be read');
+    writeFileSync(readme, '# Title\n');
+    await expect(run({ readme, write })).rejects.toThrow('benchmark:begin');
   });
 });
 
