@@ -127,6 +127,15 @@ describe('the page', () => {
   });
 });
 
+it('has the figures of each underlay, with ids of their own', () => {
+  const modes = modesResult();
+  const plain = modes.underlays.map((one) => ({ ...one, underlay: 'plain' as const }));
+  const page = drawReport({ modes: { ...modes, underlays: [...modes.underlays, ...plain] } });
+  const first = ['throughput', 'latency', 'cpu-tcp', 'reasons-tcp'];
+  expect(idsOf(page)).toEqual([...first, ...first.map((id) => `${id}-plain`)]);
+  expect(page).toContain('Throughput by mode. Underlay without segmentation and checksum offload');
+});
+
 describe('colours', () => {
   it('of figures are all variables, so that they follow the theme', () => {
     for (const figure of figuresOf(PAGE)) {
