@@ -72,8 +72,7 @@ export function renderText(result: OverlaysResult): string {
         .map((metric) => textTable(metricTable(underlay, metric))),
     ]),
     ...(short === undefined ? [] : [textTable(short.table), wrap(short.how), '']),
-    ...result.underlays.flatMap((underlay) => judge(underlay).map(judgement)),
-    '',
+    ...judged(result).flatMap(({ title, targets }) => [`${title}:`, ...targets.map(judgement), '']),
   ].join('\n');
 }
 
@@ -103,15 +102,20 @@ export function renderMarkdown(result: OverlaysResult): string {
   ].join('\n');
 }
 
-function targetLines({ underlays }: OverlaysResult): string[] {
-  const judged = underlays
+/** The underlays that have targets whose subjects ran. */
+function judged({ underlays }: OverlaysResult): { title: string; targets: Target[] }[] {
+  return underlays
     .map((underlay) => ({ title: UNDERLAY_TITLES[underlay.underlay], targets: judge(underlay) }))
     .filter(({ targets }) => targets.length > 0);
-  if (judged.length === 0) return [];
+}
+
+function targetLines(result: OverlaysResult): string[] {
+  const found = judged(result);
+  if (found.length === 0) return [];
   return [
     '',
     '## Targets',
-    ...judged.flatMap(({ title, targets }) => [
+    ...found.flatMap(({ title, targets }) => [
       '',
       `${title}:`,
       '',
