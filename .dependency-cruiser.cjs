@@ -50,10 +50,62 @@ module.exports = {
       'the tunnel knows no testbed',
     ),
     forbid(
-      'report-only-draws',
-      { path: '^bench/', pathNot: '^bench/(report/|copies/main|modes/main)' },
+      'bench-behind-its-door',
+      { path: '^src/' },
+      { path: '^bench/', pathNot: '^bench/door\\.ts$' },
+      'the command line reaches the benchmarks through bench/door.ts, which the package lacks',
+    ),
+    forbid(
+      'bench-door-of-cli',
+      { pathNot: '^src/cli/bench\\.ts$' },
+      { path: '^bench/door\\.ts$' },
+      'bench/door.ts is for `flannelette bench` alone',
+    ),
+    forbid(
+      'bench-door-opened-late',
+      { path: '^src/' },
+      { path: '^bench/', dynamic: false },
+      'the package has no benchmarks: they are imported when one is asked for',
+    ),
+    forbid(
+      'report-drawn-by-one-call',
+      { path: '^bench/', pathNot: '^bench/(report/|door\\.ts$)' },
+      {
+        path: '^bench/report/',
+        pathNot: '^bench/report/draw\\.ts$',
+      },
+      'a benchmark hands its result to the report to be drawn, and knows nothing else of it',
+    ),
+    forbid(
+      'report-drawn-by-benchmarks',
+      {
+        path: '^bench/',
+        pathNot: '^bench/(report/|door\\.ts$|overlays/overlays\\.ts$|copies/copies\\.ts$)',
+      },
       { path: '^bench/report/' },
-      'each benchmark owns its result, summary and text; the report draws them',
+      'results, summaries and texts know no report',
+    ),
+    forbid(
+      'report-only-draws',
+      { path: '^bench/report/' },
+      {
+        path: '^bench/',
+        pathNot:
+          '^bench/(report/|frame/(result-file|spread|stats|table)\\.ts$|[a-z]+/[a-z]+-(result|text)\\.ts$|overlays/metrics\\.ts$)',
+      },
+      'the report reads what results and texts say, and measures, summarises and starts nothing',
+    ),
+    forbid(
+      'frame-under-benchmarks',
+      { path: '^bench/frame/' },
+      { path: '^bench/', pathNot: '^bench/frame/' },
+      'the frame knows no benchmark',
+    ),
+    forbid(
+      'zod-in-bench',
+      { path: '^(src|test)/' },
+      { path: 'node_modules/zod/' },
+      'zod reads results of benchmarks, which are no part of the package',
     ),
     forbid(
       'page-in-the-browser',

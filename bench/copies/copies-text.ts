@@ -7,10 +7,9 @@ import type {
   CrossingResult,
   Fit,
   ReferenceName,
-} from '../micro/result.js';
+} from './copies-result.js';
 import { boundsName, SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
-  calmFact,
   machineFacts,
   markdownFacts,
   markdownHead,
@@ -80,7 +79,7 @@ export const METHOD = [
   'clock, two readings a batch. bytes: inner packets that a call carries, with their headers. The',
   'buffer in user space is always the same, so in the cache. Large calls are UDP trains: UDP_SEGMENT,',
   'UDP_GRO, USO on the TUN; they exist with offload only. Checksum: who takes care of that of the',
-  'datagram: the kernel in software, nobody since there is none, or, with offload, the device. Each',
+  'datagram: the kernel in software; none: there is none; or, with offload, the device. Each',
   'round has a line through its sizes, by least squares of relative deviations; a and b are the',
   "medians of the rounds' lines; off the line: the greatest deviation of a size's median, which with",
   'trains shows where the first caches end.',
@@ -173,14 +172,23 @@ function crossingTable(title: string, crossings: readonly CrossingResult[]): Rep
   return {
     title,
     columns: [
-      ...['crossing', 'checksum', ...sizes],
-      ...['a, ns', bounds.title, 'b, ns/KiB', bounds.title, 'off the line'],
+      'crossing',
+      'checksum',
+      ...sizes,
+      'a, ns',
+      bounds.title,
+      'b, ns/KiB',
+      bounds.title,
+      'off the line',
     ],
     rows: crossings.map(({ crossing, checksum, cells, fit: { a, b, worstDeviation } }) => [
-      ...[CROSSING_TEXTS[crossing].title, checksum],
+      CROSSING_TEXTS[crossing].title,
+      checksum,
       ...cells.map(({ ns }) => whole(ns.median)),
-      ...[whole(a.median), bounds.text(a, whole)],
-      ...[perKib(b.median), bounds.text(b, perKib)],
+      whole(a.median),
+      bounds.text(a, whole),
+      perKib(b.median),
+      bounds.text(b, perKib),
       `${(worstDeviation * 100).toFixed(1)} %`,
     ]),
     left: ['checksum'],
@@ -218,9 +226,7 @@ export function copiesFacts({ environment, crossings, missing, noise }: CopiesRe
   const percent = (part: number): string => `${(part * 100).toFixed(1)} %`;
   return [
     ...machineFacts(environment),
-    ['Node', environment.node],
     ['MTU', `${environment.mtu} bytes in the overlay`],
-    calmFact(environment.busyBefore),
     [
       'Rounds',
       `${environment.rounds}, interleaved, ${environment.batches} batches a measurement` +

@@ -26,7 +26,7 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? NaN;
 }
 
-export interface SeriesOptions {
+interface SeriesOptions {
   /** At most 3,500, of which what ping prints is kept whole. */
   readonly count: number;
   /** Without it the next ping goes out as soon as the last was answered (`ping -A`). */

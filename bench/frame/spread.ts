@@ -9,7 +9,7 @@ export const SPREAD_METHOD = `A ${INTERVAL} is that of the median, between two o
 
 /** The bounds of a column, table or figure. */
 export interface Spread {
-  /** Of a column. */
+  /** Title of a column. */
   readonly title: string;
   /** For captions: `Medians with ...`. */
   readonly plural: string;
@@ -25,7 +25,8 @@ export function spreadOf(estimates: readonly (Estimate | undefined)[]): Spread {
   if (!there.some(isInterval)) return { title: RANGE, plural: RANGE, text: bounds };
   const title = `${INTERVAL}, or [${RANGE}]`;
   return {
-    ...{ title, plural: `${INTERVAL}s, or [${RANGE}] of few values` },
+    title,
+    plural: `${INTERVAL}s, or [${RANGE}] of few values`,
     text: (one, format) => (isInterval(one) ? bounds(one, format) : `[${bounds(one, format)}]`),
   };
 }

@@ -3,6 +3,7 @@
  * many of n values lie below the true median is binomial (n, 1/2), whatever the values' distribution,
  * so the interval's coverage is known exactly (Conover, Practical Nonparametric Statistics, 3.2).
  */
+import { z } from 'zod';
 
 /**
  * Fewest values that have a 95 % interval: even from least to greatest, five cover the median only
@@ -11,14 +12,15 @@
 export const INTERVAL_VALUES = 6;
 const COVERAGE = 0.95;
 
-export interface Estimate {
-  readonly median: number;
+export const estimateSchema = z.object({
+  median: z.number(),
   /** Bounds of the median's 95 % interval; of fewer than INTERVAL_VALUES values least and greatest. */
-  readonly low: number;
-  readonly high: number;
+  low: z.number(),
+  high: z.number(),
   /** How many values there were. */
-  readonly count: number;
-}
+  count: z.int().min(1),
+});
+export type Estimate = Readonly<z.infer<typeof estimateSchema>>;
 
 /** Whether the bounds are a 95 % interval; else they are minimum and maximum. */
 export function isInterval({ count }: Pick<Estimate, 'count'>): boolean {

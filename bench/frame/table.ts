@@ -1,6 +1,6 @@
 /** What the benchmarks' reports are made of: tables for a terminal and as Markdown, head and facts. */
 import { formatTable, type Column } from '../../src/text.js';
-import type { Machine } from './command.js';
+import type { Machine } from './machine.js';
 
 export interface ReportTable {
   readonly title: string;
@@ -28,11 +28,14 @@ export function markdownHead(title: string): string[] {
 
 /** Lines of a section; `level` is its depth, 2 for one of the document's own. */
 export function markdownTable(table: ReportTable, level = 2): string[] {
-  const { title, columns, rows } = table;
+  return [`${'#'.repeat(level)} ${table.title}`, '', ...markdownRows(table)];
+}
+
+/** A table without its title. */
+export function markdownRows(table: ReportTable): string[] {
+  const { columns, rows } = table;
   const row = (values: readonly string[]): string => `| ${values.join(' | ')} |`;
   return [
-    `${'#'.repeat(level)} ${title}`,
-    '',
     row(columns),
     row(columns.map((column, index) => (isText(table, column, index) ? '---' : '---:'))),
     ...rows.map(row),
@@ -59,6 +62,8 @@ export function machineFacts(machine: Machine): Fact[] {
     ['Commit', machine.commit],
     ['Kernel', machine.kernel],
     ['Machine', `${machine.cpus} x ${machine.cpu}`],
+    ['Node', machine.node],
+    calmFact(machine.busyBefore),
   ];
 }
 
@@ -66,7 +71,7 @@ export function machineFacts(machine: Machine): Fact[] {
 const CALM = 0.05;
 
 /** How much others used of the machine, 0 to 1, in the second before. */
-export function calmFact(busyBefore: number): Fact {
+function calmFact(busyBefore: number): Fact {
   const text = `${fixed(busyBefore * 100, 1)} % for a second`;
   return [
     'CPUs busy before',

@@ -1,4 +1,4 @@
-/** What the teaching tunnel looks at in a packet; native/core/ipv4.h is the fast one. */
+/** What the teaching tunnel reads of a packet; native/core/ipv4.h is the fast one. */
 import type { Ipv4 } from '../../src/config/ipv4.js';
 
 const MIN_HEADER = 20;

@@ -14,6 +14,7 @@ import { contains, type Cidr, type Ipv4 } from '../../src/config/ipv4.js';
 import type { RouteTable } from '../../src/network/route-table.js';
 import { errorNumber, libc, must } from './libc.js';
 import { decrementTtl, destinationOf, packetLength, sourceOf } from './packet.js';
+import type { TunnelCounters } from './counters.js';
 
 /** linux/if_tun.h, linux/if.h. */
 const TUNSETIFF = 0x400454ca;
@@ -34,7 +35,12 @@ const MAX_PACKET = 65_535;
 /** A read that brings nothing: no packet, a signal, what ICMP said of an earlier datagram, no link. */
 const { EAGAIN, EINTR, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EIO } = os.errno;
 const PASSING: ReadonlySet<number> = new Set([
-  ...[EAGAIN, EINTR, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EIO],
+  EAGAIN,
+  EINTR,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  ENETUNREACH,
+  EIO,
 ]);
 
 /** After this long the event loop has its turn: signals, timers. */
@@ -50,15 +56,6 @@ export interface TunnelOptions {
 }
 
 /** All since the start. */
-export interface TunnelCounters {
-  /** Calls through FFI, which are system calls of the packet loop each. */
-  systemCalls: number;
-  /** Bytes read from and written to the TUN and the socket. */
-  copiedBytes: number;
-  encapsulated: number;
-  decapsulated: number;
-  dropped: number;
-}
 
 export class JsTunnel {
   /** Name the kernel gave the TUN. */

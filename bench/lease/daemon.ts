@@ -86,8 +86,8 @@ export class BenchDaemon {
 
   async #ended(): Promise<Error> {
     const code = await this.#program.ended;
-    const said = lastWords(this.#program.stderr);
-    return systemError(`the daemon of ${this.plan.host} ended with code ${code}: ${said}`);
+    const output = lastWords(this.#program.stderr);
+    return systemError(`the daemon of ${this.plan.host} ended with code ${code}: ${output}`);
   }
 
   #get(path: string): Promise<{ code: number; body: string }> {

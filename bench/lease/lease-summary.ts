@@ -1,13 +1,10 @@
 /** From the lease benchmark's starts and rounds to statements: estimates, paired ratios, targets. */
-import type { Machine } from '../frame/command.js';
+import type { Machine } from '../frame/machine.js';
 import { estimate, median, pairedRatio, type Estimate } from '../frame/stats.js';
 import { medianAndBounds } from '../frame/spread.js';
-import { PHASES, type Phase, type PhaseName, type StoreResult } from './measure.js';
+import { PHASES, type Phase, type PhaseName, type StoreResult } from './measure-store.js';
 
 export interface LeaseEnvironment extends Machine {
-  readonly node: string;
-  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
-  readonly busyBefore: number;
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;
@@ -21,7 +18,7 @@ export interface Range {
   readonly most: number;
 }
 
-export interface StartSummary {
+interface StartSummary {
   readonly what: string;
   readonly count: number;
   readonly readyMs: Range;
@@ -30,7 +27,7 @@ export interface StartSummary {
   readonly rss: Range;
 }
 
-export interface PhaseSummary {
+interface PhaseSummary {
   readonly phase: PhaseName;
   readonly medianMs: Estimate;
   readonly p99Ms: Estimate;
@@ -40,7 +37,7 @@ export interface PhaseSummary {
   readonly lost: number;
 }
 
-export interface RatioSummary {
+interface RatioSummary {
   readonly what: string;
   readonly median: Estimate;
   readonly p99: Estimate;
@@ -138,7 +135,7 @@ export interface LeaseTarget {
 
 const SYNC_LIMIT_MS = 10_000;
 const RSS_LIMIT = 250e6;
-/** Of the rate asked for: a writer's last step ends a little late. */
+/** Share of the requested rate that counts as reached: a writer's last step ends a little late. */
 const RATE_SHARE = 0.98;
 const MEDIAN_MARGIN = 1.1;
 const P99_MARGIN = 1.25;

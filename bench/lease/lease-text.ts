@@ -2,7 +2,6 @@
 import type { LeaseEnvironment, LeaseTarget, Range, StoreSummary } from './lease-summary.js';
 import { RANGE, SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
-  calmFact,
   fixed,
   machineFacts,
   markdownFacts,
@@ -94,8 +93,14 @@ function tablesOf(summary: StoreSummary): ReportTable[] {
     {
       title: `${store}: phases`,
       columns: [
-        ...['phase', 'changes/s', 'median round trip', ofPhases.title, '99th percentile'],
-        ...[ofPhases.title, 'lost', 'CPU of a daemon'],
+        'phase',
+        'changes/s',
+        'median round trip',
+        ofPhases.title,
+        '99th percentile',
+        ofPhases.title,
+        'lost',
+        'CPU of a daemon',
       ],
       rows: phases.map((phase) => [
         phase.phase,
@@ -126,8 +131,6 @@ function describe(environment: LeaseEnvironment, summaries: readonly StoreSummar
   const { rounds, seconds: length, starts, changesPerSecond } = environment;
   return [
     ...machineFacts(environment),
-    ['Node', environment.node],
-    calmFact(environment.busyBefore),
     ['Starts', `${starts} of each kind`],
     ['Rounds', `${rounds}, interleaved, phases of ${length} s`],
     ['Changes', `${fixed(changesPerSecond, 0)} a second`],

@@ -3,7 +3,7 @@
  *
  *     host-1: 192.168.77.2, the second subnet 10.0.1.0/24
  *     host-2: 192.168.77.3, the last subnet 10.255.255.0/24, so that traffic proves its lookup
- *     the other 65,534: hosts in 172.16.0.0/12, which nobody asks to forward
+ *     the other 65,534: hosts in 172.16.0.0/12, which are never asked to forward
  *
  * Hosts of the documents (10.168.0.x) would lie inside this network, hence the other underlay.
  */
@@ -27,7 +27,7 @@ export const FAR = hostAt(2, SUBNETS - 1);
 /** The lease that is taken away first and comes back last: with it a table is complete again. */
 export const PROBE = SUBNETS / 2;
 
-/** Indexes nobody but the hosts themselves, or the probe's own changes, may change. */
+/** Indexes that only the hosts themselves, or the probe's own changes, may change. */
 export const FIXED: ReadonlySet<number> = new Set([1, SUBNETS - 1, PROBE]);
 
 /** A subnet's address by its index, 0 to 65,535. */
@@ -52,7 +52,7 @@ export function initialLeases(): Map<string, string> {
   return new Map(Array.from({ length: SUBNETS }, (_, index) => [keyAt(index), holderAt(index, 0)]));
 }
 
-/** The two hosts' leases alone: a network in which nobody else is. */
+/** The two hosts' leases alone: a network without other hosts. */
 export function hostLeases(): Map<string, string> {
   return new Map([1, SUBNETS - 1].map((index) => [keyAt(index), holderAt(index, 0)]));
 }

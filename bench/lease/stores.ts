@@ -18,7 +18,7 @@ import {
 } from './network.js';
 import type { WriterTarget } from './writer-order.js';
 
-/** `watched` is what the daemons follow; `control` is as large, changes alike, and is nobody's. */
+/** `watched` is what the daemons follow; `control` is as large, changes alike, and is followed by no daemon. */
 export type Place = 'watched' | 'control';
 
 export interface BenchStore {

@@ -1,4 +1,4 @@
-/** What the benchmark tells the writing process, and what it hears back. */
+/** What the benchmark sends to the writing process, and what it reports back. */
 import type { Pace } from './changes.js';
 
 export type WriterTarget = EtcdTarget | FileTarget;

@@ -18,7 +18,7 @@ interface Sink {
   close(): void;
 }
 
-/** Between looks at the clock: 5 changes at 1,000 a second. */
+/** Interval between checks of the clock: 5 changes at 1,000 a second. */
 const TICK_MS = 5;
 const IN_FLIGHT_LIMIT = 256;
 
@@ -27,13 +27,13 @@ const sink = order.target.store === 'etcd' ? etcdSink(order.target) : await file
 const changes = planChanges(order.pace.count, order.seed);
 // A signal alone does not keep a process alive.
 const alive = setInterval(() => undefined, 1_000);
-const told = new Promise<void>((resolve) => {
+const started = new Promise<void>((resolve) => {
   process.once('SIGUSR2', () => {
     resolve();
   });
 });
 process.stdout.write('ready\n');
-await told;
+await started;
 const report = await follow(changes, order.pace, sink);
 sink.close();
 clearInterval(alive);

@@ -19,7 +19,7 @@ const NETWORK = 0x0a000000;
 const FIRST_HOST = 0xac100000;
 const MANY = 65_536;
 const OWN = MANY - 1;
-/** Of an operation in a round. */
+/** Time of an operation in a round. */
 const ROUND_SECONDS = 0.1;
 
 const subnetOf = (number: number): Cidr => cidrOf(NETWORK + number * 256, 24);
@@ -85,7 +85,7 @@ function operations(plane: DataPlane, count: number): Operations {
 }
 
 /**
- * Of one round, the median of what `benchmark` samples: those samples follow one another within a moment
+ * The median of what `benchmark` samples in one round: those samples follow one another within a moment
  * and are no rounds.
  */
 function measure(what: string, work: Operations): Sample[] {

@@ -1,10 +1,9 @@
 /** The micro benchmarks' results for a terminal and as Markdown. */
 import { estimate } from '../frame/stats.js';
-import type { Machine } from '../frame/command.js';
+import type { Machine } from '../frame/machine.js';
 import type { CellSamples } from './samples.js';
 import { SPREAD_METHOD, spreadOf } from '../frame/spread.js';
 import {
-  calmFact,
   fixed,
   machineFacts,
   markdownFacts,
@@ -17,10 +16,7 @@ import {
   type ReportTable,
 } from '../frame/table.js';
 
-export interface MicroEnvironment extends Machine {
-  readonly node: string;
-  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
-  readonly busyBefore: number;
+interface MicroEnvironment extends Machine {
   readonly rounds: number;
 }
 
@@ -70,18 +66,15 @@ function tableOf(cells: readonly CellSamples[]): Pick<ReportTable, 'columns' | '
   return {
     columns: ['', 'median', bounds.title],
     rows: found.map(({ cell, unit, of }) => [
-      ...[cell, `${significant(of.median)} ${unit}`, bounds.text(of, significant)],
+      cell,
+      `${significant(of.median)} ${unit}`,
+      bounds.text(of, significant),
     ]),
   };
 }
 
 function describe(environment: MicroEnvironment): Fact[] {
-  return [
-    ...machineFacts(environment),
-    ['Node', environment.node],
-    calmFact(environment.busyBefore),
-    ['Rounds', `${environment.rounds}, interleaved`],
-  ];
+  return [...machineFacts(environment), ['Rounds', `${environment.rounds}, interleaved`]];
 }
 
 /** Three significant digits, and all digits before the point. */

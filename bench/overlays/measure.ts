@@ -5,13 +5,13 @@ import { addContainer, removeContainer } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import type { Round } from './metrics.js';
 import { largestMemory } from './observe.js';
-import type { PerfCounts, Scene, Step } from './steps.js';
+import type { Scene, Step } from './steps.js';
 import type { Subject, Underlay } from './subject.js';
 
-export interface RoundOptions {
+interface RoundOptions {
   readonly steps: readonly Step[];
   readonly seconds: number;
-  readonly perf: PerfCounts;
+  readonly perf: boolean;
   readonly signal: AbortSignal;
   /** Called after each step with its metrics. */
   readonly done: (step: Step, round: Round) => void;
@@ -24,21 +24,21 @@ export async function measure(
 ): Promise<Round> {
   const { near, far } = subject.hosts ?? underlay;
   const mtu = subject.mtu(underlay.mtu);
-  const raised = await subject.raise({ ...underlay, near, far });
+  const overlay = await subject.setUp({ ...underlay, near, far });
   try {
     for (const plan of [near, far]) await addContainer(plan, `${plan.bridgeAddress}/24`, mtu);
     try {
-      return await takeSteps({ subject, raised, near, far, mtu, ...options }, options);
+      return await takeSteps({ subject, overlay, near, far, mtu, ...options }, options);
     } finally {
       for (const plan of [near, far]) await removeContainer(plan);
     }
   } finally {
-    await raised.lower();
+    await overlay.tearDown();
   }
 }
 
 async function takeSteps(scene: Scene, { steps, done }: RoundOptions): Promise<Round> {
-  const { subject, raised, near, far, signal } = scene;
+  const { subject, overlay, near, far, signal } = scene;
   const fragmentsBefore = await fragments(scene);
   // Neighbours are resolved and caches warm before anything counts.
   const warm = await ping(near, far.containerAddress, { count: 5, intervalSeconds: 0.02, signal });
@@ -56,7 +56,7 @@ async function takeSteps(scene: Scene, { steps, done }: RoundOptions): Promise<R
   if (round.rtt !== undefined && round.loadedRtt !== undefined) {
     round.rttGrowth = round.loadedRtt / round.rtt;
   }
-  const memory = await largestMemory(raised);
+  const memory = await largestMemory(overlay);
   if (memory !== undefined) {
     round.rss = memory.rss / 1e6;
     round.rssPeak = memory.peak / 1e6;

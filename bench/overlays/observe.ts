@@ -1,5 +1,4 @@
 /** What a load costs the machine and the user-space ends meanwhile. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { Program, run } from '../../src/testbed/programs.js';
 import { systemError } from '../../src/errors.js';
 import {
@@ -9,23 +8,24 @@ import {
   treeOf,
   type MachineTimes,
 } from '../../src/testbed/proc.js';
-import type { EndCounters, Raised } from './subject.js';
+import { machineSince } from '../frame/machine.js';
+import type { EndCounters, RunningOverlay } from './subject.js';
 
 export interface Cost {
   readonly machine: MachineTimes;
   /** Context switches of the ends' threads; undefined when there are no ends. */
   readonly switches: number | undefined;
-  /** Of the ends' packet loops, where they count. */
+  /** Counters of the ends' packet loops, where they count. */
   readonly counters: EndCounters | undefined;
 }
 
 export async function observe<T>(
-  raised: Raised,
+  overlay: RunningOverlay,
   work: () => Promise<T>,
 ): Promise<{ result: T; cost: Cost }> {
-  const before = await look(raised);
+  const before = await sample(overlay);
   const result = await work();
-  const after = await look(raised);
+  const after = await sample(overlay);
   const switches =
     after.switches === undefined || before.switches === undefined
       ? undefined
@@ -37,23 +37,9 @@ export async function observe<T>(
   };
 }
 
-/** CPU seconds the machine was busy, whatever with. */
-export function busySeconds({ user, system, interrupts, steal }: MachineTimes): number {
-  return user + system + interrupts + steal;
-}
-
-/** Share of the machine's CPU time that is used now, over one second; 0 to 1. */
-export async function busyNow(): Promise<number> {
-  const before = await machineTimes();
-  await delay(1_000);
-  const spent = machineSince(await machineTimes(), before);
-  const busy = busySeconds(spent);
-  return busy / (busy + spent.idle);
-}
-
-async function look(raised: Raised): Promise<Cost> {
-  const counters = await raised.counters?.();
-  const processes = await processesOf(raised);
+async function sample(overlay: RunningOverlay): Promise<Cost> {
+  const counters = await overlay.counters?.();
+  const processes = await processesOf(overlay);
   const switches = await Promise.all(processes.map(switchesOf));
   return {
     machine: await machineTimes(),
@@ -70,23 +56,11 @@ function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | und
   };
 }
 
-function machineSince(now: MachineTimes, then: MachineTimes): MachineTimes {
-  const difference = (key: keyof MachineTimes): number => now[key] - then[key];
-  return {
-    user: difference('user'),
-    system: difference('system'),
-    interrupts: difference('interrupts'),
-    steal: difference('steal'),
-    idle: difference('idle'),
-    switches: difference('switches'),
-  };
-}
-
 /** Resident memory of the largest process, now and ever, in bytes. */
 export async function largestMemory(
-  raised: Raised,
+  overlay: RunningOverlay,
 ): Promise<{ rss: number; peak: number } | undefined> {
-  const memories = await Promise.all((await processesOf(raised)).map(memoryOf));
+  const memories = await Promise.all((await processesOf(overlay)).map(memoryOf));
   if (memories.length === 0) return undefined;
   return {
     rss: Math.max(...memories.map(({ rss }) => rss)),
@@ -95,7 +69,7 @@ export async function largestMemory(
 }
 
 /** The ends and the processes they started. */
-async function processesOf({ programs }: Raised): Promise<number[]> {
+async function processesOf({ programs }: RunningOverlay): Promise<number[]> {
   const trees = programs.flatMap(({ pid }) => (pid === undefined ? [] : [treeOf(pid)]));
   return (await Promise.all(trees)).flat();
 }
@@ -115,7 +89,7 @@ export async function perfMissing(): Promise<string | undefined> {
     : `perf cannot count ${EVENTS} here`;
 }
 
-export interface CountedCalls {
+interface CountedCalls {
   readonly calls: number;
   /** Those of them that are sched_yield. */
   readonly yields: number;
@@ -123,10 +97,10 @@ export interface CountedCalls {
 
 /** System calls of the ends while `work` goes on; perf(1) counts, which slows them down. */
 export async function countCalls<T>(
-  raised: Raised,
+  overlay: RunningOverlay,
   work: () => Promise<T>,
 ): Promise<{ result: T } & CountedCalls> {
-  const processes = (await processesOf(raised)).join(',');
+  const processes = (await processesOf(overlay)).join(',');
   const perf = new Program(['perf', 'stat', '-x', ';', '-e', EVENTS, '-p', processes]);
   try {
     const result = await work();

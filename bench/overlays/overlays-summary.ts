@@ -1,41 +1,23 @@
 /** From rounds to statements: estimates, paired ratios to VXLAN, targets, noise, and the shape. */
-import type { Machine } from '../frame/command.js';
-import {
-  MAIN_METRICS,
-  METRIC_GROUPS,
-  SUMMARY_KEYS,
-  type Metric,
-  type MetricKey,
-  type Round,
-} from './metrics.js';
+import { estimate, pairedRatio, type Estimate } from '../frame/stats.js';
+import { isOfEnds, METRICS, type Metric, type MetricKey, type Round } from './metrics.js';
+import type {
+  OverlaysEnvironment,
+  OverlaysResult,
+  SubjectResult,
+  UnderlayName,
+  UnderlayResult,
+  Value,
+} from './overlays-result.js';
 import { ALL_LEASES, FEW_LEASES } from './routes.js';
-import { estimate, median, pairedRatio, type Estimate } from '../frame/stats.js';
 import { BASELINE, NOISE } from './subjects.js';
-
-export type UnderlayName = 'offload' | 'plain';
-
-export interface Environment extends Machine {
-  readonly underlayMtu: number;
-  readonly rounds: number;
-  readonly seconds: number;
-  /** TCP's, of the hosts and containers. */
-  readonly congestion: string;
-  /** What a short run gives up; undefined of a whole one. */
-  readonly quick: string | undefined;
-  /** Debian packages of the programs that took part, with versions. */
-  readonly packages: string;
-  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
-  readonly busyBefore: number;
-  /** Rounds of a subject that failed and were measured again, with the reason. */
-  readonly repeated: readonly string[];
-  /** Why system calls of the peers were not counted; undefined when they were. */
-  readonly uncounted: string | undefined;
-}
 
 export interface SubjectRounds {
   readonly name: string;
   readonly what: string;
   readonly mtu: number;
+  /** The kernel alone carries the packets. */
+  readonly kernelOnly: boolean;
   readonly rounds: readonly Round[];
 }
 
@@ -44,92 +26,96 @@ export interface UnderlayRounds {
   readonly subjects: readonly SubjectRounds[];
 }
 
-export interface Row {
-  readonly subject: string;
-  readonly value: Estimate;
-  /** To the table's base, paired by round; undefined without a base. */
-  readonly ratio: Estimate | undefined;
+/** `perfMissing` says why perf cannot count; undefined when it did. */
+export function summarise(
+  environment: OverlaysEnvironment,
+  rounds: readonly UnderlayRounds[],
+  perfMissing: string | undefined,
+): OverlaysResult {
+  const underlays = rounds.map((one) => underlayOf(one, perfMissing === undefined));
+  return {
+    kind: 'overlays',
+    version: 3,
+    environment,
+    countedBy: perfMissing === undefined ? 'perf' : 'ends',
+    metrics: METRICS.filter(({ key }) =>
+      underlays.some(({ subjects }) => subjects.some(({ values }) => values[key] !== undefined)),
+    ),
+    underlays,
+    missing:
+      perfMissing === undefined
+        ? []
+        : [{ what: 'system calls as the kernel counts them, sched_yield', reason: perfMissing }],
+  };
 }
 
-export interface MetricTable {
-  readonly metric: Metric;
-  /** The subject that ratios are to. */
-  readonly base: string;
-  readonly rows: readonly Row[];
-}
-
-/** Medians; undefined where a subject does not have the metric. */
-export interface GroupTable {
-  readonly title: string;
-  readonly metrics: readonly Metric[];
-  readonly rows: readonly {
-    readonly subject: string;
-    readonly values: readonly (number | undefined)[];
-  }[];
-}
-
-export interface UnderlaySummary {
-  readonly underlay: UnderlayName;
-  readonly tables: readonly MetricTable[];
-  readonly groups: readonly GroupTable[];
-  readonly targets: readonly Target[];
-}
-
-export function summarise({ underlay, subjects }: UnderlayRounds): UnderlaySummary {
+function underlayOf({ underlay, subjects }: UnderlayRounds, perf: boolean): UnderlayResult {
   return {
     underlay,
-    tables: MAIN_METRICS.map((metric) => tableOf(metric, subjects)).filter(
-      ({ rows }) => rows.length > 0,
-    ),
-    groups: METRIC_GROUPS.map(({ title, metrics }) => ({
-      title,
-      metrics,
-      rows: subjects.map((subject) => ({
-        subject: subject.name,
-        values: metrics.map(({ key }) => {
-          const values = valuesOf(subject, key);
-          return values === undefined ? undefined : median(values);
-        }),
-      })),
-    })).filter(({ rows }) => rows.some(({ values }) => values.some((one) => one !== undefined))),
-    targets: judge(underlay, subjects),
+    subjects: subjects.map((subject) => ({
+      name: subject.name,
+      what: subject.what,
+      mtu: subject.mtu,
+      kernelOnly: subject.kernelOnly,
+      values: valuesOf(subject, subjects, perf),
+    })),
   };
 }
 
-function tableOf(metric: Metric, subjects: readonly SubjectRounds[]): MetricTable {
-  // Only some subjects can be reached at random addresses; VXLAN is none of them.
-  const base = metric.key === 'scatter' ? FEW_LEASES : BASELINE;
-  return {
-    metric,
-    base,
-    rows: subjects.flatMap((subject) => {
-      const values = valuesOf(subject, metric.key);
-      if (values === undefined) return [];
-      const ratio = ratioOf(subjects, metric.key, subject.name, base);
-      return [{ subject: subject.name, value: estimate(values), ratio }];
-    }),
-  };
+function valuesOf(
+  subject: SubjectRounds,
+  subjects: readonly SubjectRounds[],
+  perf: boolean,
+): SubjectResult['values'] {
+  const values: Partial<Record<MetricKey, Value>> = {};
+  for (const { key } of METRICS) {
+    const samples = samplesOf(subject, key, perf);
+    if (samples === undefined) continue;
+    const base = subjects.find(({ name }) => name === baseOf(key));
+    const baseSamples = base && samplesOf(base, key, perf);
+    const ratio =
+      baseSamples === undefined || baseSamples.includes(0)
+        ? null
+        : pairedRatio(samples, baseSamples);
+    values[key] = { value: estimate(samples), ratio, samples };
+  }
+  return values;
 }
 
 /** One value of each round, or undefined when the subject does not have the metric. */
-export function valuesOf({ rounds }: SubjectRounds, key: MetricKey): number[] | undefined {
+function samplesOf(
+  { rounds, kernelOnly }: SubjectRounds,
+  key: MetricKey,
+  perf: boolean,
+): readonly number[] | undefined {
+  const counted = perf || !key.endsWith('.yields');
+  // Zero is only a result where the load was carried at all.
+  const load = key.startsWith('tcp.') ? 'tcp.packets' : 'udp.packets';
+  if (kernelOnly && isOfEnds(key) && counted && rounds.every((round) => load in round)) {
+    return rounds.map(() => 0);
+  }
   const values = rounds.flatMap((round) => round[key] ?? []);
   return values.length > 0 && values.length === rounds.length ? values : undefined;
 }
 
-function ratioOf(
-  subjects: readonly SubjectRounds[],
+/** Only some subjects can be reached at random addresses; VXLAN is none of them. */
+export function baseOf(key: MetricKey): string {
+  return key === 'scatter' ? FEW_LEASES : BASELINE;
+}
+
+/** Ratio of the same rounds; undefined where one of them has no such metric. */
+function ratioBetween(
+  { subjects }: UnderlayResult,
   key: MetricKey,
   name: string,
   base: string,
 ): Estimate | undefined {
-  const [values, baseValues] = [name, base].map((one) => {
-    const subject = subjects.find((candidate) => candidate.name === one);
-    return subject === undefined ? undefined : valuesOf(subject, key);
-  });
-  return values === undefined || baseValues === undefined
+  const [samples, baseSamples] = [name, base].map(
+    (one) => subjects.find((subject) => subject.name === one)?.values[key]?.samples,
+  );
+  return samples === undefined || baseSamples === undefined
     ? undefined
-    : pairedRatio(values, baseValues);
+    : pairedRatio(samples, baseSamples);
 }
 
 export interface Target {
@@ -157,45 +143,40 @@ const rule = (
 ): TargetRule => ({ underlay, key, subject, sign, limit, base });
 
 const TARGETS: readonly TargetRule[] = [
-  rule('offload', 'tcp', 'offload', '>=', 0.7),
-  rule('offload', 'udp64', 'offload', '>=', 1.3),
-  rule('offload', 'udp1372', 'offload', '>=', 0.9),
-  rule('offload', 'tcp', 'no-udp-trains', '>=', 0.2),
-  rule('offload', 'tcp', 'legacy', '>=', 0.11),
+  rule('offload', 'tcp.throughput', 'offload', '>=', 0.7),
+  rule('offload', 'udp.read', 'offload', '>=', 1.3),
+  rule('offload', 'udp1372Read', 'offload', '>=', 0.9),
+  rule('offload', 'tcp.throughput', 'no-udp-trains', '>=', 0.2),
+  rule('offload', 'tcp.throughput', 'legacy', '>=', 0.11),
   rule('offload', 'rtt', 'offload', '<=', 0.8, 'basic'),
   rule('offload', 'scatter', ALL_LEASES, '>=', 0.98, FEW_LEASES),
-  rule('plain', 'tcp', 'offload', '>=', 0.6),
+  rule('plain', 'tcp.throughput', 'offload', '>=', 0.6),
 ];
 
 /** Met when the median of the paired ratios is; targets whose subjects did not run are left out. */
-function judge(underlay: UnderlayName, subjects: readonly SubjectRounds[]): Target[] {
-  return TARGETS.filter((target) => target.underlay === underlay).flatMap(
+export function judge(result: UnderlayResult): Target[] {
+  return TARGETS.filter(({ underlay }) => underlay === result.underlay).flatMap(
     ({ subject, base, key, sign, limit }) => {
-      const ratio = ratioOf(subjects, key, subject, base);
+      const ratio = ratioBetween(result, key, subject, base);
       if (ratio === undefined) return [];
-      const title = MAIN_METRICS.find((metric) => metric.key === key)?.title ?? key;
+      const title = METRICS.find((metric) => metric.key === key)?.title ?? key;
       const met = sign === '>=' ? ratio.median >= limit : ratio.median <= limit;
       return [{ text: `${title}: ${subject} ${sign} ${limit} x ${base}`, ratio, met }];
     },
   );
 }
 
-function findRatio(
-  { tables }: UnderlaySummary,
-  key: MetricKey,
-  subject: string,
-): Estimate | undefined {
-  const table = tables.find(({ metric }) => metric.key === key);
-  return table?.rows.find((row) => row.subject === subject)?.ratio;
-}
-
-/** The ratio of the baseline to itself that is farthest from 1, of the first table's metrics. */
-export function noiseOf(summary: UnderlaySummary): { title: string; ratio: Estimate } | undefined {
-  return summary.tables
-    .filter(({ metric }) => SUMMARY_KEYS.includes(metric.key))
-    .flatMap(({ metric }) => {
-      const ratio = findRatio(summary, metric.key, NOISE);
-      return ratio === undefined ? [] : [{ title: metric.title, ratio }];
+/** The ratio of the baseline to itself that is farthest from 1, of the ratios' table. */
+export function noiseOf(
+  { subjects }: UnderlayResult,
+  metrics: readonly Metric[],
+): { title: string; ratio: Estimate } | undefined {
+  const again = subjects.find(({ name }) => name === NOISE);
+  return metrics
+    .filter(({ column }) => column !== undefined)
+    .flatMap(({ key, title }) => {
+      const ratio = again?.values[key]?.ratio;
+      return ratio === undefined || ratio === null ? [] : [{ title, ratio }];
     })
     .sort((a, b) => distance(b.ratio) - distance(a.ratio))[0];
 }
@@ -204,7 +185,7 @@ function distance({ median: ratio }: Estimate): number {
   return Math.abs(Math.log(ratio));
 }
 
-/** Of old measurements of flannel: TCP of udp is about 0.6 of VXLAN, and host-gw is the fastest. */
+/** Old measurements of flannel: TCP of udp is about 0.6 of VXLAN, and host-gw is the fastest. */
 const PUBLISHED = { low: 0.5, high: 0.7 } as const;
 
 export interface Shape {
@@ -217,18 +198,56 @@ export interface Shape {
 }
 
 /** TCP beside the published order; flannel's own way is mode basic. */
-export function shapeOf(summary: UnderlaySummary): Shape | undefined {
-  const udp = findRatio(summary, 'tcp', 'basic');
-  const hostGw = findRatio(summary, 'tcp', 'host-gw');
-  return udp === undefined || hostGw === undefined ? undefined : compareShape(udp, hostGw);
-}
-
-/** Ratios of TCP throughput to VXLAN beside the published ones. */
-export function compareShape(udp: Estimate, hostGw: Estimate): Shape {
+export function shapeOf(result: UnderlayResult): Shape | undefined {
+  const udp = ratioBetween(result, 'tcp.throughput', 'basic', BASELINE);
+  const hostGw = ratioBetween(result, 'tcp.throughput', 'host-gw', BASELINE);
+  if (udp === undefined || hostGw === undefined) return undefined;
   return {
     udp,
     hostGw,
     order: udp.median < 1 && hostGw.median > 1,
     factor: udp.low <= PUBLISHED.high && udp.high >= PUBLISHED.low,
   };
+}
+
+/** What the short result compares with VXLAN, in its order. */
+export const SHORT_KEYS = ['tcp.throughput', 'udp.packets', 'rtt'] as const;
+/** What flannel's udp backend does. */
+export const FLANNEL_LIKE = 'basic';
+/** The modes that go further. */
+const MODES: readonly string[] = ['batch', 'offload'];
+
+export interface ShortRow {
+  readonly subject: string;
+  readonly best: boolean;
+  /** In the order of SHORT_KEYS. */
+  readonly ratios: readonly Estimate[];
+}
+
+/** What flannel's way gets of VXLAN, and the mode with the most TCP; undefined when they did not run. */
+export function shortRows({ underlays }: OverlaysResult): readonly ShortRow[] | undefined {
+  const result = underlays.find(({ underlay }) => underlay === 'offload');
+  if (result === undefined) return undefined;
+  const rows = [FLANNEL_LIKE, ...MODES].flatMap((subject): ShortRow[] => {
+    const ratios = SHORT_KEYS.flatMap((key) => ratioBetween(result, key, subject, BASELINE) ?? []);
+    return ratios.length === SHORT_KEYS.length ? [{ subject, best: false, ratios }] : [];
+  });
+  const tcp = ({ ratios }: ShortRow): number => ratios[0]?.median ?? 0;
+  const [best] = rows
+    .filter(({ subject }) => MODES.includes(subject))
+    .sort((a, b) => tcp(b) - tcp(a));
+  const like = rows.find(({ subject }) => subject === FLANNEL_LIKE);
+  return best === undefined || like === undefined ? undefined : [like, { ...best, best: true }];
+}
+
+/** Whether a run of these would have a short result. */
+export function hasShort(
+  subjects: readonly string[],
+  steps: readonly string[],
+  underlays: readonly string[],
+): boolean {
+  const modes = subjects.some((name) => MODES.includes(name));
+  const others = [FLANNEL_LIKE, BASELINE].every((name) => subjects.includes(name));
+  const measured = ['tcp', 'udp64', 'ping'].every((name) => steps.includes(name));
+  return modes && others && measured && underlays.includes('offload');
 }

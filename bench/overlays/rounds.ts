@@ -3,29 +3,31 @@ import { messageOf } from '../../src/errors.js';
 import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { addHost, hostPlan, removeHost } from '../../src/testbed/topology.js';
 import { congestionControl } from '../../src/testbed/traffic.js';
-import type { SubjectRounds, UnderlayName } from './overlays-summary.js';
+import type { UnderlayName } from './overlays-result.js';
+import type { SubjectRounds } from './overlays-summary.js';
 import { fixed } from '../frame/table.js';
 import { measure } from './measure.js';
-import { MAIN_METRICS, type Round } from './metrics.js';
+import { METRICS, type Round } from './metrics.js';
 import { shuffled, xorshift32 } from '../frame/stats.js';
-import type { PerfCounts, Step } from './steps.js';
+import type { Step } from './steps.js';
 import type { Subject, Underlay } from './subject.js';
 
-export interface RoundsOptions {
+interface RoundsOptions {
   readonly underlay: UnderlayName;
-  /** Of the hosts' eth0, in bytes. */
+  /** MTU of the hosts' eth0 in bytes. */
   readonly mtu: number;
   readonly subjects: readonly Subject[];
   readonly steps: readonly Step[];
   readonly rounds: number;
   /** Length of a throughput measurement. */
   readonly seconds: number;
-  readonly perf: PerfCounts;
+  /** perf counts the system calls of the ends. */
+  readonly perf: boolean;
   readonly print: (text: string) => void;
   readonly signal: AbortSignal;
 }
 
-export interface MeasuredRounds {
+interface MeasuredRounds {
   readonly subjects: readonly SubjectRounds[];
   /** What had to be measured again, with the reason. */
   readonly repeated: readonly string[];
@@ -59,12 +61,13 @@ export async function measureRounds(options: RoundsOptions): Promise<MeasuredRou
     name: subject.name,
     what: subject.what,
     mtu: subject.mtu(mtu),
+    kernelOnly: subject.kernelOnly === true,
     rounds: measured,
   }));
   return { subjects: described, repeated, congestion };
 }
 
-/** A failure is said and measured again, once: one lost connection shall not cost a run of hours. */
+/** Reports a failure and measures again, once: one lost connection must not cost a whole run. */
 async function measureTwice(
   { steps, seconds, perf, print, signal }: RoundsOptions,
   subject: Subject,
@@ -86,7 +89,7 @@ async function measureTwice(
 }
 
 function describeStep({ key }: Step, found: Round): string {
-  const metric = MAIN_METRICS.find((candidate) => candidate.key === key);
+  const metric = METRICS.find((candidate) => candidate.key === key);
   if (metric === undefined) return '';
   return `${metric.title}: ${fixed(found[key] ?? NaN, metric.digits)} ${metric.unit}`;
 }

@@ -16,11 +16,11 @@ import { replaceFile } from '../../src/host/atomic-file.js';
 import { startDaemons, TUNNEL_PORT } from '../../src/testbed/daemon-process.js';
 import { hostPlan, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { FILE_VERSION } from '../../src/lease/file/file-format.js';
-import { FLANNELETTE } from '../frame/command.js';
+import { FLANNELETTE } from '../frame/machine.js';
 import {
-  raisedDaemons,
+  daemonOverlay,
   UDP_OVERHEAD,
-  type Raised,
+  type RunningOverlay,
   type Subject,
   type Underlay,
 } from './subject.js';
@@ -77,7 +77,7 @@ const EVERY_SUBNET: Division = {
   far: FAR.subnet,
 };
 
-async function raise(division: Division, { near, far }: Underlay): Promise<Raised> {
+async function setUp(division: Division, { near, far }: Underlay): Promise<RunningOverlay> {
   const config = {
     Network: '100.0.0.0/8',
     SubnetLen: division.subnetLength,
@@ -99,17 +99,17 @@ async function raise(division: Division, { near, far }: Underlay): Promise<Raise
     storeFlags: [`--lease-file=${path(host)}`],
     flags: host === far ? ['--source-check=false'] : [],
   }));
-  return raisedDaemons(daemons);
+  return daemonOverlay(daemons);
 }
 
 const subject = (name: string, what: string, division: Division): Subject => ({
   name,
   what,
-  main: false,
+  main: true,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
   hosts: { near: NEAR, far: FAR },
   scatter: SCATTER,
-  raise: (underlay) => raise(division, underlay),
+  setUp: (underlay) => setUp(division, underlay),
 });
 
 export const FEW_LEASES = 'offload-2-leases';

@@ -5,27 +5,25 @@ import { inNamespace, run } from '../../src/testbed/programs.js';
 import { readSnmp } from '../../src/testbed/snmp.js';
 import { ipBatch, type HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, type TcpOptions, type UdpResult } from '../../src/testbed/traffic.js';
-import { PROJECT } from '../frame/command.js';
+import { busySeconds, PROJECT } from '../frame/machine.js';
 import { percentile, pingSeries, type PingSeries } from '../frame/ping.js';
 import type { Load, LoadMetric, MetricKey, Round } from './metrics.js';
-import { busySeconds, countCalls, observe, type Cost } from './observe.js';
-import type { Raised, Subject } from './subject.js';
+import { countCalls, observe, type Cost } from './observe.js';
+import type { RunningOverlay, Subject } from './subject.js';
 
 export interface Scene {
   readonly subject: Subject;
-  readonly raised: Raised;
+  readonly overlay: RunningOverlay;
   readonly near: HostPlan;
   readonly far: HostPlan;
-  /** Of the overlay, in bytes. */
+  /** MTU of the overlay in bytes. */
   readonly mtu: number;
   /** Length of a throughput measurement. */
   readonly seconds: number;
-  readonly perf: PerfCounts;
+  /** perf counts the system calls of the ends, in a run of its own for each load. */
+  readonly perf: boolean;
   readonly signal: AbortSignal;
 }
-
-/** Whose system calls perf counts: nobody's, those of ends that do not count them, all ends'. */
-export type PerfCounts = 'none' | 'peers' | 'all';
 
 export interface Step {
   readonly name: StepName;
@@ -42,8 +40,6 @@ const SMALL_PAYLOAD = 64;
 const LARGE_PAYLOAD = 1_372;
 /** IPv4 and TCP header, timestamps. */
 const TCP_HEADERS = 52;
-/** Of a run in which perf counts the peers' calls. */
-const COUNT_SECONDS = 1;
 const IDLE_PINGS = 2_000;
 const LOADED_INTERVAL_SECONDS = 0.005;
 const LOAD_SETTLES_MS = 500;
@@ -65,11 +61,11 @@ const streams = (
 
 export const STEPS: readonly Step[] = [
   { name: 'ping', key: 'rtt', applies: always, measure: idlePings },
-  { name: 'tcp', key: 'tcp', applies: always, measure: tcp },
+  { name: 'tcp', key: 'tcp.throughput', applies: always, measure: tcp },
   streams('tcp4', 'tcp4', { streams: 4 }),
   streams('reverse', 'tcpReverse', { reverse: true }),
   streams('both', 'tcpBoth', { bidirectional: true }),
-  { name: 'udp64', key: 'udp64', applies: always, measure: smallUdp },
+  { name: 'udp64', key: 'udp.packets', applies: always, measure: smallUdp },
   { name: 'udp1372', key: 'udp1372', applies: always, measure: largeUdp },
   {
     name: 'scatter',
@@ -98,18 +94,7 @@ async function tcp(scene: Scene): Promise<Round> {
     // What is sent again was copied from the sender once.
     return { bytes, packets: bytes / (mtu - TCP_HEADERS), containerBytes: 2 * bytes, seconds };
   };
-  const { delivered, cost, round } = await carry(scene, 'tcp', send);
-  const { user, system, interrupts, steal, idle } = cost.machine;
-  const all = user + system + interrupts + steal + idle;
-  return {
-    ...round,
-    tcp: gbpsOf(delivered),
-    tcpCpu: busySeconds(cost.machine) / ((delivered.bytes * 8) / 1e9),
-    user: (user / all) * 100,
-    system: (system / all) * 100,
-    interrupts: (interrupts / all) * 100,
-    idle: (idle / all) * 100,
-  };
+  return carry(scene, 'tcp', send);
 }
 
 async function smallUdp(scene: Scene): Promise<Round> {
@@ -117,14 +102,7 @@ async function smallUdp(scene: Scene): Promise<Round> {
   const target = new IperfTarget(far);
   const send = async (seconds: number): Promise<Delivered> =>
     deliveredBy(await target.udp(near, { seconds, bytes: SMALL_PAYLOAD, signal }), SMALL_PAYLOAD);
-  const { delivered, cost, round } = await carry(scene, 'udp', send);
-  const { packets, read = NaN, seconds } = delivered;
-  return {
-    ...round,
-    udp64: read / seconds,
-    udp64Carried: packets / seconds,
-    udpCpu: (busySeconds(cost.machine) * 1e6) / packets,
-  };
+  return carry(scene, 'udp', send);
 }
 
 /**
@@ -143,8 +121,8 @@ async function largeUdp({ near, far, seconds, signal }: Scene): Promise<Round> {
   const result = await new IperfTarget(far).udp(near, options);
   const { arrivedPackets, receivedPackets, receivedSeconds } = result;
   return {
-    udp1372: receivedPackets / receivedSeconds,
-    udp1372Carried: arrivedPackets / receivedSeconds,
+    udp1372: arrivedPackets / receivedSeconds,
+    udp1372Read: receivedPackets / receivedSeconds,
   };
 }
 
@@ -153,7 +131,7 @@ async function scatter({ subject, near, far, seconds, signal }: Scene): Promise<
   const network = subject.scatter ?? '';
   await ipBatch(far.host, [`route add ${network} via ${far.containerAddress} dev docker0`]);
   await ipBatch(far.container, [`route add local ${network} dev lo`]);
-  // Nobody listens: the container's kernel counts what arrives.
+  // No program listens: the container's kernel counts what arrives.
   const arrived = async (): Promise<number> => (await readSnmp(far.container))('Udp', 'NoPorts');
   const before = await arrived();
   const argv = [join(PROJECT, 'bench', 'overlays', 'build', 'scatter'), network];
@@ -183,11 +161,11 @@ function roundTrip({ roundTrips }: PingSeries, share: number): number {
 }
 
 /** What of a load arrived. */
-export interface Delivered {
+interface Delivered {
   readonly packets: number;
-  /** Of them those that the receiving program read; undefined where it reads all. */
+  /** Those that the receiving program read; undefined where it reads all. */
   readonly read?: number;
-  /** Of payload. */
+  /** Bytes of payload. */
   readonly bytes: number;
   /** Copied from the sending container and to the receiving one. */
   readonly containerBytes: number;
@@ -199,57 +177,54 @@ async function carry(
   scene: Scene,
   load: Load,
   send: (seconds: number) => Promise<Delivered>,
-): Promise<{ delivered: Delivered; cost: Cost; round: Round }> {
-  const { result: delivered, cost } = await observe(scene.raised, () => send(scene.seconds));
+): Promise<Round> {
+  const { result: delivered, cost } = await observe(scene.overlay, () => send(scene.seconds));
   const { packets, seconds } = delivered;
   const { user, system, interrupts, steal, idle, switches } = cost.machine;
   const nanoseconds = (cpuSeconds: number): number => (cpuSeconds * 1e9) / packets;
-  const round = named(load, {
-    Throughput: gbpsOf(delivered),
-    Packets: packets / seconds,
-    Read: delivered.read === undefined ? undefined : delivered.read / seconds,
-    Switches: cost.switches === undefined ? undefined : cost.switches / packets,
-    MachineSwitches: switches / packets,
-    Copied: copiedPerByte(scene, delivered, cost),
-    UserNs: nanoseconds(user),
-    SystemNs: nanoseconds(system),
-    SoftirqNs: nanoseconds(interrupts),
-    StealNs: nanoseconds(steal),
-    IdleNs: nanoseconds(idle),
-    BusyNs: nanoseconds(busySeconds(cost.machine)),
+  return named(load, {
+    throughput: gbpsOf(delivered),
+    packets: packets / seconds,
+    read: delivered.read === undefined ? undefined : delivered.read / seconds,
+    switches: cost.switches === undefined ? undefined : cost.switches / packets,
+    machineSwitches: switches / packets,
+    copied: copiedPerByte(scene, delivered, cost),
+    user: nanoseconds(user),
+    system: nanoseconds(system),
+    softirq: nanoseconds(interrupts),
+    steal: nanoseconds(steal),
+    idle: nanoseconds(idle),
+    busy: nanoseconds(busySeconds(cost.machine)),
     ...(await systemCalls(scene, delivered, cost, send)),
   });
-  return { delivered, cost, round };
 }
 
 /** Undefined of ends that do not count. */
 function copiedPerByte(
-  { raised }: Scene,
+  { overlay }: Scene,
   { bytes, containerBytes }: Delivered,
   { counters }: Cost,
 ): number | undefined {
-  const ends = raised.programs.length === 0 ? 0 : counters?.copiedBytes;
+  const ends = overlay.programs.length === 0 ? 0 : counters?.copiedBytes;
   return ends === undefined ? undefined : (containerBytes + ends) / bytes;
 }
 
-/** The ends' own count, or perf's in a run of its own; nothing when there is neither. */
+/** perf's count in a run of its own, or the ends' own; nothing when there is neither. */
 async function systemCalls(
-  { raised, perf, seconds }: Scene,
+  { overlay, perf, seconds }: Scene,
   delivered: Delivered,
   { counters }: Cost,
   send: (seconds: number) => Promise<Delivered>,
 ): Promise<LoadValues> {
-  if (counters !== undefined && perf !== 'all') {
-    return { Calls: counters.systemCalls / delivered.packets };
+  if (overlay.programs.length === 0) return {};
+  if (!perf) {
+    return counters === undefined ? {} : { calls: counters.systemCalls / delivered.packets };
   }
-  if (raised.programs.length === 0 || perf === 'none') return {};
-  const { result, calls, yields } = await countCalls(raised, () =>
-    send(perf === 'all' ? seconds : COUNT_SECONDS),
-  );
+  const { result, calls, yields } = await countCalls(overlay, () => send(seconds));
   return {
-    Calls: calls / result.packets,
-    Yields: yields / result.packets,
-    Counting: gbpsOf(result) / gbpsOf(delivered),
+    calls: calls / result.packets,
+    yields: yields / result.packets,
+    counting: gbpsOf(result) / gbpsOf(delivered),
   };
 }
 
@@ -259,7 +234,7 @@ type LoadValues = Partial<Record<LoadMetric, number | undefined>>;
 function named(load: Load, values: LoadValues): Round {
   return Object.fromEntries(
     Object.entries(values).flatMap(([name, value]) =>
-      value === undefined ? [] : [[`${load}${name}`, value]],
+      value === undefined ? [] : [[`${load}.${name}`, value]],
     ),
   );
 }

@@ -20,13 +20,13 @@ export interface EndCounters {
   readonly copiedBytes: number;
 }
 
-/** A subject that stands. */
-export interface Raised {
+/** A subject that is set up. */
+export interface RunningOverlay {
   /** The user-space ends; none when the kernel carries the packets. */
   readonly programs: readonly Program[];
-  /** Of both ends' packet loops so far, of ends that count. */
+  /** Counters of both ends' packet loops so far, where the ends count. */
   readonly counters?: () => Promise<EndCounters>;
-  lower(): Promise<void>;
+  tearDown(): Promise<void>;
 }
 
 export interface Subject {
@@ -35,6 +35,8 @@ export interface Subject {
   readonly what: string;
   /** Measured unless others are asked for. */
   readonly main: boolean;
+  /** The kernel alone carries the packets: there are no user-space ends. */
+  readonly kernelOnly?: boolean;
   /** What must be installed, besides what every lab needs. */
   readonly needs?: Programs;
   /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */
@@ -43,11 +45,11 @@ export interface Subject {
   readonly hosts?: Pick<Underlay, 'near' | 'far'>;
   /** Addresses that all lead to the far container, in CIDR form. */
   readonly scatter?: string;
-  raise(underlay: Underlay): Promise<Raised>;
+  setUp(underlay: Underlay): Promise<RunningOverlay>;
 }
 
 /** The daemons of both hosts as ends of a subject. */
-export function raisedDaemons(daemons: readonly DaemonProcess[]): Raised {
+export function daemonOverlay(daemons: readonly DaemonProcess[]): RunningOverlay {
   return {
     programs: daemons.map(({ program }) => program),
     counters: async () => {
@@ -60,7 +62,7 @@ export function raisedDaemons(daemons: readonly DaemonProcess[]): Raised {
       }
       return counters;
     },
-    lower: async () => {
+    tearDown: async () => {
       await Promise.all(daemons.map((one) => one.stop()));
     },
   };

@@ -8,12 +8,13 @@ import {
   VXLAN_OVERHEAD,
 } from './kernel-overlays.js';
 import { FEATURE_NAMES, type DaemonMode } from '../../src/daemon/options.js';
-import { FLANNELETTE } from '../frame/command.js';
+import { FLANNELETTE } from '../frame/machine.js';
+import { js } from './peers/js.js';
 import { tinc } from './peers/tinc.js';
 import { vtun } from './peers/vtun.js';
 import { wireguard } from './peers/wireguard.js';
 import { MANY_ROUTES } from './routes.js';
-import { raisedDaemons, UDP_OVERHEAD, type Subject } from './subject.js';
+import { daemonOverlay, UDP_OVERHEAD, type Subject } from './subject.js';
 
 const daemon = (
   name: string,
@@ -25,8 +26,8 @@ const daemon = (
   what,
   main,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
-  raise: async ({ near, far }) =>
-    raisedDaemons(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
+  setUp: async ({ near, far }) =>
+    daemonOverlay(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
 });
 
 /** The baseline of ratios. */
@@ -38,10 +39,11 @@ const vxlan = (name: string, what: string): Subject => ({
   name,
   what,
   main: true,
+  kernelOnly: true,
   mtu: (mtu) => mtu - VXLAN_OVERHEAD,
-  raise: async ({ near, far, mtu }) => {
+  setUp: async ({ near, far, mtu }) => {
     await addVxlan([near, far], mtu);
-    return { programs: [], lower: () => removeVxlan([near, far]) };
+    return { programs: [], tearDown: () => removeVxlan([near, far]) };
   },
 });
 
@@ -49,12 +51,16 @@ const hostGw: Subject = {
   name: 'host-gw',
   what: 'kernel routes, no encapsulation',
   main: true,
+  kernelOnly: true,
   mtu: (mtu) => mtu,
-  raise: async ({ near, far }) => {
+  setUp: async ({ near, far }) => {
     await addHostGw([near, far]);
-    return { programs: [], lower: () => removeHostGw([near, far]) };
+    return { programs: [], tearDown: () => removeHostGw([near, far]) };
   },
 };
+
+/** What `flannelette bench modes` compares: the modes and the kernel's own overlays. */
+export const MODE_NAMES = ['js', 'basic', 'batch', 'offload', BASELINE, NOISE, 'host-gw'] as const;
 
 /** Threads instead of the usual ones. */
 const WORKERS = [
@@ -64,6 +70,7 @@ const WORKERS = [
 ] as const;
 
 export const SUBJECTS: readonly Subject[] = [
+  js,
   daemon('basic', 'basic', 'flannelette, one read and one send per packet, as flannel'),
   daemon('batch', 'batch', 'flannelette, recvmmsg and sendmmsg'),
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),

@@ -68,7 +68,7 @@ function sizeOf(font: string | undefined): number {
 }
 
 /** A part of each bar. */
-export interface StackSeries {
+interface StackSeries {
   readonly name: string;
   readonly color: string;
   /** One a category; undefined where a category has no such part. */
@@ -110,12 +110,17 @@ export function stackedBars(chart: {
           label: {
             show: value !== undefined && fits(value),
             formatter: fixed(value ?? 0, digits),
-            ...{ ...TEXT, fontSize: 15, color: COLORS.on },
+            ...TEXT,
+            fontSize: 15,
+            color: COLORS.on,
           },
         })),
       })),
       {
-        ...{ type: 'bar', stack: 'all', barWidth: 32, itemStyle: { color: 'none' } },
+        type: 'bar',
+        stack: 'all',
+        barWidth: 32,
+        itemStyle: { color: 'none' },
         data: sums.map((sum) => ({
           value: 0,
           label: { show: true, position: 'right', formatter: fixed(sum, digits), ...sumLabel },
@@ -128,7 +133,7 @@ export function stackedBars(chart: {
 const SUM_WIDTH = 90;
 
 /** One panel of `intervalPanels`: a number of each category. */
-export interface IntervalPanel {
+interface IntervalPanel {
   readonly title: string;
   readonly unit: string;
   readonly digits: number;
@@ -192,7 +197,9 @@ function panelMarks(panel: IntervalPanel, index: number): ChartSeries[] {
     position: 'right' | 'top',
     look: object,
   ): ScatterSeriesOption => ({
-    ...{ type: 'scatter', ...axes, ...look },
+    type: 'scatter',
+    ...axes,
+    ...look,
     data: values.flatMap((value, row) => {
       if (value === undefined) return [];
       const formatter = fixed(value.median, digits);
@@ -205,7 +212,10 @@ function panelMarks(panel: IntervalPanel, index: number): ChartSeries[] {
   }
   return [
     {
-      ...{ type: 'bar', ...axes, barWidth: 22, itemStyle: { color } },
+      type: 'bar',
+      ...axes,
+      barWidth: 22,
+      itemStyle: { color },
       data: values.map((value) => value?.median ?? null),
     },
     // A number stands behind the whisker: a point that cannot be seen carries it.
@@ -216,7 +226,7 @@ function panelMarks(panel: IntervalPanel, index: number): ChartSeries[] {
   ];
 }
 
-/** Of an axis: behind the longest bar, with no number of its own. */
+/** End of an axis: behind the longest bar, with no number of its own. */
 function endOf(values: readonly (Estimate | undefined)[]): object {
   const longest = Math.max(0, ...values.map((value) => value?.high ?? 0));
   return {
@@ -238,7 +248,7 @@ export interface LineSeries {
   readonly fit: { readonly a: number; readonly b: number } | undefined;
 }
 
-export interface LinePanel {
+interface LinePanel {
   /** Empty when the figure's title says it. */
   readonly title: string;
   readonly series: readonly LineSeries[];
@@ -295,7 +305,7 @@ export function linePanels(chart: {
   });
 }
 
-/** Of a vertical axis with its numbers and its title. */
+/** Width of a vertical axis with its numbers and its title. */
 const AXIS_WIDTH = 88;
 
 function lineMarks(series: LineSeries, index: number): ChartSeries[] {
@@ -306,19 +316,21 @@ function lineMarks(series: LineSeries, index: number): ChartSeries[] {
   return [
     // The first of the name gives the legend its symbol.
     {
-      ...{
-        type: 'scatter',
-        name,
-        ...axes,
-        symbol,
-        symbolSize: 11,
-        itemStyle: { color, opacity: 1 },
-        z: 4,
-      },
+      type: 'scatter',
+      name,
+      ...axes,
+      symbol,
+      symbolSize: 11,
+      itemStyle: { color, opacity: 1 },
+      z: 4,
       data: points.map(({ x, y }) => [x, y.median]),
     },
     {
-      ...{ type: 'line', name, ...axes, symbol: 'none', itemStyle: { color } },
+      type: 'line',
+      name,
+      ...axes,
+      symbol: 'none',
+      itemStyle: { color },
       lineStyle: { color, width: 2.5, type: dashed === true ? 'dashed' : 'solid' },
       data: ends.map((x) => [x, (fit?.a ?? 0) + (fit?.b ?? 0) * x]),
     },
@@ -378,7 +390,7 @@ function whiskers(
   };
 }
 
-/** Of a panel. */
+/** Title of a panel. */
 function titleAt(text: string, left: number, top: number): TitleComponentOption {
   return {
     text,
@@ -398,7 +410,8 @@ function valueAxis(name: string): object {
     nameLocation: 'middle',
     nameGap: 32,
     nameTextStyle: TEXT,
-    ...{ axisLabel: { ...TEXT, formatter: thousands, hideOverlap: true }, splitLine: GRID_LINE },
+    axisLabel: { ...TEXT, formatter: thousands, hideOverlap: true },
+    splitLine: GRID_LINE,
     axisLine: AXIS_LINE,
     axisTick: AXIS_LINE,
   };
@@ -410,14 +423,23 @@ function logAxis(name: string): object {
 
 function categoryAxis(categories: readonly string[]): object {
   return {
-    ...{ type: 'category', data: [...categories], inverse: true, axisLabel: TEXT },
-    ...{ axisTick: { show: false }, axisLine: AXIS_LINE },
+    type: 'category',
+    data: [...categories],
+    inverse: true,
+    axisLabel: TEXT,
+    axisTick: { show: false },
+    axisLine: AXIS_LINE,
   };
 }
 
 function legendOf(names: readonly string[]): LegendComponentOption {
   return {
-    ...{ data: [...names], left: 0, top: 0, padding: 0, itemGap: 18, textStyle: TEXT },
+    data: [...names],
+    left: 0,
+    top: 0,
+    padding: 0,
+    itemGap: 18,
+    textStyle: TEXT,
     itemWidth: 16,
     itemHeight: 14,
     selectedMode: false,

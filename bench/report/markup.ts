@@ -32,7 +32,7 @@ export interface Section {
 }
 
 /** A file that the page carries. */
-export interface Download {
+interface Download {
   readonly name: string;
   /** Media type, e.g. `text/csv`. */
   readonly type: string;

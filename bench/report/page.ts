@@ -40,7 +40,7 @@ ${sections.map(renderSection).join('\n')}
 `;
 }
 
-/** Radio buttons that the style sheet looks at (theme.ts). */
+/** Radio buttons that the style sheet reads (theme.ts). */
 function themeChoice(): Html {
   const choice = (id: string, text: string, checked = ''): Html =>
     `<label><input type="radio" name="theme" id="theme-${id}"${checked}> ${text}</label>`;

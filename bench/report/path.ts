@@ -3,7 +3,7 @@ import { fixed } from '../frame/table.js';
 import { escapeHtml, type Html } from './markup.js';
 
 /** One of the six crossings, in the packet's order. */
-export interface PathCrossing {
+interface PathCrossing {
   /** `1 container send`. */
   readonly title: string;
   /** Nanoseconds of the call, and what of them the fitted line gives to the bytes. */

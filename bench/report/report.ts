@@ -1,24 +1,37 @@
-/** The HTML report: one file with the figures of the benchmarks' results. */
-import type { CopiesResult } from '../micro/result.js';
-import type { ModesResult } from '../modes/result.js';
-import { copiesSection } from './copies.js';
-import type { Html } from './markup.js';
-import { modesSection } from './modes.js';
-import { renderPage } from './page.js';
+/** `flannelette bench report`: the HTML report from the JSON files of earlier runs. */
+import { ExitCode, inputError } from '../../src/errors.js';
+import { writeOutput } from '../../src/host/atomic-file.js';
+import { copiesSchema } from '../copies/copies-result.js';
+import { readResult } from '../frame/result-file.js';
+import { overlaysSchema } from '../overlays/overlays-result.js';
+import { drawReport, type ReportParts } from './draw.js';
 
-export interface ReportParts {
-  readonly copies?: CopiesResult | undefined;
-  readonly modes?: ModesResult | undefined;
+/** What `bench copies --json` and `bench modes --json` wrote. */
+export interface ReportFiles {
+  readonly copies?: string | undefined;
+  readonly modes?: string | undefined;
 }
 
-export function renderReport({ copies, modes }: ReportParts): Html {
-  return renderPage({
-    title: 'flannelette: what a packet costs in user space',
-    introduction:
-      "flannelette carries IP packets between containers on different hosts: a TUN device, a daemon and UDP, as flannel's udp backend does. Each packet crosses the border between user space and kernel six times. Here is what that costs on the machine named below.",
-    sections: [
-      ...(copies === undefined ? [] : [copiesSection(copies)]),
-      ...(modes === undefined ? [] : [modesSection(modes)]),
-    ],
-  });
+export async function writeReport(files: ReportFiles, page: string): Promise<ExitCode> {
+  await writeOutput(page, drawReport(readReport(files)));
+  process.stdout.write(`wrote ${page}\n`);
+  return ExitCode.ok;
+}
+
+/** Throws an input error that names file and field, also when the results are of two machines. */
+export function readReport(files: ReportFiles): ReportParts {
+  const copies = files.copies === undefined ? undefined : readResult(files.copies, copiesSchema);
+  const modes = files.modes === undefined ? undefined : readResult(files.modes, overlaysSchema);
+  if (copies === undefined && modes === undefined) {
+    throw inputError('--copies, --modes', undefined, 'a result in one of them at least');
+  }
+  if (copies !== undefined && modes !== undefined) {
+    for (const name of ['kernel', 'cpu', 'cpus'] as const) {
+      const [first, second] = [copies.environment[name], modes.environment[name]];
+      if (first === second) continue;
+      const expected = `${JSON.stringify(first)}, that of ${files.copies}: a report is of one machine`;
+      throw inputError(`${files.modes}: $.environment.${name}`, second, expected);
+    }
+  }
+  return { copies, modes };
 }

@@ -1,12 +1,9 @@
-/** `flannelette bench`: the benchmarks that are commands; each is a program of its own in bench. */
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { ExitCode, inputError, systemError } from '../errors.js';
+/** `flannelette bench`: the benchmarks that are commands; bench/door.ts leads to them. */
+import { errnoOf, inputError, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
-/** Rounds that give narrow intervals in about two minutes, and too few for one, for a look. */
+/** Rounds that give narrow intervals in about two minutes; and too few for one, for a short look. */
 const ROUNDS = { full: 41, quick: 5 };
 const BATCHES = { full: 20, quick: 10 };
 
@@ -50,27 +47,30 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, json, csv, write, report } = resolveFlags(flags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('copies/main.js', {
-      quick,
-      rounds: rounds === 0 ? ROUNDS[speed] : rounds,
-      batches: BATCHES[speed],
-      json,
-      csv,
-      write,
-      report,
-      command: ['flannelette bench copies', ...argv].join(' '),
-    });
+    const { benchCopies } = await openDoor();
+    return benchCopies(
+      {
+        quick,
+        rounds: rounds === 0 ? ROUNDS[speed] : rounds,
+        batches: BATCHES[speed],
+        json,
+        csv,
+        write,
+        report,
+      },
+      typed('bench copies', argv),
+    );
   },
 };
 
-/** Rounds that have an interval in about a quarter of an hour, and too few for one, for a look. */
+/** Rounds that give an interval in about 10 minutes; and too few for one, for a short look. */
 const MODES_ROUNDS = { full: 10, quick: 3 };
 const MODES_SECONDS = { full: 2, quick: 1 };
 
 const modesFlags = {
   quick: booleanFlag(
     'quick',
-    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 4 minutes; minimum to maximum instead of intervals, TCP's slow start weighs more, no result to quote`,
+    `${MODES_ROUNDS.quick} rounds of ${MODES_SECONDS.quick} s: about 2 minutes; minimum to maximum instead of intervals, TCP's slow start weighs more, no result to quote`,
   ),
   rounds: integerFlag(
     'rounds',
@@ -84,7 +84,7 @@ const modesFlags = {
   ),
   modes: textFlag(
     'modes',
-    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw; all unless given',
+    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw (default all)',
     { placeholder: 'names' },
   ),
   json: flags.json,
@@ -97,15 +97,15 @@ const modesCommand: Command = {
   name: 'bench modes',
   summary: 'compare what each mode costs a packet, from JavaScript to the kernel',
   description:
-    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with the noise, and 95 % intervals from 6 rounds on. perf counts the system calls where\nit can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
+    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with the noise, and 95 % intervals from 6 rounds on. perf counts the system calls\nwhere it can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
   flags: modesFlags,
   footer: `
 Examples:
-  flannelette bench modes                       # about a quarter of an hour; keep the machine idle
+  flannelette bench modes                       # about 10 minutes; keep the machine idle
   flannelette bench modes --quick
   flannelette bench modes --modes=js,basic,vxlan --rounds=5
   flannelette bench modes --json=modes.json --report=modes.html
-  flannelette bench modes --json=- | jq '.modes[] | {mode, calls: .values["udp.calls"].value.median}'
+  flannelette bench modes --json=- | jq '.underlays[0].subjects[] | {name, calls: .values["udp.calls"].value.median}'
 
 Exit codes:
   0  measured
@@ -115,13 +115,16 @@ Exit codes:
   run: async (given, _io, argv) => {
     const { quick, rounds, seconds, ...rest } = resolveFlags(modesFlags, given, {});
     const speed = quick ? 'quick' : 'full';
-    return runBenchmark('modes/main.js', {
-      quick,
-      rounds: rounds === 0 ? MODES_ROUNDS[speed] : rounds,
-      seconds: seconds === 0 ? MODES_SECONDS[speed] : seconds,
-      ...rest,
-      command: ['flannelette bench modes', ...argv].join(' '),
-    });
+    const { benchModes } = await openDoor();
+    return benchModes(
+      {
+        ...rest,
+        quick,
+        rounds: rounds === 0 ? MODES_ROUNDS[speed] : rounds,
+        seconds: seconds === 0 ? MODES_SECONDS[speed] : seconds,
+      },
+      typed('bench modes', argv),
+    );
   },
 };
 
@@ -150,7 +153,8 @@ Exit codes:
   run: async (given) => {
     const { copies, modes, report } = resolveFlags(reportFlags, given, {});
     if (report === undefined) throw inputError('--report', undefined, 'a file to write');
-    return runBenchmark('report/main.js', { copies, modes, report });
+    const { benchReport } = await openDoor();
+    return benchReport({ copies, modes }, report);
   },
 };
 
@@ -161,32 +165,20 @@ export const benchGroup: CommandGroup = {
   commands: [copiesCommand, modesCommand, reportCommand],
 };
 
-/** Runs a program of dist/bench with its options as JSON and this process's streams. */
-async function runBenchmark(script: string, options: object): Promise<ExitCode> {
-  const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
-  if (!existsSync(path)) {
+/** Says plainly that the installed package has no benchmarks. */
+async function openDoor() {
+  try {
+    return await import('../../bench/door.js');
+  } catch (error) {
+    if (errnoOf(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
     throw systemError(
       'the benchmarks are not part of the installed package: run them from a checkout of the project, after npm start',
+      { cause: error },
     );
   }
-  const child = spawn(process.execPath, [path, JSON.stringify(options)], { stdio: 'inherit' });
-  const pass = (signal: NodeJS.Signals): void => {
-    child.kill(signal);
-  };
-  process.on('SIGINT', pass);
-  process.on('SIGTERM', pass);
-  try {
-    const code = await new Promise<number>((resolve, reject) => {
-      child.on('error', (error) => {
-        reject(systemError(`cannot start ${path}: ${error.message}`));
-      });
-      child.on('exit', (exitCode) => {
-        resolve(exitCode ?? ExitCode.failure);
-      });
-    });
-    return code === 0 ? ExitCode.ok : code === 2 ? ExitCode.usage : ExitCode.failure;
-  } finally {
-    process.off('SIGINT', pass);
-    process.off('SIGTERM', pass);
-  }
+}
+
+function typed(name: string, argv: readonly string[]): { name: string; command: string } {
+  const whole = `flannelette ${name}`;
+  return { name: whole, command: [whole, ...argv].join(' ') };
 }

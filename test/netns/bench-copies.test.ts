@@ -14,7 +14,7 @@ import {
   REFERENCES,
   type CopiesResult,
   type CrossingName,
-} from '../../bench/micro/result.js';
+} from '../../bench/copies/copies-result.js';
 
 const MAIN = resolve(import.meta.dirname, '..', '..', 'dist', 'src', 'cli', 'main.js');
 const SIZES = [64, 256, 512, 1_024, 1_472];
@@ -34,8 +34,14 @@ it('measures every crossing, and every packet that is sent is received', async (
     const { stdout } = await promisify(execFile)(
       process.execPath,
       [
-        ...[MAIN, 'bench', 'copies', '--quick', '--rounds=1', '--json=-'],
-        ...[`--csv=${csv}`, `--report=${report}`],
+        MAIN,
+        'bench',
+        'copies',
+        '--quick',
+        '--rounds=1',
+        '--json=-',
+        `--csv=${csv}`,
+        `--report=${report}`,
       ],
       { timeout: 55_000, maxBuffer: 8 * 1024 * 1024 },
     );

@@ -8,12 +8,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import {
-  LOADS,
-  type ModeMetricKey,
-  type ModeName,
-  type ModesResult,
-} from '../../bench/modes/result.js';
+import { LOADS, type MetricKey } from '../../bench/overlays/metrics.js';
+import type { OverlaysResult } from '../../bench/overlays/overlays-result.js';
 
 const MAIN = resolve(import.meta.dirname, '..', '..', 'dist', 'src', 'cli', 'main.js');
 
@@ -28,10 +24,11 @@ it('measures a mode with ends and one without', async () => {
       { timeout: 115_000, maxBuffer: 8 * 1024 * 1024 },
     );
     expect(stderr).toContain('round 1 of 1: js');
-    const result = JSON.parse(stdout) as ModesResult;
-    expect(result.modes.map(({ mode }) => mode)).toEqual(['js', 'vxlan']);
-    const value = (name: ModeName, key: ModeMetricKey): number =>
-      result.modes.find(({ mode }) => mode === name)?.values[key]?.value.median ?? NaN;
+    const result = JSON.parse(stdout) as OverlaysResult;
+    const modes = result.underlays[0]?.subjects ?? [];
+    expect(modes.map(({ name }) => name)).toEqual(['js', 'vxlan']);
+    const value = (mode: string, key: MetricKey): number =>
+      modes.find(({ name }) => name === mode)?.values[key]?.value.median ?? NaN;
 
     for (const load of LOADS) {
       for (const name of ['js', 'vxlan'] as const) {
@@ -65,7 +62,7 @@ it('measures a mode with ends and one without', async () => {
     expect(result.missing.length === 0).toBe(perf);
     expect(Number.isFinite(value('js', 'udp.yields'))).toBe(perf);
 
-    const values = result.modes.flatMap((mode) => Object.keys(mode.values));
+    const values = modes.flatMap((mode) => Object.keys(mode.values));
     const [, ...rows] = (await readFile(csv, 'utf8')).trimEnd().split('\n');
     expect(rows).toHaveLength(values.length);
   } finally {

@@ -1,10 +1,10 @@
 /**
- * The teaching tunnel (bench/modes/js) at one end, a daemon in mode basic at the other: the wire is the
+ * The teaching tunnel (bench/js-tunnel) at one end, a daemon in mode basic at the other: the wire is the
  * same, so pings and exact transfers pass both ways; and what is wrong with its input it says.
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readCounters, startJsTunnel } from '../../bench/js-tunnel/subject.js';
+import { readCounters, startJsTunnel } from '../../bench/overlays/peers/js.js';
 import type { Program } from '../../src/testbed/programs.js';
 import { inNamespace, run } from '../../src/testbed/programs.js';
 import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
@@ -13,7 +13,7 @@ import { ping } from '../../src/testbed/traffic.js';
 import { transfer } from '../support/exact.js';
 import { ROOT, TestLab } from '../support/test-lab.js';
 
-const JS_TUNNEL = [process.execPath, join(ROOT, 'dist', 'bench', 'js-tunnel', 'main.js')];
+const JS_TUNNEL = [process.execPath, join(ROOT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
 const MTU = 1_472;
 const MIB = 1024 * 1024;
 

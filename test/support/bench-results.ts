@@ -1,7 +1,8 @@
 /** Results of benchmarks for tests: medians of a real run, intervals of a hundredth around them. */
 import type { Estimate } from '../../bench/frame/stats.js';
-import type { Cell, CopiesResult, Fit } from '../../bench/micro/result.js';
-import type { ModeMetric, ModesResult, ModeValue } from '../../bench/modes/result.js';
+import type { Cell, CopiesResult, Fit } from '../../bench/copies/copies-result.js';
+import type { Metric } from '../../bench/overlays/metrics.js';
+import type { OverlaysResult, Value } from '../../bench/overlays/overlays-result.js';
 
 const SINGLE = [64, 256, 512, 1_024, 1_472];
 const TRAIN = [4_096, 8_192, 16_384, 32_768, 65_000];
@@ -45,6 +46,7 @@ const MACHINE = {
   node: 'v20.20.2',
   cpu: 'Processor @ 2.50GHz',
   cpus: 2,
+  busyBefore: 0.01,
 } as const;
 
 function around(median: number, count: number): Estimate {
@@ -77,7 +79,6 @@ export function copiesResult(rounds = 41): CopiesResult {
       ...MACHINE,
       command: 'flannelette bench copies --json=copies.json',
       mtu: 1_472,
-      busyBefore: 0.01,
       rounds,
       batches: 20,
       quick: false,
@@ -105,7 +106,7 @@ export function copiesResult(rounds = 41): CopiesResult {
   };
 }
 
-const METRICS: readonly (ModeMetric & { readonly values: readonly number[] })[] = [
+const METRICS: readonly (Omit<Metric, 'main'> & { readonly values: readonly number[] })[] = [
   {
     key: 'tcp.throughput',
     title: 'TCP, 1 stream',
@@ -191,8 +192,8 @@ const METRICS: readonly (ModeMetric & { readonly values: readonly number[] })[] 
 const MODES = ['js', 'basic', 'batch', 'offload', 'vxlan', 'vxlan-again', 'host-gw'] as const;
 
 /** Of `flannelette bench modes`; the numbers are made up. */
-export function modesResult(rounds = 9): ModesResult {
-  const valueOf = (values: readonly number[], index: number): ModeValue => {
+export function modesResult(rounds = 9): OverlaysResult {
+  const valueOf = (values: readonly number[], index: number): Value => {
     const [value = NaN, base = NaN] = [values[index], values[MODES.indexOf('vxlan')]];
     return {
       value: around(value, rounds),
@@ -201,16 +202,17 @@ export function modesResult(rounds = 9): ModesResult {
     };
   };
   return {
-    kind: 'modes',
-    version: 2,
+    kind: 'overlays',
+    version: 3,
     environment: {
       ...MACHINE,
+      title: 'The modes, and what each costs a packet',
       command: 'flannelette bench modes --json=modes.json',
       rounds,
       seconds: 3,
       underlayMtu: 1_500,
       congestion: 'cubic',
-      busyBefore: 0.01,
+      packages: 'iperf3 3.12',
       quick: false,
       repeated: ['js: no ping'],
     },
@@ -221,15 +223,22 @@ export function modesResult(rounds = 9): ModesResult {
       unit,
       digits,
       better,
+      main: true,
     })),
-    modes: MODES.map((mode, index) => ({
-      mode,
-      what: `what ${mode} is`,
-      mtu: mode.startsWith('vxlan') ? 1_450 : mode === 'host-gw' ? 1_500 : 1_472,
-      kernelOnly: index > 3,
-      values: Object.fromEntries(METRICS.map(({ key, values }) => [key, valueOf(values, index)])),
-    })),
+    underlays: [
+      {
+        underlay: 'offload',
+        subjects: MODES.map((name, index) => ({
+          name,
+          what: `what ${name} is`,
+          mtu: name.startsWith('vxlan') ? 1_450 : name === 'host-gw' ? 1_500 : 1_472,
+          kernelOnly: index > 3,
+          values: Object.fromEntries(
+            METRICS.map(({ key, values }) => [key, valueOf(values, index)]),
+          ),
+        })),
+      },
+    ],
     missing: [{ what: 'tcp.yields', reason: 'perf is not installed' }],
-    noise: { metric: 'tcp.throughput', ratio: around(1.004, rounds) },
   };
 }

@@ -5,7 +5,7 @@ import { systemError } from '../../../src/errors.js';
 import type { Program } from '../../../src/testbed/programs.js';
 import { waitFor } from '../../../src/testbed/programs.js';
 import { LAB_DIRECTORY, type HostPlan } from '../../../src/testbed/topology.js';
-import type { Raised, Underlay } from '../subject.js';
+import type { RunningOverlay, Underlay } from '../subject.js';
 
 export interface End {
   readonly plan: HostPlan;
@@ -34,26 +34,26 @@ export function useDevice(device: string, { plan, other }: End, mtu: number): st
 }
 
 /** Runs `start`, which puts the programs it starts into a list; they are ended when it fails. */
-export async function raisePrograms(
+export async function runPrograms(
   start: (programs: Program[]) => Promise<void>,
   clean: () => Promise<void> = () => Promise.resolve(),
-): Promise<Raised> {
+): Promise<RunningOverlay> {
   const programs: Program[] = [];
-  const lower = async (): Promise<void> => {
-    // Whoever connected ends before whom it connected to.
+  const tearDown = async (): Promise<void> => {
+    // The connecting end stops before the one it connected to.
     for (const program of [...programs].reverse()) await program.stop();
     await clean();
   };
   try {
     await start(programs);
-    return { programs, lower };
+    return { programs, tearDown };
   } catch (error) {
-    await lower().catch(() => undefined);
+    await tearDown().catch(() => undefined);
     throw error;
   }
 }
 
-/** Waits until `probe` says true; fails at once when one of the programs ends, with its words. */
+/** Waits until `probe` is true; fails at once, with its output, when one of the programs ends. */
 export async function untilReady(
   programs: readonly Program[],
   limitMs: number,

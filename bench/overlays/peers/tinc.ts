@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
 import { ipBatch, type HostPlan } from '../../../src/testbed/topology.js';
 import { UDP_OVERHEAD, type Subject } from '../subject.js';
-import { endsOf, raisePrograms, untilReady, useDevice, type End } from './ends.js';
+import { endsOf, runPrograms, untilReady, useDevice, type End } from './ends.js';
 
 const DEVICE = 'tinc0';
 const START_LIMIT_MS = 10_000;
 /** tinc asks for the path's MTU about once a second, some ten times. */
 const PATH_MTU_LIMIT_MS = 60_000;
 
-/** Of a datagram: sequence number, Ethernet header, packet, padding to blocks; then a short MAC. */
+/** Parts of a datagram: sequence number, Ethernet header, packet, padding to blocks; then a short MAC. */
 const SEQUENCE = 4;
 const ETHERNET = 14;
 const CIPHER_BLOCK = 16;
@@ -44,11 +44,11 @@ export const tinc: Subject = {
   main: true,
   needs: { tincd: 'tinc' },
   mtu: tincMtu,
-  raise: async (underlay) => {
+  setUp: async (underlay) => {
     const ends = await endsOf('tinc', underlay);
     await configure(ends);
     const mtu = tincMtu(underlay.mtu);
-    return raisePrograms(async (programs) => {
+    return runPrograms(async (programs) => {
       for (const end of ends) {
         const { plan, directory } = end;
         const argv = ['tincd', '--config', directory, '--no-detach'];

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
 import { ipBatch } from '../../../src/testbed/topology.js';
 import { UDP_OVERHEAD, type Subject } from '../subject.js';
-import { endsOf, raisePrograms, untilReady, useDevice } from './ends.js';
+import { endsOf, runPrograms, untilReady, useDevice } from './ends.js';
 
 /** Length and flags before each packet. */
 const HEADER = 2;
@@ -33,7 +33,7 @@ export const vtun: Subject = {
   main: true,
   needs: { vtund: 'vtun' },
   mtu: (mtu) => mtu - UDP_OVERHEAD - HEADER,
-  raise: async (underlay) => {
+  setUp: async (underlay) => {
     const ends = await endsOf('vtun', underlay);
     const [server, client] = ends;
     // vtund keeps its locks there.
@@ -50,7 +50,7 @@ export const vtun: Subject = {
       new Program(
         inNamespace(plan.host, ['vtund', '-n', '-f', join(directory, 'vtund.conf'), ...argv]),
       );
-    return raisePrograms(
+    return runPrograms(
       async (programs) => {
         programs.push(vtund(server, '-s', '-L', server.plan.address));
         await untilReady(programs, START_LIMIT_MS, async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
 import { ipBatch, type HostPlan } from '../../../src/testbed/topology.js';
 import type { Subject } from '../subject.js';
-import { endsOf, raisePrograms, untilReady, useDevice } from './ends.js';
+import { endsOf, runPrograms, untilReady, useDevice } from './ends.js';
 
 /** Header 16, tag 16, UDP 8, and an outer header of 40, as wg-quick(8) reckons: it may be IPv6. */
 const OVERHEAD = 80;
@@ -20,7 +20,7 @@ export const wireguard: Subject = {
   main: true,
   needs: { 'wireguard-go': 'wireguard-go', wg: 'wireguard-tools' },
   mtu: (mtu) => mtu - OVERHEAD,
-  raise: async (underlay) => {
+  setUp: async (underlay) => {
     const ends = await endsOf('wireguard', underlay);
     const publicKeys = new Map<HostPlan, string>();
     for (const { plan, directory } of ends) {
@@ -29,7 +29,7 @@ export const wireguard: Subject = {
       const { stdout } = await run(['wg', 'pubkey'], { input: secret });
       publicKeys.set(plan, stdout.trim());
     }
-    return raisePrograms(async (programs) => {
+    return runPrograms(async (programs) => {
       for (const end of ends) {
         const { plan, other, directory } = end;
         const device = deviceOf(plan);

@@ -1,10 +1,10 @@
 /** The result of `flannelette bench copies` from made-up samples. */
 import { describe, expect, it } from 'vitest';
-import { fitRounds, leastSquares } from '../../../bench/micro/fit.js';
+import { fitRounds, leastSquares } from '../../../bench/copies/fit.js';
 import { parseLine, type CopiesLine } from '../../../bench/copies/lines.js';
-import { summariseCopies } from '../../../bench/copies/summary.js';
+import { summariseCopies } from '../../../bench/copies/copies-summary.js';
 import { gather, parseSample } from '../../../bench/micro/samples.js';
-import type { CopiesEnvironment } from '../../../bench/micro/result.js';
+import type { CopiesEnvironment } from '../../../bench/copies/copies-result.js';
 import {
   renderCopiesCsv,
   renderCopiesMarkdown,

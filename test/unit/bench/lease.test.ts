@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { changesDue, planChanges } from '../../../bench/lease/changes.js';
 import { publicationOf } from '../../../bench/lease/daemon.js';
-import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure.js';
+import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure-store.js';
 import {
   FAR,
   FIXED,

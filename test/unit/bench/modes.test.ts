@@ -1,25 +1,22 @@
-/** The result of `flannelette bench modes` from made-up rounds, and the teaching tunnel's packets. */
+/** The result of `flannelette bench modes` from made-up rounds. */
 import { describe, expect, it } from 'vitest';
-import type { Round } from '../../../bench/overlays/metrics.js';
-import { decrementTtl, packetLength } from '../../../bench/js-tunnel/packet.js';
-import { MODE_METRICS } from '../../../bench/modes/metrics.js';
+import { METRICS, isOfEnds, type Round } from '../../../bench/overlays/metrics.js';
+import { modesRun } from '../../../bench/overlays/overlays.js';
+import type {
+  OverlaysEnvironment,
+  OverlaysResult,
+  SubjectResult,
+} from '../../../bench/overlays/overlays-result.js';
 import {
-  MODE_NAMES,
-  type ModeName,
-  type ModeResult,
-  type ModesEnvironment,
-  type ModesResult,
-} from '../../../bench/modes/result.js';
-import { KERNEL_MODES, subjectsOf } from '../../../bench/modes/subjects.js';
-import { summariseModes } from '../../../bench/modes/summary.js';
-import {
-  renderModesCsv,
-  renderModesMarkdown,
-  renderModesText,
-} from '../../../bench/modes/modes-text.js';
-import type { SubjectRounds } from '../../../bench/overlays/overlays-summary.js';
+  noiseOf,
+  summarise,
+  type SubjectRounds,
+} from '../../../bench/overlays/overlays-summary.js';
+import { renderCsv, renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
+import { MODE_NAMES, SUBJECTS } from '../../../bench/overlays/subjects.js';
 
-const ENVIRONMENT: ModesEnvironment = {
+const ENVIRONMENT: OverlaysEnvironment = {
+  title: 'The modes, and what each costs a packet',
   date: '2026-01-02',
   commit: 'abc',
   command: 'flannelette bench modes',
@@ -31,35 +28,55 @@ const ENVIRONMENT: ModesEnvironment = {
   seconds: 2,
   underlayMtu: 1_500,
   congestion: 'cubic',
+  packages: 'iperf3 3.12',
   busyBefore: 0.01,
   quick: false,
   repeated: [],
 };
 
-const OF_ENDS = /Calls|Yields|Counting|^(tcp|udp)Switches/;
+type ModeName = (typeof MODE_NAMES)[number];
+const KERNEL_MODES: readonly string[] = ['vxlan', 'vxlan-again', 'host-gw'];
+const STEP_KEYS = METRICS.map(({ key }) => key).filter((key) =>
+  /^(tcp|udp)[.]|^rtt(P99)?$/.test(key),
+);
 
 /** Three rounds; every metric is `factor` times what it is in the kernel's. */
 function roundsOf(name: ModeName, factor: number): SubjectRounds {
-  const kernel = KERNEL_MODES.includes(name);
+  const kernelOnly = KERNEL_MODES.includes(name);
   const round = (number: number): Round =>
     Object.fromEntries(
-      MODE_METRICS.filter(({ of }) => !kernel || !OF_ENDS.test(of)).map(({ of }) => [
-        of,
-        factor * number,
-      ]),
+      STEP_KEYS.filter((key) => !kernelOnly || !(isOfEnds(key) || key.endsWith('.counting'))).map(
+        (key) => [key, factor * number],
+      ),
     );
-  return { name, what: `${name} itself`, mtu: 1_472, rounds: [1, 2, 3].map(round) };
+  const what = `${name} itself`;
+  return { name, what, mtu: 1_472, kernelOnly, rounds: [1, 2, 3].map(round) };
 }
 
 const ROUNDS = [
-  ...[roundsOf('js', 0.1), roundsOf('basic', 0.6), roundsOf('vxlan', 1)],
-  ...[roundsOf('vxlan-again', 0.9), roundsOf('host-gw', 1.2)],
+  roundsOf('js', 0.1),
+  roundsOf('basic', 0.6),
+  roundsOf('vxlan', 1),
+  roundsOf('vxlan-again', 0.9),
+  roundsOf('host-gw', 1.2),
 ];
 
-function modeOf({ modes }: ModesResult, name: ModeName): ModeResult {
-  const found = modes.find(({ mode }) => mode === name);
-  if (found === undefined) throw new Error(`no ${name}`);
+function summariseModes(
+  environment: OverlaysEnvironment,
+  subjects: readonly SubjectRounds[],
+  perfMissing: string | undefined,
+): OverlaysResult {
+  return summarise(environment, [{ underlay: 'offload', subjects }], perfMissing);
+}
+
+function modeOf({ underlays }: OverlaysResult, wanted: ModeName): SubjectResult {
+  const found = underlays[0]?.subjects.find(({ name }) => name === wanted);
+  if (found === undefined) throw new Error(`no ${wanted}`);
   return found;
+}
+
+function noise({ underlays: [underlay], metrics }: OverlaysResult): ReturnType<typeof noiseOf> {
+  return underlay && noiseOf(underlay, metrics);
 }
 
 describe('the summary', () => {
@@ -90,7 +107,7 @@ describe('the summary', () => {
   });
 
   it('finds the noise, and says who counted', () => {
-    expect(result.noise?.ratio.median).toBeCloseTo(0.9);
+    expect(noise(result)?.ratio.median).toBeCloseTo(0.9);
     expect(result.countedBy).toBe('perf');
     expect(result.missing).toEqual([]);
   });
@@ -99,7 +116,7 @@ describe('the summary', () => {
     const without = ROUNDS.map((subject) => ({
       ...subject,
       rounds: subject.rounds.map((round) =>
-        Object.fromEntries(Object.entries(round).filter(([key]) => !/Yields|Counting/.test(key))),
+        Object.fromEntries(Object.entries(round).filter(([key]) => !/yields|counting/.test(key))),
       ),
     }));
     const own = summariseModes(ENVIRONMENT, without, 'perf is not there');
@@ -109,15 +126,15 @@ describe('the summary', () => {
     expect(keys).toContain('udp.calls');
     expect(keys).not.toContain('udp.yields');
     expect(keys).not.toContain('udp.counting');
-    expect(renderModesText(own)).toContain('perf is not there');
-    expect(renderModesText(own)).not.toContain('What counting costs');
+    expect(renderText(own)).toContain('perf is not there');
+    expect(renderText(own)).not.toContain('What counting costs');
   });
 
   it('has neither ratios nor noise without VXLAN', () => {
     const alone = summariseModes(ENVIRONMENT, [roundsOf('js', 1)], undefined);
     expect(modeOf(alone, 'js').values.rtt?.ratio).toBeNull();
-    expect(alone.noise).toBeNull();
-    for (const text of [renderModesText(alone), renderModesMarkdown(alone)]) {
+    expect(noise(alone)).toBeUndefined();
+    for (const text of [renderText(alone), renderMarkdown(alone)]) {
       expect(text).not.toMatch(/NaN|undefined|Noise|Published/);
     }
   });
@@ -128,8 +145,8 @@ describe('the report', () => {
   const result = summariseModes(environment, ROUNDS, undefined);
 
   it.each([
-    ['text', renderModesText(result)],
-    ['Markdown', renderModesMarkdown(result)],
+    ['text', renderText(result)],
+    ['Markdown', renderMarkdown(result)],
   ])('says as %s where, what and how, the noise and what was published', (_name, text) => {
     const parts = ['2026-01-02', '2 x CPU', 'flannelette bench modes', 'v20', 'cubic'];
     parts.push('quick: few', 'round 2: lost', 'js itself', 'counted by: perf', 'x vxlan');
@@ -142,7 +159,7 @@ describe('the report', () => {
   });
 
   it('has Markdown tables whose rows are as wide as their titles', () => {
-    const lines = renderModesMarkdown(result).split('\n');
+    const lines = renderMarkdown(result).split('\n');
     expect(lines.filter((line) => line.startsWith('|')).length).toBeGreaterThan(100);
     lines.forEach((line, index) => {
       const before = lines[index - 1] ?? '';
@@ -154,85 +171,35 @@ describe('the report', () => {
 
   it('says that others worked too, only when they did', () => {
     const busy = summariseModes({ ...ENVIRONMENT, busyBefore: 0.3 }, ROUNDS, undefined);
-    expect(renderModesMarkdown(busy)).toContain('30.0 % for a second: others worked too');
-    expect(renderModesMarkdown(result)).not.toContain('others worked too');
+    expect(renderMarkdown(busy)).toContain('30.0 % for a second: others worked too');
+    expect(renderMarkdown(result)).not.toContain('others worked too');
   });
 
   it('wraps its paragraphs for a terminal', () => {
-    const [method = ''] = renderModesText(result).split('Command:');
+    const [method = ''] = renderText(result).split('Command:');
     for (const line of method.split('\n')) expect(line.length).toBeLessThanOrEqual(100);
   });
 
   it('has a CSV row for each metric of each mode, all as wide as the head', () => {
-    const [head = '', ...rows] = renderModesCsv(result).trimEnd().split('\n');
-    const values = result.modes.flatMap((mode) => Object.keys(mode.values));
+    const [head = '', ...rows] = renderCsv(result).trimEnd().split('\n');
+    const subjects = result.underlays.flatMap((underlay) => underlay.subjects);
+    const values = subjects.flatMap((subject) => Object.keys(subject.values));
     expect(rows).toHaveLength(values.length);
     for (const row of rows) expect(row.split(',')).toHaveLength(head.split(',').length);
-    expect(rows).toContain('js,tcp.calls,,0.2,0.1,0.30000000000000004,,,,3,min-max');
+    expect(rows).toContain('offload,js,tcp.calls,,0.2,0.1,0.30000000000000004,,,,3,min-max');
   });
 });
 
-it('the subjects are those of the benchmark, in the order of the tables', () => {
-  expect(subjectsOf(['vxlan', 'js']).map(({ name }) => name)).toEqual(['js', 'vxlan']);
-  expect(subjectsOf(MODE_NAMES).map(({ name }) => name)).toEqual(MODE_NAMES);
-});
+describe('the run', () => {
+  const extent = { quick: false, rounds: 10, seconds: 2 };
 
-describe("the teaching tunnel's packets", () => {
-  /** A header with the right checksum, and `payload` bytes. */
-  const packet = (identification: number, ttl: number, payload = 8): Buffer => {
-    const bytes = Buffer.alloc(20 + payload);
-    bytes.writeUInt8(0x45, 0);
-    bytes.writeUInt16BE(bytes.length, 2);
-    bytes.writeUInt16BE(identification, 4);
-    bytes.writeUInt8(ttl, 8);
-    bytes.writeUInt8(17, 9);
-    bytes.writeUInt32BE(0x64600102, 12);
-    bytes.writeUInt32BE(0x64600203, 16);
-    let sum = 0;
-    for (let at = 0; at < 20; at += 2) sum += bytes.readUInt16BE(at);
-    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
-    bytes.writeUInt16BE(~sum & 0xffff, 10);
-    return bytes;
-  };
-
-  it('are as long as their header says, whatever was received behind', () => {
-    const bytes = Buffer.concat([packet(1, 64), Buffer.alloc(9)]);
-    expect(packetLength(bytes, bytes.length)).toBe(28);
-  });
-
-  it.each([
-    ['shorter than a header', (bytes: Buffer) => [bytes, 19]],
-    ['cut', (bytes: Buffer) => [bytes, 27]],
-    ['of version 6', (bytes: Buffer) => [change(bytes, 0, 0x65), 28]],
-    ['with a header too short', (bytes: Buffer) => [change(bytes, 0, 0x44), 28]],
-    ['with a header longer than all', (bytes: Buffer) => [change(bytes, 0, 0x4f), 28]],
-    ['with a wrong checksum', (bytes: Buffer) => [change(bytes, 11, 0xff), 28]],
-  ] as const)('are refused: %s', (_name, damage) => {
-    const [bytes, received] = damage(packet(1, 64)) as [Buffer, number];
-    expect(packetLength(bytes, received)).toBe(0);
-  });
-
-  it('have a right checksum after a hop, for every checksum there is', () => {
-    const wrong: number[] = [];
-    for (let identification = 0; identification < 65_536; identification += 1) {
-      const bytes = packet(identification, 64);
-      if (!decrementTtl(bytes) || packetLength(bytes, 28) !== 28) wrong.push(identification);
+  it('is one of the benchmark, with the modes as its subjects', () => {
+    expect(modesRun(extent)).toMatchObject({ ...extent, subjects: MODE_NAMES });
+    expect(modesRun({ ...extent, modes: 'vxlan,js' }).subjects).toEqual(['vxlan', 'js']);
+    expect(() => modesRun({ ...extent, modes: 'tinc' })).toThrow('--modes: "tinc" is not valid');
+    const subjects = new Map(SUBJECTS.map((subject) => [subject.name, subject]));
+    for (const name of MODE_NAMES) {
+      expect(subjects.get(name)?.kernelOnly === true).toBe(KERNEL_MODES.includes(name));
     }
-    expect(wrong).toEqual([]);
-    expect(packet(7, 63)).toEqual(hopped(packet(7, 64)));
   });
-
-  it('go no further without a hop left', () => {
-    for (const ttl of [0, 1]) expect(decrementTtl(packet(1, ttl))).toBe(false);
-  });
-
-  function change(bytes: Buffer, at: number, value: number): Buffer {
-    bytes.writeUInt8(value, at);
-    return bytes;
-  }
-
-  function hopped(bytes: Buffer): Buffer {
-    decrementTtl(bytes);
-    return bytes;
-  }
 });

@@ -1,20 +1,30 @@
-import { describe, expect, it } from 'vitest';
-import { integer, listOf } from '../../../bench/frame/command.js';
-import { MAIN_METRICS, METRIC_GROUPS, type Round } from '../../../bench/overlays/metrics.js';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { integer, listOf } from '../../../bench/frame/frame.js';
+import { METRICS, type Round } from '../../../bench/overlays/metrics.js';
 import { parsePerf } from '../../../bench/overlays/observe.js';
 import { parseTincMtu, tincMtu } from '../../../bench/overlays/peers/tinc.js';
 import { leasesOf, MANY_ROUTES } from '../../../bench/overlays/routes.js';
 import { deliveredBy, STEPS } from '../../../bench/overlays/steps.js';
 import { SUBJECTS } from '../../../bench/overlays/subjects.js';
 import { parseMachineTimes, parseSwitches } from '../../../src/testbed/proc.js';
+import { overlays } from '../../../bench/overlays/overlays.js';
+import type {
+  OverlaysResult,
+  UnderlayName,
+  UnderlayResult,
+} from '../../../bench/overlays/overlays-result.js';
 import {
+  judge,
   noiseOf,
   shapeOf,
   summarise,
   type SubjectRounds,
-  type UnderlaySummary,
 } from '../../../bench/overlays/overlays-summary.js';
-import { renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
+import { renderBlock, renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
+import { findBlock, replaceBlock } from '../../../bench/frame/block.js';
 import { parseSnmp } from '../../../src/testbed/snmp.js';
 import { hostPlan } from '../../../src/testbed/topology.js';
 import { readTcp, readUdp } from '../../../src/testbed/traffic.js';
@@ -27,6 +37,34 @@ describe('options', () => {
   it('are lists out of names', () => {
     expect(listOf('--of', ['a', 'b'])('b,a')).toEqual(['b', 'a']);
     expect(() => listOf('--of', ['a', 'b'])('a,c')).toThrow(/--of.*"c".*a, b/);
+  });
+});
+
+describe('--readme', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'flannelette-readme-'));
+  afterAll(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const run = (options: { readme: string; write?: string; subjects?: string[] }) =>
+    overlays.run({ quick: false, ...options }, { name: 'npm run bench', command: 'npm run bench' });
+  const readme = join(directory, 'README.md');
+  const write = join(directory, 'benchmarks.md');
+
+  it('is refused before anything is measured: without the page or the subjects it needs', async () => {
+    await expect(run({ readme })).rejects.toThrow('--write: (missing) is not valid');
+    for (const subjects of [
+      ['basic', 'vxlan'],
+      ['batch', 'vxlan'],
+      ['basic', 'offload'],
+    ]) {
+      await expect(run({ readme, write, subjects })).rejects.toThrow('expected subjects basic');
+    }
+  });
+
+  it('is refused for a document that is not there, or has no marks', async () => {
+    await expect(run({ readme, write })).rejects.toThrow('a file that can be read');
+    writeFileSync(readme, '# Title\n');
+    await expect(run({ readme, write })).rejects.toThrow('benchmark:begin');
   });
 });
 
@@ -180,30 +218,78 @@ describe('the subjects', () => {
 
 /** Rounds of subjects that have every metric, at `value` unless told. */
 const subject = (name: string, ...rounds: Round[]): SubjectRounds => ({
-  ...{ name, what: `${name} itself`, mtu: 1_472 },
+  name,
+  what: `${name} itself`,
+  mtu: 1_472,
+  kernelOnly: name === 'vxlan',
   rounds: rounds.map((round) => ({ ...EVERYTHING, ...round })),
 });
-const EVERYTHING: Round = Object.fromEntries(
-  [...MAIN_METRICS, ...METRIC_GROUPS.flatMap(({ metrics }) => metrics)].map(({ key }) => [key, 1]),
-);
-const offload = (...subjects: SubjectRounds[]): UnderlaySummary =>
-  summarise({ underlay: 'offload', subjects });
+const EVERYTHING: Round = Object.fromEntries(METRICS.map(({ key }) => [key, 1]));
+
+const ENVIRONMENT = {
+  title: 'Benchmarks',
+  date: '2026-11-21',
+  commit: 'abc',
+  command: 'npm run bench',
+  kernel: '6.18',
+  node: 'v20',
+  cpu: 'EPYC',
+  cpus: 2,
+  underlayMtu: 1_500,
+  rounds: 3,
+  seconds: 2,
+  busyBefore: 0.01,
+  packages: 'tinc 1.0',
+  quick: false,
+  congestion: 'cubic',
+  repeated: ['round 2: lost'],
+};
+
+const resultOf = (
+  subjects: readonly SubjectRounds[],
+  ...underlays: UnderlayName[]
+): OverlaysResult =>
+  summarise(
+    ENVIRONMENT,
+    underlays.map((underlay) => ({ underlay, subjects })),
+    'perf is not there',
+  );
+
+const on = (underlay: UnderlayName, ...subjects: SubjectRounds[]): UnderlayResult => {
+  const [found] = resultOf(subjects, underlay).underlays;
+  if (found === undefined) throw new Error('no underlay');
+  return found;
+};
+const offload = (...subjects: SubjectRounds[]): UnderlayResult => on('offload', ...subjects);
 
 describe('targets', () => {
-  const met = (summary: UnderlaySummary): Record<string, boolean> =>
-    Object.fromEntries(summary.targets.map(({ text, met: is }) => [text, is]));
+  const met = (result: UnderlayResult): Record<string, boolean> =>
+    Object.fromEntries(judge(result).map(({ text, met: is }) => [text, is]));
 
   it('are judged by the median of the ratios of the same rounds', () => {
-    const vxlan = subject('vxlan', { tcp: 10 }, { tcp: 10 }, { tcp: 20 });
-    const summary = offload(subject('offload', { tcp: 7 }, { tcp: 6 }, { tcp: 14 }), vxlan);
-    expect(summary.targets[0]?.ratio.median).toBeCloseTo(0.7);
+    const vxlan = subject(
+      'vxlan',
+      { 'tcp.throughput': 10 },
+      { 'tcp.throughput': 10 },
+      { 'tcp.throughput': 20 },
+    );
+    const summary = offload(
+      subject(
+        'offload',
+        { 'tcp.throughput': 7 },
+        { 'tcp.throughput': 6 },
+        { 'tcp.throughput': 14 },
+      ),
+      vxlan,
+    );
+    expect(judge(summary)[0]?.ratio.median).toBeCloseTo(0.7);
     expect(met(summary)).toMatchObject({
       'TCP, 1 stream: offload >= 0.7 x vxlan': true,
       'UDP, 64-byte payloads, read: offload >= 1.3 x vxlan': false,
     });
     const missed = offload(
-      subject('offload', { tcp: 6.9, udp64: 1.4 }),
-      subject('vxlan', { tcp: 10 }),
+      subject('offload', { 'tcp.throughput': 6.9, 'udp.read': 1.4 }),
+      subject('vxlan', { 'tcp.throughput': 10 }),
     );
     expect(met(missed)).toMatchObject({
       'TCP, 1 stream: offload >= 0.7 x vxlan': false,
@@ -220,11 +306,14 @@ describe('targets', () => {
   });
 
   it('of an underlay are not judged on another, nor without both subjects', () => {
-    const both = [subject('offload', { tcp: 6 }), subject('vxlan', { tcp: 10 })];
-    expect(met(summarise({ underlay: 'plain', subjects: both }))).toEqual({
+    const both = [
+      subject('offload', { 'tcp.throughput': 6 }),
+      subject('vxlan', { 'tcp.throughput': 10 }),
+    ];
+    expect(met(on('plain', ...both))).toEqual({
       'TCP, 1 stream: offload >= 0.6 x vxlan': true,
     });
-    expect(offload(subject('offload', {})).targets).toEqual([]);
+    expect(judge(offload(subject('offload', {})))).toEqual([]);
   });
 });
 
@@ -232,9 +321,9 @@ describe('the comparison with what was published', () => {
   const shape = (basic: number, hostGw: number): ReturnType<typeof shapeOf> =>
     shapeOf(
       offload(
-        subject('basic', { tcp: basic }),
-        subject('vxlan', { tcp: 10 }),
-        subject('host-gw', { tcp: hostGw }),
+        subject('basic', { 'tcp.throughput': basic }),
+        subject('vxlan', { 'tcp.throughput': 10 }),
+        subject('host-gw', { 'tcp.throughput': hostGw }),
       ),
     );
   it.each([
@@ -252,44 +341,28 @@ describe('the comparison with what was published', () => {
 
 it('the noise is the ratio farthest from 1, up or down', () => {
   const summary = offload(
-    subject('vxlan', { tcp: 10, udp64: 10 }),
-    subject('vxlan-again', { tcp: 8, udp64: 11 }),
+    subject('vxlan', { 'tcp.throughput': 10, 'udp.read': 10 }),
+    subject('vxlan-again', { 'tcp.throughput': 8, 'udp.read': 11 }),
   );
-  expect(noiseOf(summary)).toMatchObject({ title: 'TCP, 1 stream', ratio: { median: 0.8 } });
+  expect(noiseOf(summary, METRICS)).toMatchObject({
+    title: 'TCP, 1 stream',
+    ratio: { median: 0.8 },
+  });
 });
 
 describe('the report', () => {
-  const environment = {
-    date: '2026-11-21',
-    commit: 'abc',
-    command: 'npm run bench',
-    kernel: '6.18',
-    cpu: 'EPYC',
-    cpus: 2,
-    underlayMtu: 1_500,
-    rounds: 3,
-    seconds: 2,
-    busyBefore: 0.01,
-    packages: 'tinc 1.0',
-    quick: undefined,
-    uncounted: 'perf is not there',
-    congestion: 'cubic',
-    repeated: ['round 2: lost'],
-  };
-  const without = ['tcpCalls', 'scatter', 'rss'];
+  const without = ['tcp.calls', 'scatter', 'rss'];
   const kernelRound = Object.entries(EVERYTHING).filter(([key]) => !without.includes(key));
   const kernel = {
     ...subject('vxlan'),
-    rounds: [{ ...Object.fromEntries(kernelRound), tcp: 10 } as Round],
+    rounds: [{ ...Object.fromEntries(kernelRound), 'tcp.throughput': 10 } as Round],
   };
-  const subjects = [subject('basic', { tcp: 6.25, tcpCalls: 4.5, rss: 88 }), kernel];
-  const summaries = (['offload', 'plain'] as const).map((underlay) =>
-    summarise({ underlay, subjects }),
-  );
+  const basic = subject('basic', { 'tcp.throughput': 6.25, 'tcp.calls': 4.5, rss: 88 });
+  const result = resultOf([basic, kernel], 'offload', 'plain');
 
   it.each([
-    ['text', renderText(environment, subjects, summaries)],
-    ['Markdown', renderMarkdown(environment, subjects, summaries)],
+    ['text', renderText(result)],
+    ['Markdown', renderMarkdown(result)],
   ])('says as %s where, what and how, for each underlay', (_name, text) => {
     const parts = [
       '2026-11-21',
@@ -299,32 +372,41 @@ describe('the report', () => {
       'perf is not there',
       'tinc 1.0',
     ];
-    parts.push('round 2: lost', 'basic itself', '6.25 Gbit/s', '0.625', '4.500', '88 MB');
+    parts.push(
+      'round 2: lost',
+      'basic itself',
+      '6.250 Gbit/s',
+      '0.625',
+      '4.500',
+      'after the load, MB',
+    );
     for (const part of parts) expect(text).toContain(part);
+    expect(text).toMatch(/basic[ |]+88[ |]+1\b/);
     expect(text).toContain('Underlay with segmentation offload');
     expect(text).toContain('Underlay without segmentation');
     expect(text).not.toMatch(/NaN|undefined/);
   });
 
   it('leaves out what a subject does not have', () => {
-    const text = renderMarkdown(environment, subjects, summaries);
-    const calls = text.slice(text.indexOf('### System calls'));
-    expect(calls).toMatch(/^\| vxlan \| - \|/m);
-    expect(text).toMatch(/^\| vxlan \| - \| 1 MB \|$/m);
-    const scatter = text.slice(text.indexOf('random destinations'), text.indexOf('### Round trip'));
+    const text = renderMarkdown(result);
+    const memory = text.slice(text.indexOf('### Memory'));
+    expect(memory).toMatch(/^\| vxlan \| - \| 1 \|$/m);
+    const scatter = text.slice(
+      text.indexOf('random destinations'),
+      text.indexOf('### Round trip while'),
+    );
     expect(scatter).toContain('| basic |');
-    expect(scatter).not.toContain('| vxlan |');
+    expect(scatter.slice(0, scatter.indexOf('###'))).not.toContain('| vxlan |');
   });
 
   it('has no table of ratios without VXLAN', () => {
-    const alone = [subject('basic', {})];
-    const summary = summarise({ underlay: 'offload', subjects: alone });
-    expect(renderMarkdown(environment, subjects, summaries)).toContain('### Ratios to vxlan');
-    expect(renderMarkdown(environment, alone, [summary])).not.toContain('### Ratios to vxlan');
+    const alone = resultOf([subject('basic', {})], 'offload');
+    expect(renderMarkdown(result)).toContain('### Ratios to vxlan');
+    expect(renderMarkdown(alone)).not.toContain('### Ratios to vxlan');
   });
 
   it('has tables whose rows are as wide as their titles', () => {
-    const lines = renderMarkdown(environment, subjects, summaries).split('\n');
+    const lines = renderMarkdown(result).split('\n');
     const tables = lines.filter((line) => line.startsWith('|'));
     expect(tables.length).toBeGreaterThan(40);
     lines.forEach((line, index) => {
@@ -333,5 +415,51 @@ describe('the report', () => {
         expect(line.split('|')).toHaveLength(before.split('|').length);
       }
     });
+  });
+});
+
+describe('the short result', () => {
+  const like = { 'tcp.throughput': 0.6, 'udp.packets': 5, rtt: 3 };
+  const subjects = [
+    subject('basic', like),
+    subject('batch', { ...like, 'tcp.throughput': 2 }),
+    subject('offload', { ...like, 'tcp.throughput': 5, 'udp.packets': 12 }),
+    subject('vxlan', { 'tcp.throughput': 10, 'udp.packets': 10, rtt: 1 }),
+  ];
+  const result = resultOf(subjects, 'offload', 'plain');
+  const block = renderBlock(result) ?? '';
+
+  it("has flannel's way and the mode with the most TCP, as ratios to kernel VXLAN", () => {
+    const rows = block.split('\n').filter((line) => line.startsWith('| `'));
+    expect(rows).toEqual([
+      "| `basic`, as flannel's udp backend | 0.06 (0.06 to 0.06) | 0.50 (0.50 to 0.50) | 3.00 (3.00 to 3.00) |",
+      '| `offload`, the best mode | 0.50 (0.50 to 0.50) | 1.20 (1.20 to 1.20) | 3.00 (3.00 to 3.00) |',
+    ]);
+    expect(block).toContain('in brackets minimum to maximum');
+    expect(block).toContain('2026-11-21, commit abc');
+  });
+
+  it('opens the page, whose targets stand last', () => {
+    const page = renderMarkdown(result);
+    expect(findBlock(page)).toBe(block);
+    const [head = ''] = page.split('<!-- benchmark:begin -->');
+    expect(head.split('\n').filter((line) => line !== '')).toHaveLength(2);
+    expect(page.lastIndexOf('\n## ')).toBe(page.indexOf('\n## Targets'));
+  });
+
+  it('is none without its subjects, and the page does without', () => {
+    const alone = resultOf([subject('basic', like)], 'offload');
+    expect(renderBlock(alone)).toBeUndefined();
+    expect(findBlock(renderMarkdown(alone))).toBeUndefined();
+    expect(renderBlock(resultOf(subjects, 'plain'))).toBeUndefined();
+  });
+
+  it('goes between the marks of a document, as often as one likes', () => {
+    const document = 'a\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\nb\n';
+    const once = replaceBlock(document, block);
+    expect(findBlock(once)).toBe(block);
+    expect(replaceBlock(once, block)).toBe(once);
+    expect(replaceBlock(once, '')).toBe(document);
+    expect(() => replaceBlock('a <!-- benchmark:end --> b', block)).toThrow('--readme');
   });
 });

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { renderReport } from '../../../bench/report/report.js';
+import { drawReport } from '../../../bench/report/draw.js';
 import { DARK, LIGHT } from '../../../bench/report/theme.js';
-import { readReport } from '../../../bench/report/read.js';
+import { readReport } from '../../../bench/report/report.js';
 import { copiesResult, modesResult } from '../../support/bench-results.js';
 
-const PAGE = renderReport({ copies: copiesResult(), modes: modesResult() });
+const PAGE = drawReport({ copies: copiesResult(), modes: modesResult() });
 
 function figuresOf(page: string): string[] {
   return [...page.matchAll(/<figure .*?<\/figure>/gs)].map(([figure]) => figure);
@@ -22,8 +22,17 @@ describe('the page', () => {
   it('has the figures of both results, once each, with a link to each', () => {
     const ids = idsOf(PAGE);
     expect(ids).toEqual([
-      ...['path', 'ways', 'fixed', 'sizes', 'checksums', 'trains', 'references'],
-      ...['throughput', 'latency', 'cpu-tcp', 'reasons-tcp'],
+      'path',
+      'ways',
+      'fixed',
+      'sizes',
+      'checksums',
+      'trains',
+      'references',
+      'throughput',
+      'latency',
+      'cpu-tcp',
+      'reasons-tcp',
     ]);
     const links = [...PAGE.matchAll(/<li><a href="#([^"]+)"/g)].map(([, id]) => id);
     expect(links).toEqual(ids);
@@ -66,19 +75,16 @@ describe('the page', () => {
 
   it('says where the results come from', () => {
     for (const text of [
-      ...[
-        '6.18.44',
-        '2 x Processor @ 2.50GHz',
-        'abc1234',
-        '2026-01-02',
-        '1472 bytes in the overlay',
-      ],
-      ...['<code>flannelette bench copies --json=copies.json</code>', 'CPUs busy before'],
-      ...[
-        '<td>what vxlan is</td><td class="number">1450</td>',
-        'js: no ping',
-        'tcp.yields: perf is not installed',
-      ],
+      '6.18.44',
+      '2 x Processor @ 2.50GHz',
+      'abc1234',
+      '2026-01-02',
+      '1472 bytes in the overlay',
+      '<code>flannelette bench copies --json=copies.json</code>',
+      'CPUs busy before',
+      '<td>what vxlan is</td><td class="number">1450</td>',
+      'js: no ping',
+      'tcp.yields: perf is not installed',
     ]) {
       expect(PAGE).toContain(text);
     }
@@ -100,7 +106,7 @@ describe('the page', () => {
   it('escapes what a result says', () => {
     const copies = copiesResult();
     const cpu = `<script>alert("it's")</script>`;
-    const page = renderReport({
+    const page = drawReport({
       copies: { ...copies, environment: { ...copies.environment, cpu } },
     });
     expect(page).not.toContain('<script');
@@ -112,13 +118,22 @@ describe('the page', () => {
     const crossings = copies.crossings.filter(
       ({ crossing, segmented }) => !segmented || crossing.startsWith('udp'),
     );
-    const page = renderReport({ copies: { ...copies, crossings, references: [] } });
+    const page = drawReport({ copies: { ...copies, crossings, references: [] } });
     expect(idsOf(page)).toEqual(['path', 'ways', 'fixed', 'sizes', 'checksums', 'trains']);
     expect(page).not.toContain('in a train of');
     const modes = modesResult();
     const metrics = modes.metrics.filter(({ key }) => key === 'rtt');
-    expect(idsOf(renderReport({ modes: { ...modes, metrics } }))).toEqual(['latency']);
+    expect(idsOf(drawReport({ modes: { ...modes, metrics } }))).toEqual(['latency']);
   });
+});
+
+it('has the figures of each underlay, with ids of their own', () => {
+  const modes = modesResult();
+  const plain = modes.underlays.map((one) => ({ ...one, underlay: 'plain' as const }));
+  const page = drawReport({ modes: { ...modes, underlays: [...modes.underlays, ...plain] } });
+  const first = ['throughput', 'latency', 'cpu-tcp', 'reasons-tcp'];
+  expect(idsOf(page)).toEqual([...first, ...first.map((id) => `${id}-plain`)]);
+  expect(page).toContain('Throughput by mode. Underlay without segmentation and checksum offload');
 });
 
 describe('colours', () => {
@@ -185,7 +200,7 @@ describe('results from files', () => {
   const [crossing, ...others] = copiesResult().crossings;
   const { mtu, ...environment } = copiesResult().environment;
   it.each([
-    ['another result', modesResult(), '$.kind: "modes" is not valid: expected "copies"'],
+    ['another result', modesResult(), '$.kind: "overlays" is not valid: expected "copies"'],
     ['another version', { ...copiesResult(), version: 1 }, '$.version: 1 is not valid: expected 2'],
     [
       'bounds that nobody can name',
@@ -225,13 +240,17 @@ describe('results from files', () => {
     expect(() => readReport({})).toThrow('--copies, --modes');
   });
 
-  const [mode] = modesResult().modes;
+  const [underlay] = modesResult().underlays;
   const [metric] = modesResult().metrics;
   it.each([
     [
       'a metric nobody knows',
-      { modes: [{ ...mode, values: { 'tcp.speed': {} } }] },
-      '$.modes[0].values: "tcp.speed" is not valid',
+      {
+        underlays: [
+          { ...underlay, subjects: [{ ...underlay?.subjects[0], values: { 'tcp.speed': {} } }] },
+        ],
+      },
+      '$.underlays[0].subjects[0].values: "tcp.speed" is not valid',
     ],
     ['digits that are none', { metrics: [{ ...metric, digits: -1 }] }, '$.metrics[0].digits: -1'],
   ])('of the modes are refused for %s', (_name, wrong, message) => {

@@ -1,24 +1,19 @@
 /** Nothing is called a 95 % interval that is none: every report, with few rounds and with enough. */
 import { describe, expect, it } from 'vitest';
-import { MAIN_METRICS, type Round } from '../../../bench/overlays/metrics.js';
-import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure.js';
+import { METRICS, type Round } from '../../../bench/overlays/metrics.js';
+import { PHASES, type LeaseRound, type StoreResult } from '../../../bench/lease/measure-store.js';
 import {
   renderCopiesCsv,
   renderCopiesMarkdown,
   renderCopiesText,
 } from '../../../bench/copies/copies-text.js';
-import { renderReport } from '../../../bench/report/report.js';
+import { drawReport } from '../../../bench/report/draw.js';
 import { judgeLeases, summariseStore } from '../../../bench/lease/lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from '../../../bench/lease/lease-text.js';
 import { renderMicroMarkdown, renderMicroText } from '../../../bench/micro/micro-text.js';
-import {
-  renderModesCsv,
-  renderModesMarkdown,
-  renderModesText,
-} from '../../../bench/modes/modes-text.js';
 import { medianAndBounds, SPREAD_METHOD, spreadOf } from '../../../bench/frame/spread.js';
 import { summarise } from '../../../bench/overlays/overlays-summary.js';
-import { renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
+import { renderCsv, renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
 import { copiesResult, modesResult } from '../../support/bench-results.js';
 
 const MACHINE = {
@@ -35,24 +30,27 @@ const MACHINE = {
 type Reports = Readonly<Record<string, string>>;
 
 function labReports(rounds: number): Reports {
-  const round: Round = Object.fromEntries(MAIN_METRICS.map(({ key }) => [key, 1]));
+  const round: Round = Object.fromEntries(METRICS.map(({ key }) => [key, 1]));
   const subjects = ['basic', 'offload', 'vxlan', 'vxlan-again', 'host-gw'].map((name) => ({
     name,
     what: name,
     mtu: 1_472,
+    kernelOnly: false,
     rounds: Array.from({ length: rounds }, () => round),
   }));
   const environment = {
-    ...{ ...MACHINE, underlayMtu: 1_500, rounds, seconds: 2, congestion: 'cubic', packages: '-' },
-    quick: undefined,
+    ...MACHINE,
+    title: 'Benchmarks',
+    underlayMtu: 1_500,
+    rounds,
+    seconds: 2,
+    congestion: 'cubic',
+    packages: '-',
+    quick: false,
     repeated: [],
-    uncounted: undefined,
   };
-  const summaries = [summarise({ underlay: 'offload', subjects })];
-  return {
-    'bench, text': renderText(environment, subjects, summaries),
-    'bench, Markdown': renderMarkdown(environment, subjects, summaries),
-  };
+  const result = summarise(environment, [{ underlay: 'offload', subjects }], undefined);
+  return { 'bench, text': renderText(result), 'bench, Markdown': renderMarkdown(result) };
 }
 
 function leaseReports(rounds: number): Reports {
@@ -108,12 +106,14 @@ function allReports(rounds: number): Reports {
 function renderAll(rounds: number): Reports {
   const [copies, modes] = [copiesResult(rounds), modesResult(rounds)];
   return {
-    ...{ ...labReports(rounds), ...leaseReports(rounds), ...microReports(rounds) },
+    ...labReports(rounds),
+    ...leaseReports(rounds),
+    ...microReports(rounds),
     'bench copies, text': renderCopiesText(copies),
     'bench copies, Markdown': renderCopiesMarkdown(copies),
-    'bench modes, text': renderModesText(modes),
-    'bench modes, Markdown': renderModesMarkdown(modes),
-    'HTML of both': renderReport({ copies, modes }),
+    'bench modes, text': renderText(modes),
+    'bench modes, Markdown': renderMarkdown(modes),
+    'HTML of both': drawReport({ copies, modes }),
   };
 }
 
@@ -152,7 +152,7 @@ it.each(
 
 it.each([
   ['copies', (rounds: number) => renderCopiesCsv(copiesResult(rounds))],
-  ['modes', (rounds: number) => renderModesCsv(modesResult(rounds))],
+  ['modes', (rounds: number) => renderCsv(modesResult(rounds))],
 ])('CSV of %s has rounds and kind of bounds in each row', (_name, csv) => {
   for (const [rounds, kind] of [
     [5, 'min-max'],

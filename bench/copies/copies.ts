@@ -1,37 +1,33 @@
 /**
- * `flannelette bench copies`: what each crossing of the user/kernel border costs. This program raises
+ * `flannelette bench copies`: what each crossing of the user/kernel border costs. This program sets up
  * two hosts and a container in namespaces of its own; flannelette-copies (main.cc) measures there,
  * without JavaScript; what it prints is summarised here.
- *
- *   node dist/bench/copies/main.js OPTIONS     a CopiesOptions as JSON; src/cli/bench.ts
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { systemError } from '../../src/errors.js';
-import { stopSignal } from '../../src/testbed/isolate.js';
 import { addContainer, addHost, buildSwitch, hostPlan } from '../../src/testbed/topology.js';
-import { describeMachine, PROJECT } from '../frame/command.js';
-import { busyNow } from '../overlays/observe.js';
-import { runProgram, type ProgramOptions, type ProgramResult } from '../frame/program.js';
+import { runnable, type Context, type Result } from '../frame/frame.js';
+import { PROJECT, type Machine } from '../frame/machine.js';
+import { runLines } from '../frame/run-lines.js';
 import { renderCopiesCsv, renderCopiesMarkdown, renderCopiesText } from './copies-text.js';
-import { renderReport } from '../report/report.js';
-import type { CopiesEnvironment } from '../micro/result.js';
-import { runLines } from '../micro/samples.js';
+import type { CopiesEnvironment } from './copies-result.js';
 import { parseLine, type CopiesLine } from './lines.js';
-import { summariseCopies } from './summary.js';
+import { summariseCopies } from './copies-summary.js';
 
 const SOURCE = join(PROJECT, 'bench', 'copies', 'native');
 const PROGRAM = join(SOURCE, 'build', 'flannelette-copies');
 const OVERLAY_MTU = 1_472;
 
-interface CopiesOptions extends ProgramOptions {
+export interface CopiesOptions {
   readonly quick: boolean;
   readonly rounds: number;
   readonly batches: number;
 }
 
-process.exitCode = await runProgram<CopiesOptions>({
-  name: 'flannelette bench copies',
+/** `flannelette bench copies`. */
+export const copies = runnable<CopiesOptions>({
+  id: 'copies',
   check: build,
   measure,
 });
@@ -45,12 +41,11 @@ function build(): void {
 
 async function measure(
   options: CopiesOptions,
-  print: (text: string) => void,
-): Promise<ProgramResult> {
-  const signal = stopSignal();
-  await raise();
+  { machine, print, signal }: Context,
+): Promise<Result> {
+  await setUp();
   if (options.quick) print('quick: few rounds, not to be quoted\n');
-  const environment = await describeEnvironment(options);
+  const environment = environmentOf(options, machine);
   const lines: CopiesLine[] = [];
   let round = 0;
   print(`rounds, of ${options.rounds} after one to warm up:`);
@@ -71,13 +66,13 @@ async function measure(
     text: renderCopiesText(data),
     markdown: renderCopiesMarkdown(data),
     csv: renderCopiesCsv(data),
-    page: () => renderReport({ copies: data }),
+    page: async () => (await import('../report/draw.js')).drawReport({ copies: data }),
     data,
   };
 }
 
 /** Two hosts on the switch, a container on the first; the program opens the TUNs. */
-async function raise(): Promise<void> {
+async function setUp(): Promise<void> {
   const near = hostPlan(1);
   await buildSwitch();
   await addHost(near);
@@ -85,17 +80,9 @@ async function raise(): Promise<void> {
   await addContainer(near, `${near.bridgeAddress}/24`, OVERLAY_MTU);
 }
 
-/** Before the measurement, which is a load of its own. */
-async function describeEnvironment(options: CopiesOptions): Promise<CopiesEnvironment> {
-  const { rounds, batches, quick, command } = options;
-  const busyBefore = await busyNow();
-  return {
-    ...describeMachine(command),
-    node: process.version,
-    mtu: OVERLAY_MTU,
-    busyBefore,
-    rounds,
-    batches,
-    quick,
-  };
+function environmentOf(
+  { rounds, batches, quick }: CopiesOptions,
+  machine: Machine,
+): CopiesEnvironment {
+  return { ...machine, mtu: OVERLAY_MTU, rounds, batches, quick };
 }

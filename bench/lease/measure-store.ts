@@ -1,4 +1,4 @@
-/** The course of one store: starts, then rounds of phases, then the comparison with the store. */
+/** The sequence of one store: starts, then rounds of phases, then the comparison with the store. */
 import { systemError } from '../../src/errors.js';
 import { Program, waitFor } from '../../src/testbed/programs.js';
 import { addContainer, removeContainer } from '../../src/testbed/topology.js';
@@ -10,7 +10,7 @@ import type { Memory } from '../../src/testbed/proc.js';
 import type { BenchStore, Place } from './stores.js';
 import type { WriterOrder, WriterReport } from './writer-order.js';
 
-export interface Plan {
+interface Plan {
   readonly starts: number;
   readonly rounds: number;
   readonly seconds: number;
@@ -23,7 +23,7 @@ export interface Plan {
   readonly signal: AbortSignal;
 }
 
-/** Of one start, in milliseconds from the process's start. */
+/** One start, in milliseconds from the start of the process. */
 export interface Start {
   readonly readyMs: number;
   /** Until the first packet was answered through the lookup of the last subnet. */
@@ -32,7 +32,7 @@ export interface Start {
 }
 
 export interface Starts {
-  /** Nobody but the two hosts in the store. */
+  /** Only the two hosts have leases in the store. */
   readonly empty: readonly { readonly readyMs: number; readonly memory: Memory }[];
   readonly full: readonly Start[];
   /** As full, with the leases of the run before kept beside subnet.env; etcd only. */

@@ -1,7 +1,7 @@
 /** From the native program's lines to the result: medians, their bounds, lines through the sizes. */
 import { systemError } from '../../src/errors.js';
 import { estimate, median } from '../frame/stats.js';
-import { fitRounds } from '../micro/fit.js';
+import { fitRounds } from './fit.js';
 import {
   CHECKSUMS,
   CROSSINGS,
@@ -12,7 +12,7 @@ import {
   type CrossingResult,
   type Fit,
   type ReferenceResult,
-} from '../micro/result.js';
+} from './copies-result.js';
 import type { CopiesLine, CrossingLine, ReferenceLine } from './lines.js';
 
 type Line = CrossingLine | ReferenceLine;

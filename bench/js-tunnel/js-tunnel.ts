@@ -2,7 +2,7 @@
  * The teaching tunnel as a program: a host's end of the overlay, with the lease file as it is at the
  * start. Needs ip(8) and the right to make a TUN; the device goes with the process.
  *
- *   node dist/bench/js-tunnel/main.js --lease-file=FILE --public-ip=ADDRESS --mtu=BYTES
+ *   node dist/bench/js-tunnel/js-tunnel.js --lease-file=FILE --public-ip=ADDRESS --mtu=BYTES
  *
  * Says `forwarding` when it forwards, and a line of counters as JSON for each SIGUSR2.
  */
@@ -16,7 +16,7 @@ import { ipBatch } from '../../src/testbed/topology.js';
 import { readLeaseFile, unreadable } from '../../src/lease/file/file-read.js';
 import type { Lease } from '../../src/lease/store.js';
 import { RouteTable } from '../../src/network/route-table.js';
-import { integer } from '../frame/command.js';
+import { integer } from '../frame/frame.js';
 import { JsTunnel, type TunnelOptions } from './tunnel.js';
 
 interface Options {
@@ -32,7 +32,7 @@ async function main(): Promise<ExitCode> {
     await forward(readOptions());
     return ExitCode.ok;
   } catch (error) {
-    // commander has said what is wrong.
+    // commander has printed what is wrong.
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
     process.stderr.write(`js tunnel: ${messageOf(error)}\n`);
     return error instanceof FlannelletteError ? error.exitCode : ExitCode.failure;

@@ -1,6 +1,8 @@
 /** The result of `flannelette bench copies`, as `--json` prints it. Times are nanoseconds. */
-import type { Machine } from '../frame/command.js';
-import type { Estimate } from '../frame/stats.js';
+import { z } from 'zod';
+import { machineSchema } from '../frame/machine.js';
+import type { DeepReadonly } from '../frame/result-file.js';
+import { estimateSchema } from '../frame/stats.js';
 
 /** The crossings of the user/kernel border, in the order a packet makes them. */
 export const CROSSINGS = [
@@ -32,73 +34,76 @@ export const REFERENCES = [
 export type ReferenceName = (typeof REFERENCES)[number];
 
 /** One size of one crossing or reference. */
-export interface Cell {
+const cell = z.object({
   /** Bytes of inner packets that one call carries, headers included; 0 where none are moved. */
-  readonly bytes: number;
+  bytes: z.number(),
   /** Nanoseconds of one call; the samples are the rounds, both measurements of a round averaged. */
-  readonly ns: Estimate;
+  ns: estimateSchema,
   /** The second measurement of a round by the first: how far from 1 it is is the noise. */
-  readonly again: Estimate;
+  again: estimateSchema,
   /** One value a round. */
-  readonly samples: readonly number[];
+  samples: z.array(z.number()),
   /** Calls that carried their packet or train, in all batches; what one side sent the other received. */
-  readonly packets: number;
+  packets: z.number(),
   /** Batches that count. */
-  readonly batches: number;
+  batches: z.number(),
   /** Batches that do not count because a packet was missing or late. */
-  readonly lossy: number;
+  lossy: z.number(),
   /** Batches that do not count because the thread lost its CPU meanwhile. */
-  readonly interrupted: number;
-}
+  interrupted: z.number(),
+});
+export type Cell = DeepReadonly<z.infer<typeof cell>>;
 
 /** t = a + b x bytes: medians of the lines of the rounds. */
-export interface Fit {
+const fit = z.object({
   /** Nanoseconds of a call that carries nothing: the price of crossing. */
-  readonly a: Estimate;
+  a: estimateSchema,
   /** Nanoseconds a byte: the price of the copy. */
-  readonly b: Estimate;
+  b: estimateSchema,
   /** Greatest distance of a size's median from the line, as a part of the median. */
-  readonly worstDeviation: number;
-}
+  worstDeviation: z.number(),
+});
+export type Fit = DeepReadonly<z.infer<typeof fit>>;
 
 /** One crossing with one way with checksums, over its sizes. */
-export interface CrossingResult {
-  readonly crossing: CrossingName;
-  readonly checksum: ChecksumWay;
+const crossingResult = z.object({
+  crossing: z.enum(CROSSINGS),
+  checksum: z.enum(CHECKSUMS),
   /** One call carries several datagrams: UDP_SEGMENT, UDP_GRO, USO on the TUN. */
-  readonly segmented: boolean;
+  segmented: z.boolean(),
   /** Ascending by bytes. */
-  readonly cells: readonly Cell[];
-  readonly fit: Fit;
-}
+  cells: z.array(cell).min(1),
+  fit,
+});
+export type CrossingResult = DeepReadonly<z.infer<typeof crossingResult>>;
 
-export interface ReferenceResult {
-  readonly reference: ReferenceName;
-  readonly cells: readonly Cell[];
+const referenceResult = z.object({
+  reference: z.enum(REFERENCES),
+  cells: z.array(cell).min(1),
   /** Where bytes are moved. */
-  readonly fit: Fit | undefined;
-}
+  fit: fit.optional(),
+});
+export type ReferenceResult = DeepReadonly<z.infer<typeof referenceResult>>;
 
-export interface CopiesEnvironment extends Machine {
-  readonly node: string;
-  /** Of the overlay's devices, in bytes. */
-  readonly mtu: number;
-  /** Share of the machine's CPU time that others used in the second before, 0 to 1. */
-  readonly busyBefore: number;
-  readonly rounds: number;
-  readonly batches: number;
-  readonly quick: boolean;
-}
+const environment = machineSchema.extend({
+  /** MTU of the overlay's devices in bytes. */
+  mtu: z.number(),
+  rounds: z.number(),
+  batches: z.number(),
+  quick: z.boolean(),
+});
+export type CopiesEnvironment = DeepReadonly<z.infer<typeof environment>>;
 
-export interface CopiesResult {
-  readonly kind: 'copies';
+export const copiesSchema = z.object({
+  kind: z.literal('copies'),
   /** 2: estimates have a count, by which their bounds are an interval or minimum and maximum. */
-  readonly version: 2;
-  readonly environment: CopiesEnvironment;
-  readonly crossings: readonly CrossingResult[];
-  readonly references: readonly ReferenceResult[];
+  version: z.literal(2),
+  environment,
+  crossings: z.array(crossingResult).min(1),
+  references: z.array(referenceResult),
   /** What this kernel refuses, and why. */
-  readonly missing: readonly { readonly what: string; readonly reason: string }[];
+  missing: z.array(z.object({ what: z.string(), reason: z.string() })),
   /** Over all cells: |again - 1| of the median cell, and of the cell at the 95th percentile. */
-  readonly noise: { readonly median: number; readonly p95: number };
-}
+  noise: z.object({ median: z.number(), p95: z.number() }),
+});
+export type CopiesResult = DeepReadonly<z.infer<typeof copiesSchema>>;

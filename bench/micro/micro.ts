@@ -4,12 +4,12 @@
  */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { stopSignal } from '../../src/testbed/isolate.js';
-import { busyNow } from '../overlays/observe.js';
-import { integer, PROJECT, runBenchmark, type Machine, type Result } from '../frame/command.js';
+import { integer, runnable, type Context, type Result } from '../frame/frame.js';
+import { PROJECT } from '../frame/machine.js';
+import { runLines } from '../frame/run-lines.js';
 import { renderMicroMarkdown, renderMicroText } from './micro-text.js';
 import { measureJavaScript } from './javascript.js';
-import { gather, parseSample, runLines, type Sample } from './samples.js';
+import { gather, parseSample, type Sample } from './samples.js';
 
 /** Built by `make -C bench/micro`. */
 const PROGRAMS = ['forwarding_table', 'checksum', 'segment'];
@@ -18,10 +18,9 @@ interface Options {
   readonly rounds: number;
 }
 
-process.exitCode = await runBenchmark<Options>({
-  name: 'bench:micro',
-  program: describeCommand(),
-  needs: () => ({}),
+export const micro = runnable<Options>({
+  id: 'micro',
+  script: { name: 'bench:micro', program: describeCommand },
   measure,
 });
 
@@ -32,25 +31,19 @@ function describeCommand(): Command {
     .addHelpText('after', '\nAbout 3 s a round.');
 }
 
-async function measure(
-  options: Options,
-  machine: Machine,
-  print: (text: string) => void,
-): Promise<Result> {
-  const signal = stopSignal();
-  const busyBefore = await busyNow();
+async function measure(options: Options, { machine, print, signal }: Context): Promise<Result> {
   const samples: Sample[] = [];
   for (const name of PROGRAMS) {
     print(`${name}:`);
     const before = samples.length;
-    let told = performance.now();
+    let printedAt = performance.now();
     const program = join(PROJECT, 'bench', 'micro', 'build', name);
     await runLines(
       [program, String(options.rounds)],
       (line) => {
         samples.push(parseSample(line));
-        if (performance.now() - told < 2_000) return;
-        told = performance.now();
+        if (performance.now() - printedAt < 2_000) return;
+        printedAt = performance.now();
         print(` ${samples.length - before} samples ...`);
       },
       signal,
@@ -62,7 +55,7 @@ async function measure(
   print(' done\n');
 
   const cells = gather(samples);
-  const environment = { ...machine, node: process.version, busyBefore, rounds: options.rounds };
+  const environment = { ...machine, rounds: options.rounds };
   return {
     text: renderMicroText(environment, cells),
     markdown: renderMicroMarkdown(environment, cells),

@@ -4,21 +4,13 @@
  */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { stopSignal } from '../../src/testbed/isolate.js';
 import { addHost, buildSwitch } from '../../src/testbed/topology.js';
-import {
-  FLANNELETTE,
-  integer,
-  listOf,
-  runBenchmark,
-  type Machine,
-  type Result,
-} from '../frame/command.js';
-import { busyNow } from '../overlays/observe.js';
+import { integer, listOf, runnable, type Context, type Result } from '../frame/frame.js';
+import { FLANNELETTE } from '../frame/machine.js';
 import { xorshift32 } from '../frame/stats.js';
 import { judgeLeases, summariseStore, type LeaseEnvironment } from './lease-summary.js';
 import { renderLeaseMarkdown, renderLeaseText } from './lease-text.js';
-import { measureStore, type StoreResult } from './measure.js';
+import { measureStore, type StoreResult } from './measure-store.js';
 import { FAR, GATEWAY, NEAR } from './network.js';
 import { openEtcd, openFile, type BenchStore } from './stores.js';
 
@@ -38,9 +30,9 @@ interface Options {
   readonly changes: number;
 }
 
-process.exitCode = await runBenchmark<Options>({
-  name: 'bench:lease',
-  program: describeCommand(),
+export const lease = runnable<Options>({
+  id: 'lease',
+  script: { name: 'bench:lease', program: describeCommand },
   needs: ({ stores }) => (stores.includes('etcd') ? { etcd: 'etcd-server' } : {}),
   measure,
 });
@@ -65,11 +57,8 @@ function describeCommand(): Command {
 
 async function measure(
   options: Options,
-  machine: Machine,
-  progress: (text: string) => void,
+  { machine, print: progress, signal }: Context,
 ): Promise<Result> {
-  const signal = stopSignal();
-  const busyBefore = await busyNow();
   await buildSwitch(GATEWAY);
   for (const plan of [NEAR, FAR]) await addHost(plan, { gateway: GATEWAY });
 
@@ -98,8 +87,6 @@ async function measure(
 
   const environment: LeaseEnvironment = {
     ...machine,
-    node: process.version,
-    busyBefore,
     starts: options.starts,
     rounds: options.rounds,
     seconds: options.seconds,

@@ -3,7 +3,7 @@
  * of all rounds the medians of a and b with their bounds.
  */
 import { estimate, median } from '../frame/stats.js';
-import type { Fit } from './result.js';
+import type { Fit } from './copies-result.js';
 
 export interface Line {
   readonly a: number;

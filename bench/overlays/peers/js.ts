@@ -1,32 +1,33 @@
 /** The teaching tunnel as a subject of the benchmark: a process for each host. */
 import { join } from 'node:path';
-import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
-import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
-import type { HostPlan } from '../../src/testbed/topology.js';
-import { PROJECT } from '../frame/command.js';
-import { raisePrograms, untilReady } from '../overlays/peers/ends.js';
-import { UDP_OVERHEAD, type Subject } from '../overlays/subject.js';
-import type { TunnelCounters } from './tunnel.js';
+import { inNamespace, Program, waitFor } from '../../../src/testbed/programs.js';
+import { LEASE_FILE } from '../../../src/testbed/daemon-process.js';
+import type { HostPlan } from '../../../src/testbed/topology.js';
+import { tunnelCounters, type TunnelCounters } from '../../js-tunnel/counters.js';
+import { PROJECT } from '../../frame/machine.js';
+import { readLine } from '../../frame/run-lines.js';
+import { runPrograms, untilReady } from './ends.js';
+import { UDP_OVERHEAD, type Subject } from '../subject.js';
 
-const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'main.js')];
+const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
 const START_LIMIT_MS = 10_000;
 const ANSWER_LIMIT_MS = 5_000;
 
 export const js: Subject = {
   name: 'js',
   what: 'one read and one send per packet, from JavaScript through FFI (koffi): for teaching',
-  main: false,
+  main: true,
   mtu: (mtu) => mtu - UDP_OVERHEAD,
-  raise: async ({ near, far, mtu }) => {
-    const raised = await raisePrograms(async (programs) => {
+  setUp: async ({ near, far, mtu }) => {
+    const overlay = await runPrograms(async (programs) => {
       for (const plan of [near, far]) await startJsTunnel(plan, js.mtu(mtu), programs);
     });
     const counters = async (): Promise<{ systemCalls: number; copiedBytes: number }> => {
-      const [a, b] = await Promise.all(raised.programs.map(readCounters));
+      const [a, b] = await Promise.all(overlay.programs.map(readCounters));
       const sum = (key: keyof TunnelCounters): number => (a?.[key] ?? NaN) + (b?.[key] ?? NaN);
       return { systemCalls: sum('systemCalls'), copiedBytes: sum('copiedBytes') };
     };
-    return { ...raised, counters };
+    return { ...overlay, counters };
   },
 };
 
@@ -52,7 +53,7 @@ export async function readCounters(program: Program): Promise<TunnelCounters> {
   const answer = await waitFor('counters of the js tunnel', ANSWER_LIMIT_MS, () =>
     countersIn(program).slice(before).at(-1),
   );
-  return JSON.parse(answer) as TunnelCounters;
+  return readLine(tunnelCounters, 'counters of the js tunnel', answer);
 }
 
 function countersIn({ stdout }: Program): string[] {

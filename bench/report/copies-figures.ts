@@ -7,7 +7,7 @@ import {
   type CopiesResult,
   type CrossingName,
   type CrossingResult,
-} from '../micro/result.js';
+} from '../copies/copies-result.js';
 import {
   copiesFacts,
   CROSSING_TEXTS,
@@ -35,8 +35,12 @@ const NOTHING = { median: NaN, low: NaN, high: NaN, count: 0 };
 
 /** Told apart without colours, too: the last two are a cross and a triangle on its tip. */
 const SYMBOLS = [
-  ...['circle', 'rect', 'triangle', 'diamond'],
-  ...['path://M4 0H7V4H11V7H7V11H4V7H0V4H4Z', 'path://M0 0H10L5 10Z'],
+  'circle',
+  'rect',
+  'triangle',
+  'diamond',
+  'path://M4 0H7V4H11V7H7V11H4V7H0V4H4Z',
+  'path://M0 0H10L5 10Z',
 ] as const;
 
 export function copiesSection(result: CopiesResult): Section {
@@ -209,22 +213,32 @@ function sizesFigure(result: CopiesResult): Figure[] {
   if (path === undefined) return [];
   const { checksum, crossings: own } = path;
   return [
-    {
+    linesFigure(own, {
       id: 'sizes',
       title: 'Cost against size, single packets',
-      svg: linePanels({
-        panels: [{ title: '', series: own.map(lineOf) }],
-        columns: 1,
-        height: 380,
-        xTitle: 'bytes',
-        yTitle: 'ns a call',
-        fromZero: true,
-      }),
       label: `Lines of the time of a call over the size of the packet, for each crossing. ${fitWords(own)}.`,
       caption: `Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes. One packet a call, ${CHECKSUM_TEXTS[checksum]}.`,
-      tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
-    },
+    }),
   ];
+}
+
+/** All crossings in one panel, from zero. */
+function linesFigure(
+  own: readonly CrossingResult[],
+  words: Pick<Figure, 'id' | 'title' | 'label' | 'caption'>,
+): Figure {
+  return {
+    ...words,
+    svg: linePanels({
+      panels: [{ title: '', series: own.map(lineOf) }],
+      columns: 1,
+      height: 380,
+      xTitle: 'bytes',
+      yTitle: 'ns a call',
+      fromZero: true,
+    }),
+    tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
+  };
 }
 
 function checksumsFigure(result: CopiesResult): Figure[] {
@@ -263,21 +277,12 @@ function trainsFigure(result: CopiesResult): Figure[] {
   );
   if (own.length === 0) return [];
   return [
-    {
+    linesFigure(own, {
       id: 'trains',
       title: 'Cost against size, trains of packets',
-      svg: linePanels({
-        panels: [{ title: '', series: own.map(lineOf) }],
-        columns: 1,
-        height: 380,
-        xTitle: 'bytes',
-        yTitle: 'ns a call',
-        fromZero: true,
-      }),
       label: `Lines of the time of a call over the bytes of the train that it carries, for each crossing. ${fitWords(own)}.`,
       caption: `One call carries many packets. Points: medians with ${boundsOf(own).plural}. Lines: t = a + b x bytes; where the points leave them, the train no longer fits the first caches.`,
-      tables: [cellTable('Nanoseconds a call', own), fitTable('The fitted lines', own)],
-    },
+    }),
   ];
 }
 
