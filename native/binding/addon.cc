@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
+#include "binding/kernel_routes.h"
 #include "binding/node_api.h"
 #include "binding/route_lookup.h"
 #include "sys/exit_guard.h"
@@ -127,6 +128,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("probe", entry<probe>);
   surface.add_function("interfaces", entry<interfaces>);
   surface.add_function("outgoingInterfaces", entry<outgoing_interfaces_of>);
+  surface.add_function("routes", entry<list_routes>);
+  surface.add_function("putRoute", entry<put_route>);
+  surface.add_function("deleteRoute", entry<delete_route>);
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("notify", entry<notify_manager>);
   surface.add_function("guardSignals", entry<guard_stop>);

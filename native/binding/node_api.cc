@@ -1,5 +1,7 @@
 #include "binding/node_api.h"
 
+#include <cstring>
+
 #include "sys/errno_name.h"
 
 namespace flannelette {
@@ -85,6 +87,19 @@ Napi::Value Fields::define_class(const char* name, napi_callback construct, void
                         descriptors_.data(), &out) != napi_ok)
     return {};
   return {env_, out};
+}
+
+Napi::Value to_js_numbers(Napi::Env env, const std::vector<uint32_t>& numbers) {
+  void* data = nullptr;
+  napi_value buffer = nullptr;
+  napi_value out = nullptr;
+  const size_t bytes = numbers.size() * sizeof(uint32_t);
+  // Refused where the environment ends or memory is short.
+  if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) return {};
+  if (bytes != 0) std::memcpy(data, numbers.data(), bytes);
+  if (napi_create_typedarray(env, napi_uint32_array, numbers.size(), buffer, 0, &out) != napi_ok)
+    return {};
+  return {env, out};
 }
 
 Napi::Value to_js_array(Napi::Env env, const std::vector<Napi::Value>& elements) {

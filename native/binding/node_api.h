@@ -68,6 +68,9 @@ class Fields {
   std::vector<napi_property_descriptor> descriptors_;
 };
 
+// A Uint32Array; empty when making it was refused.
+Napi::Value to_js_numbers(Napi::Env env, const std::vector<uint32_t>& numbers);
+
 // Empty when making it, or one of its elements, was refused.
 Napi::Value to_js_array(Napi::Env env, const std::vector<Napi::Value>& elements);
 

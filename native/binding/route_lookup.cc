@@ -1,6 +1,5 @@
 #include "binding/route_lookup.h"
 
-#include <cstring>
 #include <vector>
 
 #include "binding/node_api.h"
@@ -37,17 +36,7 @@ Napi::Value outgoing_interfaces_of(const Napi::CallbackInfo& info) {
     throw_system(env, found.error());
     return {};
   }
-  const std::vector<uint32_t>& indexes = found.value();
-  void* data = nullptr;
-  napi_value buffer = nullptr;
-  napi_value out = nullptr;
-  const size_t bytes = indexes.size() * sizeof(uint32_t);
-  // Refused where the environment ends or memory is short: undefined then.
-  if (napi_create_arraybuffer(env, bytes, &data, &buffer) != napi_ok) return {};
-  if (bytes != 0) std::memcpy(data, indexes.data(), bytes);
-  if (napi_create_typedarray(env, napi_uint32_array, indexes.size(), buffer, 0, &out) != napi_ok)
-    return {};
-  return {env, out};
+  return to_js_numbers(env, found.value());
 }
 
 }  // namespace flannelette

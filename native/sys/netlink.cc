@@ -118,8 +118,20 @@ Message route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destina
   return message;
 }
 
+Message gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
+                        uint32_t gateway) {
+  Message message = route_message(type, flags, ifindex, destination);
+  static_cast<rtmsg*>(NLMSG_DATA(message.header()))->rtm_scope = RT_SCOPE_UNIVERSE;
+  message.add_u32(RTA_GATEWAY, htonl(gateway));
+  return message;
+}
+
 std::string format_subnet(Subnet subnet) {
   return format_address(subnet.network) + "/" + std::to_string(subnet.prefix);
+}
+
+std::string format_via(Subnet destination, uint32_t gateway) {
+  return format_subnet(destination) + " via " + format_address(gateway);
 }
 
 }  // namespace
@@ -244,6 +256,24 @@ Status Netlink::put_local_route(int ifindex, uint32_t address) {
 Status Netlink::delete_route(int ifindex, Subnet destination) {
   Message message = route_message(RTM_DELROUTE, 0, ifindex, destination);
   return request(message.header(), "RTM_DELROUTE", format_subnet(destination), ESRCH);
+}
+
+Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
+  const auto put = [&] {
+    constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE;
+    Message message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway);
+    return request(message.header(), "RTM_NEWROUTE", format_via(destination, gateway), 0);
+  };
+  auto error = put();
+  // As in put_route: it is there, behind another.
+  if (!error || error->number != EEXIST) return error;
+  if (auto refused = delete_gateway_route(ifindex, destination, gateway)) return refused;
+  return put();
+}
+
+Status Netlink::delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
+  Message message = gateway_message(RTM_DELROUTE, 0, ifindex, destination, gateway);
+  return request(message.header(), "RTM_DELROUTE", format_via(destination, gateway), ESRCH);
 }
 
 Result<RouteLookup> Netlink::look_up(uint32_t destination) {

@@ -61,6 +61,13 @@ class Netlink {
   Status put_local_route(int ifindex, uint32_t address);
   Result<RouteLookup> look_up(uint32_t destination);
 
+  // Makes `destination via gateway` through the device the first of the main table's routes of
+  // `destination`, in place of whichever was. ENETUNREACH, or EHOSTUNREACH before Linux 4.17: the
+  // gateway is not on a link of this host; ENETDOWN: the device is down.
+  Status put_gateway_route(int ifindex, Subnet destination, uint32_t gateway);
+  // Takes that very route away, if it is there.
+  Status delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway);
+
  private:
   using Reply = std::function<void(nlmsghdr& message)>;
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}

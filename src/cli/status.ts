@@ -87,6 +87,12 @@ export function formatStatus(status: DaemonStatus, now: number): string {
   return sections.join('\n');
 }
 
+function deviceWords({ device, mtu, mode, backend, external }: DaemonStatus): string {
+  if (device !== null) return `${device}, MTU ${mtu ?? '?'}, mode ${mode}`;
+  if (mtu === null) return 'none yet';
+  return `none: ${backend ?? 'the backend'} forwards by ${external?.name ?? 'the external interface'}, MTU ${mtu}`;
+}
+
 function formatFacts(status: DaemonStatus, now: number): string {
   const { store, lease, external, dataPlane } = status;
   const facts: [string, string][] = [
@@ -96,12 +102,7 @@ function formatFacts(status: DaemonStatus, now: number): string {
     ],
     ['network', status.network ?? 'not known yet'],
     ['lease', lease === null ? 'none yet' : `${lease.subnet}, ${leaseEnd(lease, now)}`],
-    [
-      'device',
-      status.device === null
-        ? 'none yet'
-        : `${status.device}, MTU ${status.mtu ?? '?'}, mode ${status.mode}`,
-    ],
+    ['device', deviceWords(status)],
     [
       'external',
       external === null

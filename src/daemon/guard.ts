@@ -158,7 +158,7 @@ export class Guard {
   #overlay(): Overlay {
     const { config, network, external, interfaces } = this.#options;
     const { subnet } = network.lease;
-    const { device, udpPort } = network.forwarder;
+    const { device = external.name, udpPort } = network.forwarder;
     const routes = network.routes.routes();
     const step = Math.max(1, Math.ceil(routes.length / PEERS));
     return {

@@ -37,6 +37,9 @@ export interface DaemonStatus {
     readonly publicIp: string;
     readonly mtu: number;
   } | null;
+  /** Type of the backend that the configuration names. */
+  readonly backend: string | null;
+  /** The overlay's own device; null while there is none, and where the backend has none. */
   readonly device: string | null;
   /** Of the device, in bytes. */
   readonly mtu: number | null;
@@ -118,6 +121,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
             publicIp: formatIpv4(external.publicIp),
             mtu: external.mtu,
           },
+    backend: config?.backend.type ?? null,
     device: network?.forwarder.device ?? null,
     mtu: network?.mtu ?? null,
     routes: (network?.routes.routes() ?? []).map(({ subnet, nextHop }) => ({

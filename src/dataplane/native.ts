@@ -218,6 +218,18 @@ export interface NativeAddon {
    * this host's own addresses, 0 without a route. A source of 0, or one this host lacks, is any.
    */
   outgoingInterfaces(destinations: Uint32Array, source: number): Uint32Array;
+  /**
+   * IPv4 routes of the main table, seven numbers each: network, prefix length, gateway (0: none, or
+   * several), interface index (likewise), metric, type (RTN_*) and protocol (RTPROT_*).
+   */
+  routes(): Uint32Array;
+  /**
+   * Puts `network/prefix via gateway` through the interface first in the main table, in place of
+   * another route of the same metric. ENETUNREACH when the gateway is on no link of this host.
+   */
+  putRoute(network: number, prefix: number, gateway: number, ifindex: number): void;
+  /** Takes that route away, if it is there. */
+  deleteRoute(network: number, prefix: number, gateway: number, ifindex: number): void;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**

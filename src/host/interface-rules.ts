@@ -40,7 +40,8 @@ export interface HostView {
 
 /** The overlay as it is on this host. */
 export interface OwnOverlay {
-  readonly device: string;
+  /** Undefined when the overlay has no device of its own. */
+  readonly device: string | undefined;
   readonly subnet: Cidr;
 }
 

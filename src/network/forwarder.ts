@@ -46,6 +46,8 @@ export interface Backend {
   readonly minExternalMtu: number;
   /** What this host's lease says of it, whenever one is acquired. */
   readonly leaseAttributes: LeaseAttributes;
+  /** Why no route can be made of such a lease; undefined when one can. */
+  leaseFault?(attributes: LeaseAttributes): string | undefined;
   /** UDP port that other hosts send to; undefined when nothing travels in UDP. */
   readonly udpPort: number | undefined;
   /**
@@ -57,8 +59,11 @@ export interface Backend {
 }
 
 export interface Forwarder extends Omit<Backend, 'open'> {
-  /** Name of the device that packets to other hosts' subnets leave by; it may become another. */
-  readonly device: string;
+  /**
+   * Name of its own device, by which packets to other hosts' subnets leave; it may become another.
+   * Undefined when they leave by the external interface.
+   */
+  readonly device: string | undefined;
   /** Brings changes of routes into force; the first call begins to forward. Never throws. */
   apply(changes: readonly RouteChange[]): void;
   health(): ForwarderHealth;

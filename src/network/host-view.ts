@@ -11,8 +11,11 @@ export type Way = 'overlay' | 'elsewhere' | 'none';
 export interface HostView {
   /** Of every interface. */
   addresses(): readonly HostAddress[];
-  /** The way a packet from `source` takes to each destination while `device` is the overlay's. */
-  ways(device: string, destinations: readonly Ipv4[], source: Ipv4): readonly Way[];
+  /**
+   * The way a packet from `source` takes to each destination while `device` is the overlay's;
+   * undefined when the overlay has no device of its own.
+   */
+  ways(device: string | undefined, destinations: readonly Ipv4[], source: Ipv4): readonly Way[];
 }
 
 /** How long a device's index is taken for granted, so that a burst of questions lists them once. */
@@ -26,8 +29,8 @@ export class KernelView implements HostView {
     return hostInterfaces().flatMap(({ addresses }) => addresses);
   }
 
-  ways(device: string, destinations: readonly Ipv4[], source: Ipv4): readonly Way[] {
-    const overlay = this.#indexOf(device);
+  ways(device: string | undefined, destinations: readonly Ipv4[], source: Ipv4): readonly Way[] {
+    const overlay = device === undefined ? undefined : this.#indexOf(device);
     return Array.from(outgoingInterfaces(destinations, source), (index) => {
       if (index === 0) return 'none';
       return index === overlay ? 'overlay' : 'elsewhere';

@@ -127,10 +127,11 @@ export async function register(
     ownLinks: hostAddresses.map(({ address, prefix }) => cidrOf(address, prefix)),
     leadsIntoOverlay: (addresses) =>
       ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
+    leaseFault: (found) => backend.leaseFault?.(found),
   });
   // The last step that can fail.
   const forwarder = backend.open(lease, () => routes.routes());
-  const { device, mtu, udpPort: port } = forwarder;
+  const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   return new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
 }
@@ -157,6 +158,7 @@ export class Registration implements Network {
   readonly #ways: PeerCheck['ways'];
   readonly #store: LeaseStore;
   readonly #formerPublicIp: Ipv4 | undefined;
+  readonly #external: ExternalInterface;
   readonly #log: Logger;
   readonly #listeners = new Set<() => void>();
   #lease: Lease;
@@ -182,6 +184,7 @@ export class Registration implements Network {
     this.routes = parts.routes;
     this.#lease = parts.lease;
     this.leaseRequest = parts.leaseRequest;
+    this.#external = parts.external;
     this.#log = parts.log;
     this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
@@ -401,7 +404,7 @@ export class Registration implements Network {
     this.routes.reconsider(true);
     if (this.routes.changed) this.#publishSoon();
     const { routes } = this;
-    const { device } = this.forwarder;
+    const { device = this.#external.name } = this.forwarder;
     const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
     this.#problems?.report('leases', found);
     const wait = Math.max(CHECK_MS, CHECK_REST * (performance.now() - started));

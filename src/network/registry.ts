@@ -8,18 +8,18 @@ import {
   type UnknownKey,
 } from '../config/network.js';
 import { inputError } from '../errors.js';
+import { HOST_GW, type HostGwOptions } from '../forward/host-gw/host-gw.js';
 import { UDP, type UdpOptions } from '../forward/udp/udp.js';
 import type { Backend, BackendContext, BackendKind } from './forwarder.js';
 
 /** What a daemon tells its backend, whichever it is. */
-export type ForwarderOptions = UdpOptions;
+export type ForwarderOptions = UdpOptions & HostGwOptions;
 
-const KINDS: readonly BackendKind<ForwarderOptions>[] = [UDP];
+const KINDS: readonly BackendKind<ForwarderOptions>[] = [UDP, HOST_GW];
 
 /** flannel's other backends, so that an error can tell "not here" from "misspelt". */
 const FLANNEL_BACKENDS: ReadonlySet<string> = new Set([
   'vxlan',
-  'host-gw',
   'wireguard',
   'ipip',
   'ipsec',
@@ -32,9 +32,10 @@ const FLANNEL_BACKENDS: ReadonlySet<string> = new Set([
 export function backendKind({ type }: BackendConfig): BackendKind<ForwarderOptions> {
   const kind = knownKind(type);
   if (kind !== undefined) return kind;
+  const known = KINDS.map((one) => JSON.stringify(one.type)).join(' or ');
   const why = FLANNEL_BACKENDS.has(type)
-    ? `"udp" (flannelette does not implement ${type})`
-    : '"udp" (the one backend flannelette implements)';
+    ? `${known} (flannelette does not implement ${type})`
+    : `${known}, which flannelette implements`;
   throw inputError('Backend.Type', type, why);
 }
 

@@ -22,7 +22,7 @@ import {
   type Ipv4,
 } from '../config/ipv4.js';
 import { keyOf, sameAttributes } from '../lease/attributes.js';
-import type { Lease, RejectedEntry } from '../lease/store.js';
+import type { Lease, LeaseAttributes, RejectedEntry } from '../lease/store.js';
 import {
   coversReason,
   faultHere,
@@ -53,6 +53,8 @@ export type LeadsIntoOverlay = (addresses: readonly Ipv4[]) => readonly boolean[
 export interface RouteTableOptions extends OwnPlace {
   /** Asked about addresses inside Network only. Without it, all of them are taken to be. */
   readonly leadsIntoOverlay?: LeadsIntoOverlay;
+  /** Why the backend can make no route of a lease, whatever else is right with it. */
+  readonly leaseFault?: ((attributes: LeaseAttributes) => string | undefined) | undefined;
 }
 
 interface Rejection extends RejectedEntry {
@@ -261,7 +263,7 @@ export class RouteTable {
   /** Sets the lease's route, or takes the subnet's away; keeps what is wrong as a rejection. */
   #admit(lease: Lease, leadsInto: LeadsIntoOverlay, changes: RouteChange[]): void {
     if (isOwnLease(this.#options, lease)) return;
-    const fault = faultHere(this.#options, lease);
+    const fault = faultHere(this.#options, lease) ?? this.#options.leaseFault?.(lease.attributes);
     const relation = fault === undefined ? this.#relate(lease, leadsInto, changes) : undefined;
     const reason = fault ?? relation;
     if (reason === undefined) {

@@ -27,11 +27,12 @@ export const NETWORK_CONFIG = { Network: OVERLAY, Backend: { Type: 'udp', Port: 
 export async function writeLeaseFile(
   hosts: readonly HostPlan[],
   config: object = NETWORK_CONFIG,
+  attributes: object = {},
 ): Promise<void> {
   const leases = Object.fromEntries(
     hosts.map((plan) => [
       plan.subnet.replace('/', '-'),
-      { PublicIP: plan.address, PublicIPv6: null },
+      { PublicIP: plan.address, PublicIPv6: null, ...attributes },
     ]),
   );
   await replaceFile(LEASE_FILE, `${JSON.stringify({ version: 1, config, leases }, null, 2)}\n`);

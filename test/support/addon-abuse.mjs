@@ -208,7 +208,12 @@ const scenarios = {
         for (const other of [junk, Object.create(engine), new Proxy(engine, {}), {}])
           expectThrow(`${name} of junk`, () => addon.Engine.prototype[name].call(other));
       }
-      for (const work of [addon.probe, addon.interfaces, addon.cpus]) work(junk);
+      for (const work of [addon.probe, addon.interfaces, addon.cpus, addon.routes]) work(junk);
+      for (const work of [addon.putRoute, addon.deleteRoute]) {
+        expectThrow('a route', () => work(junk, junk, junk, junk));
+        silently(() => work(0x64600200, 24, junk, 2 ** 31 - 1))();
+        expectThrow('a prefix', () => work(0x64600200, 33, 0x0aa80003, 1));
+      }
       expectThrow('notify', () => addon.notify(junk, junk));
     }
     const detached = new Uint32Array(3);

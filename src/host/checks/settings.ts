@@ -68,7 +68,8 @@ function off(key: string, effect: string): Problem {
 }
 
 async function reversePath(settings: Settings, view: OverlayView): Promise<Problem[]> {
-  if (view.masquerades) return [];
+  // Without a device of the overlay's own, what comes in by the external interface is answered there.
+  if (view.masquerades || view.device === view.external.name) return [];
   const cases = [
     [view.device, "answers of other hosts' own addresses to containers here are dropped"],
     [view.external.name, "packets of other nodes' containers to this host's address are dropped"],

@@ -17,6 +17,7 @@ const STATUS: DaemonStatus = {
   network: '100.96.0.0/16',
   lease: { subnet: '100.96.1.0/24', expiresAt: '2026-01-01T23:30:00.000Z', lost: null },
   external: { name: 'eth0', address: '10.168.0.2', publicIp: '10.168.0.2', mtu: 1500 },
+  backend: 'udp',
   device: 'flannel0',
   mtu: 1472,
   routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],

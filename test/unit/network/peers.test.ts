@@ -33,7 +33,7 @@ async function running(configText = README, own = OWN) {
   const view: HostView = {
     addresses: () => [{ address: ip('10.168.0.2'), prefix: 24 }],
     ways: (device, destinations) => {
-      asked.push(device);
+      asked.push(device ?? 'none');
       return destinations.map((address) => host.way(address));
     },
   };

@@ -1,0 +1,91 @@
+#include "binding/kernel_routes.h"
+
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "binding/convert.h"
+#include "binding/node_api.h"
+#include "sys/kernel_routes.h"
+#include "sys/netlink.h"
+
+namespace flannelette {
+
+namespace {
+
+struct GatewayRoute {
+  int ifindex = 0;
+  Subnet destination;
+  uint32_t gateway = 0;
+};
+
+bool read_number(const Napi::Value& value, double most, uint32_t& out) {
+  if (!value.IsNumber()) return false;
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= 0 && number <= most)) return false;
+  out = static_cast<uint32_t>(number);
+  return static_cast<double>(out) == number;
+}
+
+// Network, prefix length, gateway, index of the interface.
+bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
+  constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
+  uint32_t ifindex = 0;
+  if (!read_number(info[0], kAddressMax, out.destination.network) ||
+      !read_number(info[1], 32, out.destination.prefix) ||
+      !read_number(info[2], kAddressMax, out.gateway) ||
+      !read_number(info[3], std::numeric_limits<int>::max(), ifindex)) {
+    throw_type(info.Env(), "expected a network, a prefix length, a gateway and an interface index");
+    return false;
+  }
+  out.ifindex = static_cast<int>(ifindex);
+  return true;
+}
+
+template <typename Change>
+Napi::Value change_route(const Napi::CallbackInfo& info, Change&& change) {
+  GatewayRoute route;
+  if (!read_route(info, route)) return {};
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) {
+    throw_system(info.Env(), netlink.error());
+    return {};
+  }
+  if (auto refused = change(netlink.value(), route)) throw_system(info.Env(), *refused);
+  return {};
+}
+
+}  // namespace
+
+Napi::Value list_routes(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto listed = list_kernel_routes();
+  if (!listed.ok()) {
+    throw_system(env, listed.error());
+    return {};
+  }
+  std::vector<uint32_t> numbers;
+  numbers.reserve(listed.value().size() * 7);
+  for (const KernelRoute& route : listed.value()) {
+    for (const uint32_t number :
+         {route.destination.network, static_cast<uint32_t>(route.destination.prefix), route.gateway,
+          static_cast<uint32_t>(route.ifindex), route.metric, static_cast<uint32_t>(route.type),
+          static_cast<uint32_t>(route.protocol)})
+      numbers.push_back(number);
+  }
+  return to_js_numbers(env, numbers);
+}
+
+Napi::Value put_route(const Napi::CallbackInfo& info) {
+  return change_route(info, [](Netlink& netlink, const GatewayRoute& route) {
+    return netlink.put_gateway_route(route.ifindex, route.destination, route.gateway);
+  });
+}
+
+Napi::Value delete_route(const Napi::CallbackInfo& info) {
+  return change_route(info, [](Netlink& netlink, const GatewayRoute& route) {
+    return netlink.delete_gateway_route(route.ifindex, route.destination, route.gateway);
+  });
+}
+
+}  // namespace flannelette

@@ -1,0 +1,48 @@
+/** The kernel's own IPv4 routes of the main table, by rtnetlink. */
+import { cidrOf, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import { native } from './native.js';
+
+export interface KernelRoute {
+  readonly destination: Cidr;
+  /** 0: on the link, or several next hops. */
+  readonly gateway: Ipv4;
+  /** Of the interface; 0: none (a blackhole), or several next hops. */
+  readonly interfaceIndex: number;
+  /** Of several routes to one destination the one of the least metric counts. */
+  readonly metric: number;
+}
+
+/** `destination via gateway` through an interface, of metric 0. */
+export type GatewayRoute = Pick<KernelRoute, 'destination' | 'gateway' | 'interfaceIndex'>;
+
+/** Each throws an Error with `code` (errno name) when the kernel refuses. */
+export interface KernelRoutes {
+  /** In the kernel's order: of those to one destination the first counts. */
+  list(): readonly KernelRoute[];
+  /**
+   * Puts the route in place of another of metric 0 to its destination. ENETUNREACH (EHOSTUNREACH
+   * before Linux 4.17) when the gateway is on no link of this host.
+   */
+  put(route: GatewayRoute): void;
+  /** Takes that route away, if it is there. */
+  delete(route: GatewayRoute): void;
+}
+
+const NUMBERS = 7;
+
+export const KERNEL_ROUTES: KernelRoutes = {
+  list: () => {
+    const numbers = native().routes();
+    return Array.from({ length: numbers.length / NUMBERS }, (_, at) => {
+      const [network = 0, prefix = 0, gateway = 0, interfaceIndex = 0, metric = 0] =
+        numbers.subarray(at * NUMBERS, (at + 1) * NUMBERS);
+      return { destination: cidrOf(network, prefix), gateway, interfaceIndex, metric };
+    });
+  },
+  put: ({ destination: { network, prefix }, gateway, interfaceIndex }) => {
+    native().putRoute(network, prefix, gateway, interfaceIndex);
+  },
+  delete: ({ destination: { network, prefix }, gateway, interfaceIndex }) => {
+    native().deleteRoute(network, prefix, gateway, interfaceIndex);
+  },
+};

@@ -1,0 +1,85 @@
+/**
+ * The host-gw backend: a kernel route to each subnet by the host that holds its lease. Nothing is
+ * encapsulated and nothing passes through this process; hosts have to share a layer-2 segment.
+ *
+ * As in flannel, a lease of another backend type is no route. Unlike flannel, which leaves its routes
+ * behind, the routes go when the daemon ends, as the udp backend's device does.
+ */
+import { formatIpv4 } from '../../config/ipv4.js';
+import { hostInterfaces } from '../../dataplane/dataplane.js';
+import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
+import { inputError, systemError } from '../../errors.js';
+import type { LeaseAttributes } from '../../lease/store.js';
+import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import { RouteNetwork } from '../route-network.js';
+
+const TYPE = 'host-gw';
+
+/** Smallest MTU of an IPv4 link (RFC 791). */
+const MIN_MTU = 68;
+
+export interface HostGwOptions {
+  /** In place of the kernel's routes and interfaces, for tests. */
+  readonly kernelRoutes?: KernelRoutes | undefined;
+  readonly interfaceIndex?: ((name: string) => number | undefined) | undefined;
+}
+
+export const HOST_GW: BackendKind<HostGwOptions> = {
+  type: TYPE,
+  keys: [],
+  settings: () => [],
+  create: (context, options) => createHostGw(context, options),
+};
+
+function createHostGw(context: BackendContext, options: HostGwOptions): Backend {
+  const { external, log, problems } = context;
+  const { kernelRoutes: kernel = KERNEL_ROUTES, interfaceIndex = indexOf } = options;
+  if (external.publicIp !== external.address) {
+    throw inputError(
+      'PublicIP',
+      formatIpv4(external.publicIp),
+      `the address of ${external.name}, ${formatIpv4(external.address)}: host-gw does not work through NAT`,
+    );
+  }
+  const facts = {
+    mtu: external.mtu,
+    minExternalMtu: MIN_MTU,
+    leaseAttributes: { publicIp: external.publicIp, backendType: TYPE },
+    leaseFault,
+    udpPort: undefined,
+  };
+  const open = (): Forwarder => {
+    const index = interfaceIndex(external.name);
+    if (index === undefined) throw systemError(`interface ${external.name} is gone`);
+    const routes = new RouteNetwork({
+      kernel,
+      interfaceIndex: index,
+      interfaceName: external.name,
+      log,
+      problems,
+    });
+    return {
+      ...facts,
+      device: undefined,
+      apply: (changes) => {
+        routes.apply(changes);
+      },
+      health: () => ({ error: routes.error, restarts: 0 }),
+      counters: () => undefined,
+      close: () => {
+        routes.close();
+      },
+    };
+  };
+  return { ...facts, open };
+}
+
+function leaseFault({ backendType }: LeaseAttributes): string | undefined {
+  if (backendType === TYPE) return undefined;
+  const found = backendType === undefined ? 'missing, as in a lease of udp' : `"${backendType}"`;
+  return `BackendType is ${found}: this host's backend is ${TYPE}`;
+}
+
+function indexOf(wanted: string): number | undefined {
+  return hostInterfaces().find(({ name }) => name === wanted)?.index;
+}
