@@ -89,7 +89,7 @@ std::vector<uint8_t> make_packets(const std::vector<uint32_t>& addresses) {
     store_be16(packet + 12, 10 << 8);
     store_be16(packet + 16, static_cast<uint16_t>(addresses[i] >> 16));
     store_be16(packet + 18, static_cast<uint16_t>(addresses[i]));
-    store_be16(packet + 10, internet_checksum({packet, kIpv4HeaderMin}));
+    store_be16(packet + 10, internet_checksum({packet, ip::kHeaderMin}));
   }
   return out;
 }

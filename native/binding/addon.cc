@@ -110,6 +110,18 @@ Napi::Value exit_process_within(const Napi::CallbackInfo& info) {
   return {};
 }
 
+// What the constructor of Engine takes; src/dataplane/limits.ts has the same.
+Napi::Value limits(Napi::Env env) {
+  Fields out(env);
+  out.add("workersMax", 2 * kQueuePairsMax);
+  out.add("sourcePortsMax", kSourcePortsMax);
+  out.add("socketBufferBytesMax", kSocketBufferBytesMax);
+  out.add("tunQueuePacketsMax", kTunQueuePacketsMax);
+  out.add("ringBytesMin", kRingBytesMin);
+  out.add("ringBytesMax", kRingBytesMax);
+  return out.object();
+}
+
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>
 napi_value entry(napi_env env, napi_callback_info info) {
   return function(Napi::CallbackInfo(env, info));
@@ -125,6 +137,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   Fields surface(env);
   surface.add("Engine", EngineWrap::define(env, &environment->engines));
+  surface.add("limits", limits(env));
   surface.add_function("probe", entry<probe>);
   surface.add_function("interfaces", entry<interfaces>);
   surface.add_function("outgoingInterfaces", entry<outgoing_interfaces_of>);

@@ -194,10 +194,10 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "mtu", 68, 65507, out.mtu) ||
       !read_address(from, "bindAddress", out.bind_address) ||
       !read_number(from, "port", 1, 65535, out.port) ||
-      !read_number(from, "socketBufferBytes", 0, 1 << 30, out.socket_buffer_bytes) ||
+      !read_number(from, "socketBufferBytes", 0, kSocketBufferBytesMax, out.socket_buffer_bytes) ||
       !read_mode(from, out.mode) || !read_features(from, "disabled", out.disabled) ||
       !read_workers(from, out.workers) ||
-      !read_number(from, "tunQueuePackets", 1, 65536, out.tun_queue_packets) ||
+      !read_number(from, "tunQueuePackets", 1, kTunQueuePacketsMax, out.tun_queue_packets) ||
       !read_number(from, "ringBytes", kRingBytesMin, kRingBytesMax, out.ring_bytes) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
       !read_numbers(from, "cpus", CPU_SETSIZE, 0, CPU_SETSIZE - 1, out.cpus) ||

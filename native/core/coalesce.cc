@@ -5,48 +5,35 @@
 
 #include "core/bytes.h"
 #include "core/checksum.h"
+#include "core/headers.h"
 
 namespace flannelette {
 
 namespace {
 
-constexpr uint8_t kTcp = 6;
-constexpr uint8_t kUdp = 17;
-
-constexpr uint16_t kDontFragment = 0x4000;
-constexpr uint16_t kFragmentBits = 0x3fff;  // more fragments, and the offset
-
 // Offsets in packets without IP options.
-constexpr size_t kIpTotalLength = 2;
-constexpr size_t kIpId = 4;
-constexpr size_t kIpFragment = 6;
-constexpr size_t kIpProtocol = 9;
-constexpr size_t kIpChecksum = 10;
-constexpr size_t kIpAddresses = 12;
-constexpr size_t kTransport = 20;
-constexpr size_t kTcpSequence = kTransport + 4;
-constexpr size_t kTcpAck = kTransport + 8;
-constexpr size_t kTcpWord = kTransport + 12;  // header length, flags, window
-constexpr size_t kTcpFlags = kTransport + 13;
-constexpr size_t kTcpChecksum = kTransport + 16;
-constexpr size_t kTcpUrgent = kTransport + 18;
-constexpr size_t kTcpOptions = kTransport + 20;
-constexpr size_t kUdpLength = kTransport + 4;
-constexpr size_t kUdpChecksum = kTransport + 6;
-constexpr size_t kUdpPayload = kTransport + 8;
+constexpr size_t kAddresses = ip::kSource;
+constexpr size_t kTransport = ip::kHeaderMin;
+constexpr size_t kTcpSequence = kTransport + tcp::kSequence;
+constexpr size_t kTcpAck = kTransport + tcp::kAck;
+constexpr size_t kTcpWord = kTransport + tcp::kDataOffset;  // header length, flags, window
+constexpr size_t kTcpFlags = kTransport + tcp::kFlags;
+constexpr size_t kTcpChecksum = kTransport + tcp::kChecksum;
+constexpr size_t kTcpUrgent = kTransport + tcp::kUrgent;
+constexpr size_t kTcpOptions = kTransport + tcp::kOptions;
+constexpr size_t kUdpLength = kTransport + udp::kLength;
+constexpr size_t kUdpChecksum = kTransport + udp::kChecksum;
+constexpr size_t kUdpPayload = kTransport + udp::kHeader;
 
-constexpr uint8_t kPush = 0x08;
-constexpr uint8_t kAck = 0x10;
-constexpr uint8_t kEce = 0x40;
-constexpr uint32_t kPushInWord = uint32_t{kPush} << 16;
+constexpr uint32_t kPushInWord = uint32_t{tcp::kPushBit} << 16;
 
 constexpr size_t kUdpSegmentsMax = 64;
 
 // Of a whole packet without IP options. The addresses, part of the pseudo-header, stand right in
 // front of the transport header.
 bool transport_checksum_right(const uint8_t* bytes, size_t length) {
-  const auto initial = static_cast<uint32_t>(length - kTransport + bytes[kIpProtocol]);
-  return ones_complement_sum({bytes + kIpAddresses, length - kIpAddresses}, initial) == 0xffff;
+  const auto initial = static_cast<uint32_t>(length - kTransport + bytes[ip::kProtocol]);
+  return ones_complement_sum({bytes + kAddresses, length - kAddresses}, initial) == 0xffff;
 }
 
 bool equal(const uint8_t* a, const uint8_t* b, size_t offset, size_t length) {
@@ -56,8 +43,8 @@ bool equal(const uint8_t* a, const uint8_t* b, size_t offset, size_t length) {
 // Whether headers of one flow are equal in all that the segments of a large packet share.
 bool headers_match(const uint8_t* a, const uint8_t* b, size_t header) {
   // Version, header length and ToS; then fragment flags, TTL and protocol.
-  if (!equal(a, b, 0, 2) || !equal(a, b, kIpFragment, 4)) return false;
-  if (a[kIpProtocol] == kUdp) return true;
+  if (!equal(a, b, 0, 2) || !equal(a, b, ip::kFragment, 4)) return false;
+  if (a[ip::kProtocol] == protocol::kUdp) return true;
   const uint32_t difference = load_be32(a + kTcpWord) ^ load_be32(b + kTcpWord);
   return (difference & ~kPushInWord) == 0 && equal(a, b, kTcpAck, 4) &&
          equal(a, b, kTcpUrgent, 2) && equal(a, b, kTcpOptions, header - kTcpOptions);
@@ -77,10 +64,10 @@ bool Coalescer::add(const Ipv4Packet& packet) {
   packets_[packet_count_++] = {bytes.data(), static_cast<uint32_t>(bytes.size()), 0};
 
   const uint64_t addresses =
-      uint64_t{load_be32(&bytes[kIpAddresses])} << 32 | load_be32(&bytes[kIpAddresses + 4]);
+      uint64_t{load_be32(&bytes[kAddresses])} << 32 | load_be32(&bytes[kAddresses + 4]);
   const uint8_t protocol = packet.protocol();
-  const bool fragment = (load_be16(&bytes[kIpFragment]) & kFragmentBits) != 0;
-  const bool ported = protocol == kTcp || protocol == kUdp;
+  const bool fragment = (load_be16(&bytes[ip::kFragment]) & ip::kFragmentBits) != 0;
+  const bool ported = protocol == protocol::kTcp || protocol == protocol::kUdp;
   if (fragment || (ported && packet.payload().size() < 4)) {
     // It may belong to any flow between the two.
     close_between(addresses);
@@ -115,10 +102,10 @@ bool Coalescer::add(const Ipv4Packet& packet) {
 Coalescer::Segment Coalescer::inspect(std::span<const uint8_t> bytes) const {
   // Fragments are not asked about; what is left beside DF is the reserved bit. A checksum of 0xffff
   // means the same as 0 (but for UDP), yet Linux would not write it again.
-  if (bytes[0] != 0x45 || (load_be16(&bytes[kIpFragment]) & ~kDontFragment) != 0 ||
-      load_be16(&bytes[kIpChecksum]) == 0xffff)
+  if (bytes[0] != 0x45 || (load_be16(&bytes[ip::kFragment]) & ~ip::kDontFragment) != 0 ||
+      load_be16(&bytes[ip::kChecksum]) == 0xffff)
     return {};
-  if (bytes[kIpProtocol] == kUdp) {
+  if (bytes[ip::kProtocol] == protocol::kUdp) {
     if (!options_.udp || bytes.size() <= kUdpPayload ||
         load_be16(&bytes[kUdpLength]) != bytes.size() - kTransport ||
         load_be16(&bytes[kUdpChecksum]) == 0)
@@ -129,10 +116,11 @@ Coalescer::Segment Coalescer::inspect(std::span<const uint8_t> bytes) const {
   const size_t header = kTransport + size_t{bytes[kTcpWord]} / 16 * 4;
   const uint8_t flags = bytes[kTcpFlags];
   if (header < kTcpOptions || header >= bytes.size() || (bytes[kTcpWord] & 0x0f) != 0 ||
-      (flags & ~(kPush | kEce)) != kAck || load_be16(&bytes[kTcpChecksum]) == 0xffff)
+      (flags & ~(tcp::kPushBit | tcp::kEceBit)) != tcp::kAckBit ||
+      load_be16(&bytes[kTcpChecksum]) == 0xffff)
     return {};
   return {static_cast<uint16_t>(header), static_cast<uint16_t>(bytes.size() - header),
-          (flags & kPush) != 0};
+          (flags & tcp::kPushBit) != 0};
 }
 
 void Coalescer::begin(const Segment& segment) {
@@ -145,7 +133,7 @@ void Coalescer::begin(const Segment& segment) {
   train.packets = 1;
   train.header = segment.header;
   train.segment = segment.payload;
-  if (segment.header != 0 && packet.bytes[kIpProtocol] == kTcp)
+  if (segment.header != 0 && packet.bytes[ip::kProtocol] == protocol::kTcp)
     train.next_sequence = load_be32(packet.bytes + kTcpSequence) + segment.payload;
 }
 
@@ -153,19 +141,19 @@ bool Coalescer::join(Train& train, const Segment& segment) {
   const uint32_t index = packet_count_ - 1;
   const Packet& packet = packets_[index];
   const Packet& first = packets_[train.first];
-  const bool tcp = first.bytes[kIpProtocol] == kTcp;
+  const bool tcp = first.bytes[ip::kProtocol] == protocol::kTcp;
   if (segment.header != train.header || segment.payload > train.segment ||
-      train.length + segment.payload > kIpv4PacketMax ||
+      train.length + segment.payload > ip::kPacketMax ||
       train.packets == (tcp ? kTrainPacketsMax : kUdpSegmentsMax) ||
       !headers_match(first.bytes, packet.bytes, train.header))
     return false;
   if (tcp && load_be32(packet.bytes + kTcpSequence) != train.next_sequence) return false;
 
   const auto id_distance =
-      static_cast<uint16_t>(load_be16(packet.bytes + kIpId) - load_be16(first.bytes + kIpId));
+      static_cast<uint16_t>(load_be16(packet.bytes + ip::kId) - load_be16(first.bytes + ip::kId));
   uint16_t id_step = train.id_step;
   if (train.packets == 1) {
-    const bool fixed_allowed = (load_be16(first.bytes + kIpFragment) & kDontFragment) != 0;
+    const bool fixed_allowed = (load_be16(first.bytes + ip::kFragment) & ip::kDontFragment) != 0;
     if (id_distance > 1 || (id_distance == 0 && !fixed_allowed)) return false;
     id_step = id_distance;
   }
@@ -229,7 +217,7 @@ size_t Coalescer::gather(size_t train, TunHeader& header, std::span<Piece> out) 
   // Segmentation checks that checksum_start is the transport header.
   uint8_t* bytes = header.packet.data();
   std::memcpy(bytes, first.bytes, t.header);
-  const bool tcp = bytes[kIpProtocol] == kTcp;
+  const bool tcp = bytes[ip::kProtocol] == protocol::kTcp;
   const size_t checksum = tcp ? kTcpChecksum : kUdpChecksum;
   header.offload.flags = kNeedsChecksum;
   header.offload.gso_type = tcp ? kGsoTcp4 : kGsoUdpL4;
@@ -239,17 +227,17 @@ size_t Coalescer::gather(size_t train, TunHeader& header, std::span<Piece> out) 
   header.offload.checksum_offset = static_cast<uint16_t>(checksum - kTransport);
 
   const uint32_t transport = t.length - kTransport;
-  store_be16(bytes + kIpTotalLength, static_cast<uint16_t>(t.length));
-  store_be16(bytes + kIpChecksum, 0);
-  store_be16(bytes + kIpChecksum, internet_checksum({bytes, kTransport}));
+  store_be16(bytes + ip::kTotalLength, static_cast<uint16_t>(t.length));
+  store_be16(bytes + ip::kChecksum, 0);
+  store_be16(bytes + ip::kChecksum, internet_checksum({bytes, kTransport}));
   if (tcp) {
-    bytes[kTcpFlags] |= packets_[t.last].bytes[kTcpFlags] & kPush;
+    bytes[kTcpFlags] |= packets_[t.last].bytes[kTcpFlags] & tcp::kPushBit;
   } else {
     store_be16(bytes + kUdpLength, static_cast<uint16_t>(transport));
   }
   // Of the pseudo-header alone, not inverted: whoever completes the checksum sums over it.
   store_be16(bytes + checksum,
-             ones_complement_sum({bytes + kIpAddresses, 8}, transport + bytes[kIpProtocol]));
+             ones_complement_sum({bytes + kAddresses, 8}, transport + bytes[ip::kProtocol]));
 
   out[0] = {&header, sizeof(VirtioNetHeader) + t.header};
   uint32_t index = t.first;

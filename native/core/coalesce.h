@@ -65,7 +65,7 @@ struct Piece {
 // for a train of several, the IP and transport headers of the large packet.
 struct TunHeader {
   VirtioNetHeader offload;
-  std::array<uint8_t, kIpv4HeaderMin + 60> packet;  // 60: the longest TCP header
+  std::array<uint8_t, ip::kHeaderMin + 60> packet;  // 60: the longest TCP header
 };
 static_assert(offsetof(TunHeader, packet) == sizeof(VirtioNetHeader));
 

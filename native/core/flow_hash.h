@@ -12,12 +12,9 @@ namespace flannelette {
 // By source, destination and protocol, and by the ports of TCP and UDP. A fragment counts without
 // ports, the first too, so that all fragments of a packet go one way.
 inline uint32_t flow_hash(const Ipv4Packet& packet) {
-  constexpr uint8_t kTcp = 6;
-  constexpr uint8_t kUdp = 17;
-  constexpr uint16_t kFragmentBits = 0x3fff;  // more fragments, and the offset
   uint32_t ports = 0;
-  const bool fragment = (load_be16(packet.bytes().data() + 6) & kFragmentBits) != 0;
-  if (!fragment && (packet.protocol() == kTcp || packet.protocol() == kUdp) &&
+  const bool fragment = (load_be16(packet.bytes().data() + ip::kFragment) & ip::kFragmentBits) != 0;
+  if (!fragment && (packet.protocol() == protocol::kTcp || packet.protocol() == protocol::kUdp) &&
       packet.payload().size() >= 4)
     ports = load_be32(packet.payload().data());
   // Odd multipliers keep every bit of each field; the end is MurmurHash3's finalizer.

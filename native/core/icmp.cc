@@ -10,10 +10,7 @@ namespace flannelette {
 
 namespace {
 
-constexpr size_t kIcmpHeader = 8;
 constexpr uint8_t kDefaultTtl = 64;
-constexpr uint8_t kTypeUnreachable = 3;
-constexpr uint8_t kTypeTimeExceeded = 11;
 
 // Queries of RFC 792 and RFC 950; every other type is an error, or unknown and treated as one.
 bool is_icmp_query(uint8_t type) { return type == 0 || type == 8 || (type >= 13 && type <= 18); }
@@ -26,15 +23,15 @@ bool is_single_host(uint32_t address) {
 
 }  // namespace
 
-bool may_answer(const Ipv4Packet& offender, Subnet network) {
-  if (offender.fragment_offset() != 0) return false;
-  const uint32_t destination = offender.destination();
+bool may_send_icmp_error(const Ipv4Packet& original, Subnet network) {
+  if (original.fragment_offset() != 0) return false;
+  const uint32_t destination = original.destination();
   if (is_multicast(destination) || destination == 0xffffffffU || destination == network.broadcast())
     return false;
-  const uint32_t source = offender.source();
+  const uint32_t source = original.source();
   if (!is_single_host(source) || source == network.broadcast()) return false;
-  if (offender.protocol() == kProtocolIcmp) {
-    const auto payload = offender.payload();
+  if (original.protocol() == protocol::kIcmp) {
+    const auto payload = original.payload();
     return !payload.empty() && is_icmp_query(payload[0]);
   }
   return true;
@@ -46,27 +43,27 @@ uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address) {
   return container ? own.network + 1 : tun_address;
 }
 
-size_t build_icmp_error(IcmpError error, const Ipv4Packet& offender, uint32_t source,
+size_t build_icmp_error(IcmpError error, const Ipv4Packet& original, uint32_t source,
                         IcmpBuffer& out) {
-  const auto original = offender.bytes();
-  const size_t quoted = std::min(original.size(), kIcmpErrorMax - kIpv4HeaderMin - kIcmpHeader);
-  const size_t total = kIpv4HeaderMin + kIcmpHeader + quoted;
+  const auto bytes = original.bytes();
+  const size_t quoted = std::min(bytes.size(), kIcmpErrorMax - ip::kHeaderMin - icmp::kHeader);
+  const size_t total = ip::kHeaderMin + icmp::kHeader + quoted;
 
-  uint8_t* ip = out.data();
-  std::memset(ip, 0, kIpv4HeaderMin + kIcmpHeader);
-  ip[0] = 0x45;
-  ip[1] = 0xc0;  // precedence 6, internetwork control (RFC 1812 section 4.3.2.5)
-  store_be16(ip + 2, static_cast<uint16_t>(total));
-  ip[8] = kDefaultTtl;
-  ip[9] = kProtocolIcmp;
-  store_be32(ip + 12, source);
-  store_be32(ip + 16, offender.source());
-  store_be16(ip + 10, internet_checksum({ip, kIpv4HeaderMin}));
+  uint8_t* head = out.data();
+  std::memset(head, 0, ip::kHeaderMin + icmp::kHeader);
+  head[0] = 0x45;
+  head[1] = 0xc0;  // precedence 6, internetwork control (RFC 1812 section 4.3.2.5)
+  store_be16(head + ip::kTotalLength, static_cast<uint16_t>(total));
+  head[ip::kTtl] = kDefaultTtl;
+  head[ip::kProtocol] = protocol::kIcmp;
+  store_be32(head + ip::kSource, source);
+  store_be32(head + ip::kDestination, original.source());
+  store_be16(head + ip::kChecksum, internet_checksum({head, ip::kHeaderMin}));
 
-  uint8_t* icmp = ip + kIpv4HeaderMin;
-  icmp[0] = error == IcmpError::kTimeExceeded ? kTypeTimeExceeded : kTypeUnreachable;
-  std::memcpy(icmp + kIcmpHeader, original.data(), quoted);
-  store_be16(icmp + 2, internet_checksum({icmp, kIcmpHeader + quoted}));
+  uint8_t* message = head + ip::kHeaderMin;
+  message[0] = error == IcmpError::kTimeExceeded ? icmp::kTimeExceeded : icmp::kUnreachable;
+  std::memcpy(message + icmp::kHeader, bytes.data(), quoted);
+  store_be16(message + icmp::kChecksum, internet_checksum({message, icmp::kHeader + quoted}));
   return total;
 }
 

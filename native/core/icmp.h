@@ -18,10 +18,10 @@ enum class IcmpError : uint8_t {
 inline constexpr size_t kIcmpErrorMax = 576;
 using IcmpBuffer = std::array<uint8_t, kIcmpErrorMax>;
 
-// Whether a host may answer `offender` with an ICMP error (RFC 1122): not about ICMP errors (echo
+// Whether a host may answer `original` with an ICMP error (RFC 1122): not about ICMP errors (echo
 // and the other queries: yes), multicast or broadcast, fragments other than the first, or a source
 // that is not a single host. `network` is the overlay, whose directed broadcast counts too.
-bool may_answer(const Ipv4Packet& offender, Subnet network);
+bool may_send_icmp_error(const Ipv4Packet& original, Subnet network);
 
 // The source of an error sent to `to` by the host that has `own` and its first address on the TUN:
 // the TUN's address, but to the host's own containers the gateway's (flannel's FLANNEL_SUBNET). To
@@ -29,9 +29,9 @@ bool may_answer(const Ipv4Packet& offender, Subnet network);
 // such a source is dropped there, by 5.10 with rp_filter 1 or 2, by 4.4 always.
 uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address);
 
-// Writes an error about `offender` from `source` (host order) into `out`; returns its length.
+// Writes an error about `original` from `source` (host order) into `out`; returns its length.
 // Quotes the header and as many of the packet's own bytes as fit, never more than was received.
-size_t build_icmp_error(IcmpError error, const Ipv4Packet& offender, uint32_t source,
+size_t build_icmp_error(IcmpError error, const Ipv4Packet& original, uint32_t source,
                         IcmpBuffer& out);
 
 }  // namespace flannelette

@@ -8,12 +8,9 @@
 #include <cstdint>
 #include <span>
 
+#include "core/headers.h"
+
 namespace flannelette {
-
-inline constexpr size_t kIpv4HeaderMin = 20;
-inline constexpr size_t kIpv4PacketMax = 65535;
-
-inline constexpr uint8_t kProtocolIcmp = 1;
 
 // Why bytes are not an IPv4 packet we carry. `kNone` means they are.
 enum class PacketFault : uint8_t {
@@ -43,8 +40,8 @@ class Ipv4Packet {
   std::span<uint8_t> bytes() const { return bytes_; }
   std::span<uint8_t> payload() const { return bytes_.subspan(header_length()); }
 
-  uint8_t ttl() const { return bytes_[8]; }
-  uint8_t protocol() const { return bytes_[9]; }
+  uint8_t ttl() const { return bytes_[ip::kTtl]; }
+  uint8_t protocol() const { return bytes_[ip::kProtocol]; }
   uint32_t source() const;       // host order
   uint32_t destination() const;  // host order
   // Offset of this fragment in bytes; 0 for a whole packet or a first fragment.

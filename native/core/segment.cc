@@ -4,46 +4,29 @@
 
 #include "core/bytes.h"
 #include "core/checksum.h"
+#include "core/headers.h"
 
 namespace flannelette {
 
 namespace {
 
-// Fields of the IPv4 header, in bytes from its start.
-constexpr size_t kIpTotalLength = 2;
-constexpr size_t kIpId = 4;
-constexpr size_t kIpFragment = 6;
-constexpr size_t kIpChecksum = 10;
-// More fragments, and the offset: neither is set in a whole packet.
-constexpr uint16_t kFragmentMask = 0x3fff;
-
-constexpr uint8_t kTcp = 6;
-constexpr size_t kTcpHeaderMin = 20;
-constexpr size_t kTcpSequence = 4;
-constexpr size_t kTcpDataOffset = 12;
-constexpr size_t kTcpFlags = 13;
-constexpr size_t kTcpChecksum = 16;
-constexpr uint8_t kFinPsh = 0x01 | 0x08;
-constexpr uint8_t kCwr = 0x80;
-
-constexpr uint8_t kUdp = 17;
-constexpr size_t kUdpHeader = 8;
-constexpr size_t kUdpLength = 4;
-constexpr size_t kUdpChecksum = 6;
+constexpr uint8_t kFinPsh = tcp::kFinBit | tcp::kPushBit;
 
 // The transport header of a packet that the offload fits, 0 when it does not.
 size_t transport_header(uint8_t gso_type, const Ipv4Packet& packet) {
   const std::span<const uint8_t> payload = packet.payload();
   if (gso_type == kGsoUdpL4) {
-    return packet.protocol() == kUdp && payload.size() >= kUdpHeader ? kUdpHeader : 0;
+    return packet.protocol() == protocol::kUdp && payload.size() >= udp::kHeader ? udp::kHeader : 0;
   }
   if (gso_type != kGsoTcp4 && gso_type != (kGsoTcp4 | kGsoEcn)) return 0;
-  if (packet.protocol() != kTcp || payload.size() < kTcpHeaderMin) return 0;
-  const size_t header = size_t{payload[kTcpDataOffset]} / 16 * 4;
-  return header >= kTcpHeaderMin && header <= payload.size() ? header : 0;
+  if (packet.protocol() != protocol::kTcp || payload.size() < tcp::kHeaderMin) return 0;
+  const size_t header = size_t{payload[tcp::kDataOffset]} / 16 * 4;
+  return header >= tcp::kHeaderMin && header <= payload.size() ? header : 0;
 }
 
-size_t checksum_field(uint8_t protocol) { return protocol == kTcp ? kTcpChecksum : kUdpChecksum; }
+size_t checksum_field(uint8_t protocol) {
+  return protocol == protocol::kTcp ? tcp::kChecksum : udp::kChecksum;
+}
 
 uint16_t checksum_of_sum(uint16_t sum) { return static_cast<uint16_t>(~sum); }
 
@@ -55,7 +38,7 @@ uint16_t never_zero(uint16_t checksum) { return checksum == 0 ? uint16_t{0xffff}
 SegmentFault SegmentPlan::make(const VirtioNetHeader& header, const Ipv4Packet& packet,
                                SegmentPlan& out) {
   if (header.gso_size == 0) return SegmentFault::kBadOffload;
-  if ((load_be16(&packet.bytes()[kIpFragment]) & kFragmentMask) != 0)
+  if ((load_be16(&packet.bytes()[ip::kFragment]) & ip::kFragmentBits) != 0)
     return SegmentFault::kBadOffload;
   const size_t transport = transport_header(header.gso_type, packet);
   if (transport == 0) return SegmentFault::kBadOffload;
@@ -83,8 +66,9 @@ void SegmentPlan::write(size_t first, size_t count, std::span<uint8_t> out) cons
   const size_t ip_header = packet_.header_length();
   const uint8_t protocol = packet_.protocol();
   const size_t checksum_at = ip_header + checksum_field(protocol);
-  const uint16_t id = load_be16(&packet[kIpId]);
-  const uint32_t sequence = protocol == kTcp ? load_be32(&packet[ip_header + kTcpSequence]) : 0;
+  const uint16_t id = load_be16(&packet[ip::kId]);
+  const uint32_t sequence =
+      protocol == protocol::kTcp ? load_be32(&packet[ip_header + tcp::kSequence]) : 0;
 
   uint8_t* to = out.data();
   for (size_t i = first; i < first + count; ++i) {
@@ -93,19 +77,19 @@ void SegmentPlan::write(size_t first, size_t count, std::span<uint8_t> out) cons
     const size_t done = i * gso_size_;  // payload bytes in the packets before
 
     std::memcpy(to, packet.data(), headers_);
-    store_be16(to + kIpTotalLength, static_cast<uint16_t>(length));
-    store_be16(to + kIpId, static_cast<uint16_t>(id + i));
-    store_be16(to + kIpChecksum, 0);
-    store_be16(to + kIpChecksum, internet_checksum({to, ip_header}));
+    store_be16(to + ip::kTotalLength, static_cast<uint16_t>(length));
+    store_be16(to + ip::kId, static_cast<uint16_t>(id + i));
+    store_be16(to + ip::kChecksum, 0);
+    store_be16(to + ip::kChecksum, internet_checksum({to, ip_header}));
 
     const auto transport_length = static_cast<uint16_t>(length - ip_header);
-    if (protocol == kTcp) {
-      store_be32(to + ip_header + kTcpSequence, sequence + static_cast<uint32_t>(done));
-      uint8_t& flags = to[ip_header + kTcpFlags];
+    if (protocol == protocol::kTcp) {
+      store_be32(to + ip_header + tcp::kSequence, sequence + static_cast<uint32_t>(done));
+      uint8_t& flags = to[ip_header + tcp::kFlags];
       if (!last) flags = static_cast<uint8_t>(flags & ~kFinPsh);
-      if (i != 0) flags = static_cast<uint8_t>(flags & ~kCwr);
+      if (i != 0) flags = static_cast<uint8_t>(flags & ~tcp::kCwrBit);
     } else {
-      store_be16(to + ip_header + kUdpLength, transport_length);
+      store_be16(to + ip_header + udp::kLength, transport_length);
     }
     store_be16(to + checksum_at, 0);
     // Headers have an even length, so that the payload's sum may follow theirs.
@@ -114,7 +98,7 @@ void SegmentPlan::write(size_t first, size_t count, std::span<uint8_t> out) cons
         pseudo_header_sum(packet_.source(), packet_.destination(), protocol, transport_length));
     sum = copy_and_sum(packet.subspan(headers_ + done, length - headers_), to + headers_, sum);
     const uint16_t checksum = checksum_of_sum(sum);
-    store_be16(to + checksum_at, protocol == kTcp ? checksum : never_zero(checksum));
+    store_be16(to + checksum_at, protocol == protocol::kTcp ? checksum : never_zero(checksum));
     to += length;
   }
 }

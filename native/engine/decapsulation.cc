@@ -53,7 +53,7 @@ size_t datagram_length(const msghdr& message, size_t received) {
 
 Decapsulation::Decapsulation(const DirectionContext& context)
     : Direction(context, decapsulation_reader(context.pair), kRingBytes, kRingRecords),
-      refusals_(context_.events, EventType::kRefused),
+      refusals_(context_.events, EventType::kDatagramRefused),
       coalescer_(coalesce_options(context_.features)) {
   for (size_t i = 0; i < kBatchMax; ++i) {
     messages_[i] = {};
@@ -146,7 +146,7 @@ void Decapsulation::admit(size_t offset, size_t length, uint32_t outer_source,
   if (context_.source_check && !trusted(packet, outer_source, table)) return;
   if (packet.ttl() <= 1) {
     counters_.drop(DropReason::kTtlExceeded);
-    answer(IcmpError::kTimeExceeded, packet);
+    send_icmp_error(IcmpError::kTimeExceeded, packet);
     return;
   }
   packet.decrement_ttl();

@@ -181,19 +181,19 @@ void Direction::fault(FaultSource source, int number) {
 
 void Direction::refuse(KernelFeature feature, int number) {
   if (!context_.features.refuse(feature, number)) return;
-  if (!context_.events.write(
-          {EventType::kRefusal, static_cast<uint32_t>(number), static_cast<uint32_t>(feature), 0}))
+  if (!context_.events.write({EventType::kFeatureRefused, static_cast<uint32_t>(number),
+                              static_cast<uint32_t>(feature), 0}))
     counters_.events_lost.add(1);
 }
 
-void Direction::answer(IcmpError error, const Ipv4Packet& offender) {
-  if (!may_answer(offender, context_.overlay) || !icmp_limit_.take(monotonic_ns())) {
+void Direction::send_icmp_error(IcmpError error, const Ipv4Packet& original) {
+  if (!may_send_icmp_error(original, context_.overlay) || !icmp_limit_.take(monotonic_ns())) {
     counters_.icmp_suppressed.add(1);
     return;
   }
-  const uint32_t source = icmp_error_source(offender.source(), context_.own, context_.tun_address);
-  const size_t length = build_icmp_error(error, offender, source, icmp_);
-  sockaddr_in to = socket_address(offender.source(), 0);
+  const uint32_t source = icmp_error_source(original.source(), context_.own, context_.tun_address);
+  const size_t length = build_icmp_error(error, original, source, icmp_);
+  sockaddr_in to = socket_address(original.source(), 0);
   iovec bytes{icmp_.data(), length};
   msghdr message{};
   message.msg_name = &to;

@@ -137,7 +137,7 @@ class Direction {
   void fault(FaultSource source, int number);
 
   // Answers a packet that was dropped, within RFC 1122 and the rate limit.
-  void answer(IcmpError error, const Ipv4Packet& offender);
+  void send_icmp_error(IcmpError error, const Ipv4Packet& original);
 
   void drop_faulty(PacketFault fault);
   void note_batch(size_t size) { counters_.batch_sizes[batch_bucket(size)].add(1); }

@@ -29,7 +29,7 @@ std::vector<int> send_fds(const DirectionContext& context) {
 
 Encapsulation::Encapsulation(const DirectionContext& context)
     : Direction(context, encapsulation_reader(context.pair), context.ring_bytes,
-                ring_records(context.ring_bytes), context.vnet_header ? kIpv4PacketMax : 0),
+                ring_records(context.ring_bytes), context.vnet_header ? ip::kPacketMax : 0),
       misses_(context_.events, EventType::kMiss),
       sender_(context_.io, send_fds(context_), context_.port) {}
 
@@ -55,7 +55,7 @@ Encapsulation::Fill Encapsulation::fill_bare() {
   const ForwardingTable& routes = table();
   const size_t limit = turn_limit();
   for (size_t i = 0; i < limit; ++i) {
-    const auto space = ring_.reserve(kIpv4PacketMax);
+    const auto space = ring_.reserve(ip::kPacketMax);
     if (space.empty()) return Fill::kRingFull;
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.read(context_.tun_fd, space.data(), space.size());
@@ -157,13 +157,13 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
   const uint32_t next_hop = table.lookup(packet.destination());
   if (next_hop == 0) {
     counters_.drop(DropReason::kNoRoute, packets);
-    answer(IcmpError::kNetUnreachable, packet);
+    send_icmp_error(IcmpError::kNetUnreachable, packet);
     misses_.report(packet.destination(), monotonic_ns(), counters_);
     return 0;
   }
   if (packet.ttl() <= 1) {
     counters_.drop(DropReason::kTtlExceeded, packets);
-    answer(IcmpError::kTimeExceeded, packet);
+    send_icmp_error(IcmpError::kTimeExceeded, packet);
     return 0;
   }
   packet.decrement_ttl();

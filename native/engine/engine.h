@@ -30,6 +30,10 @@
 namespace flannelette {
 
 inline constexpr size_t kSourcePortsMax = 64;
+// The kernel doubles what is asked for, in an int (net/core/sock.c).
+inline constexpr size_t kSocketBufferBytesMax = size_t{1} << 30;
+// 64 KiB each at worst: 4 GiB.
+inline constexpr uint32_t kTunQueuePacketsMax = 65536;
 
 struct EngineOptions {
   std::string tun_name = "flannel%d";

@@ -17,10 +17,10 @@
 namespace flannelette {
 
 enum class EventType : uint32_t {
-  kMiss = 1,     // address: the inner destination without a route
-  kRefused = 2,  // address: the outer source of a datagram the source check refused
-  kFault = 3,    // detail: errno; address: the operation (FaultSource). The thread has ended.
-  kRefusal = 4,  // detail: errno; address: the KernelFeature that was switched off
+  kMiss = 1,             // address: the inner destination without a route
+  kDatagramRefused = 2,  // address: the outer source of a datagram the source check refused
+  kFault = 3,  // detail: errno; address: the operation (FaultSource). The thread has ended.
+  kFeatureRefused = 4,  // detail: errno; address: the KernelFeature that was switched off
 };
 
 enum class FaultSource : uint32_t { kTun = 1, kUdp = 2 };

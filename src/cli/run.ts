@@ -1,4 +1,5 @@
 /** `flannelette run`: the daemon in the foreground, with flanneld's flags. */
+import { LIMITS } from '../dataplane/limits.js';
 import { setFlagsFromString } from 'node:v8';
 import {
   DAEMON_DEFAULTS,
@@ -7,12 +8,6 @@ import {
   HEALTHZ_DEFAULT_IP,
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
-  MAX_RING_BYTES,
-  MAX_SOCKET_BUFFER_BYTES,
-  MAX_SOURCE_PORTS,
-  MAX_TUN_QUEUE_PACKETS,
-  MAX_WORKERS,
-  MIN_RING_BYTES,
   checkFeatures,
   validateDaemonOptions,
   type DaemonOptions,
@@ -119,7 +114,7 @@ export const runFlags = {
     ...integerFlag(
       'workers',
       'packet threads: 1 for both directions, 2 for one each, an even number for more queues of the TUN and sockets on the port',
-      { min: 1, max: MAX_WORKERS, fallback: DAEMON_DEFAULTS.resources.workers },
+      { min: 1, max: LIMITS.workersMax, fallback: DAEMON_DEFAULTS.resources.workers },
       { placeholder: 'threads' },
     ),
     shownDefault: '1 below 4 CPUs, else 2',
@@ -136,7 +131,7 @@ export const runFlags = {
   sourcePorts: integerFlag(
     'source-ports',
     'UDP ports to send from: the configured one, and others so that network cards and equal-cost paths can spread flows',
-    { min: 1, max: MAX_SOURCE_PORTS, fallback: DAEMON_DEFAULTS.resources.sourcePorts },
+    { min: 1, max: LIMITS.sourcePortsMax, fallback: DAEMON_DEFAULTS.resources.sourcePorts },
     { placeholder: 'ports' },
   ),
   socketBuffer: integerFlag(
@@ -144,7 +139,7 @@ export const runFlags = {
     "bytes of each buffer of the UDP sockets, past rmem_max and wmem_max where permitted; 0 is the kernel's default",
     {
       min: 0,
-      max: MAX_SOCKET_BUFFER_BYTES,
+      max: LIMITS.socketBufferBytesMax,
       fallback: DAEMON_DEFAULTS.resources.socketBufferBytes,
     },
     { placeholder: 'bytes' },
@@ -152,15 +147,15 @@ export const runFlags = {
   tunQueue: integerFlag(
     'tun-queue',
     'packets the kernel holds for each reader of flannel0 (txqueuelen)',
-    { min: 1, max: MAX_TUN_QUEUE_PACKETS, fallback: DAEMON_DEFAULTS.resources.tunQueuePackets },
+    { min: 1, max: LIMITS.tunQueuePacketsMax, fallback: DAEMON_DEFAULTS.resources.tunQueuePackets },
     { placeholder: 'packets' },
   ),
   ringBytes: integerFlag(
     'ring-bytes',
     'ring between flannel0 and socket, where packets wait for a socket that takes nothing',
     {
-      min: MIN_RING_BYTES,
-      max: MAX_RING_BYTES,
+      min: LIMITS.ringBytesMin,
+      max: LIMITS.ringBytesMax,
       fallback: DAEMON_DEFAULTS.resources.ringBytes,
     },
     { placeholder: 'bytes' },

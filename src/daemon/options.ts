@@ -12,6 +12,7 @@ import {
   type DataPlaneResources,
   type FeatureName,
 } from '../dataplane/dataplane.js';
+import { LIMITS } from '../dataplane/limits.js';
 import { inputError } from '../errors.js';
 import { parseInterfaceRegex } from '../host/interface-regex.js';
 import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/etcd-options.js';
@@ -97,20 +98,6 @@ export const MAX_RENEW_MARGIN_MINUTES = 1439;
 /** A day: longer is a mistake, and setTimeout ends at 24 days. */
 export const MAX_RESYNC_SECONDS = 86_400;
 
-/** 16 queue pairs with a thread for each direction (native/engine/direction.h). */
-export const MAX_WORKERS = 32;
-
-/** More would only cost sockets: a network card has no more queues. */
-export const MAX_SOURCE_PORTS = 64;
-
-/** Of a socket's buffer: the kernel counts twice that, in an int. */
-export const MAX_SOCKET_BUFFER_BYTES = 1 << 30;
-/** 64 KiB each at worst: 4 GiB. */
-export const MAX_TUN_QUEUE_PACKETS = 65_536;
-/** A packet of 64 KiB cut into the smallest segments fits (native/engine/direction.h). */
-export const MIN_RING_BYTES = 512 * 1024;
-export const MAX_RING_BYTES = 64 * 1024 * 1024;
-
 /** Bytes of a unix socket's path: sun_path is 108 with the terminating NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -173,25 +160,25 @@ function checkResources({ workers, cpus, sourcePorts, ...sizes }: DataPlaneResou
   if (
     !Number.isInteger(workers) ||
     workers < 1 ||
-    workers > MAX_WORKERS ||
+    workers > LIMITS.workersMax ||
     (workers > 1 && workers % 2 !== 0)
   ) {
     throw inputError(
       '--workers',
       workers,
-      `1 or an even number up to ${MAX_WORKERS}: a thread for each direction of each queue pair`,
+      `1 or an even number up to ${LIMITS.workersMax}: a thread for each direction of each queue pair`,
     );
   }
-  checkRange('--source-ports', sourcePorts, 1, MAX_SOURCE_PORTS, 'UDP ports to send from');
+  checkRange('--source-ports', sourcePorts, 1, LIMITS.sourcePortsMax, 'UDP ports to send from');
   checkRange(
     '--socket-buffer',
     sizes.socketBufferBytes,
     0,
-    MAX_SOCKET_BUFFER_BYTES,
+    LIMITS.socketBufferBytesMax,
     "bytes, 0 for the kernel's default",
   );
-  checkRange('--tun-queue', sizes.tunQueuePackets, 1, MAX_TUN_QUEUE_PACKETS, 'packets');
-  checkRange('--ring-bytes', sizes.ringBytes, MIN_RING_BYTES, MAX_RING_BYTES, 'bytes');
+  checkRange('--tun-queue', sizes.tunQueuePackets, 1, LIMITS.tunQueuePacketsMax, 'packets');
+  checkRange('--ring-bytes', sizes.ringBytes, LIMITS.ringBytesMin, LIMITS.ringBytesMax, 'bytes');
   checkCpus(cpus);
 }
 

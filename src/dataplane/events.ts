@@ -10,16 +10,20 @@ export type DataPlaneEvent =
   /** No route for an inner destination; `repeated` more were not reported (rate limit). */
   | { readonly type: 'miss'; readonly destination: number; readonly repeated: number }
   /** A datagram was refused by the source check; `source` is the outer source. */
-  | { readonly type: 'refused'; readonly source: number; readonly repeated: number }
+  | { readonly type: 'datagram-refused'; readonly source: number; readonly repeated: number }
   /** A thread ended: the TUN is gone or the kernel refused for good. The engine must be replaced. */
   | { readonly type: 'fault'; readonly errno: number; readonly operation: 'tun' | 'udp' }
   /** The kernel refused an optional feature; forwarding goes on without. */
-  | { readonly type: 'refusal'; readonly feature: NativeFeatureName; readonly errno: number };
+  | {
+      readonly type: 'feature-refused';
+      readonly feature: NativeFeatureName;
+      readonly errno: number;
+    };
 
 const TYPE_MISS = 1;
-const TYPE_REFUSED = 2;
+const TYPE_DATAGRAM_REFUSED = 2;
 const TYPE_FAULT = 3;
-const TYPE_REFUSAL = 4;
+const TYPE_FEATURE_REFUSED = 4;
 const OPERATION_TUN = 1;
 
 /** Decodes one record; undefined for a type this version does not know. */
@@ -30,13 +34,15 @@ export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
   switch (record.readUInt32LE(0)) {
     case TYPE_MISS:
       return { type: 'miss', destination: address, repeated };
-    case TYPE_REFUSED:
-      return { type: 'refused', source: address, repeated };
+    case TYPE_DATAGRAM_REFUSED:
+      return { type: 'datagram-refused', source: address, repeated };
     case TYPE_FAULT:
       return { type: 'fault', errno: detail, operation: address === OPERATION_TUN ? 'tun' : 'udp' };
-    case TYPE_REFUSAL: {
+    case TYPE_FEATURE_REFUSED: {
       const feature = FEATURE_NAMES[address];
-      return feature === undefined ? undefined : { type: 'refusal', feature, errno: detail };
+      return feature === undefined
+        ? undefined
+        : { type: 'feature-refused', feature, errno: detail };
     }
     default:
       return undefined;

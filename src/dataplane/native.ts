@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { systemError, messageOf } from '../errors.js';
+import type { LIMITS } from './limits.js';
 
 export type NativeMode = 'basic' | 'batch' | 'offload';
 
@@ -209,6 +210,8 @@ export interface NativeSignalLimits {
 }
 
 export interface NativeAddon {
+  /** Of the constructor's options; see limits.ts. */
+  readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
   readonly Engine: new (options: NativeEngineOptions) => NativeEngine;
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
   probe(): readonly NativeFeature[];

@@ -43,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(naive_checksum(bytes.first(packet.header_length())) == 0);
   require(packet.fragment_offset() <= 0x1fff * 8);
 
-  const bool answered = may_answer(packet, kOverlay);
+  const bool answered = may_send_icmp_error(packet, kOverlay);
   for (const IcmpError error : {IcmpError::kNetUnreachable, IcmpError::kTimeExceeded}) {
     IcmpBuffer buffer;
     const size_t total = build_icmp_error(error, packet, kTunAddress, buffer);
@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     require(Ipv4Packet::parse({buffer.data(), total}, reply) == PacketFault::kNone);
     require(reply.destination() == packet.source() && naive_checksum(reply.payload()) == 0);
     require(std::memcmp(reply.payload().data() + 8, bytes.data(), total - 28) == 0);
-    require(!may_answer(reply, kOverlay));
+    require(!may_send_icmp_error(reply, kOverlay));
   }
   if (answered) require(packet.fragment_offset() == 0 && !is_multicast(packet.source()));
 

@@ -88,7 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (length != 0) std::memcpy(copy.get(), data + kControl, length);
   const std::span<uint8_t> bytes(copy.get(), length);
   // Help over what random bytes seldom get right: a valid IP header, then a fitting offload.
-  if ((help & 1) != 0 && length >= 20 && length <= kIpv4PacketMax) {
+  if ((help & 1) != 0 && length >= 20 && length <= ip::kPacketMax) {
     bytes[0] = static_cast<uint8_t>(0x40 | (bytes[0] & 15));
     put_word(bytes, 2, static_cast<uint32_t>(length));
     if ((help & 2) != 0) bytes[6] &= 0x40, bytes[7] = 0;

@@ -255,7 +255,7 @@ TEST_CASE("decapsulation: a refused sender is reported, within the rate, and get
   CHECK(events.size() >= 10);
   CHECK(events.size() <= 10 + elapsed_ms / 100 + 1);
   for (const EventRecord& event : events) {
-    CHECK(event.type == EventType::kRefused);
+    CHECK(event.type == EventType::kDatagramRefused);
     CHECK(event.address == kStranger);
   }
 }

@@ -137,7 +137,7 @@ TEST_CASE("encapsulation with offload: EIO switches trains off for good, and not
   CHECK(rig.features().error(KernelFeature::kUdpGso) == EIO);
   const auto events = rig.events();
   REQUIRE(events.size() == 1);
-  CHECK(events[0].type == EventType::kRefusal);
+  CHECK(events[0].type == EventType::kFeatureRefused);
   CHECK(events[0].detail == EIO);
   CHECK(events[0].address == static_cast<uint32_t>(KernelFeature::kUdpGso));
   CHECK(all_drops(encapsulation) == 0);

@@ -302,7 +302,7 @@ TEST_CASE("encapsulation: TTL 0 and 1 are dropped with Time Exceeded, TTL 2 is c
     CHECK(reply[21] == 0);
     CHECK(long_at(reply, 12) == kGateway1);
     CHECK(long_at(reply, 16) == kContainer1);
-    // The offender is quoted as it came, TTL included.
+    // The original is quoted as it came, TTL included.
     CHECK(Bytes(reply.begin() + 28, reply.end()) == packet);
   }
 }

@@ -50,7 +50,7 @@ TEST_CASE("a record is 16 bytes: type, detail, address, repeated, each little-en
   bytes.resize(16);
   CHECK(bytes == Bytes{3, 0, 0, 0, 4, 3, 2, 1, 0x0d, 0x0c, 0x0b, 0x0a, 0x44, 0x33, 0x22, 0x11});
   CHECK(static_cast<uint32_t>(EventType::kMiss) == 1);
-  CHECK(static_cast<uint32_t>(EventType::kRefused) == 2);
+  CHECK(static_cast<uint32_t>(EventType::kDatagramRefused) == 2);
 }
 
 TEST_CASE("both ends are non-blocking and closed at exec; the read end is handed out once") {
@@ -88,7 +88,7 @@ TEST_CASE("a full pipe loses and counts the record, never waits, and works again
   Pipe pipe;
   ::fcntl(pipe.reader.get(), F_SETPIPE_SZ, 4096);
   ThreadCounters counters;
-  EventSource source(pipe.pipe, EventType::kRefused);
+  EventSource source(pipe.pipe, EventType::kDatagramRefused);
   size_t filled = 0;
   while (pipe.pipe.write({EventType::kMiss, 0, 0, 0})) REQUIRE(++filled < 100000);
   REQUIRE(filled >= 4096 / 16);
@@ -99,7 +99,7 @@ TEST_CASE("a full pipe loses and counts the record, never waits, and works again
   source.report(3, kSecond, counters);
   const auto records = pipe.records();
   REQUIRE(records.size() == 1);
-  CHECK(records[0].type == EventType::kRefused);
+  CHECK(records[0].type == EventType::kDatagramRefused);
   CHECK(records[0].address == 3);
   CHECK(counters.events_lost.get() == 2);
 }

@@ -13,7 +13,7 @@ bool answers(const PacketSpec& spec, Subnet network = kOverlay) {
   Bytes bytes = make_packet(spec);
   Ipv4Packet view;
   REQUIRE(Ipv4Packet::parse(bytes, view) == PacketFault::kNone);
-  return may_answer(view, network);
+  return may_send_icmp_error(view, network);
 }
 
 }  // namespace
@@ -73,12 +73,12 @@ TEST_CASE("a source that is not a single host gets no answer (RFC 1122 section 3
 TEST_CASE("an error is a right packet that quotes what was received and no more") {
   for (const IcmpError error : {IcmpError::kNetUnreachable, IcmpError::kTimeExceeded}) {
     for (const size_t payload : {0, 1, 7, 8, 9, 100, 527, 528, 529, 1400, 65515}) {
-      Bytes offender = make_packet({.payload = Bytes(payload, 0xa5)});
+      Bytes original = make_packet({.payload = Bytes(payload, 0xa5)});
       // What follows in the buffer belongs to an earlier packet and must not leak.
-      const size_t length = offender.size();
-      offender.insert(offender.end(), 700, 0x11);
+      const size_t length = original.size();
+      original.insert(original.end(), 700, 0x11);
       Ipv4Packet view;
-      REQUIRE(Ipv4Packet::parse(offender, view) == PacketFault::kNone);
+      REQUIRE(Ipv4Packet::parse(original, view) == PacketFault::kNone);
       IcmpBuffer buffer;
       buffer.fill(0xcc);
       const size_t total = build_icmp_error(error, view, kTunAddress, buffer);
@@ -102,11 +102,11 @@ TEST_CASE("an error is a right packet that quotes what was received and no more"
       CHECK(long_at(icmp, 4) == 0);
       CHECK(naive_checksum(icmp) == 0);
       CHECK(naive_checksum(std::span<const uint8_t>(message).first(20)) == 0);
-      CHECK(std::equal(icmp.begin() + 8, icmp.end(), offender.begin()));
+      CHECK(std::equal(icmp.begin() + 8, icmp.end(), original.begin()));
       // Nothing is written behind it.
       for (size_t i = total; i < buffer.size(); ++i) REQUIRE(buffer[i] == 0xcc);
       // And an error about it is never sent.
-      CHECK(!may_answer(reply, kOverlay));
+      CHECK(!may_send_icmp_error(reply, kOverlay));
     }
   }
 }

@@ -90,8 +90,8 @@ struct Crossings::Ends {
   std::vector<OwnedFd> kept;
   int container_in[2] = {-1, -1};  // plain; with UDP_GRO
   int far_in[2] = {-1, -1};
-  std::vector<uint8_t> buffer = std::vector<uint8_t>(kIpv4PacketMax);
-  std::vector<uint8_t> payload = std::vector<uint8_t>(kIpv4PacketMax, 0x5a);
+  std::vector<uint8_t> buffer = std::vector<uint8_t>(ip::kPacketMax);
+  std::vector<uint8_t> payload = std::vector<uint8_t>(ip::kPacketMax, 0x5a);
 
   int keep(OwnedFd fd) {
     kept.push_back(std::move(fd));

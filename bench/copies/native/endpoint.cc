@@ -104,10 +104,10 @@ TunPacket make_tun_packet(uint32_t source, uint32_t destination, uint16_t port, 
     packet[12 + i] = static_cast<uint8_t>(source >> (24 - 8 * i));
     packet[16 + i] = static_cast<uint8_t>(destination >> (24 - 8 * i));
   }
-  store_be16(packet + 10, internet_checksum({packet, kIpv4HeaderMin}));
+  store_be16(packet + 10, internet_checksum({packet, ip::kHeaderMin}));
 
-  uint8_t* udp = packet + kIpv4HeaderMin;
-  const size_t length = bytes - kIpv4HeaderMin;
+  uint8_t* udp = packet + ip::kHeaderMin;
+  const size_t length = bytes - ip::kHeaderMin;
   store_be16(udp, port);
   store_be16(udp + 2, port);
   store_be16(udp + 4, static_cast<uint16_t>(length));
@@ -116,7 +116,7 @@ TunPacket make_tun_packet(uint32_t source, uint32_t destination, uint16_t port, 
   if (checksum == Checksum::kOffload) {
     store_be16(udp + 6, pseudo);
     out.header.flags = kNeedsChecksum;
-    out.header.checksum_start = kIpv4HeaderMin;
+    out.header.checksum_start = ip::kHeaderMin;
     out.header.checksum_offset = 6;
   } else if (checksum == Checksum::kSoftware) {
     store_be16(udp + 6, pseudo);

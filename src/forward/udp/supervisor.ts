@@ -200,10 +200,10 @@ export class DataPlaneSupervisor {
       case 'miss':
         this.#misses.report({ destination: formatIpv4(event.destination) }, event.repeated);
         break;
-      case 'refused':
+      case 'datagram-refused':
         this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
         break;
-      case 'refusal':
+      case 'feature-refused':
         this.#log.warn(
           { feature: event.feature, error: errnoName(event.errno) },
           'the kernel refuses a feature; forwarding goes on without it',
