@@ -1,4 +1,5 @@
 /** An overlay under test: what it is, how it is set up between two hosts and taken down. */
+import { systemCalls } from '../../src/dataplane/counters.js';
 import type { Program } from '../../src/testbed/programs.js';
 import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
 import type { Programs } from '../../src/testbed/isolate.js';
@@ -57,7 +58,7 @@ export function daemonOverlay(daemons: readonly DaemonProcess[]): RunningOverlay
       const threads = states.flatMap(({ dataPlane }) => dataPlane?.threads ?? []);
       const counters = { systemCalls: 0, copiedBytes: 0 };
       for (const thread of threads) {
-        counters.systemCalls += thread.readCalls + thread.writeCalls + thread.pollCalls;
+        counters.systemCalls += systemCalls(thread);
         counters.copiedBytes += thread.receivedBytes + thread.sentBytes;
       }
       return counters;

@@ -305,20 +305,7 @@ Napi::Value to_js_counters(Napi::Env env, const char* name, const Direction& dir
 
   Fields out(env);
   out.add("direction", name);
-  out.add("receivedPackets", counters.received_packets.get());
-  out.add("receivedBytes", counters.received_bytes.get());
-  out.add("sentPackets", counters.sent_packets.get());
-  out.add("sentBytes", counters.sent_bytes.get());
-  out.add("icmpTimeExceeded", counters.icmp_time_exceeded.get());
-  out.add("icmpUnreachable", counters.icmp_unreachable.get());
-  out.add("icmpSuppressed", counters.icmp_suppressed.get());
-  out.add("readCalls", counters.read_calls.get());
-  out.add("writeCalls", counters.write_calls.get());
-  out.add("pollCalls", counters.poll_calls.get());
-  out.add("ringBytes", counters.ring_bytes.get());
-  out.add("ringCapacityBytes", direction.ring_capacity());
-  out.add("ringHighWaterBytes", counters.ring_high_water.get());
-  out.add("eventsLost", counters.events_lost.get());
+  each_counter(counters, [&](const char* counter, uint64_t value) { out.add(counter, value); });
   if (queue_drops.has_value()) {
     out.add("queueDrops", *queue_drops);
   } else {

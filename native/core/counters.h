@@ -79,24 +79,35 @@ constexpr size_t batch_bucket(size_t size) {
   return bucket;
 }
 
+// The table of plain numbers: member, name in JavaScript (src/dataplane/counters.ts has the same).
+#define FLANNELETTE_COUNTERS(counter)                                                            \
+  counter(received_packets, "receivedPackets") counter(received_bytes, "receivedBytes")          \
+      counter(sent_packets, "sentPackets") counter(sent_bytes, "sentBytes")                      \
+          counter(icmp_time_exceeded, "icmpTimeExceeded")                                        \
+              counter(icmp_unreachable, "icmpUnreachable") /* Not allowed by RFC 1122, over the  \
+                                                              rate, or refused by the kernel. */ \
+      counter(icmp_suppressed, "icmpSuppressed") counter(read_calls, "readCalls")                \
+          counter(write_calls, "writeCalls") counter(poll_calls, "pollCalls")                    \
+              counter(ring_bytes, "ringBytes") counter(ring_capacity, "ringCapacityBytes")       \
+                  counter(ring_high_water, "ringHighWaterBytes")                                 \
+                      counter(events_lost, "eventsLost")
+
 struct alignas(64) ThreadCounters {
-  Counter received_packets;
-  Counter received_bytes;
-  Counter sent_packets;
-  Counter sent_bytes;
+#define FLANNELETTE_MEMBER(member, name) Counter member;
+  FLANNELETTE_COUNTERS(FLANNELETTE_MEMBER)
+#undef FLANNELETTE_MEMBER
   std::array<Counter, kDropReasons> drops;
-  Counter icmp_time_exceeded;
-  Counter icmp_unreachable;
-  Counter icmp_suppressed;  // not allowed by RFC 1122, over the rate, or refused by the kernel
-  Counter read_calls;
-  Counter write_calls;
-  Counter poll_calls;
   std::array<Counter, kBatchBuckets> batch_sizes;
-  Counter ring_bytes;
-  Counter ring_high_water;
-  Counter events_lost;
 
   void drop(DropReason reason, uint64_t n = 1) { drops[static_cast<size_t>(reason)].add(n); }
 };
+
+// Calls `take` with the name and the value of each plain number.
+template <typename Take>
+void each_counter(const ThreadCounters& counters, Take&& take) {
+#define FLANNELETTE_TAKE(member, name) take(name, counters.member.get());
+  FLANNELETTE_COUNTERS(FLANNELETTE_TAKE)
+#undef FLANNELETTE_TAKE
+}
 
 }  // namespace flannelette

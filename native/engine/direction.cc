@@ -58,7 +58,9 @@ Direction::Direction(const DirectionContext& context, size_t reader, size_t ring
     : context_(context),
       memory_(ring_bytes + staging_bytes),
       ring_(memory_.bytes().first(ring_bytes), memory_.valid() ? ring_records : 1),
-      reader_(reader) {}
+      reader_(reader) {
+  counters_.ring_capacity.set(ring_.capacity());
+}
 
 void Direction::carry(Direction* other) {
   other_ = other;

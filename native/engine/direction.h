@@ -106,7 +106,6 @@ class Direction {
   const ThreadCounters& counters() const { return counters_; }
   // False when there is no memory for packets: it must not carry any.
   bool has_memory() const { return memory_.valid(); }
-  size_t ring_capacity() const { return ring_.capacity(); }
 
  protected:
   // Reads up to a batch and passes it on. Without progress there is nothing more to do at once.

@@ -1,4 +1,5 @@
 /** `flannelette status`: asks a running daemon over its unix socket and prints what it says. */
+import { systemCalls } from '../dataplane/counters.js';
 import { requestJson } from '../daemon/client.js';
 import { checkSubnetFile, DAEMON_DEFAULTS, statusSocketPath } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
@@ -224,7 +225,7 @@ function counterTable({ dataPlane }: DaemonStatus): string {
       formatBytes(thread.sentBytes),
       formatCount(Object.values(thread.drops).reduce((sum, count) => sum + count, 0)),
       formatCount(thread.icmpTimeExceeded + thread.icmpUnreachable),
-      formatCount(thread.readCalls + thread.writeCalls + thread.pollCalls),
+      formatCount(systemCalls(thread)),
     ]),
   );
 }

@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type { Ipv4 } from '../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
+import type { ThreadCounters } from './counters.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
   native,
@@ -19,9 +20,9 @@ import {
   type NativeInterface,
   type NativeQueueSizes,
   type NativeSignalLimits,
-  type NativeThreadCounters,
 } from './native.js';
 
+export type { ThreadCounters } from './counters.js';
 export type { DataPlaneEvent } from './events.js';
 export { FEATURE_NAMES } from './native.js';
 export type DataPlaneOptions = NativeEngineOptions;
@@ -32,7 +33,6 @@ export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
-export type ThreadCounters = NativeThreadCounters;
 
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { systemError, messageOf } from '../errors.js';
+import type { ThreadCounters } from './counters.js';
 import type { LIMITS } from './limits.js';
 
 export type NativeMode = 'basic' | 'batch' | 'offload';
@@ -64,38 +65,6 @@ export interface NativeEngineOptions {
   readonly tunQueuePackets: number;
   /** Ring between TUN and socket in bytes, 512 KiB to 64 MiB. */
   readonly ringBytes: number;
-}
-
-/** Of one direction of one queue pair. */
-export interface NativeThreadCounters {
-  /** `encapsulate` (TUN to UDP) or `decapsulate` (UDP to TUN). */
-  readonly direction: 'encapsulate' | 'decapsulate';
-  readonly receivedPackets: number;
-  readonly receivedBytes: number;
-  readonly sentPackets: number;
-  readonly sentBytes: number;
-  /** Packets dropped, by reason; every reason is present. */
-  readonly drops: Readonly<Record<string, number>>;
-  /** ICMP errors sent, by type. */
-  readonly icmpTimeExceeded: number;
-  readonly icmpUnreachable: number;
-  readonly icmpSuppressed: number;
-  /** System calls made, by kind: `read`, `write`, `poll`. */
-  readonly readCalls: number;
-  readonly writeCalls: number;
-  readonly pollCalls: number;
-  /** Batches drained by size: bucket i counts sizes in (2^(i-1), 2^i], the first size 1. */
-  readonly batchSizes: readonly number[];
-  /**
-   * What the kernel dropped in front of this direction: packets when the TUN's queue was full,
-   * datagrams when the socket's buffer was (or their checksum wrong); null where it does not tell
-   * (SO_MEMINFO, Linux 4.12).
-   */
-  readonly queueDrops: number | null;
-  readonly ringBytes: number;
-  readonly ringCapacityBytes: number;
-  readonly ringHighWaterBytes: number;
-  readonly eventsLost: number;
 }
 
 /** The kernel's queues as granted; sizes of a socket are twice what was asked for. */
@@ -157,7 +126,7 @@ export interface NativeEngine {
   restoreDevice(): NativeDeviceCheck;
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
-  counters(): readonly NativeThreadCounters[];
+  counters(): readonly ThreadCounters[];
   queueSizes(): NativeQueueSizes;
   /** What of the kernel is in use now; also after the close. */
   features(): readonly NativeFeatureState[];

@@ -3,7 +3,7 @@
  * counter must never fall: the last counters of each closed data plane are kept and added to those
  * of the one in service. What describes the present (ring fill) is taken from the one in service.
  */
-import type { ThreadCounters } from './dataplane.js';
+import { COUNTER_ROWS, type CounterName, type ThreadCounters } from './counters.js';
 
 /** Sums per direction; threads of one direction become one entry. */
 export function addCounters(
@@ -18,35 +18,39 @@ export function addCounters(
   return [...sums.values()];
 }
 
-/** The counters of a data plane that is closed: what it counted stays, its ring is gone. */
+/** The counters of a data plane that is closed: what it counted stays, its present is gone. */
 export function retire(threads: readonly ThreadCounters[]): readonly ThreadCounters[] {
-  return threads.map((thread) => ({ ...thread, ringBytes: 0, ringCapacityBytes: 0 }));
+  const gone = numbers((_, combined) => (combined === 'present' ? 0 : undefined));
+  return threads.map((thread) => ({ ...thread, ...gone }));
 }
 
 function addThread(a: ThreadCounters, b: ThreadCounters): ThreadCounters {
   return {
-    direction: a.direction,
-    receivedPackets: a.receivedPackets + b.receivedPackets,
-    receivedBytes: a.receivedBytes + b.receivedBytes,
-    sentPackets: a.sentPackets + b.sentPackets,
-    sentBytes: a.sentBytes + b.sentBytes,
+    ...a,
+    ...numbers((name, combined) =>
+      combined === 'greatest' ? Math.max(a[name], b[name]) : a[name] + b[name],
+    ),
     drops: addRecords(a.drops, b.drops),
-    icmpTimeExceeded: a.icmpTimeExceeded + b.icmpTimeExceeded,
-    icmpUnreachable: a.icmpUnreachable + b.icmpUnreachable,
-    icmpSuppressed: a.icmpSuppressed + b.icmpSuppressed,
-    readCalls: a.readCalls + b.readCalls,
-    writeCalls: a.writeCalls + b.writeCalls,
-    pollCalls: a.pollCalls + b.pollCalls,
     batchSizes: addArrays(a.batchSizes, b.batchSizes),
     queueDrops:
       a.queueDrops === null && b.queueDrops === null
         ? null
         : (a.queueDrops ?? 0) + (b.queueDrops ?? 0),
-    ringBytes: a.ringBytes + b.ringBytes,
-    ringCapacityBytes: a.ringCapacityBytes + b.ringCapacityBytes,
-    ringHighWaterBytes: Math.max(a.ringHighWaterBytes, b.ringHighWaterBytes),
-    eventsLost: a.eventsLost + b.eventsLost,
   };
+}
+
+type Combined = (typeof COUNTER_ROWS)[number][1]['combined'];
+
+/** The values that `value` gives, by name. */
+function numbers(
+  value: (name: CounterName, combined: Combined) => number | undefined,
+): Partial<Record<CounterName, number>> {
+  const found: Partial<Record<CounterName, number>> = {};
+  for (const [name, { combined }] of COUNTER_ROWS) {
+    const number = value(name, combined);
+    if (number !== undefined) found[name] = number;
+  }
+  return found;
 }
 
 function addRecords(

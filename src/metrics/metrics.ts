@@ -8,6 +8,7 @@
  * for `registry.metrics()` called by an embedder as well.
  */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { COUNTER_ROWS, type CounterName } from '../dataplane/counters.js';
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
 import type { Problem } from '../problems.js';
 import { BucketHistogram } from './bucket-histogram.js';
@@ -178,7 +179,7 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
  */
 function dataPlaneMetrics(registry: Registry) {
   const registers = [registry];
-  const counter = <T extends string>(name: string, help: string, ...labels: T[]) =>
+  const counter = (name: string, help: string, ...labels: string[]) =>
     new Counter({
       name: `flannelette_${name}_total`,
       help,
@@ -186,16 +187,23 @@ function dataPlaneMetrics(registry: Registry) {
       registers,
     });
   const gauge = (name: string, help: string) =>
-    new Gauge({ name: `flannelette_${name}`, help, labelNames: ['direction'] as const, registers });
-  const receivedPackets = counter('received_packets', 'Packets read from the TUN or the socket.');
-  const receivedBytes = counter('received_bytes', 'Bytes of inner packets read.');
-  const sentPackets = counter('sent_packets', 'Packets given to the socket or the TUN.');
-  const sentBytes = counter('sent_bytes', 'Bytes of inner packets given on.');
+    new Gauge({ name: `flannelette_${name}`, help, labelNames: ['direction'], registers });
+  // Registered in the order of the text: the table's, with what is no single number in between.
+  const series = new Map<string, Counter | Gauge>();
+  const register = (until?: CounterName): void => {
+    for (const [name, { kind, metric, help, label }] of COUNTER_ROWS) {
+      if (name === until) return;
+      if (series.has(metric)) continue;
+      const made =
+        kind === 'gauge'
+          ? gauge(metric, help)
+          : counter(metric, help, ...(label?.slice(0, 1) ?? []));
+      series.set(metric, made);
+    }
+  };
+  register('icmpTimeExceeded');
   const dropped = counter('dropped_packets', 'Packets dropped, by reason.', 'reason');
-  const icmp = counter('icmp_errors', 'ICMP errors sent about packets, by type.', 'type');
-  const suppressed = counter('icmp_suppressed', 'ICMP errors withheld by rule or rate limit.');
-  const syscalls = counter('syscalls', 'System calls of the packet loops, by kind.', 'call');
-  const lost = counter('events_lost', 'Events of the data plane that nobody could take in time.');
+  register('ringBytes');
   const batches = new BucketHistogram(
     'flannelette_batch_packets',
     'Packets passed on together; the sum is that of packets sent.',
@@ -205,51 +213,23 @@ function dataPlaneMetrics(registry: Registry) {
     'queue_dropped_packets',
     'Packets the kernel dropped in front of a direction: queue of the TUN or buffer of the socket full.',
   );
-  const ring = gauge('ring_bytes', 'Bytes in the ring between reader and writer.');
-  const capacity = gauge('ring_capacity_bytes', 'Size of the ring.');
-  const highWater = gauge('ring_high_water_bytes', 'Most bytes the ring ever held.');
-  const series = [
-    receivedPackets,
-    receivedBytes,
-    sentPackets,
-    sentBytes,
-    dropped,
-    icmp,
-    suppressed,
-    syscalls,
-    lost,
-    queueDropped,
-    ring,
-    capacity,
-    highWater,
-  ];
+  register();
 
   return {
     write: (snapshot: DataPlaneSnapshot | undefined): void => {
-      for (const metric of series) metric.reset();
+      for (const metric of [...series.values(), dropped, queueDropped]) metric.reset();
       batches.clear();
       for (const thread of snapshot?.threads ?? []) {
         const { direction } = thread;
-        const labels = { direction };
-        receivedPackets.inc(labels, thread.receivedPackets);
-        receivedBytes.inc(labels, thread.receivedBytes);
-        sentPackets.inc(labels, thread.sentPackets);
-        sentBytes.inc(labels, thread.sentBytes);
+        for (const [name, { metric, label }] of COUNTER_ROWS) {
+          const labels = label === undefined ? { direction } : { direction, [label[0]]: label[1] };
+          series.get(metric)?.inc(labels, thread[name]);
+        }
         for (const [reason, count] of Object.entries(thread.drops)) {
           dropped.inc({ direction, reason }, count);
         }
-        icmp.inc({ direction, type: 'time_exceeded' }, thread.icmpTimeExceeded);
-        icmp.inc({ direction, type: 'unreachable' }, thread.icmpUnreachable);
-        suppressed.inc(labels, thread.icmpSuppressed);
-        syscalls.inc({ direction, call: 'read' }, thread.readCalls);
-        syscalls.inc({ direction, call: 'write' }, thread.writeCalls);
-        syscalls.inc({ direction, call: 'poll' }, thread.pollCalls);
-        lost.inc(labels, thread.eventsLost);
-        batches.add(labels, thread.batchSizes, thread.sentPackets);
-        if (thread.queueDrops !== null) queueDropped.inc(labels, thread.queueDrops);
-        ring.inc(labels, thread.ringBytes);
-        capacity.inc(labels, thread.ringCapacityBytes);
-        highWater.inc(labels, thread.ringHighWaterBytes);
+        batches.add({ direction }, thread.batchSizes, thread.sentPackets);
+        if (thread.queueDrops !== null) queueDropped.inc({ direction }, thread.queueDrops);
       }
     },
   };

@@ -65,7 +65,7 @@ TEST_CASE("decapsulation: datagrams become packets with TTL one less, in order")
       CHECK(counters.write_calls.get() == 150);
       CHECK(counters.ring_bytes.get() == 0);
       CHECK(counters.ring_high_water.get() > 0);
-      CHECK(counters.ring_high_water.get() <= decapsulation.ring_capacity());
+      CHECK(counters.ring_high_water.get() <= decapsulation.counters().ring_capacity.get());
       CHECK(all_drops(decapsulation) == 0);
       CHECK(rig.events().empty());
     }

@@ -235,11 +235,12 @@ TEST_CASE("encapsulation: a full ring stops reading until the socket takes packe
       encapsulation.carry();
       CAPTURE(size);
       CHECK(reads_when_full > 0);
-      CHECK(encapsulation.ring_capacity() == kRingBytesMin);
+      CHECK(encapsulation.counters().ring_capacity.get() == kRingBytesMin);
       CHECK(reads_when_full <= 2048);
       CHECK(used_when_full == reads_when_full * size);
-      CHECK(used_when_full <= encapsulation.ring_capacity());
-      CHECK(encapsulation.counters().ring_high_water.get() <= encapsulation.ring_capacity());
+      CHECK(used_when_full <= encapsulation.counters().ring_capacity.get());
+      CHECK(encapsulation.counters().ring_high_water.get() <=
+            encapsulation.counters().ring_capacity.get());
       CHECK(in_order(rig.io.sent, count, size));
       CHECK(all_drops(encapsulation) == 0);
     }

@@ -65,6 +65,7 @@ export class FakeDataPlane
   /** What the next restoreDevice calls find or throw, one each; then the device is sound. */
   readonly restorations: (Partial<DeviceCheck> | Error)[] = [];
   restoreCalls = 0;
+  snapshots = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
   started = false;
   closed = false;
@@ -96,6 +97,7 @@ export class FakeDataPlane
   }
 
   snapshot(): DataPlaneSnapshot {
+    this.snapshots += 1;
     return { mode: this.options.mode, threads: this.threads, features: [], queues: null };
   }
 

@@ -3,6 +3,7 @@
  * more than it tells: devices from /proc/PID/net/dev of a host's daemon, packets and calls from the
  * daemon's status.
  */
+import { systemCalls } from '../../dataplane/counters.js';
 import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import type { DaemonStatus } from '../../daemon/status.js';
@@ -182,7 +183,7 @@ async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
     daemon: {
       deliveredPackets: back.packets,
       deliveredBytes: back.bytes,
-      calls: sum(threads, (of) => of.readCalls + of.writeCalls + of.pollCalls),
+      calls: sum(threads, systemCalls),
       copiedBytes: sum(threads, (of) => of.receivedBytes + of.sentBytes),
       drops: sum(threads, dropsOf),
     },

@@ -1,4 +1,5 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -93,7 +94,32 @@ const subnetEnv = () => readFile(options.subnetFile, 'utf8');
 const askDaemon = async () =>
   (await requestJson(`${options.subnetFile}.sock`, '/status', 1_000)) as DaemonStatus;
 
+const askHttp = (socketPath: string, path: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    get({ socketPath, path, agent: false }, (response) => {
+      response.resume().on('end', resolve);
+    }).on('error', reject);
+  });
+
 describe('a daemon', () => {
+  it('takes one look at the data plane for each answer, none for readiness', async () => {
+    const { store, planes, daemon, start } = setUp();
+    void start();
+    store.snapshot(OWN, PEER);
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
+    const [plane] = planes.opened;
+    const looks = async (path: string): Promise<number> => {
+      const before = plane?.snapshots ?? 0;
+      await askHttp(`${options.subnetFile}.sock`, path);
+      return (plane?.snapshots ?? 0) - before;
+    };
+    expect([await looks('/metrics'), await looks('/status'), await looks('/readyz')]).toEqual([
+      1, 1, 0,
+    ]);
+  });
+
   it('tells the store once traffic can flow', async () => {
     const { store, daemon, start } = setUp();
     const phases: string[] = [];
