@@ -17,6 +17,7 @@ const checks = [
   ],
   ['eslint', [[`${BIN}/eslint`, '--max-warnings=0', '.']]],
   ['prettier', [[`${BIN}/prettier`, '--check', '--log-level=warn', ...sourceFiles(...SCRIPTS)]]],
+  ['unused', [[`${BIN}/knip`, '--no-progress']]],
   [
     'directions',
     [

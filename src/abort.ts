@@ -1,4 +1,14 @@
-/** Waits for work that cannot be told to stop, but not longer than its caller wants to go on. */
+/** Waits that end with an AbortSignal, or not later than their caller wants to go on. */
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Resolves after `ms` milliseconds or at once when the signal aborts; never rejects. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await delay(ms, undefined, { signal });
+  } catch {
+    // Aborted: the caller looks at its signal.
+  }
+}
 
 /** The outcome of `work`, or the signal's reason if that comes first; the work then ends unheard. */
 export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {

@@ -125,7 +125,8 @@ export {
   type RegistrationParts,
 } from './network/registration.js';
 export { createBackend, parseConfig, type ForwarderOptions } from './network/registry.js';
-export { UDP_OVERHEAD_BYTES, UdpBackend, type UdpOptions } from './forward/udp/udp.js';
+export { UDP_OVERHEAD_BYTES } from './forward/udp/settings.js';
+export { UdpBackend, type UdpOptions } from './forward/udp/udp.js';
 export type { DataPlaneHandle, OpenDataPlane } from './forward/udp/supervisor.js';
 
 // The daemon and what it shows.

@@ -1,4 +1,5 @@
 /** The sequence of one store: starts, then rounds of phases, then the comparison with the store. */
+import { pause } from '../../src/abort.js';
 import { systemError } from '../../src/errors.js';
 import { Program, waitFor } from '../../src/testbed/programs.js';
 import { addContainer, removeContainer } from '../../src/testbed/topology.js';
@@ -87,12 +88,12 @@ export async function measureStore(store: BenchStore, plan: Plan): Promise<Store
     near = await BenchDaemon.start(NEAR, plan.command, store.flags('filled'));
     await near.ready(ROUTES);
     const daemons = [near, far] as const;
-    await pause(SETTLE_MS, plan.signal);
+    await wholePause(SETTLE_MS, plan.signal);
     const rounds: LeaseRound[] = [];
     for (let number = 1; number <= plan.rounds; number += 1) {
       rounds.push(await measureRound(store, daemons, plan, number));
     }
-    await pause(SETTLE_MS, plan.signal);
+    await wholePause(SETTLE_MS, plan.signal);
     const memory = await largest(daemons);
     const differences = await countDifferences(store, daemons);
     return { store: store.name, how: store.how, starts, rounds, memory, differences };
@@ -165,7 +166,7 @@ async function measurePhase(
   place: Place | undefined,
 ): Promise<Phase> {
   const { seconds, signal } = plan;
-  await pause(PAUSE_MS, signal);
+  await wholePause(PAUSE_MS, signal);
   const writer = place === undefined ? undefined : await startWriter(store, plan, place);
   try {
     const since = Date.now();
@@ -269,10 +270,8 @@ async function largest(daemons: readonly BenchDaemon[]): Promise<Memory> {
   };
 }
 
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  const until = performance.now() + ms;
-  while (performance.now() < until) {
-    signal.throwIfAborted();
-    await new Promise((resolve) => setTimeout(resolve, Math.min(100, ms)));
-  }
+/** Rejects with the signal's reason when it aborts. */
+async function wholePause(ms: number, signal: AbortSignal): Promise<void> {
+  await pause(ms, signal);
+  signal.throwIfAborted();
 }

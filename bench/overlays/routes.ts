@@ -10,6 +10,7 @@
  * Each host has a lease file of its own, in which every lease but its own is the other's. The far
  * daemon delivers to subnets it does not lease, hence --source-check=false there.
  */
+import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/settings.js';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { replaceFile } from '../../src/host/atomic-file.js';
@@ -17,13 +18,7 @@ import { startDaemons, TUNNEL_PORT } from '../../src/testbed/daemon-process.js';
 import { hostPlan, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { FILE_VERSION } from '../../src/lease/file/file-format.js';
 import { FLANNELETTE } from '../frame/machine.js';
-import {
-  daemonOverlay,
-  UDP_OVERHEAD,
-  type RunningOverlay,
-  type Subject,
-  type Underlay,
-} from './subject.js';
+import { daemonOverlay, type RunningOverlay, type Subject, type Underlay } from './subject.js';
 
 const NEAR = hostPlan(1);
 const FAR: HostPlan = {
@@ -106,7 +101,7 @@ const subject = (name: string, what: string, division: Division): Subject => ({
   name,
   what,
   main: true,
-  mtu: (mtu) => mtu - UDP_OVERHEAD,
+  mtu: (mtu) => mtu - UDP_OVERHEAD_BYTES,
   hosts: { near: NEAR, far: FAR },
   scatter: SCATTER,
   setUp: (underlay) => setUp(division, underlay),

@@ -5,9 +5,6 @@ import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
 import type { Programs } from '../../src/testbed/isolate.js';
 import type { HostPlan } from '../../src/testbed/topology.js';
 
-/** UDP and outer IPv4 header. */
-export const UDP_OVERHEAD = 28;
-
 /** Two hosts without containers. */
 export interface Underlay {
   readonly near: HostPlan;

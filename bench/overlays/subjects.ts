@@ -1,4 +1,5 @@
 /** What is compared: each subject is an overlay between the same two hosts, set up and taken down. */
+import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/settings.js';
 import { startDaemons } from '../../src/testbed/daemon-process.js';
 import {
   addHostGw,
@@ -14,7 +15,7 @@ import { tinc } from './peers/tinc.js';
 import { vtun } from './peers/vtun.js';
 import { wireguard } from './peers/wireguard.js';
 import { MANY_ROUTES } from './routes.js';
-import { daemonOverlay, UDP_OVERHEAD, type Subject } from './subject.js';
+import { daemonOverlay, type Subject } from './subject.js';
 
 const daemon = (
   name: string,
@@ -25,7 +26,7 @@ const daemon = (
   name,
   what,
   main,
-  mtu: (mtu) => mtu - UDP_OVERHEAD,
+  mtu: (mtu) => mtu - UDP_OVERHEAD_BYTES,
   setUp: async ({ near, far }) =>
     daemonOverlay(await startDaemons([near, far], { command: FLANNELETTE, mode, flags })),
 });

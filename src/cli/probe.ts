@@ -1,5 +1,5 @@
 /** `flannelette probe`: what this kernel offers, tried for real, and what follows from it. */
-import { probeKernel, type KernelFeature } from '../daemon/probe.js';
+import { probeKernel, type KernelFeature } from '../daemon/process.js';
 import { ExitCode, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags } from './flags.js';

@@ -77,10 +77,10 @@ export class ProcessSignals {
     const signals = new ProcessSignals();
     closeDebugger();
     try {
-      const lastResort: LastResort = await import('../daemon/exit.js');
+      const { exitWithin, guardSignals } = await import('../daemon/process.js');
       // On a busy machine loading the rest takes seconds, in which no listener is called.
-      lastResort.guardSignals({ ...limits(0, ExitCode.ok), message: '' });
-      signals.#lastResort = lastResort;
+      guardSignals({ ...limits(0, ExitCode.ok), message: '' });
+      signals.#lastResort = { exitWithin, guardSignals };
     } catch {
       // Without its addon the daemon ends by itself, and says why.
     }

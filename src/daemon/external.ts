@@ -17,7 +17,7 @@ import { PeerRoutes, type PeerRoutesView } from '../host/peer-routes.js';
 import { watchExternalInterface } from '../host/watch-interface.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
-import { pause } from './wait.js';
+import { pause } from '../abort.js';
 
 const PEERS_INTERVAL_MS = 5_000;
 const RETRY_MS = 1_000;

@@ -16,7 +16,7 @@ import type { Logger } from '../log.js';
 import { nearestInAnyCase } from '../nearest.js';
 import { differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
 import type { Problem, ProblemBoard } from '../problems.js';
-import { pause } from './wait.js';
+import { pause } from '../abort.js';
 
 const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;

@@ -9,7 +9,7 @@
  * another one or has another MTU; the counters of the old one are kept.
  */
 import { setMaxListeners } from 'node:events';
-import { settledWithin } from '../abort.js';
+import { pause, settledWithin } from '../abort.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import { messageOf } from '../errors.js';
@@ -31,7 +31,6 @@ import { keepLease } from './renew.js';
 import type { ServiceManager } from './sd-notify.js';
 import type { DaemonState } from './state.js';
 import { untilAnswered } from './store-answer.js';
-import { pause } from './wait.js';
 import { watchBridges } from './watch-bridges.js';
 
 /** Several for each task of a network: more would be a leak. */

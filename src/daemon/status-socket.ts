@@ -5,7 +5,7 @@
 import { errnoOf, messageOf } from '../errors.js';
 import type { ProblemBoard } from '../problems.js';
 import type { StatusServer } from './server.js';
-import { pause } from './wait.js';
+import { pause } from '../abort.js';
 
 const RETRY_MS = 2_000;
 

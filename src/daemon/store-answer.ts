@@ -4,7 +4,7 @@ import { isStoreAway, storeFault } from '../lease/errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { DaemonState } from './state.js';
-import { pause } from './wait.js';
+import { pause } from '../abort.js';
 
 const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;

@@ -3,7 +3,7 @@ import type { Cidr } from '../config/ipv4.js';
 import { bridgeProblems } from '../host/container-bridge.js';
 import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
 import type { ProblemBoard } from '../problems.js';
-import { pause } from './wait.js';
+import { pause } from '../abort.js';
 
 const INTERVAL_MS = 2_000;
 /** Of what is reported to the problem board. */

@@ -1,4 +1,5 @@
 /** The teaching tunnel as a subject of the benchmark: a process for each host. */
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
 import { join } from 'node:path';
 import { inNamespace, Program, waitFor } from '../../../src/testbed/programs.js';
 import { LEASE_FILE } from '../../../src/testbed/daemon-process.js';
@@ -7,7 +8,7 @@ import { tunnelCounters, type TunnelCounters } from '../../js-tunnel/counters.js
 import { PROJECT } from '../../frame/machine.js';
 import { readLine } from '../../frame/run-lines.js';
 import { runPrograms, untilReady } from './ends.js';
-import { UDP_OVERHEAD, type Subject } from '../subject.js';
+import type { Subject } from '../subject.js';
 
 const JS_TUNNEL = [process.execPath, join(PROJECT, 'dist', 'bench', 'js-tunnel', 'js-tunnel.js')];
 const START_LIMIT_MS = 10_000;
@@ -17,7 +18,7 @@ export const js: Subject = {
   name: 'js',
   what: 'one read and one send per packet, from JavaScript through FFI (koffi): for teaching',
   main: true,
-  mtu: (mtu) => mtu - UDP_OVERHEAD,
+  mtu: (mtu) => mtu - UDP_OVERHEAD_BYTES,
   setUp: async ({ near, far, mtu }) => {
     const overlay = await runPrograms(async (programs) => {
       for (const plan of [near, far]) await startJsTunnel(plan, js.mtu(mtu), programs);

@@ -1,10 +1,11 @@
 /** tinc 1.0 in router mode, configured as its manual's example. */
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
 import { ipBatch, type HostPlan } from '../../../src/testbed/topology.js';
-import { UDP_OVERHEAD, type Subject } from '../subject.js';
+import type { Subject } from '../subject.js';
 import { endsOf, runPrograms, untilReady, useDevice, type End } from './ends.js';
 
 const DEVICE = 'tinc0';
@@ -22,7 +23,7 @@ const MOST = 1_514;
 
 /** The greatest packet whose datagram fits the underlay. */
 export function tincMtu(underlayMtu: number): number {
-  const blocks = Math.floor((underlayMtu - UDP_OVERHEAD - MAC) / CIPHER_BLOCK);
+  const blocks = Math.floor((underlayMtu - UDP_OVERHEAD_BYTES - MAC) / CIPHER_BLOCK);
   // CBC pads by one byte at least.
   return Math.min(blocks * CIPHER_BLOCK - 1 - SEQUENCE, MOST) - ETHERNET;
 }

@@ -1,9 +1,10 @@
 /** vtun over UDP, without encryption and compression. */
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
 import { ipBatch } from '../../../src/testbed/topology.js';
-import { UDP_OVERHEAD, type Subject } from '../subject.js';
+import type { Subject } from '../subject.js';
 import { endsOf, runPrograms, untilReady, useDevice } from './ends.js';
 
 /** Length and flags before each packet. */
@@ -32,7 +33,7 @@ export const vtun: Subject = {
   what: 'vtun 3 of Debian, over UDP; does not encrypt, as flannelette',
   main: true,
   needs: { vtund: 'vtun' },
-  mtu: (mtu) => mtu - UDP_OVERHEAD - HEADER,
+  mtu: (mtu) => mtu - UDP_OVERHEAD_BYTES - HEADER,
   setUp: async (underlay) => {
     const ends = await endsOf('vtun', underlay);
     const [server, client] = ends;

@@ -2,6 +2,7 @@
  * nftables' rules for the judge, from `nft -j list`. An expression that is not known here cannot be
  * judged, and neither can a set whose members come and go with the packets.
  */
+import { isObject } from '../../config/json.js';
 import { broadcast, cidrOf, tryParseIpv4 } from '../../config/ipv4.js';
 import {
   addressType,
@@ -373,8 +374,4 @@ function rangeOf(right: unknown): Range | undefined {
 function numberOf(value: unknown): number | undefined {
   if (typeof value === 'number') return value;
   return typeof value === 'string' ? tryParseIpv4(value) : undefined;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -3,6 +3,9 @@ import { field } from '../../config/json.js';
 import type { BackendConfig } from '../../config/network.js';
 import { inputError } from '../../errors.js';
 
+/** Outer IPv4 header (20 bytes, no options) and UDP header (8 bytes). */
+export const UDP_OVERHEAD_BYTES = 28;
+
 /** flannel's. */
 export const DEFAULT_UDP_PORT = 8285;
 

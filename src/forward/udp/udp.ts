@@ -29,11 +29,8 @@ import type {
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { parseUdpSettings } from './settings.js';
+import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
-
-/** Outer IPv4 header (20 bytes, no options) and UDP header (8 bytes). */
-export const UDP_OVERHEAD_BYTES = 28;
 
 /** Smallest MTU of an IPv4 link (RFC 791). */
 const MIN_MTU = 68;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chooseMode, formatProbe } from '../../../src/cli/probe.js';
-import { probeKernel, type KernelFeature } from '../../../src/daemon/probe.js';
+import { probeKernel, type KernelFeature } from '../../../src/daemon/process.js';
 import { main } from '../../../src/cli/program.js';
 import { StatusServer } from '../../../src/daemon/server.js';
 import { packageVersion } from '../../../src/daemon/version.js';

@@ -1,0 +1,21 @@
+/** What is there without a use: files, exports, packages. Part of the lint step. */
+export default {
+  entry: [
+    'src/cli/main.ts',
+    'src/index.ts',
+    'src/lab/page/*.ts',
+    'bench/main.ts',
+    // Programs that others start by their path.
+    'bench/js-tunnel/js-tunnel.ts',
+    'bench/lease/writer.ts',
+    'scripts/*.mjs',
+    'test/**/*.test.ts',
+    'test/support/**/*.mjs',
+  ],
+  project: ['src/**/*.ts', 'bench/**/*.ts', 'scripts/*.mjs', 'test/**/*.{ts,mjs}'],
+  ignoreExportsUsedInFile: true,
+  // node-addon-api is named by binding.gyp, the others by their files under node_modules/.bin.
+  ignoreDependencies: ['node-addon-api', 'dependency-cruiser', 'prettier'],
+  // Debian's, installed by scripts/setup.mjs.
+  exclude: ['binaries'],
+};
