@@ -13,7 +13,7 @@ module.exports = {
         pathNot:
           '^src/(network|forward|metrics|daemon|dataplane)/|^src/index\\.ts$|^test/|^bench/micro/',
       },
-      { path: '^src/dataplane/' },
+      { path: '^src/dataplane/', pathNot: '^src/dataplane/(counters|limits)\\.ts$' },
       'only network, forwarders, metrics and daemon reach the data plane, and what measures it',
     ),
     forbid(

@@ -164,7 +164,7 @@ export class Daemon {
       problems: this.#problems,
       log: this.#log,
       interfaces: dependencies.hostInterfaces ?? hostInterfaces,
-      view: openDataPlane === undefined ? new KernelView() : undefined,
+      createView: () => (openDataPlane === undefined ? new KernelView() : undefined),
       createFirewall,
       serviceManager,
     });

@@ -50,7 +50,8 @@ export interface RegistrationLoopParts {
   readonly problems: ProblemBoard;
   readonly log: Logger;
   readonly interfaces: () => readonly HostInterfaceInfo[];
-  readonly view: HostView | undefined;
+  /** A view for each network: it remembers the index of the network's device for a moment. */
+  readonly createView: () => HostView | undefined;
   readonly createFirewall: ((kind: FirewallKind, log: Logger) => Firewall) | undefined;
   readonly serviceManager: Pick<ServiceManager, 'ready'> | undefined;
 }
@@ -116,7 +117,7 @@ export class RegistrationLoop {
     former: FormerNetwork | undefined,
     signal: AbortSignal,
   ): Promise<Registration> {
-    const { forwarding, store, config, view, problems, log } = this.#parts;
+    const { forwarding, store, config, createView, problems, log } = this.#parts;
     const formerPublicIp = this.#formerPublicIp;
     const backend = createBackend({ config, external, problems, log }, forwarding);
     const parts = {
@@ -126,7 +127,7 @@ export class RegistrationLoop {
       external,
       previousSubnet,
       formerPublicIp,
-      view,
+      view: createView(),
       problems,
       log,
       ...(former && takenOver(former, external, formerPublicIp)),
@@ -281,7 +282,7 @@ export class RegistrationLoop {
       } catch (error) {
         if (attempt % SUBNET_FILE_LOG_EVERY === 0) {
           const fields = { path, error: messageOf(error) };
-          log.error(fields, 'subnet.env could not be written; trying again');
+          log.error(fields, 'cannot write subnet.env; retrying');
         }
         await pause(SUBNET_FILE_INTERVAL_MS, signal);
       }

@@ -83,10 +83,7 @@ async function renew(options: LeaseKeeperOptions, signal: AbortSignal): Promise<
   } catch (error) {
     if (signal.aborted) return undefined;
     if (errnoOf(error) === 'ELEASELOST') return acquireAgain(options, messageOf(error), signal);
-    options.log.warn(
-      { error: messageOf(error) },
-      'the lease was not renewed; trying again in a minute',
-    );
+    options.log.warn({ error: messageOf(error) }, 'cannot renew lease; retrying in a minute');
     return undefined;
   }
 }

@@ -33,8 +33,8 @@ export async function untilAnswered<T>(
         log.warn(
           { store: store.location, error: messageOf(error) },
           storeFault(error) === 'unreachable'
-            ? 'the lease store is away; asking again'
-            : 'the lease store cannot be used; asking again',
+            ? 'lease store unreachable; retrying'
+            : 'cannot use lease store; retrying',
         );
       }
     }

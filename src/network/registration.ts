@@ -190,10 +190,7 @@ export class Registration implements Network {
     this.#problems = parts.problems;
     this.#ways = parts.ways;
     this.#degradedLog = new RateLimitedLog((fields) => {
-      parts.log.warn(
-        fields,
-        'the lease store cannot be followed; the last known routes stay in force',
-      );
+      parts.log.warn(fields, 'cannot follow the lease store; the last known routes stay in force');
     });
     this.synced = new Promise((resolve, reject) => {
       this.#resolveSynced = resolve;
@@ -302,7 +299,7 @@ export class Registration implements Network {
       case 'recovered':
         this.#storeError = undefined;
         this.#trueUntil = undefined;
-        this.#log.info({ store: this.#store.location }, 'the lease store is followed again');
+        this.#log.info({ store: this.#store.location }, 'lease store followed again');
         break;
     }
   }
@@ -320,7 +317,7 @@ export class Registration implements Network {
     // The same kind of fault in other words is no news to a log.
     if (before === undefined || storeFault(before) !== storeFault(error)) {
       this.#degradedLog.report(fields);
-    } else this.#log.debug(fields, 'the lease store still cannot be followed');
+    } else this.#log.debug(fields, 'still cannot follow the lease store');
   }
 
   #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {

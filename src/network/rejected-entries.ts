@@ -42,6 +42,6 @@ export class RejectedEntries {
       this.#log.warn({ lease: shownKey(key), reason }, 'lease rejected');
     }
     const more = entries.length - MAX_LOGGED;
-    if (more > 0) this.#log.warn({ more }, 'more leases rejected; flannelette status tells');
+    if (more > 0) this.#log.warn({ more }, 'more leases rejected; see flannelette status');
   }
 }

@@ -53,7 +53,7 @@ describe('while traffic runs', () => {
     lab.freezeStore();
     await near.until('without its store', 20_000, async () => !(await storeOk(near)));
     const told = await near.logged(
-      'the lease store cannot be followed; the last known routes stay in force',
+      'cannot follow the lease store; the last known routes stay in force',
     );
     expect(told).toMatchObject({ level: 40, store: `${ENDPOINT}${PREFIX}` });
     expect(told.error).toContain('does not answer');
@@ -80,7 +80,7 @@ describe('while traffic runs', () => {
     });
     expect(await near.metric('store_up')).toBe(1);
     expect(await near.metric('leases_age_seconds')).toBe(0);
-    await near.logged('the lease store is followed again');
+    await near.logged('lease store followed again');
     const { sent, received } = await stream.end();
     expect(received).toBe(sent);
     expect(received).toBeGreaterThan(1_000);
@@ -128,7 +128,7 @@ describe('a start without the store', () => {
     expect(code).toBe(200);
     expect(detail.store.ok).toBe(false);
     expect(detail.store.leasesAgeSeconds).toBeGreaterThanOrEqual(1);
-    await again.near.logged('the lease store is away; going by what is remembered');
+    await again.near.logged('lease store unreachable; using remembered leases');
 
     const stream = lab.stream(lab.near, lab.far.tunAddress);
     await lab.restoreStore();
@@ -173,7 +173,7 @@ describe('a start without the store', () => {
     async (_what, takeAway) => {
       await takeAway();
       const daemon = await lab.start(lab.near);
-      await daemon.logged('the lease store is away; asking again', 10_000);
+      await daemon.logged('lease store unreachable; retrying', 10_000);
       const { code: readyz, detail } = await daemon.readyz();
       expect(readyz).toBe(503);
       expect(detail).toMatchObject({
@@ -192,7 +192,7 @@ describe('a start without the store', () => {
   it('goes on to forward by itself when the store comes at last', async () => {
     await lab.killStore();
     const daemon = await lab.start(lab.near);
-    await daemon.logged('the lease store is away; asking again', 10_000);
+    await daemon.logged('lease store unreachable; retrying', 10_000);
     await lab.restoreStore();
     await daemon.ready(8_000);
     expect(await lab.leases()).toEqual(['100.96.1.0-24']);
@@ -217,7 +217,7 @@ describe('a start without the store', () => {
       const daemon = await lab.start(lab.near);
       // The last shows that the file was good but for that.
       if (content === text) await daemon.ready();
-      else await daemon.logged('the lease store is away; asking again', 10_000);
+      else await daemon.logged('lease store unreachable; retrying', 10_000);
       expect(await daemon.terminate()).toMatchObject({ code: 0 });
     }
   });

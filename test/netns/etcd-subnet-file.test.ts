@@ -38,7 +38,7 @@ it('a full tmpfs: forwards, 503 and says why, writes both files when there is ro
   const far = await lab.start(lab.far);
   const near = await lab.start(lab.near, { subnetFile });
   await far.ready();
-  const told = await near.logged('subnet.env could not be written; trying again', 10_000);
+  const told = await near.logged('cannot write subnet.env; retrying', 10_000);
   expect(told).toMatchObject({ level: 50, path: subnetFile });
   expect(told.error).toMatch(/cannot write the subnet file .*ENOSPC/);
   const subnet = (await near.status()).lease?.subnet ?? '';
@@ -81,7 +81,7 @@ it('a directory that turns read-only: the old subnet.env stays until the new can
   await run(['mount', '-o', 'remount,ro', directory]);
   // Something to write.
   await ipBatch(lab.near.host, ['link set eth0 mtu 1400']);
-  const told = await near.logged('subnet.env could not be written; trying again', 10_000);
+  const told = await near.logged('cannot write subnet.env; retrying', 10_000);
   expect(told.error).toMatch(/EROFS/);
   expect(await near.readyz()).toMatchObject({ code: 503, detail: { subnetFileWritten: false } });
   expect(await near.subnetEnv()).toBe(before);
@@ -103,7 +103,7 @@ it('a directory that is read-only from the start: forwards, 503, and makes up fo
     level: 40,
     msg: expect.stringMatching(/cannot create the status socket .*EROFS/) as string,
   });
-  await near.logged('subnet.env could not be written; trying again', 10_000);
+  await near.logged('cannot write subnet.env; retrying', 10_000);
   await lab.reaches(lab.near, lab.far.tunAddress);
   const asked = ['curl', '-s', '-w', '%{http_code}', 'http://127.0.0.1:9470/readyz'];
   const { stdout } = await run(inNamespace(lab.near.host, asked));

@@ -206,7 +206,7 @@ export class DataPlaneSupervisor {
       case 'feature-refused':
         this.#log.warn(
           { feature: event.feature, error: errnoName(event.errno) },
-          'the kernel refuses a feature; forwarding goes on without it',
+          'the kernel refuses a feature; forwarding without it',
         );
         break;
       case 'fault':
@@ -232,7 +232,7 @@ export class DataPlaneSupervisor {
     if (lived >= STABLE_MS) this.#attempts = 0;
     this.#retireLive();
     this.#error = reason;
-    this.#log.warn({ reason }, 'the data plane stopped; a new one is opened');
+    this.#log.warn({ reason }, 'data plane failed; opening a new one');
     this.#scheduleReplacement();
   }
 
@@ -256,7 +256,10 @@ export class DataPlaneSupervisor {
     } catch (error) {
       plane?.close();
       this.#error = messageOf(error);
-      this.#log.debug({ error: this.#error, attempt: this.#attempts }, 'no new data plane yet');
+      this.#log.debug(
+        { error: this.#error, attempt: this.#attempts },
+        'cannot open a data plane yet',
+      );
       this.#scheduleReplacement();
       return;
     }
@@ -264,7 +267,7 @@ export class DataPlaneSupervisor {
     this.#device = plane.device;
     this.#error = undefined;
     this.#restarts += 1;
-    this.#log.info({ device: this.#device }, 'the data plane is back');
+    this.#log.info({ device: this.#device }, 'data plane restored');
   }
 
   #retireLive(): void {

@@ -269,7 +269,7 @@ export class RememberingStore implements LeaseStore {
       if (signal.aborted || !isStoreAway(error)) throw error;
       this.#log.warn(
         { store: this.location, error: messageOf(error), asOf: this.#rememberedTime() },
-        'the lease store is away; going by what is remembered',
+        'lease store unreachable; using remembered leases',
       );
       return remembered;
     } finally {
