@@ -1,11 +1,12 @@
 /**
- * TypeScript to `dist/`: the page of the lab for browsers, then everything else for Node. Declarations
- * stay where an entry point of the package needs them.
+ * TypeScript to `dist/`: the page of the lab for browsers, then everything else for Node; from that the
+ * package's program (bundle.mjs). Declarations stay where an entry point of the package needs them.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundle } from './bundle.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const PAGE = join('src', 'lab', 'page');
@@ -20,6 +21,7 @@ for (const file of readdirSync(join(ROOT, PAGE)).filter((name) => ASSETS.test(na
   copyFileSync(join(ROOT, PAGE, file), join(ROOT, 'dist', PAGE, file));
 }
 
+await bundle();
 dropDeclarations(Object.values(packageExports()).map(({ types }) => join(ROOT, types)));
 
 function packageExports() {

@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const MAX_FILES = 340;
+const MAX_FILES = 250;
 const MAX_INSTALLED_BYTES = 30 * 1_000_000;
 
 const execute = promisify(execFile);

@@ -32,10 +32,10 @@ it.skipIf(files.length === 0)(
     const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
     const inside = packed?.files.map(({ path }) => path) ?? [];
     for (const file of [
-      'dist/src/cli/main.js',
-      'dist/src/index.js',
+      'dist/package/cli/main.js',
+      'dist/package/index.js',
       'dist/src/index.d.ts',
-      'dist/src/lab/page/index.html',
+      'dist/package/page/index.html',
       'deploy/flannelette.service',
       'binding.gyp',
       'native/binding/addon.cc',
