@@ -5,11 +5,7 @@
  * numbers, exact up to 2^53. Errors thrown by the addon are Error objects with `code` (errno name),
  * `errno` (positive number) and `syscall` (the operation).
  */
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { systemError, messageOf } from '../errors.js';
+import { loadBinary } from './binary.js';
 
 export type NativeMode = 'basic' | 'batch' | 'offload';
 
@@ -235,28 +231,6 @@ let loaded: NativeAddon | undefined;
 
 /** Loads the addon once. Throws a system error that says how to build it. */
 export function native(): NativeAddon {
-  loaded ??= load();
+  loaded ??= loadBinary() as NativeAddon;
   return loaded;
-}
-
-function load(): NativeAddon {
-  const require = createRequire(import.meta.url);
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'binding.gyp'))) {
-    const parent = dirname(directory);
-    if (parent === directory)
-      throw systemError('the native addon is missing: binding.gyp not found');
-    directory = parent;
-  }
-  const path = join(directory, 'build', 'Release', 'flannelette.node');
-  try {
-    return require(path) as NativeAddon;
-  } catch (error) {
-    throw systemError(
-      `cannot load the native addon ${path}: ${messageOf(error)}; run npm rebuild`,
-      {
-        cause: error,
-      },
-    );
-  }
 }
