@@ -93,6 +93,8 @@ function flags(arch, libc) {
     ...['-target', `${ARCHITECTURES[arch].zig}-linux-${LIBCS[libc]}`],
     ...['-std=c++20', '-O2', '-fPIC', '-shared', '-s', '-fno-exceptions', '-fvisibility=hidden'],
     ...['-Wall', '-Wextra', '-Werror', '-Wl,-z,now', '-Wl,-z,relro', '-Wl,-z,nodelete'],
+    // musl's CMSG_NXTHDR compares a signed with an unsigned length.
+    ...(libc === 'musl' ? ['-Wno-sign-compare'] : []),
     ...DEFINES.map((define) => `-D${define}`),
     ...['-Inative', '-isystem', nodeAddonApi(), '-isystem', headers],
   ];
