@@ -25,7 +25,7 @@ enum class EventType : uint32_t {
 
 enum class FaultSource : uint32_t { kTun = 1, kUdp = 2 };
 
-// Little-endian like every machine this builds on; the layout is the wire format of the pipe.
+// In the machine's byte order: both ends of the pipe are in one process.
 struct EventRecord {
   EventType type;
   uint32_t detail;

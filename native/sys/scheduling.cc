@@ -49,25 +49,26 @@ Result<std::vector<unsigned>> usable_cpus() {
 
 Status start_thread(pthread_t& thread, const std::string& name, int cpu, void* (*work)(void*),
                     void* argument) {
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
+  // A thread inherits its creator's CPUs: musl has no pthread_attr_setaffinity_np.
+  cpu_set_t own;
   if (cpu >= 0) {
+    if (::sched_getaffinity(0, sizeof(own), &own) < 0)
+      return Error{errno, "sched_getaffinity", name};
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(static_cast<unsigned>(cpu), &set);
-    ::pthread_attr_setaffinity_np(&attributes, sizeof(set), &set);
+    // Fails with EINVAL when the CPU is not there: the thread has not run then.
+    if (::sched_setaffinity(0, sizeof(set), &set) < 0)
+      return Error{errno, "sched_setaffinity", name + " on CPU " + std::to_string(cpu)};
   }
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  // Fails with EINVAL when the CPU is not there: the thread has not run then.
-  const int number = ::pthread_create(&thread, &attributes, work, argument);
+  const int number = ::pthread_create(&thread, nullptr, work, argument);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_attr_destroy(&attributes);
-  if (number != 0)
-    return Error{number, "pthread_create",
-                 cpu < 0 ? name : name + " on CPU " + std::to_string(cpu)};
+  if (cpu >= 0) ::sched_setaffinity(0, sizeof(own), &own);
+  if (number != 0) return Error{number, "pthread_create", name};
   ::pthread_setname_np(thread, name.substr(0, 15).c_str());
   return std::nullopt;
 }

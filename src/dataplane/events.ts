@@ -1,7 +1,8 @@
 /**
  * Fixed-size records the native threads write to the event pipe (native/engine/events.h).
- * Little-endian: u32 type, u32 detail, u32 address, u32 repeated.
+ * In the machine's byte order: u32 type, u32 detail, u32 address, u32 repeated.
  */
+import { endianness } from 'node:os';
 import { FEATURE_NAMES, type NativeFeatureName } from './native.js';
 
 export const EVENT_BYTES = 16;
@@ -26,12 +27,15 @@ const TYPE_FAULT = 3;
 const TYPE_FEATURE_REFUSED = 4;
 const OPERATION_TUN = 1;
 
+const LITTLE_ENDIAN = endianness() === 'LE';
+
 /** Decodes one record; undefined for a type this version does not know. */
 export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
-  const detail = record.readUInt32LE(4);
-  const address = record.readUInt32LE(8);
-  const repeated = record.readUInt32LE(12);
-  switch (record.readUInt32LE(0)) {
+  const u32 = (at: number) => (LITTLE_ENDIAN ? record.readUInt32LE(at) : record.readUInt32BE(at));
+  const detail = u32(4);
+  const address = u32(8);
+  const repeated = u32(12);
+  switch (u32(0)) {
     case TYPE_MISS:
       return { type: 'miss', destination: address, repeated };
     case TYPE_DATAGRAM_REFUSED:

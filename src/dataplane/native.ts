@@ -6,10 +6,7 @@
  * `errno` (positive number) and `syscall` (the operation).
  */
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { systemError, messageOf } from '../errors.js';
+import { cannotLoad, findBinary } from './binary.js';
 import type { ThreadCounters } from './counters.js';
 import type { LIMITS } from './limits.js';
 
@@ -225,22 +222,10 @@ export function native(): NativeAddon {
 
 function load(): NativeAddon {
   const require = createRequire(import.meta.url);
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'binding.gyp'))) {
-    const parent = dirname(directory);
-    if (parent === directory)
-      throw systemError('the native addon is missing: binding.gyp not found');
-    directory = parent;
-  }
-  const path = join(directory, 'build', 'Release', 'flannelette.node');
+  const path = findBinary(require);
   try {
     return require(path) as NativeAddon;
-  } catch (error) {
-    throw systemError(
-      `cannot load the native addon ${path}: ${messageOf(error)}; run npm rebuild`,
-      {
-        cause: error,
-      },
-    );
+  } catch (cause) {
+    throw cannotLoad(path, cause);
   }
 }

@@ -135,7 +135,7 @@ TEST_CASE("sums of pieces make the sum of the whole when all but the last are ev
     Bytes copy(bytes.size());
     uint16_t sum = 0;
     for (size_t at = 0; at < bytes.size();) {
-      const size_t piece = std::min(bytes.size() - at, 2 + 2 * (random() % 400));
+      const size_t piece = std::min<size_t>(bytes.size() - at, 2 + 2 * (random() % 400));
       sum = copy_and_sum(all.subspan(at, piece), copy.data() + at, sum);
       at += piece;
     }

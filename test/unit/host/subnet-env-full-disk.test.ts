@@ -42,7 +42,7 @@ console.log(JSON.stringify({
 `;
 
 it.skipIf(!canMount)('a full disk is named, and nothing is left or damaged', async () => {
-  if (!existsSync(DIST)) throw new Error(`${DIST} is missing: run npm run build first`);
+  if (!existsSync(DIST)) throw new Error(`${DIST} is missing: run npm run build:ts first`);
   const directory = await mkdtemp(join(tmpdir(), 'flannelette-'));
   try {
     const mounted =

@@ -1,6 +1,6 @@
 /**
  * Real daemons' worth of processes on one lease file, started at the same moment; they run the
- * built code, so `npm run build` comes first (`npm test` does it).
+ * built code, so `npm run build:ts` comes first (`npm test` does it).
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -23,7 +23,7 @@ let path: string;
 let children: ChildProcess[];
 
 beforeEach(async () => {
-  if (!existsSync(BUILT)) throw new Error(`${BUILT} is missing: run npm run build first`);
+  if (!existsSync(BUILT)) throw new Error(`${BUILT} is missing: run npm run build:ts first`);
   directory = await mkdtemp(join(tmpdir(), 'flannelette-'));
   path = join(directory, 'leases.json');
   children = [];
