@@ -14,6 +14,8 @@
 #
 #   OLD_KERNEL_MEMORY   of the machine; 2048M unless set
 #
+# Where the processor has AMX a C++ compiler is needed: see wide_xstate.cc.
+#
 # One CPU, no network but the loopback. KERNEL's own modules are loaded on demand when kmod is
 # installed, from ../lib/uml/modules as in Debian's package or /usr/lib/uml/modules.
 set -u
@@ -54,12 +56,17 @@ head -c 512 /dev/urandom >"$shared/random"
 
 # Serial lines carry the two outputs, so that nothing of the kernel's own gets between them. They
 # need a pipe on this side, whatever ours are.
+preload=
+if grep -qw amx_tile /proc/cpuinfo; then
+  preload="$shared/wide_xstate.so"
+  "${CXX:-c++}" -std=c++20 -O1 -shared -fPIC -o "$preload" "$here/wide_xstate.cc" || exit 125
+fi
 mkfifo "$shared/out" "$shared/err"
 cat "$shared/out" &
 readers=$!
 cat "$shared/err" >&2 &
 readers="$readers $!"
-setsid "$kernel" mem="${OLD_KERNEL_MEMORY:-2048M}" rootfstype=hostfs rootflags=/ ro \
+LD_PRELOAD=$preload setsid "$kernel" mem="${OLD_KERNEL_MEMORY:-2048M}" rootfstype=hostfs rootflags=/ ro \
   init="$here/init" shared="$shared" uml_dir="$shared/" umid=uml loglevel=0 \
   con=null ssl=null ssl0=null,fd:3 ssl1=null,fd:4 \
   3>"$shared/out" 4>"$shared/err" </dev/null >"$shared/console" 2>&1 &
