@@ -1,6 +1,6 @@
 /** The documents against the code: what they name exists, and what exists is named. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { dockerOptsCommand } from '../../src/cli/docker-opts.js';
@@ -35,6 +35,8 @@ const DOCUMENTS = new Map(
     'README.md',
     'CONTRIBUTING.md',
     'CHANGELOG.md',
+    'bench/README.md',
+    'src/lab/README.md',
     ...readdirSync(join(ROOT, 'docs'))
       .filter((name) => name.endsWith('.md'))
       .map((name) => `docs/${name}`),
@@ -372,3 +374,19 @@ function sourcesBelow(directory: string): string[] {
     .filter((name) => name.endsWith('.ts'))
     .map((name) => read(join(directory, name)).replaceAll(/['`]\s*\+\s*['`]/g, ''));
 }
+
+describe('CONTRIBUTING.md', () => {
+  it('says where things go by files that are there', () => {
+    const text = DOCUMENTS.get('CONTRIBUTING.md') ?? '';
+    const section = text.slice(text.indexOf('## Where things go'), text.indexOf('## Dependencies'));
+    const paths = Array.from(
+      section.matchAll(/`((?:src|native|bench)\/[^`]+)`/g),
+      ([, path]) => path,
+    );
+    expect(paths.length).toBeGreaterThan(10);
+    const missing = paths.filter(
+      (path) => path !== undefined && !path.includes('NAME') && !existsSync(join(ROOT, path)),
+    );
+    expect(missing).toEqual([]);
+  });
+});
