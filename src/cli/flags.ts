@@ -3,8 +3,8 @@
  * booleans alone or as `--flag=false`. Each flag of `run` is also read from FLANNELD_NAME; the
  * command line wins over the environment, that over the default.
  *
- * commander renders the help and does the dispatch. Here a command line is first brought into its
- * one form (`--flag=value`), which is where unknown flags are found; the values are parsed after.
+ * A command line is first brought into its one form (`--flag=value`), which is where unknown flags are
+ * found; the values are parsed after.
  */
 import { FlannelletteError, inputError } from '../errors.js';
 import { nearest } from '../nearest.js';

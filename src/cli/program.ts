@@ -2,13 +2,13 @@
  * The program around the commands: help, dispatch, and the one place where errors become a line on
  * standard error and an exit code.
  */
-import { Command as Program, CommanderError, Option } from 'commander';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import { benchGroup } from './bench.js';
 import type { Command, CommandGroup } from './command.js';
 import { dockerOptsCommand } from './docker-opts.js';
-import { flagText, readArguments, usageError, type Flag } from './flags.js';
+import { readArguments, usageError } from './flags.js';
+import { commandHelp, groupHelp, programHelp } from './help.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab.js';
 import { nearest } from '../nearest.js';
@@ -52,7 +52,7 @@ async function dispatch(argv: readonly string[], io: CliIo): Promise<ExitCode> {
   const command = COMMANDS.find((candidate) => candidate.name === name);
   if (command !== undefined) return runOrHelp(command, rest, io);
   checkFirst(name);
-  return showHelp(argv, io);
+  return showProgram(name, io);
 }
 
 async function dispatchGroup(
@@ -61,7 +61,10 @@ async function dispatchGroup(
   io: CliIo,
 ): Promise<ExitCode> {
   const [name, ...rest] = argv;
-  if (isHelp(name)) return showHelp([group.name, '--help'], io);
+  if (isHelp(name)) {
+    io.out(groupHelp(group));
+    return ExitCode.ok;
+  }
   const command = group.commands.find((candidate) => candidate.name === `${group.name} ${name}`);
   if (command !== undefined) return runOrHelp(command, rest, io);
   const expected = group.commands.map((candidate) => candidate.name).join(', ');
@@ -74,10 +77,10 @@ async function dispatchGroup(
 
 async function runOrHelp(command: Command, argv: readonly string[], io: CliIo): Promise<ExitCode> {
   if (argv.some(isHelp)) {
-    // Of a command's line with --help in it, only the command matters.
-    return showHelp([...command.name.split(' '), '--help'], io);
+    // With --help in a command's line, nothing else in it matters.
+    io.out(commandHelp(command));
+    return ExitCode.ok;
   }
-  // commander only sees a command line that is known to be good.
   try {
     return await command.run(readArguments(argv, command), io, argv);
   } catch (error) {
@@ -123,82 +126,19 @@ function names(): string {
   return topNames().join(', ');
 }
 
-async function showHelp(argv: readonly string[], io: CliIo): Promise<ExitCode> {
-  const program = createProgram(io);
-  try {
-    const args = argv.map((argument) => {
-      if (argument === '-version') return '--version';
-      return isHelp(argument) ? '--help' : argument;
-    });
-    await program.parseAsync(args, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode !== 0) throw usageError(messageOf(error), argv.join(' '));
-  }
+/** What `--help`, `help` and `--version` print, before any command. */
+function showProgram(name: string | undefined, io: CliIo): ExitCode {
+  const isVersion = name === '--version' || name === '-version';
+  io.out(
+    isVersion
+      ? `${packageVersion()}\n`
+      : programHelp(PROGRAM_DESCRIPTION, COMMANDS, GROUPS, PROGRAM_FOOTER),
+  );
   return ExitCode.ok;
 }
 
-function createProgram(io: CliIo): Program {
-  const program = new Program('flannelette')
-    .description(
-      "A user-space layer-3 tunnel for containers: a drop-in for flannel's udp backend.\nEach host runs one daemon; packets of the overlay travel in UDP datagrams between them.",
-    )
-    .version(packageVersion(), '--version', 'print the version')
-    .helpOption('-h, --help', 'print this help')
-    .helpCommand('help [command]', 'print the help of a command')
-    .addHelpText('after', PROGRAM_FOOTER);
-  configure(program, io);
-  for (const command of COMMANDS) addCommand(program, command, io);
-  for (const group of GROUPS) {
-    const sub = program
-      .command(group.name)
-      .summary(group.summary)
-      .description(group.description)
-      .helpOption('-h, --help', 'print this help')
-      .helpCommand(false);
-    configure(sub, io);
-    for (const command of group.commands) addCommand(sub, command, io);
-  }
-  return program;
-}
-
-function addCommand(parent: Program, command: Command, io: CliIo): void {
-  const sub = parent
-    .command(command.name.split(' ').at(-1) ?? '')
-    .summary(command.summary)
-    .description(command.description)
-    .usage('[flags]')
-    .helpOption('-h, --help', 'print this help')
-    .addHelpText('after', command.footer.trimEnd());
-  configure(sub, io);
-  for (const flag of Object.values(command.flags)) sub.addOption(helpOption(flag));
-}
-
-function configure(program: Program, io: CliIo): void {
-  program.exitOverride().configureOutput({
-    writeOut: io.out,
-    writeErr: io.out,
-    outputError: () => undefined,
-    getOutHelpWidth: () => 100,
-    getErrHelpWidth: () => 100,
-  });
-}
-
-/** As the help shows it: ` <port>`, or ` [port]` where the flag stands alone as well. */
-function valueText({ placeholder, alone }: Flag<unknown>): string {
-  if (placeholder === undefined) return '';
-  return alone === undefined ? ` <${placeholder}>` : ` [${placeholder}]`;
-}
-
-function helpOption(flag: Flag<unknown>): Option {
-  const value = valueText(flag);
-  const short = flag.short === undefined ? '' : `-${flag.short}, `;
-  const option = new Option(`${short}${flagText(flag.name)}${value}`, flag.help);
-  if (flag.shownDefault !== undefined && flag.shownDefault !== 'false') {
-    option.default(flag.fallback, flag.shownDefault);
-  }
-  return flag.hidden === true ? option.hideHelp() : option;
-}
+const PROGRAM_DESCRIPTION =
+  "A user-space layer-3 tunnel for containers: a drop-in for flannel's udp backend.\nEach host runs one daemon; packets of the overlay travel in UDP datagrams between them.";
 
 const PROGRAM_FOOTER = `
 The example network of the documentation:
