@@ -11,7 +11,7 @@ module.exports = {
       'addon-behind-dataplane',
       {
         pathNot:
-          '^src/(network|forward|metrics|daemon|dataplane)/|^src/index\\.ts$|^test/|^bench/micro/',
+          '^src/(network|forward|metrics|daemon|dataplane)/|^src/parts\\.ts$|^test/|^bench/micro/',
       },
       { path: '^src/dataplane/', pathNot: '^src/dataplane/(counters|limits)\\.ts$' },
       'only network, forwarders, metrics and daemon reach the data plane, and what measures it',

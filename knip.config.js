@@ -3,6 +3,7 @@ export default {
   entry: [
     'src/cli/main.ts',
     'src/index.ts',
+    'src/parts.ts',
     'src/lab/page/*.ts',
     'bench/main.ts',
     // Programs that others start by their path.

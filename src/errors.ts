@@ -28,6 +28,15 @@ export interface ErrorDetail {
   readonly cause?: unknown;
 }
 
+/**
+ * An error of bad input (exit code 2) or of the machine (exit code 1), told in one line; `field` names the
+ * option, key or system call, `code` the errno where there is one.
+ *
+ * @example
+ * ```ts
+ * if (error instanceof FlannelletteError && error.kind === 'input') console.error(error.field);
+ * ```
+ */
 export class FlannelletteError extends Error {
   override readonly name = 'FlannelletteError';
   readonly kind: ErrorKind;

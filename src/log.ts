@@ -21,6 +21,15 @@ export interface LogOptions {
 
 const STDERR = 2;
 
+/**
+ * A logger on standard error, one line an event. Verbosity as flanneld's -v: 0 info, 1 debug, 2 and more
+ * trace.
+ *
+ * @example
+ * ```ts
+ * const log = createLogger({ verbosity: 1, format: 'json' });
+ * ```
+ */
 export function createLogger(options: LogOptions = {}): Logger {
   const verbosity = options.verbosity ?? 0;
   const level = verbosity >= 2 ? 'trace' : verbosity === 1 ? 'debug' : 'info';
@@ -30,7 +39,14 @@ export function createLogger(options: LogOptions = {}): Logger {
   return pino({ level, base: null }, { write: (line: string) => sink.write(render(line)) });
 }
 
-/** For embedders and tests that want no output. */
+/**
+ * For embedders and tests that want no output.
+ *
+ * @example
+ * ```ts
+ * new Daemon({ store: { kind: 'file', path: '/srv/leases.json' } }, silentLogger());
+ * ```
+ */
 export function silentLogger(): Logger {
   return pino({ level: 'silent' });
 }

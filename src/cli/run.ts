@@ -9,8 +9,10 @@ import {
   MAX_RENEW_MARGIN_MINUTES,
   MAX_RESYNC_SECONDS,
   checkFeatures,
+  resolveDaemonOptions,
   validateDaemonOptions,
   type DaemonOptions,
+  type StoreOptions,
   type FeatureName,
 } from '../daemon/options.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
@@ -289,9 +291,9 @@ Exit codes:
       return ExitCode.ok;
     }
     const options = daemonOptions(values);
-    validateDaemonOptions(options);
+    validateDaemonOptions(resolveDaemonOptions(options));
     keepHeapSmall();
-    const log = createLogger({ verbosity: options.verbosity, format: values.logFormat });
+    const log = createLogger({ verbosity: values.verbosity, format: values.logFormat });
     for (const text of flagsWithoutEffect(runFlags, given, io.env)) log.warn(text);
     const releaseProcess = logProcessEvents(log);
     for (const { name, near } of unknownVariables(runFlags, io.env)) {
@@ -302,7 +304,7 @@ Exit codes:
     // Not before: the other commands start without what a daemon loads. And all of it here, where
     // nothing is held: on a busy machine loading takes longer than a stop may.
     const { Daemon } = await import('../daemon/daemon.js');
-    if (options.etcd !== undefined) await import('../lease/etcd/etcd-store.js');
+    if (options.store.kind === 'etcd') await import('../lease/etcd/etcd-store.js');
     const stop = new AbortController();
     io.signals?.stopBy(stop, log);
     let code: ExitCode = ExitCode.failure;
@@ -353,7 +355,7 @@ function keepHeapSmall(): void {
 /** From flag values to what the daemon takes; the daemon validates the rest. */
 export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOptions {
   return {
-    ...storeOptions(values),
+    store: storeOptions(values),
     mode: values.mode,
     disable: values.disable,
     resources: {
@@ -384,11 +386,12 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
 }
 
 /** The lease file if there is one, else etcd, which is flanneld's default. */
-function storeOptions(
-  values: FlagValues<typeof runFlags>,
-): Pick<DaemonOptions, 'leaseFile' | 'etcd'> {
+function storeOptions(values: FlagValues<typeof runFlags>): StoreOptions {
   const { leaseFile, etcdEndpoints } = values;
-  if (leaseFile !== undefined && etcdEndpoints === undefined) return { leaseFile };
+  if (leaseFile !== undefined) {
+    if (etcdEndpoints === undefined) return { kind: 'file', path: leaseFile };
+    throw inputError('--lease-file', leaseFile, 'one store: a lease file or --etcd-endpoints');
+  }
   const optional = {
     caFile: values.etcdCaFile,
     certFile: values.etcdCertFile,
@@ -397,10 +400,10 @@ function storeOptions(
     password: values.etcdPassword,
   };
   const given = Object.entries(optional).filter(([, value]) => value !== undefined);
-  const etcd = {
+  return {
+    kind: 'etcd',
     endpoints: etcdEndpoints?.split(',').map((text) => text.trim()) ?? ETCD_DEFAULTS.endpoints,
     prefix: values.etcdPrefix,
     ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
   };
-  return leaseFile === undefined ? { etcd } : { leaseFile, etcd };
 }

@@ -17,7 +17,14 @@ export interface Cidr {
   readonly prefix: number;
 }
 
-/** Strict four-part decimal: no leading zeros, no short forms. Throws an input error. */
+/**
+ * Strict four-part decimal: no leading zeros, no short forms. Throws an input error.
+ *
+ * @example
+ * ```ts
+ * parseIpv4('PublicIP', '10.168.0.2'); // 0x0aa80002
+ * ```
+ */
 export function parseIpv4(field: string, text: string): Ipv4 {
   const ip = tryParseIpv4(text);
   if (ip === undefined) {
@@ -31,6 +38,14 @@ export function tryParseIpv4(text: string): Ipv4 | undefined {
   return ipaddr.IPv4.parse(text).octets.reduce((ip, octet) => ip * 256 + octet, 0);
 }
 
+/**
+ * Dotted decimal of an address, a number of 0 to 2^32 - 1 in host order.
+ *
+ * @example
+ * ```ts
+ * formatIpv4(0x0aa80002); // '10.168.0.2'
+ * ```
+ */
 export function formatIpv4(ip: Ipv4): string {
   return `${ip >>> 24}.${(ip >>> 16) & 255}.${(ip >>> 8) & 255}.${ip & 255}`;
 }

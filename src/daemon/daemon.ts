@@ -17,7 +17,7 @@ import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/da
 import { messageOf } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
-import type { Logger } from '../log.js';
+import { silentLogger, type Logger } from '../log.js';
 import { createMetrics } from '../metrics/metrics.js';
 import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
@@ -29,9 +29,11 @@ import { openStore } from './open-store.js';
 import {
   dataPlaneMode,
   HEALTHZ_DEFAULT_IP,
+  resolveDaemonOptions,
   statusSocketPath,
   validateDaemonOptions,
   type DaemonOptions,
+  type DaemonSettings,
 } from './options.js';
 import { RegistrationLoop } from './registration-loop.js';
 import { Reporter, type Readiness } from './reporter.js';
@@ -55,8 +57,18 @@ export interface DaemonDependencies extends ExternalDependencies {
 
 const CLOSE_WAIT_MS = 300;
 
+/**
+ * One node's daemon: takes a lease, sets the way of the packets up, and keeps both until it is stopped.
+ *
+ * @example
+ * ```ts
+ * const stop = new AbortController();
+ * const store = { kind: 'file', path: '/srv/leases.json' } as const;
+ * await new Daemon({ store, iface: ['eth0'] }).run(stop.signal);
+ * ```
+ */
 export class Daemon {
-  readonly #options: DaemonOptions;
+  readonly #options: DaemonSettings;
   readonly #log: Logger;
   readonly #dependencies: DaemonDependencies;
   readonly #problems: ProblemBoard;
@@ -64,13 +76,22 @@ export class Daemon {
   readonly #state = new DaemonState();
   readonly #reporter: Reporter;
 
-  constructor(options: DaemonOptions, log: Logger, dependencies: DaemonDependencies = {}) {
-    this.#options = options;
+  /**
+   * Checks and opens nothing yet. A logger that is not given says nothing; `dependencies` are for tests
+   * and for programs that bring their own part of the machine.
+   */
+  constructor(
+    options: DaemonOptions,
+    log: Logger = silentLogger(),
+    dependencies: DaemonDependencies = {},
+  ) {
+    const settings = resolveDaemonOptions(options);
+    this.#options = settings;
     this.#log = log;
     this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
-    this.#externals = new ExternalInterfaces(options, dependencies, this.#problems, log);
-    this.#reporter = new Reporter(this.#state, options, this.#problems);
+    this.#externals = new ExternalInterfaces(settings, dependencies, this.#problems, log);
+    this.#reporter = new Reporter(this.#state, settings, this.#problems);
   }
 
   /**

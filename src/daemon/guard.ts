@@ -24,7 +24,7 @@ import { checkHost } from '../host/checks/checks.js';
 import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
-import type { DaemonOptions } from './options.js';
+import type { DaemonSettings } from './options.js';
 
 /** Other nodes that an inspection knows of; more would only cost time. */
 const PEERS = 64;
@@ -33,7 +33,7 @@ const LONGEST_PAUSE_SECONDS = 30;
 
 export interface GuardOptions {
   readonly options: Pick<
-    DaemonOptions,
+    DaemonSettings,
     'ipMasq' | 'ipMasqFullyRandom' | 'forwardRules' | 'firewallResyncSeconds'
   >;
   readonly config: NetworkConfig;

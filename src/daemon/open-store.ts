@@ -6,23 +6,23 @@ import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { isConfig } from '../network/registry.js';
 import type { Problem } from '../problems.js';
-import type { DaemonOptions } from './options.js';
+import type { DaemonSettings } from './options.js';
 
 /**
  * `options` are validated. A remote store is opened with what is remembered of it; `report` hears what
  * somebody has to put right there.
  */
 export async function openStore(
-  options: DaemonOptions,
+  options: DaemonSettings,
   log: Logger,
   report: (problems: readonly Problem[]) => void,
 ): Promise<LeaseStore> {
-  const { leaseFile, etcd, subnetFile } = options;
-  if (etcd !== undefined) {
+  const { store: wanted, subnetFile } = options;
+  if (wanted.kind === 'etcd') {
     // etcd's client is half of what a daemon loads; one without etcd starts without it.
     const { EtcdStore } = await import('../lease/etcd/etcd-store.js');
-    const store = new EtcdStore(etcd, { log, report });
+    const store = new EtcdStore(wanted, { log, report });
     return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
   }
-  return LeaseFileStore.open(leaseFile ?? '', { log });
+  return LeaseFileStore.open(wanted.path, { log });
 }

@@ -15,7 +15,11 @@ import {
 import { LIMITS } from '../dataplane/limits.js';
 import { inputError } from '../errors.js';
 import { parseInterfaceRegex } from '../host/interface-regex.js';
-import { normalizeEtcdOptions, type EtcdOptions } from '../lease/etcd/etcd-options.js';
+import {
+  ETCD_DEFAULTS,
+  normalizeEtcdOptions,
+  type EtcdOptions,
+} from '../lease/etcd/etcd-options.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 
@@ -28,10 +32,23 @@ export function dataPlaneMode(mode: DaemonMode): DataPlaneOptions['mode'] {
   return mode === 'auto' ? 'offload' : mode;
 }
 
-export interface DaemonOptions {
-  /** Path of the lease file; the store is this or `etcd`. */
-  readonly leaseFile?: string;
-  readonly etcd?: EtcdOptions;
+/** Where the leases are. */
+export type StoreOptions =
+  /** A JSON file that the daemons of one machine share. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** etcd v3, with flannel's keys and values; `prefix` is `/coreos.com/network` unless given. */
+  | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>);
+
+/** What a daemon is told: the store; everything else has flanneld's default. */
+export interface DaemonOptions extends Partial<Omit<DaemonSettings, 'store' | 'resources'>> {
+  readonly store: StoreOptions;
+  readonly resources?: Partial<DataPlaneResources>;
+}
+
+/** The same with nothing left open. */
+export interface DaemonSettings {
+  readonly store:
+    { readonly kind: 'file'; readonly path: string } | ({ readonly kind: 'etcd' } & EtcdOptions);
   readonly mode: DaemonMode;
   /** Kernel features to do without, of those that would be used. */
   readonly disable: readonly FeatureName[];
@@ -74,7 +91,15 @@ export interface DaemonOptions {
 /** flanneld's. */
 export const HEALTHZ_DEFAULT_IP = '0.0.0.0';
 
-export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
+/**
+ *
+ *
+ * @example
+ * ```ts
+ * DAEMON_DEFAULTS.subnetFile; // '/run/flannel/subnet.env'
+ * ```
+ */
+export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
   mode: 'auto',
   disable: [],
   resources: DEFAULT_RESOURCES,
@@ -92,6 +117,29 @@ export const DAEMON_DEFAULTS: Omit<DaemonOptions, 'leaseFile' | 'etcd'> = {
   leaseRenewMarginMinutes: 60,
 };
 
+/**
+ * Options that are undefined count as not given. Only that there is a store is checked here, the rest by
+ * validateDaemonOptions.
+ */
+export function resolveDaemonOptions(options: DaemonOptions): DaemonSettings {
+  const { store, resources = {}, ...given } = options;
+  const kinds: readonly unknown[] = ['file', 'etcd'];
+  if (!kinds.includes((store as StoreOptions | undefined)?.kind)) {
+    throw inputError('store', store, "{ kind: 'file', path } or { kind: 'etcd', endpoints }");
+  }
+  return {
+    ...DAEMON_DEFAULTS,
+    ...withoutUndefined(given),
+    resources: { ...DEFAULT_RESOURCES, ...withoutUndefined(resources) },
+    store:
+      store.kind === 'etcd' ? { prefix: ETCD_DEFAULTS.prefix, ...withoutUndefined(store) } : store,
+  };
+}
+
+function withoutUndefined<T extends object>(given: T): T {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as T;
+}
+
 /** A lease lives 24 h: a margin of a whole day would renew without end. */
 export const MAX_RENEW_MARGIN_MINUTES = 1439;
 
@@ -107,7 +155,7 @@ export function statusSocketPath(subnetFile: string): string {
 }
 
 /** Throws an input error for the first option that cannot be. */
-export function validateDaemonOptions(options: DaemonOptions): void {
+export function validateDaemonOptions(options: DaemonSettings): void {
   checkStore(options);
   if (!DAEMON_MODES.includes(options.mode)) {
     throw inputError('--mode', options.mode, DAEMON_MODES.join(', '));
@@ -190,16 +238,10 @@ function checkCpus(cpus: readonly number[]): void {
   throw inputError('--cpus', absent, `CPUs this process may run on: ${usable.join(', ')}`);
 }
 
-function checkStore({ leaseFile, etcd }: DaemonOptions): void {
-  if (leaseFile === '') {
-    throw inputError('--lease-file', leaseFile, 'the path of the lease file');
-  }
-  if (leaseFile !== undefined && etcd !== undefined) {
-    throw inputError('--lease-file', leaseFile, 'one store: a lease file or --etcd-endpoints');
-  }
-  if (etcd !== undefined) normalizeEtcdOptions(etcd);
-  else if (leaseFile === undefined) {
-    throw inputError('--lease-file', undefined, 'a store: a lease file or --etcd-endpoints');
+function checkStore({ store }: DaemonSettings): void {
+  if (store.kind === 'etcd') normalizeEtcdOptions(store);
+  else if (store.path === '') {
+    throw inputError('--lease-file', store.path, 'the path of the lease file');
   }
 }
 

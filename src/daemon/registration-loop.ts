@@ -26,7 +26,7 @@ import type { ExternalInterfaces } from './external.js';
 import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
 import { Guard } from './guard.js';
 import { watchNetworkConfig } from './network-config.js';
-import type { DaemonOptions } from './options.js';
+import type { DaemonSettings } from './options.js';
 import { keepLease } from './renew.js';
 import type { ServiceManager } from './sd-notify.js';
 import type { DaemonState } from './state.js';
@@ -41,7 +41,7 @@ const SUBNET_FILE_LOG_EVERY = 30;
 const ANNOUNCE_INTERVAL_MS = 60_000;
 
 export interface RegistrationLoopParts {
-  readonly options: DaemonOptions;
+  readonly options: DaemonSettings;
   readonly forwarding: ForwarderOptions;
   readonly store: LeaseStore;
   readonly config: NetworkConfig;

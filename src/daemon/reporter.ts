@@ -11,7 +11,7 @@ import type { ForwarderHealth } from '../network/forwarder.js';
 import type { FollowState } from '../network/registration.js';
 import type { Problem, ProblemBoard } from '../problems.js';
 import { knownFeatures } from './kernel-features.js';
-import { dataPlaneMode, type DaemonOptions } from './options.js';
+import { dataPlaneMode, type DaemonSettings } from './options.js';
 import type { DaemonState } from './state.js';
 import { describeStatus, type DaemonStatus, type FirewallState } from './status.js';
 import { packageVersion } from './version.js';
@@ -46,10 +46,10 @@ interface Look {
 
 export class Reporter {
   readonly #state: DaemonState;
-  readonly #options: DaemonOptions;
+  readonly #options: DaemonSettings;
   readonly #problems: ProblemBoard;
 
-  constructor(state: DaemonState, options: DaemonOptions, problems: ProblemBoard) {
+  constructor(state: DaemonState, options: DaemonSettings, problems: ProblemBoard) {
     this.#state = state;
     this.#options = options;
     this.#problems = problems;

@@ -153,7 +153,14 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   }
 }
 
-/** What this kernel offers, each feature tried for real in a namespace of its own. */
+/**
+ * What this kernel offers, each feature tried for real in a namespace of its own.
+ *
+ * @example
+ * ```ts
+ * const hasGso = probeKernel().some(({ name, state }) => name === 'udp-gso' && state === 'yes');
+ * ```
+ */
 export function probeKernel(): readonly KernelFeature[] {
   return native().probe();
 }

@@ -52,7 +52,14 @@ export async function writeSubnetEnv(path: string, env: SubnetEnv): Promise<void
   }
 }
 
-/** What an earlier run, or flanneld, wrote; undefined when there is no file or nothing in it is known. */
+/**
+ * What an earlier run, or flanneld, wrote; undefined when there is no file or nothing in it is known.
+ *
+ * @example
+ * ```ts
+ * const subnet = (await readSubnetEnv('/run/flannel/subnet.env'))?.subnet;
+ * ```
+ */
 export async function readSubnetEnv(path: string): Promise<Partial<SubnetEnv> | undefined> {
   try {
     return parseSubnetEnv((await readBounded(path, { maxBytes: MAX_BYTES })).text);

@@ -47,6 +47,11 @@ export function createBackend(context: BackendContext, options: ForwarderOptions
 /**
  * The network configuration with its backend's part checked. An unknown backend is left to
  * createBackend. Throws an input error that names the field.
+ *
+ * @example
+ * ```ts
+ * parseConfig('{"Network":"100.96.0.0/16"}').subnetLen; // 24
+ * ```
  */
 export function parseConfig(text: string, field?: string): NetworkConfig {
   const config = parseNetworkConfig(text, field);

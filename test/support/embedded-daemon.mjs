@@ -2,7 +2,7 @@
  * A program that embeds a daemon: node embedded-daemon.mjs LEASE_FILE SUBNET_FILE.
  * On SIGUSR2 it blocks its event loop for 5 s, and says so before and after.
  */
-import { createLogger, Daemon, DAEMON_DEFAULTS } from '../../dist/src/index.js';
+import { createLogger, Daemon } from '../../dist/src/index.js';
 
 const [leaseFile, subnetFile] = process.argv.slice(2);
 const stop = new AbortController();
@@ -16,5 +16,5 @@ process.on('SIGUSR2', () => {
 });
 // No firewall rules, like every daemon of the lab: its namespaces have no firewall.
 const lab = { iface: ['eth0'], forwardRules: false };
-const options = { ...DAEMON_DEFAULTS, leaseFile, subnetFile, ...lab };
+const options = { store: { kind: 'file', path: leaseFile }, subnetFile, ...lab };
 await new Daemon(options, createLogger()).run(stop.signal);

@@ -8,7 +8,11 @@ import { environmentName, flagText, readArguments, resolveFlags } from '../../sr
 import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
 import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
 import { Daemon } from '../../src/daemon/daemon.js';
-import { validateDaemonOptions, type DaemonOptions } from '../../src/daemon/options.js';
+import {
+  resolveDaemonOptions,
+  validateDaemonOptions,
+  type DaemonSettings,
+} from '../../src/daemon/options.js';
 import { ExitCode } from '../../src/errors.js';
 import { KeySpace } from '../../src/lease/etcd/codec.js';
 import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/etcd-options.js';
@@ -234,7 +238,7 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
       const argv = words.split(/\s+/).filter((word) => word !== '' && word !== '...');
       const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
       expect(() => {
-        validateDaemonOptions(daemonOptions(values));
+        validateDaemonOptions(resolveDaemonOptions(daemonOptions(values)));
       }, line).not.toThrow();
     }
   });
@@ -280,19 +284,21 @@ const ENDS_LATER: readonly string[] = ['-iface='];
 /** As flanneld: the value is taken or not, and is the same prefix and address if it is one. */
 function isSame(outcome: string, argv: readonly string[]): boolean {
   const last = argv.at(-1) ?? '';
-  let options: DaemonOptions;
+  let options: DaemonSettings;
   try {
     const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
     // It prints, and ends.
     if (values.version) return outcome === 'ends';
-    options = daemonOptions(values);
+    options = resolveDaemonOptions(daemonOptions(values));
     validateDaemonOptions(options);
   } catch {
     return outcome === 'ends';
   }
   if (argv.length > 1 && ENDS_LATER.includes(last)) return outcome === 'ends';
   const key = FLANNELD.keys[last];
-  const ours = new KeySpace(normalizeEtcdOptions(options.etcd ?? ETCD_DEFAULTS).prefix).subnets;
+  const ours = new KeySpace(
+    normalizeEtcdOptions(options.store.kind === 'etcd' ? options.store : ETCD_DEFAULTS).prefix,
+  ).subnets;
   if (key !== undefined && key !== ours) return false;
   // Every address, of IPv6 too, or one.
   const listens = FLANNELD.listens[last]?.replace(/:\d+$/, '').replace('*', '');

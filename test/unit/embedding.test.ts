@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { Daemon, DAEMON_DEFAULTS, silentLogger } from '../../src/index.js';
+import { Daemon, silentLogger } from '../../src/index.js';
 import { FakeDataPlane } from '../support/fake-dataplane.js';
 import { FakeFirewall } from '../support/fake-firewall.js';
 
@@ -37,7 +37,8 @@ it('a daemon that runs and ends leaves signals and process alone', async () => {
   const leases = { '100.96.1.0-24': { PublicIP: '10.168.0.2' } };
   const content = { version: 1, config: { Network: '100.96.0.0/16' }, leases };
   await writeFile(leaseFile, JSON.stringify(content));
-  const options = { ...DAEMON_DEFAULTS, leaseFile, subnetFile: join(directory, 'subnet.env') };
+  const subnetFile = join(directory, 'subnet.env');
+  const options = { store: { kind: 'file', path: leaseFile }, subnetFile } as const;
   const stop = new AbortController();
   const before = await processState();
   const running = new Daemon(options, silentLogger(), {

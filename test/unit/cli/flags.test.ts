@@ -9,19 +9,30 @@ import {
 import { nearest } from '../../../src/nearest.js';
 import { daemonOptions, runCommand, runFlags } from '../../../src/cli/run.js';
 import { flagsWithoutEffect } from '../../../src/cli/without-effect.js';
-import { validateDaemonOptions } from '../../../src/daemon/options.js';
+import {
+  resolveDaemonOptions,
+  validateDaemonOptions,
+  type DaemonSettings,
+} from '../../../src/daemon/options.js';
 import { DEFAULT_RESOURCES, defaultWorkers } from '../../../src/dataplane/dataplane.js';
 
 function options(argv: readonly string[], env: Record<string, string> = {}) {
-  const parsed = daemonOptions(resolveFlags(runFlags, readArguments(argv, runCommand), env));
-  validateDaemonOptions(parsed);
-  return parsed;
+  const given = daemonOptions(resolveFlags(runFlags, readArguments(argv, runCommand), env));
+  const settings = resolveDaemonOptions(given);
+  validateDaemonOptions(settings);
+  return settings;
+}
+
+/** What is said of etcd. */
+function etcdOptions(argv: readonly string[]): Omit<DaemonSettings['store'], 'kind'> | undefined {
+  const { kind, ...etcd } = options(argv).store;
+  return kind === 'etcd' ? etcd : undefined;
 }
 
 describe('run flags', () => {
   it('has the defaults of flanneld', () => {
     expect(options(['--lease-file=l'])).toEqual({
-      leaseFile: 'l',
+      store: { kind: 'file', path: 'l' },
       mode: 'auto',
       disable: [],
       resources: {
@@ -58,20 +69,20 @@ describe('run flags', () => {
 
   it('takes etcd at its old and its new port unless told otherwise, as flanneld does', () => {
     expect(options([])).toMatchObject({
-      etcd: {
+      store: {
+        kind: 'etcd',
         endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
         prefix: '/coreos.com/network',
       },
     });
-    expect(options([])).not.toHaveProperty('leaseFile');
-    expect(options(['--lease-file=l'])).not.toHaveProperty('etcd');
+    expect(options(['--lease-file=l']).store).toEqual({ kind: 'file', path: 'l' });
   });
 
   it('takes every etcd flag', () => {
     const flags = ['--etcd-endpoints=https://10.168.0.1:2379, https://10.168.0.9:2379'];
     flags.push('--etcd-prefix=/my/net', '--etcd-cafile=ca', '--etcd-certfile=c');
     flags.push('--etcd-keyfile=k', '--etcd-username=u', '--etcd-password=p');
-    expect(options(flags).etcd).toEqual({
+    expect(etcdOptions(flags)).toEqual({
       endpoints: ['https://10.168.0.1:2379', 'https://10.168.0.9:2379'],
       prefix: '/my/net',
       caFile: 'ca',
@@ -102,9 +113,9 @@ describe('run flags', () => {
     [['--etcd-username=u'], { prefix: '/coreos.com/network' }],
     [['--etcd-password=p'], { prefix: '/coreos.com/network' }],
   ])('takes %j as flanneld does, what has no effect left out', (argv, expected) => {
-    const { etcd } = options(argv);
-    if (etcd === undefined) throw new Error('no etcd');
-    const normal = normalizeEtcdOptions(etcd);
+    const { store } = options(argv);
+    if (store.kind !== 'etcd') throw new Error('no etcd');
+    const normal = normalizeEtcdOptions(store);
     expect(normal).toMatchObject(expected);
     for (const gone of ['caFile', 'certFile', 'keyFile', 'username', 'password']) {
       expect(normal).not.toHaveProperty(gone);
@@ -129,7 +140,9 @@ describe('run flags', () => {
     const flags = ['--kube-subnet-mgr=false', '--kube-api-url=http://a', '--kubeconfig-file=f'];
     flags.push('--kube-annotation-prefix=flannel.alpha.coreos.com', '--net-config-path=/etc/n');
     flags.push('--set-node-network-unavailable', '--ip-blackhole-route=false');
-    expect(options(['--lease-file=l', ...flags])).toMatchObject({ leaseFile: 'l' });
+    expect(options(['--lease-file=l', ...flags])).toMatchObject({
+      store: { kind: 'file', path: 'l' },
+    });
   });
 
   it.each([
@@ -316,7 +329,7 @@ describe('the environment', () => {
       FLANNELD_V: '1',
     };
     expect(options([], env)).toMatchObject({
-      leaseFile: '/srv/l',
+      store: { kind: 'file', path: '/srv/l' },
       leaseRenewMarginMinutes: 30,
       iface: ['eth1'],
       disable: ['udp-gro', 'mmsg'],

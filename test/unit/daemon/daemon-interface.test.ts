@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseIpv4 } from '../../../src/config/ipv4.js';
 import { Daemon, type DaemonDependencies } from '../../../src/daemon/daemon.js';
-import { DAEMON_DEFAULTS } from '../../../src/daemon/options.js';
 import { systemError } from '../../../src/errors.js';
 import type { HostInterfaceInfo } from '../../../src/host/interface.js';
 import { STORE_AWAY } from '../../../src/lease/errors.js';
@@ -37,7 +36,7 @@ async function running(more: Partial<DaemonDependencies> = {}, ...others: HostIn
   const host: HostInterfaceInfo[] = [eth0, ...others];
   const subnetFile = join(directory, 'subnet.env');
   const daemon = new Daemon(
-    { ...DAEMON_DEFAULTS, leaseFile: 'unused', subnetFile },
+    { store: { kind: 'file', path: 'unused' }, subnetFile },
     silentLogger(),
     {
       openStore: () => Promise.resolve(store),

@@ -7,7 +7,7 @@ import { parseIpv4 } from '../../../src/config/ipv4.js';
 import { requestJson } from '../../../src/daemon/client.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import {
-  DAEMON_DEFAULTS,
+  resolveDaemonOptions,
   validateDaemonOptions,
   type DaemonOptions,
 } from '../../../src/daemon/options.js';
@@ -26,14 +26,13 @@ const PEER = lease('100.96.2.0/24', '10.168.0.3');
 const EBADFD = 77;
 
 let directory: string;
-let options: DaemonOptions;
+let options: DaemonOptions & { readonly subnetFile: string };
 const stops: (() => Promise<void>)[] = [];
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'flannelette-daemon-'));
   options = {
-    ...DAEMON_DEFAULTS,
-    leaseFile: 'unused',
+    store: { kind: 'file', path: 'unused' },
     subnetFile: join(directory, 'subnet.env'),
     healthzIp: '127.0.0.1',
   };
@@ -661,7 +660,10 @@ describe('a failed start leaves nothing behind', () => {
 
 describe('validateDaemonOptions', () => {
   it.each([
-    [{ leaseFile: '' }, '--lease-file'],
+    [{ store: { kind: 'file', path: '' } }, '--lease-file'],
+    [{ store: { kind: 'memory' } }, 'store'],
+    [{ store: undefined }, 'store'],
+    [{ store: { kind: 'etcd', endpoints: ['nowhere:'] } }, '--etcd-endpoints'],
     [{ publicIp: '10.168.0' }, '--public-ip'],
     [{ subnetFile: `/run/${'x'.repeat(98)}` }, '--subnet-file'],
     [{ subnetFile: '/run/flannel/' }, '--subnet-file'],
@@ -670,12 +672,11 @@ describe('validateDaemonOptions', () => {
     [{ leaseRenewMarginMinutes: 0 }, '--subnet-lease-renew-margin'],
     [{ leaseRenewMarginMinutes: 1440 }, '--subnet-lease-renew-margin'],
     [{ firewallResyncSeconds: 86_401 }, '--iptables-resync'],
-    [{ etcd: { endpoints: ['http://a'], prefix: '/n' } }, '--lease-file'],
     [{ ifaceRegex: ['['] }, '--iface-regex'],
     [{ ifaceCanReach: 'x' }, '--iface-can-reach'],
   ])('refuses %o', (more, field) => {
     const check = () => {
-      validateDaemonOptions({ ...options, ...more });
+      validateDaemonOptions(resolveDaemonOptions({ ...options, ...more } as DaemonOptions));
     };
     expect(check).toThrow(expect.objectContaining({ kind: 'input', field }) as Error);
   });
@@ -684,7 +685,7 @@ describe('validateDaemonOptions', () => {
     const subnetFile = `/${'x'.repeat(101)}`;
     expect(Buffer.byteLength(`${subnetFile}.sock`)).toBe(107);
     expect(() => {
-      validateDaemonOptions({ ...options, subnetFile });
+      validateDaemonOptions(resolveDaemonOptions({ ...options, subnetFile }));
     }).not.toThrow();
   });
 });
