@@ -92,7 +92,7 @@ export interface DaemonSettings {
 export const HEALTHZ_DEFAULT_IP = '0.0.0.0';
 
 /**
- *
+ * What holds for each option that is not given: flanneld's defaults.
  *
  * @example
  * ```ts

@@ -663,7 +663,7 @@ describe('validateDaemonOptions', () => {
     [{ store: { kind: 'file', path: '' } }, '--lease-file'],
     [{ store: { kind: 'memory' } }, 'store'],
     [{ store: undefined }, 'store'],
-    [{ store: { kind: 'etcd', endpoints: ['nowhere:'] } }, '--etcd-endpoints'],
+    [{ store: { kind: 'etcd', endpoints: ['ftp://a'] } }, '--etcd-endpoints'],
     [{ publicIp: '10.168.0' }, '--public-ip'],
     [{ subnetFile: `/run/${'x'.repeat(98)}` }, '--subnet-file'],
     [{ subnetFile: '/run/flannel/' }, '--subnet-file'],
