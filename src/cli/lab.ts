@@ -29,10 +29,10 @@ const flags = {
   keep: booleanFlag('keep', 'leave the network up until Ctrl-C and say how to enter it'),
   web: optionalPortFlag(
     'web',
-    'instead of the course of measurements: a live page on 127.0.0.1, port 8080 unless told',
+    'instead of the measurements: a live page on 127.0.0.1 (default port: 8080)',
     8080,
   ),
-  inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
+  isolated: booleanFlag('isolated', 'this process is already isolated', false, { hidden: true }),
 };
 
 export const labCommand: Command = {
@@ -63,15 +63,15 @@ Exit codes:
 `,
   run: async (given, _io, argv) => {
     // The measurement's length and the rest have no meaning outside one command line.
-    const { mode, store, seconds, json, keep, web, inside } = resolveFlags(flags, given, {});
+    const { mode, store, seconds, json, keep, web, isolated } = resolveFlags(flags, given, {});
     if (web !== undefined) checkWithWeb(given);
     // Loaded when wanted: a daemon has no use for it.
     const lab = await import('../lab/scenario/scenario.js');
-    return lab.labCommand({ mode, store, seconds, json, keep, web, inside }, argv);
+    return lab.labCommand({ mode, store, seconds, json, keep, web, isolated }, argv);
   },
 };
 
-/** Flags of the course of measurements, which the live page takes the place of. */
+/** Flags of the measurements, which the live page takes the place of. */
 function checkWithWeb(given: GivenFlags): void {
   for (const name of ['seconds', 'json', 'keep']) {
     const values = given.get(name);

@@ -33,7 +33,7 @@ const flags = {
     { placeholder: 'file' },
   ),
   json: booleanFlag('json', 'print one JSON object as the last line'),
-  inside: booleanFlag('inside', 'this process is already isolated', false, { hidden: true }),
+  isolated: booleanFlag('isolated', 'this process is already isolated', false, { hidden: true }),
 };
 
 export const traceCommand: Command = {

@@ -2,7 +2,7 @@
  * Isolation: the lab runs itself again in fresh PID, mount and network namespaces, inside fresh user
  * namespaces when it is not root. An empty /run is mounted over the machine's.
  *
- *   flannelette lab ─ setpriv --pdeathsig ─ unshare --kill-child ─ flannelette lab --inside (PID 1)
+ *   flannelette lab ─ setpriv --pdeathsig ─ unshare --kill-child ─ flannelette lab --isolated (PID 1)
  *
  * When any of the three dies, however it dies, the kernel kills PID 1; with PID 1 every process in
  * the PID namespace goes, and with the processes the namespaces, devices, routes and mounts. There
@@ -121,7 +121,7 @@ async function onPath(program: string): Promise<boolean> {
 }
 
 /** What the isolated process tells the one outside. */
-export type InsideMessage =
+export type IsolatedMessage =
   /** The lab stands and stays. */
   | { readonly type: 'kept' }
   /** A file for the outside to write: paths in /run mean another place in here. */

@@ -7,7 +7,7 @@ export function ownCommand(): string[] {
 }
 
 /** Tells the process outside; resolves when it is said, or at once when there is nobody outside. */
-export function tellOutside(message: object): Promise<void> {
+export function tellParent(message: object): Promise<void> {
   return new Promise((resolve, reject) => {
     if (process.send === undefined) resolve();
     else
@@ -31,7 +31,7 @@ export interface Output {
  * Runs the work of an isolated process; `about` is in the JSON of a failure. What is for people goes
  * to standard error when standard output is for a program.
  */
-export async function runInside(
+export async function runIsolatedPart(
   json: boolean,
   about: object,
   work: (output: Output) => Promise<ExitCode>,

@@ -11,7 +11,7 @@ let lab: TestLab;
 beforeAll(async () => {
   lab = await TestLab.bare(1);
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 
 const script = (name: string) => join(ROOT, 'test', 'support', name);
 

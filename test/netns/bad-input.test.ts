@@ -18,7 +18,7 @@ const subnetFile = join(runDirectory, 'subnet.env');
 beforeAll(async () => {
   lab = await TestLab.bare(1);
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(async () => {
   await writeLeaseFile(lab.hosts);
   await mkdir(runDirectory, { recursive: true });

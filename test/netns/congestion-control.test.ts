@@ -12,10 +12,10 @@ const SETTINGS = '/proc/sys/net/ipv4';
 
 let lab: TestLab;
 beforeAll(async () => {
-  lab = await TestLab.raise();
+  lab = await TestLab.setUp();
 });
 afterAll(async () => {
-  await lab.lower();
+  await lab.tearDown();
 });
 
 it('is CUBIC on a kernel of today', async () => {

@@ -11,10 +11,10 @@ import { TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab;
 beforeAll(async () => {
-  lab = await TestLab.raise();
+  lab = await TestLab.setUp();
 });
 afterAll(async () => {
-  await lab.lower();
+  await lab.tearDown();
 });
 
 const RECOVERY_MS = 5_000;

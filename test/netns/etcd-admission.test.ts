@@ -16,9 +16,9 @@ import {
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 afterEach(() => lab.reset());
 
 const README = {

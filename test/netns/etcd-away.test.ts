@@ -25,9 +25,9 @@ import { tunDevices } from '../support/test-lab.js';
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(() => lab.reset());
 

@@ -15,9 +15,9 @@ const USER = ['--etcd-username=flannel', '--etcd-password=the-secret'];
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(() => lab.reset());
 

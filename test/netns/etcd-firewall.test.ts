@@ -12,9 +12,9 @@ import { FILTER_RULES, natRules, savedTable } from '../support/firewall-rules.js
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(() => lab.reset());
 

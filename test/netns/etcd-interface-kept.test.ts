@@ -19,11 +19,11 @@ import { linkPackets } from '../support/test-lab.js';
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
   // Else the switch takes its own from its ports, which come and go, and neighbours have the old one.
   await ipBatch(undefined, [`link set ${SWITCH} address 02:00:00:00:00:01`]);
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(async () => {
   await lab.reset();

@@ -11,9 +11,9 @@ import { attributes, EtcdLab, type EtcdDaemon } from '../support/etcd-lab.js';
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(async () => {
   await lab.reset();

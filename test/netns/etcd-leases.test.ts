@@ -7,9 +7,9 @@ import { attributes, CONFIG, EtcdLab, leaseKey, type EtcdDaemon } from '../suppo
 
 let lab: EtcdLab;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(() => lab.configure());
 afterEach(() => lab.reset());
 

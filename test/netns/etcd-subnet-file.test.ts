@@ -15,11 +15,11 @@ let lab: EtcdLab;
 let directory: string;
 let subnetFile: string;
 beforeAll(async () => {
-  lab = await EtcdLab.raise();
+  lab = await EtcdLab.setUp();
   directory = join(LAB_DIRECTORY, 'small');
   subnetFile = join(directory, 'subnet.env');
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 beforeEach(async () => {
   await lab.configure();
   await mkdir(directory, { recursive: true });

@@ -45,7 +45,7 @@ describe.each([576, 1472, 9000])('at an MTU of %i', (mtu) => {
       if (first !== undefined && second !== undefined) hosts.set(name, [first, second]);
     });
   });
-  afterAll(() => lab.lower());
+  afterAll(() => lab.tearDown());
 
   it.each(PAIRS)(
     'between $one and $two',

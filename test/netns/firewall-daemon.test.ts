@@ -22,7 +22,7 @@ beforeEach(async () => {
   lab = await TestLab.bare(2);
 });
 afterEach(async () => {
-  await lab.lower();
+  await lab.tearDown();
 });
 
 const shell = async (host: string, command: string): Promise<string> =>

@@ -23,7 +23,7 @@ describe.each([
 ])('%s', (_name, settings) => {
   let lab: TestLab;
   beforeAll(async () => {
-    lab = await TestLab.raise(settings);
+    lab = await TestLab.setUp(settings);
     for (const { host } of lab.hosts) {
       // Question and answer take different ways, which strict reverse path filtering refuses.
       const loose = ['all', 'default', 'eth0', 'flannel0', 'docker0'];
@@ -31,7 +31,7 @@ describe.each([
       await run(inNamespace(host, ['sysctl', '-qw', ...argv]));
     }
   });
-  afterAll(() => lab.lower());
+  afterAll(() => lab.tearDown());
 
   /** Every ping is answered, small and as large as fits, and the source check refused nothing. */
   async function reaches(from: HostPlan, namespace: string, address: string): Promise<void> {

@@ -32,7 +32,7 @@ beforeAll(async () => {
 afterEach(async () => {
   await Promise.all(lab.daemons.slice(1).map(({ program }) => program.stop()));
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 
 const start = (rule: string, flags: readonly string[] = []): Promise<DaemonProcess> =>
   lab.startDaemon(lab.near, { command: refusing(rule), flags });

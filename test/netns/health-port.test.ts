@@ -16,7 +16,7 @@ let lab: TestLab;
 beforeAll(async () => {
   lab = await TestLab.bare(2, { mode: 'auto', flags: FLAGS });
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 
 interface Answer {
   readonly code: number;

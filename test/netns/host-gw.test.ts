@@ -14,7 +14,7 @@ const CONFIG = { Network: '100.96.0.0/16', Backend: { Type: 'host-gw' } };
 
 let lab: TestLab | undefined;
 afterEach(async () => {
-  await lab?.lower();
+  await lab?.tearDown();
   lab = undefined;
 });
 

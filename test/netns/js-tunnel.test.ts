@@ -39,7 +39,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const program of programs) await program.stop();
   await removeContainer(lab.near);
-  await lab.lower();
+  await lab.tearDown();
 });
 
 describe('beside a daemon in mode basic', () => {

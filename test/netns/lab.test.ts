@@ -100,7 +100,7 @@ describe('with root', () => {
       const pid = {
         outer: lab.pid,
         unshare: chain.find(({ argv }) => argv[0] === 'unshare')?.pid,
-        inner: chain.find(({ argv }) => argv.includes('--inside') && argv[0] !== 'unshare')?.pid,
+        inner: chain.find(({ argv }) => argv.includes('--isolated') && argv[0] !== 'unshare')?.pid,
       }[victim];
       if (pid === undefined) throw new Error(`${victim} was not found`);
       process.kill(pid, 'SIGKILL');

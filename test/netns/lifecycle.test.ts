@@ -17,7 +17,7 @@ import { COMMAND, counters, ROOT, TestLab, tunDevices } from '../support/test-la
 
 let lab: TestLab | undefined;
 afterEach(async () => {
-  await lab?.lower();
+  await lab?.tearDown();
   lab = undefined;
 });
 
@@ -54,7 +54,7 @@ describe('forwarding', () => {
   });
 
   it('goes on between two hosts while a third joins and leaves', async () => {
-    lab = await TestLab.raise();
+    lab = await TestLab.setUp();
     const { near, far } = lab;
     const third = hostPlan(3);
     const stream = new Program(
@@ -85,7 +85,7 @@ describe('forwarding', () => {
   });
 
   it('is back within 5 s after flannel0 was deleted, and counters never fall', async () => {
-    lab = await TestLab.raise();
+    lab = await TestLab.setUp();
     const { near, far, nearDaemon } = lab;
     expect(await ping(near, far.containerAddress, { count: 5 })).toMatchObject({ received: 5 });
     const before = await counters(nearDaemon, 'encapsulate');
@@ -102,7 +102,7 @@ describe('forwarding', () => {
 
 describe('the end', () => {
   it.each(['basic', 'batch'] as const)('comes within 2 s under load, mode %s', async (mode) => {
-    lab = await TestLab.raise({ mode });
+    lab = await TestLab.setUp({ mode });
     const { near, far, nearDaemon } = lab;
     const end = new AbortController();
     const load = { seconds: 30, bytes: 64, signal: end.signal };
@@ -128,7 +128,7 @@ describe('the end', () => {
   });
 
   it('by kill -9 leaves nothing that a new daemon trips over', async () => {
-    lab = await TestLab.raise();
+    lab = await TestLab.setUp();
     const { near, far, nearDaemon } = lab;
     nearDaemon.program.kill('SIGKILL');
     await nearDaemon.program.ended;

@@ -7,7 +7,7 @@ import { TestLab, tunDevices } from '../support/test-lab.js';
 
 let lab: TestLab | undefined;
 afterEach(async () => {
-  await lab?.lower();
+  await lab?.tearDown();
   lab = undefined;
 });
 
@@ -17,7 +17,7 @@ it.each([
   ['idle', 0],
   ['under traffic', 1],
 ] as const)('forwarding is back within 5 s of flannel0 down and up, %s', async (_what, streams) => {
-  lab = await TestLab.raise();
+  lab = await TestLab.setUp();
   const { near, far } = lab;
   // From the far side, so that datagrams arrive while the device is down and cannot be written.
   const load = Array.from(

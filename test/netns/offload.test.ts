@@ -12,12 +12,12 @@ const BYTES = 32 * 1024 * 1024;
 
 let lab: TestLab | undefined;
 afterEach(async () => {
-  await lab?.lower();
+  await lab?.tearDown();
   lab = undefined;
 });
 
 /** Two hosts of their own settings each, and their containers. */
-async function raise(
+async function setUp(
   near: Partial<DaemonSettings>,
   far: Partial<DaemonSettings>,
 ): Promise<TestLab> {
@@ -48,14 +48,14 @@ describe('a transfer is byte-exact both ways', () => {
       disable('tun-tso,tun-uso,udp-gso,udp-gro,mmsg'),
     ],
   ])('between %s', async (_what, near, far) => {
-    const { near: one, far: two } = await raise(near, far);
+    const { near: one, far: two } = await setUp(near, far);
     await transferBothWays(one, two, BYTES);
   });
 });
 
 describe('the features', () => {
   it('are in use, say so, and cross the kernel in few calls', async () => {
-    const { near, far, nearDaemon, farDaemon } = await raise(OFFLOAD, OFFLOAD);
+    const { near, far, nearDaemon, farDaemon } = await setUp(OFFLOAD, OFFLOAD);
     const states = (await nearDaemon.status()).dataPlane?.features ?? [];
     expect(states.map(({ name, state }) => `${name} ${state}`)).toEqual([
       'mmsg active',
@@ -74,7 +74,7 @@ describe('the features', () => {
   });
 
   it('that are disabled stay off', async () => {
-    const { nearDaemon } = await raise(disable('udp-gso,tun-uso'), OFFLOAD);
+    const { nearDaemon } = await setUp(disable('udp-gso,tun-uso'), OFFLOAD);
     const status = await nearDaemon.status();
     expect(status.mode).toBe('offload');
     expect(status.dataPlane?.features.filter(({ state }) => state === 'disabled')).toEqual([

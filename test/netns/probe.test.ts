@@ -75,7 +75,7 @@ describe('a daemon with what the unit leaves', () => {
   beforeAll(async () => {
     lab = await TestLab.bare(1, { mode: 'auto' });
   });
-  afterAll(() => lab.lower());
+  afterAll(() => lab.tearDown());
 
   it('says untried in the log, and then what its own device shows in status and metrics', async () => {
     const daemon = await lab.startDaemon(lab.near, { command: [...AS_UNIT, ...COMMAND] });

@@ -28,7 +28,7 @@ beforeAll(async () => {
   lab = await TestLab.bare(2, { mode: 'auto' });
   await lab.attachContainer(await lab.startDaemon(lab.far));
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 
 /** Runs host 1's daemon, with its container, for as long as the work takes. */
 async function withDaemon(

@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterEach(async () => {
   await Promise.all(lab.daemons.slice(1).map(({ program }) => program.stop()));
 });
-afterAll(() => lab.lower());
+afterAll(() => lab.tearDown());
 
 const IGNORED = [
   ...(['SIGUSR1', 'SIGUSR2', 'SIGHUP', 'SIGPIPE'] as const),

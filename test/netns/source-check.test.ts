@@ -23,12 +23,12 @@ const good = { source: '100.96.2.3', destination: '100.96.1.2' };
 describe('with the source check', () => {
   let lab: TestLab;
   beforeAll(async () => {
-    lab = await TestLab.raise();
+    lab = await TestLab.setUp();
     await addHost(stranger);
   });
   afterAll(async () => {
     await removeHost(stranger);
-    await lab.lower();
+    await lab.tearDown();
   });
 
   it.each([
@@ -123,7 +123,7 @@ describe('behind a NAT', () => {
       await run(inNamespace(plan.host, ['sysctl', '-qw', ...off]));
     }
   });
-  afterAll(() => lab.lower());
+  afterAll(() => lab.tearDown());
 
   const pings = { count: 3, intervalSeconds: 0.02 };
 
@@ -146,12 +146,12 @@ describe('behind a NAT', () => {
 describe('with --source-check=false', () => {
   let lab: TestLab;
   beforeAll(async () => {
-    lab = await TestLab.raise({ flags: ['--source-check=false'] });
+    lab = await TestLab.setUp({ flags: ['--source-check=false'] });
     await addHost(stranger);
   });
   afterAll(async () => {
     await removeHost(stranger);
-    await lab.lower();
+    await lab.tearDown();
   });
 
   it('delivers what a stranger sends', async () => {

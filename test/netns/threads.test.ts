@@ -20,12 +20,12 @@ const FLOWS = join(ROOT, 'test', 'support', 'udp-flows.mjs');
 
 let lab: TestLab | undefined;
 afterEach(async () => {
-  await lab?.lower();
+  await lab?.tearDown();
   lab = undefined;
 });
 
-async function raise(...flags: string[]): Promise<TestLab> {
-  lab = await TestLab.raise({ mode: 'auto', flags });
+async function setUp(...flags: string[]): Promise<TestLab> {
+  lab = await TestLab.setUp({ mode: 'auto', flags });
   return lab;
 }
 
@@ -76,7 +76,7 @@ describe.each([
   [4, ['fl-decap-0', 'fl-decap-1', 'fl-encap-0', 'fl-encap-1'], 'active'],
 ] as const)('%i workers', (workers, names, multiqueue) => {
   it('carry both ways, stop cleanly, and start again', async () => {
-    const { near, far, nearDaemon } = await raise(`--workers=${workers}`);
+    const { near, far, nearDaemon } = await setUp(`--workers=${workers}`);
     expect(await threadNames(nearDaemon)).toEqual(names);
     expect(await sockets(near.host)).toBe(Math.max(1, workers / 2));
     const { dataPlane } = await nearDaemon.status();
@@ -98,7 +98,7 @@ it('4 workers do without more queues when these are disabled, each on its CPU', 
   // The last CPU there is, and the first: where there is one, both.
   const last = usableCpus().at(-1) ?? 0;
   const flags = ['--workers=4', '--disable=multiqueue', `--cpus=${last},0`];
-  const { near, far, nearDaemon } = await raise(...flags);
+  const { near, far, nearDaemon } = await setUp(...flags);
   expect(await packetThreads(nearDaemon)).toEqual([
     { name: 'fl-decap-0', cpus: '0' },
     { name: 'fl-encap-0', cpus: String(last) },
@@ -108,7 +108,7 @@ it('4 workers do without more queues when these are disabled, each on its CPU', 
 });
 
 it('nobody else gets a port that 4 workers share', async () => {
-  const { near, far } = await raise('--workers=4');
+  const { near, far } = await setUp('--workers=4');
   const argv = [...COMMAND, 'run', `--lease-file=${LEASE_FILE}`, '--iface=eth0'];
   argv.push('--iptables-forward-rules=false', '--subnet-file=/run/second/subnet.env');
   for (const workers of [1, 4]) {
@@ -184,7 +184,7 @@ it('4 source ports: each flow by one of them, to 8285, and peers with one port t
 
 it('queues have the sizes asked for, and what they lost is counted, also over a new device', async () => {
   const flags = ['--tun-queue=2', '--socket-buffer=8192', '--ring-bytes=524288'];
-  const { near, far, nearDaemon } = await raise(...flags);
+  const { near, far, nearDaemon } = await setUp(...flags);
   const { pid, dataPlane } = await nearDaemon.status();
   expect(dataPlane?.queues).toEqual({
     tunPackets: 2,

@@ -20,9 +20,9 @@ import {
 describe.each(['basic', 'batch', 'offload'] as const)('mode %s', (mode) => {
   let lab: TestLab;
   beforeAll(async () => {
-    lab = await TestLab.raise({ mode });
+    lab = await TestLab.setUp({ mode });
   });
-  afterAll(() => lab.lower());
+  afterAll(() => lab.tearDown());
 
   it('pings both ways, and loses nothing', async () => {
     for (const [from, to] of [

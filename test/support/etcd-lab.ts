@@ -54,7 +54,7 @@ export class EtcdLab {
     this.#client = etcdClient(server);
   }
 
-  static async raise(): Promise<EtcdLab> {
+  static async setUp(): Promise<EtcdLab> {
     const lab = await TestLab.bare(2);
     try {
       const directory = join(LAB_DIRECTORY, 'etcd');
@@ -62,7 +62,7 @@ export class EtcdLab {
       const server = await EtcdServer.start({ directory, address: GATEWAY, port: PORT });
       return new EtcdLab(lab, server);
     } catch (error) {
-      await lab.lower();
+      await lab.tearDown();
       throw error;
     }
   }
@@ -192,10 +192,10 @@ export class EtcdLab {
     }
   }
 
-  async lower(): Promise<void> {
+  async tearDown(): Promise<void> {
     this.#client.close();
     await this.#server.stop();
-    await this.#lab.lower();
+    await this.#lab.tearDown();
   }
 
   /** A client that has seen its server fail refuses for a while to try again. */

@@ -1,5 +1,5 @@
 /**
- * The lab for the namespace tests: raised and lowered per file or per test, in the namespaces that
+ * The lab for the namespace tests: set up and torn down per file or per test, in the namespaces that
  * `npm test -- --stage netns` made for the whole stage.
  */
 import { mkdir, readdir, readFile } from 'node:fs/promises';
@@ -66,13 +66,13 @@ export class TestLab {
       await writeLeaseFile(lab.hosts);
       return lab;
     } catch (error) {
-      await lab.lower();
+      await lab.tearDown();
       throw error;
     }
   }
 
   /** Two hosts with daemons and containers. */
-  static async raise(
+  static async setUp(
     settings: Partial<DaemonSettings> = {},
     underlay: Parameters<typeof addHost>[1] = {},
   ): Promise<TestLab> {
@@ -82,7 +82,7 @@ export class TestLab {
       for (const daemon of lab.daemons) await lab.attachContainer(daemon);
       return lab;
     } catch (error) {
-      await lab.lower();
+      await lab.tearDown();
       throw error;
     }
   }
@@ -120,7 +120,7 @@ export class TestLab {
   }
 
   /** Ends and removes everything that is there. */
-  async lower(): Promise<void> {
+  async tearDown(): Promise<void> {
     await Promise.all(this.daemons.map((daemon) => daemon.program.stop()));
     for (const plan of this.#containers) await removeContainer(plan);
     for (const plan of this.hosts) await removeHost(plan);
@@ -129,7 +129,7 @@ export class TestLab {
 
   #at<T>(list: readonly T[], index: number): T {
     const item = list[index];
-    if (item === undefined) throw new Error('the lab is not raised');
+    if (item === undefined) throw new Error('the lab is not set up');
     return item;
   }
 }

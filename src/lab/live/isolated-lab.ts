@@ -1,25 +1,25 @@
-/** The live lab in the isolated process: raised, served to the outside by IPC, and lowered. */
+/** The live lab in the isolated process: set up, served to the parent by IPC, and torn down. */
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf } from '../../errors.js';
-import { tellOutside } from '../../testbed/isolated.js';
-import { inLab, type LabCourse, type StandingLab } from '../scenario/lab.js';
+import { tellParent } from '../../testbed/isolated.js';
+import { inLab, type LabScenario, type StandingLab } from '../scenario/lab.js';
 import { LiveLab } from './live-lab.js';
-import type { CommandRequest, InsideEvent, LabState } from './messages.js';
+import type { CommandRequest, IsolatedEvent, LabState } from './messages.js';
 
 /** Runs until asked to stop, which is a good end; rejects when the lab fails. */
-export async function runLive(course: LabCourse): Promise<void> {
-  const state: LabState = buildingState(dataPlaneMode(course.mode));
+export async function runLive(scenario: LabScenario): Promise<void> {
+  const state: LabState = buildingState(dataPlaneMode(scenario.mode));
   const building = {
-    ...course,
+    ...scenario,
     progress: (line: string) => {
-      course.progress(line);
+      scenario.progress(line);
       void tell({ type: 'state', state: { ...state, message: line } });
     },
   };
   try {
-    await inLab(building, (lab) => serve(lab, course));
+    await inLab(building, (lab) => serve(lab, scenario));
   } catch (error) {
-    if (error === course.signal.reason) return;
+    if (error === scenario.signal.reason) return;
     const message = `The lab failed: ${messageOf(error)}`;
     await tell({ type: 'state', state: { ...state, phase: 'failed', message } });
     throw error;
@@ -38,21 +38,21 @@ export function buildingState(mode: LabState['mode']): LabState {
   };
 }
 
-async function serve(lab: StandingLab, course: LabCourse): Promise<void> {
-  const live = new LiveLab(lab, course, (event) => void tell(event));
+async function serve(lab: StandingLab, scenario: LabScenario): Promise<void> {
+  const live = new LiveLab(lab, scenario, (event) => void tell(event));
   const obey = ({ id, command }: CommandRequest): void => {
     void tell({ type: 'answer', id, refused: live.accept(command) });
   };
   process.on('message', obey);
   try {
-    course.progress('live; Ctrl-C ends it');
+    scenario.progress('live; Ctrl-C ends it');
     await live.run();
   } finally {
     process.off('message', obey);
   }
 }
 
-/** Resolves when it has been handed over, or the outside is gone. */
-function tell(event: InsideEvent): Promise<void> {
-  return tellOutside(event).catch(() => undefined);
+/** Resolves when it has been handed over, or the parent is gone. */
+function tell(event: IsolatedEvent): Promise<void> {
+  return tellParent(event).catch(() => undefined);
 }

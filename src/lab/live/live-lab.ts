@@ -7,12 +7,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf, systemError } from '../../errors.js';
 import { endedEarly, startDaemons, type DaemonSettings } from '../../testbed/daemon-process.js';
-import type { LabCourse, StandingLab } from '../scenario/lab.js';
+import type { LabScenario, StandingLab } from '../scenario/lab.js';
 import { join, leave, THIRD_HOST, type Change, type Stage } from '../scenario/third-host.js';
 import { addHost, removeContainer, removeHost } from '../../testbed/topology.js';
 import { formatCount } from '../../text.js';
 import { IperfTarget, ping, type UdpResult } from '../../testbed/traffic.js';
-import type { Command, InsideEvent, LabState, LoadKind, ModeResult, PageMode } from './messages.js';
+import type {
+  Command,
+  IsolatedEvent,
+  LabState,
+  LoadKind,
+  ModeResult,
+  PageMode,
+} from './messages.js';
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
 const SAMPLE_MS = 500;
@@ -28,8 +35,8 @@ const SETTLING_SAMPLES = 4;
 
 export class LiveLab {
   readonly #lab: StandingLab;
-  readonly #course: LabCourse;
-  readonly #tell: (event: InsideEvent) => void;
+  readonly #scenario: LabScenario;
+  readonly #tell: (event: IsolatedEvent) => void;
   readonly #sampler = new Sampler();
   readonly #results = new Map<string, { mode: PageMode; kind: LoadKind; totals: Totals }>();
   #state: LabState;
@@ -40,12 +47,12 @@ export class LiveLab {
   readonly #broken = new AbortController();
   #settling = 0;
 
-  constructor(lab: StandingLab, course: LabCourse, tell: (event: InsideEvent) => void) {
+  constructor(lab: StandingLab, scenario: LabScenario, tell: (event: IsolatedEvent) => void) {
     this.#lab = lab;
-    this.#course = course;
+    this.#scenario = scenario;
     this.#tell = tell;
     this.#settings = lab.settings;
-    const mode = dataPlaneMode(course.mode);
+    const mode = dataPlaneMode(scenario.mode);
     this.#state = {
       phase: 'live',
       mode,
@@ -59,10 +66,10 @@ export class LiveLab {
 
   /** Samples until asked to stop; rejects when a daemon or the store has ended by itself. */
   async run(): Promise<void> {
-    const signal = endedEarly([this.#lab.store], this.#course.signal);
+    const signal = endedEarly([this.#lab.store], this.#scenario.signal);
     try {
       this.#say({});
-      while (!this.#course.signal.aborted) {
+      while (!this.#scenario.signal.aborted) {
         signal.throwIfAborted();
         this.#broken.signal.throwIfAborted();
         await this.#checkDaemons();
@@ -108,7 +115,7 @@ export class LiveLab {
     const asked = (): void => {
       stop.abort();
     };
-    this.#course.signal.addEventListener('abort', asked);
+    this.#scenario.signal.addEventListener('abort', asked);
     this.#forget(kind, this.#state.mode);
     this.#say({
       load: { kind, seconds: LOAD_SECONDS },
@@ -117,7 +124,7 @@ export class LiveLab {
     const done = this.#send(kind, stop.signal)
       .catch((error: unknown) => (stop.signal.aborted ? 'stopped' : `failed: ${messageOf(error)}`))
       .then((outcome) => {
-        this.#course.signal.removeEventListener('abort', asked);
+        this.#scenario.signal.removeEventListener('abort', asked);
         this.#load = undefined;
         this.#say({ load: null, message: `${NAMES[kind]} ${outcome}.` });
       });
@@ -239,7 +246,7 @@ export class LiveLab {
 
   #stage(): Stage {
     const { near, far, store, running } = this.#lab;
-    const { signal } = this.#course;
+    const { signal } = this.#scenario;
     return {
       near,
       far,

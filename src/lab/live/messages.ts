@@ -81,7 +81,7 @@ export interface Sample {
 }
 
 /** From the lab to the server. */
-export type InsideEvent =
+export type IsolatedEvent =
   | { readonly type: 'state'; readonly state: LabState }
   | { readonly type: 'sample'; readonly sample: Sample }
   | { readonly type: 'answer'; readonly id: number; readonly refused: string | null };

@@ -2,14 +2,14 @@
  * The live page's side outside the namespaces: the server on the machine's own loopback, joined to
  * the isolated lab by its IPC channel. No route, interface or firewall rule leads into the lab.
  *
- *   browser -- HTTP 127.0.0.1 -- this process -- IPC -- flannelette lab --inside
+ *   browser -- HTTP 127.0.0.1 -- this process -- IPC -- flannelette lab --isolated
  */
 import { dataPlaneMode, type DaemonMode } from '../../daemon/options.js';
 import { ExitCode } from '../../errors.js';
 import { runIsolated } from '../../testbed/isolate.js';
 import { readPage } from './files.js';
 import { buildingState } from './isolated-lab.js';
-import type { Command, CommandRequest, InsideEvent, LabState } from './messages.js';
+import type { Command, CommandRequest, IsolatedEvent, LabState } from './messages.js';
 import { PageServer } from './page-server.js';
 
 const ANSWER_MS = 5_000;
@@ -44,7 +44,7 @@ export async function runWithPage(
   try {
     show(state);
     print(`The live page: ${server.url}\n`);
-    const code = await runIsolated<InsideEvent>(argv, {
+    const code = await runIsolated<IsolatedEvent>(argv, {
       begin: (send) => {
         lab.send = send;
       },

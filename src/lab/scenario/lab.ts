@@ -1,4 +1,4 @@
-/** The lab's course: build, forward, measure, check. Runs in an isolated process. */
+/** The lab's scenario: build, forward, measure, check. Runs in an isolated process. */
 import { release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonMode } from '../../daemon/options.js';
@@ -29,7 +29,7 @@ export interface LabPlan {
   readonly signal: AbortSignal;
 }
 
-export interface LabCourse extends LabPlan {
+export interface LabScenario extends LabPlan {
   /** Length of each throughput measurement. */
   readonly seconds: number;
 }
@@ -53,7 +53,7 @@ export interface StandingLab {
 
 /** Raises the lab, works in it, and ends the daemons as an operator would. */
 export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promise<T>): Promise<T> {
-  const lab = await raiseLab(plan);
+  const lab = await setUpLab(plan);
   let result: T;
   try {
     result = await work(lab);
@@ -67,27 +67,27 @@ export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promis
 }
 
 /** Sets everything up: switch, store, two hosts, daemons, and containers as subnet.env tells. */
-async function raiseLab(course: LabPlan): Promise<StandingLab> {
+async function setUpLab(scenario: LabPlan): Promise<StandingLab> {
   const [near, far] = [hostPlan(1), hostPlan(2)];
-  course.progress('two hosts on a switch: 10.168.0.2 and 10.168.0.3');
+  scenario.progress('two hosts on a switch: 10.168.0.2 and 10.168.0.3');
   await buildSwitch();
   for (const plan of [near, far]) await addHost(plan);
-  if (course.store === 'etcd') course.progress('a real etcd at the switch: 10.168.0.1:2379');
-  const store = await openStore(course.store);
+  if (scenario.store === 'etcd') scenario.progress('a real etcd at the switch: 10.168.0.1:2379');
+  const store = await openStore(scenario.store);
   const running = new Set<DaemonProcess>();
   try {
     const where = store.kind === 'etcd' ? 'etcd' : 'one lease file';
-    course.progress(`a daemon on each host, mode ${course.mode}, ${where}`);
+    scenario.progress(`a daemon on each host, mode ${scenario.mode}, ${where}`);
     for (const plan of [near, far]) await store.add(plan);
-    const { command, mode } = course;
+    const { command, mode } = scenario;
     const settings = { command, mode, storeFlags: store.daemonFlags, flags: HEALTHZ };
     const daemons = await startDaemons([near, far], settings);
     for (const daemon of daemons) running.add(daemon);
     const [nearDaemon, farDaemon] = daemons;
     if (nearDaemon === undefined || farDaemon === undefined)
       throw new Error('two hosts, two daemons');
-    course.signal.throwIfAborted();
-    course.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
+    scenario.signal.throwIfAborted();
+    scenario.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
     const mtu = await attachContainer(nearDaemon);
     await attachContainer(farDaemon);
     return { near, far, daemons: [nearDaemon, farDaemon], running, settings, store, mtu };
@@ -118,13 +118,13 @@ export async function whileRunning<T>(
 }
 
 /** Measures and checks. */
-export async function runCourse(lab: StandingLab, course: LabCourse): Promise<LabResult> {
-  return whileRunning(lab, course.signal, (signal) => measure(lab, { ...course, signal }));
+export async function runScenario(lab: StandingLab, scenario: LabScenario): Promise<LabResult> {
+  return whileRunning(lab, scenario.signal, (signal) => measure(lab, { ...scenario, signal }));
 }
 
-async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> {
+async function measure(lab: StandingLab, scenario: LabScenario): Promise<LabResult> {
   const { near, far, daemons, store, mtu } = lab;
-  const { progress, signal, seconds } = course;
+  const { progress, signal, seconds } = scenario;
   const load = { seconds, signal };
 
   progress('capture of UDP 8285 while pings of several sizes go both ways');
@@ -151,7 +151,7 @@ async function measure(lab: StandingLab, course: LabCourse): Promise<LabResult> 
   const etcd = await store.check([near, far, THIRD_HOST]);
 
   return {
-    mode: course.mode,
+    mode: scenario.mode,
     kernel: release(),
     mtu,
     store: { kind: store.kind, location: store.location },

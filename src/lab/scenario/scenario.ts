@@ -3,14 +3,14 @@ import type { DaemonMode } from '../../daemon/options.js';
 import { ExitCode } from '../../errors.js';
 import { LEASE_FILE } from '../../testbed/daemon-process.js';
 import { ETCD_PREFIX } from './etcd-check.js';
-import { ownCommand, runInside, type Output } from '../../testbed/isolated.js';
+import { ownCommand, runIsolatedPart, type Output } from '../../testbed/isolated.js';
 import {
   checkIsolation,
   runIsolated,
   stopSignal,
-  type InsideMessage,
+  type IsolatedMessage,
 } from '../../testbed/isolate.js';
-import { inLab, runCourse, type LabCourse } from './lab.js';
+import { inLab, runScenario, type LabScenario } from './lab.js';
 import { checksOf, renderReport, toJson } from './report.js';
 import { STORE_PROGRAMS, type StoreKind } from './lab-store.js';
 import { GATEWAY, hostPlan } from '../../testbed/topology.js';
@@ -27,44 +27,44 @@ export interface LabOptions {
   readonly json: boolean;
   /** Leave the lab up until asked to stop. */
   readonly keep: boolean;
-  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the course of measurements. */
+  /** TCP port of the live page on 127.0.0.1, 0 for a free one; undefined for the scenario of measurements. */
   readonly web: number | undefined;
   /** This process is the isolated one. */
-  readonly inside: boolean;
+  readonly isolated: boolean;
 }
 
 /** `argv` is what followed `lab` on the command line. */
 export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
   const { mode, store, json } = options;
-  if (options.inside) {
+  if (options.isolated) {
     const about = { mode, store: { kind: store } };
-    return runInside(json, about, (output) => course(options, output));
+    return runIsolatedPart(json, about, (output) => scenario(options, output));
   }
   await checkIsolation(STORE_PROGRAMS[store]);
-  const again = [...ownCommand(), 'lab', ...argv, '--inside'];
+  const again = [...ownCommand(), 'lab', ...argv, '--isolated'];
   if (options.web !== undefined) {
     const print = (text: string): void => void process.stdout.write(text);
     return runWithPage(again, { port: options.web, mode, print });
   }
-  return runIsolated<InsideMessage>(again, {
+  return runIsolated<IsolatedMessage>(again, {
     hear: (_message, findPid) => {
       void findPid().then((pid) => process.stderr.write(explainKept(pid, store)));
     },
   });
 }
 
-async function course(options: LabOptions, output: Output): Promise<ExitCode> {
+async function scenario(options: LabOptions, output: Output): Promise<ExitCode> {
   const signal = stopSignal();
   const { mode, store, seconds } = options;
   const { print, progress } = output;
-  const plan: LabCourse = { mode, store, seconds, command: ownCommand(), signal, progress };
+  const plan: LabScenario = { mode, store, seconds, command: ownCommand(), signal, progress };
   if (options.web !== undefined) {
     await runLive(plan);
     print('The lab has ended; nothing of it is left behind.\n');
     return ExitCode.ok;
   }
   const result = await inLab(plan, async (lab) => {
-    const found = await runCourse(lab, plan);
+    const found = await runScenario(lab, plan);
     print(`\n${renderReport(found)}\n`);
     if (options.keep) await keep(signal);
     return found;
@@ -75,7 +75,7 @@ async function course(options: LabOptions, output: Output): Promise<ExitCode> {
   return ok ? ExitCode.ok : ExitCode.failure;
 }
 
-/** Tells the outside that the lab stands, and waits until asked to stop. */
+/** Tells the parent that the lab stands, and waits until asked to stop. */
 async function keep(signal: AbortSignal): Promise<void> {
   process.send?.({ type: 'kept' });
   if (signal.aborted) return;

@@ -8,12 +8,12 @@ import { writeOutput } from '../../host/atomic-file.js';
 import { Capture } from '../../testbed/capture.js';
 import { waitFor } from '../../testbed/programs.js';
 import { TUNNEL_PORT } from '../../testbed/daemon-process.js';
-import { ownCommand, runInside, tellOutside, type Output } from '../../testbed/isolated.js';
+import { ownCommand, runIsolatedPart, tellParent, type Output } from '../../testbed/isolated.js';
 import {
   checkIsolation,
   runIsolated,
   stopSignal,
-  type InsideMessage,
+  type IsolatedMessage,
 } from '../../testbed/isolate.js';
 import { inLab, whileRunning, type StandingLab } from '../scenario/lab.js';
 import { writePcapng } from '../../testbed/wire/pcapng.js';
@@ -33,7 +33,7 @@ export interface TraceOptions extends TraceRequest {
   /** File for the packet's captures, as pcapng; `-` is standard output, which nothing else is written to. */
   readonly pcap: string | undefined;
   /** This process is the isolated one. */
-  readonly inside: boolean;
+  readonly isolated: boolean;
 }
 
 /** `argv` is what followed `trace` on the command line. */
@@ -43,20 +43,23 @@ export async function traceCommand(
 ): Promise<ExitCode> {
   const plan = planTrace(options);
   const { mode, json, pcap } = options;
-  if (options.inside) {
+  if (options.isolated) {
     const about = { ...addressesOf(plan), mode };
-    const work = (output: Output): Promise<ExitCode> => course(plan, mode, output);
-    return runInside(json, about, work, json || pcap === STDOUT);
+    const work = (output: Output): Promise<ExitCode> => scenario(plan, mode, output);
+    return runIsolatedPart(json, about, work, json || pcap === STDOUT);
   }
   if (pcap === STDOUT) checkStdout(json);
   else if (pcap !== undefined) await checkWritable(pcap);
   await checkIsolation();
   let file: Buffer | undefined;
-  const code = await runIsolated<InsideMessage>([...ownCommand(), 'trace', ...argv, '--inside'], {
-    hear: (message) => {
-      if (message.type === 'file') file = Buffer.from(message.base64, 'base64');
+  const code = await runIsolated<IsolatedMessage>(
+    [...ownCommand(), 'trace', ...argv, '--isolated'],
+    {
+      hear: (message) => {
+        if (message.type === 'file') file = Buffer.from(message.base64, 'base64');
+      },
     },
-  });
+  );
   if (pcap !== undefined && file !== undefined) await writeCapture(pcap, file);
   return code;
 }
@@ -100,7 +103,7 @@ async function writeCapture(path: string, file: Buffer): Promise<void> {
   }
 }
 
-async function course(plan: TracePlan, mode: DaemonMode, output: Output): Promise<ExitCode> {
+async function scenario(plan: TracePlan, mode: DaemonMode, output: Output): Promise<ExitCode> {
   const { print, progress } = output;
   const signal = stopSignal();
   const lab = { mode, store: 'file', command: ownCommand(), progress, signal } as const;
@@ -112,7 +115,7 @@ async function course(plan: TracePlan, mode: DaemonMode, output: Output): Promis
   );
   print(`\n${renderTrace(trace)}\n`);
   const base64 = toPcapng(sightingsOf(trace.hops)).toString('base64');
-  await tellOutside({ type: 'file', base64 } satisfies InsideMessage);
+  await tellParent({ type: 'file', base64 } satisfies IsolatedMessage);
   output.json(toJson(trace));
   return checkHops(trace.hops).every(({ ok }) => ok) ? ExitCode.ok : ExitCode.failure;
 }

@@ -122,7 +122,7 @@ describe('help', () => {
     expect(out).toContain('FLANNELD_ETCD_ENDPOINTS');
     expect(out).toContain('--subnet-lease-renew-margin <minutes>');
     const { out: lab } = await run('lab', '--help');
-    expect(lab).not.toContain('--inside');
+    expect(lab).not.toContain('--isolated');
     expect(lab).toContain('--web [port]');
   });
 });
