@@ -65,7 +65,7 @@ export type {
 } from './lease/store.js';
 export { EtcdStore, type EtcdStoreOptions } from './lease/etcd/etcd-store.js';
 export { ETCD_DEFAULTS, type EtcdOptions } from './lease/etcd/etcd-options.js';
-export { isStoreAway, LEASE_LOST, STORE_AWAY } from './lease/errors.js';
+export { isStoreAway, LEASE_LOST, STORE_AWAY } from './lease/store-errors.js';
 export { RememberingStore, type RememberingOptions } from './lease/remembered/remembering-store.js';
 export { LeaseFileStore, type LeaseFileOptions } from './lease/file/file-store.js';
 
@@ -118,7 +118,7 @@ export {
   type RegistrationParts,
 } from './network/registration.js';
 export { createBackend, parseConfig, type ForwarderOptions } from './network/registry.js';
-export { UDP_OVERHEAD_BYTES } from './forward/udp/settings.js';
+export { UDP_OVERHEAD_BYTES } from './forward/udp/udp-settings.js';
 export { UdpBackend, type UdpOptions } from './forward/udp/udp.js';
 export type { DataPlaneHandle, OpenDataPlane } from './forward/udp/supervisor.js';
 

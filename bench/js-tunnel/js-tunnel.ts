@@ -8,7 +8,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { formatCidr, formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
-import { parseUdpSettings } from '../../src/forward/udp/settings.js';
+import { parseUdpSettings } from '../../src/forward/udp/udp-settings.js';
 import { parseNetworkConfig, type NetworkConfig } from '../../src/config/network.js';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../../src/errors.js';
 import { stopSignal } from '../../src/testbed/isolate.js';

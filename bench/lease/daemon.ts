@@ -2,7 +2,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { dirname } from 'node:path';
-import { requestJson } from '../../src/daemon/client.js';
+import { requestJson } from '../../src/daemon/status-client.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { systemError } from '../../src/errors.js';

@@ -10,7 +10,7 @@
  * Each host has a lease file of its own, in which every lease but its own is the other's. The far
  * daemon delivers to subnets it does not lease, hence --source-check=false there.
  */
-import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/udp-settings.js';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { replaceFile } from '../../src/host/atomic-file.js';

@@ -1,5 +1,5 @@
 /** What is compared: each subject is an overlay between the same two hosts, set up and taken down. */
-import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../src/forward/udp/udp-settings.js';
 import { startDaemons } from '../../src/testbed/daemon-process.js';
 import {
   addHostGw,

@@ -4,18 +4,18 @@
  */
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
-import { benchGroup } from './bench.js';
+import { benchGroup } from './bench-command.js';
 import type { Command, CommandGroup } from './command.js';
-import { dockerOptsCommand } from './docker-opts.js';
+import { dockerOptsCommand } from './docker-opts-command.js';
 import { readArguments, usageError } from './flags.js';
 import { commandHelp, groupHelp, programHelp } from './help.js';
 import type { CliIo } from './io.js';
-import { labCommand } from './lab.js';
+import { labCommand } from './lab-command.js';
 import { nearest } from '../nearest.js';
-import { probeCommand } from './probe.js';
-import { runCommand } from './run.js';
-import { statusCommand } from './status.js';
-import { traceCommand } from './trace.js';
+import { probeCommand } from './probe-command.js';
+import { runCommand } from './run-command.js';
+import { statusCommand } from './status-command.js';
+import { traceCommand } from './trace-command.js';
 
 const COMMANDS: readonly Command[] = [
   runCommand,

@@ -4,7 +4,7 @@
  */
 import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
-import { storeFault, type StoreFault } from '../lease/errors.js';
+import { storeFault, type StoreFault } from '../lease/store-errors.js';
 import { expiryTime } from '../lease/expiry.js';
 import type { MetricsSample } from '../metrics/metrics.js';
 import type { ForwarderHealth } from '../network/forwarder.js';

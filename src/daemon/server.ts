@@ -18,7 +18,7 @@ import { dirname } from 'node:path';
 import { makeDirectory } from '../directory.js';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { isThisHost, namesThisHost } from './access.js';
-import { requestJson } from './client.js';
+import { requestJson } from './status-client.js';
 import { Connections } from './connections.js';
 
 export interface StatusSource {

@@ -1,6 +1,6 @@
 /** Asking a store that may be unreachable for a while. */
 import { messageOf } from '../errors.js';
-import { isStoreAway, storeFault } from '../lease/errors.js';
+import { isStoreAway, storeFault } from '../lease/store-errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { DaemonState } from './state.js';

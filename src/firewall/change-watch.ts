@@ -9,7 +9,7 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemError } from '../errors.js';
-import { programEnvironment } from './program.js';
+import { programEnvironment } from './run-program.js';
 
 /** The program ends when the kernel told faster than it read, so its end is a change as well. */
 const RESTART_MS = 1_000;

@@ -7,15 +7,15 @@
  *     diagnosis/                      what the rules of others do to the overlay
  */
 import type { Logger } from '../log.js';
-import type { Cleanable, Firewall, FirewallKind } from './interface.js';
+import type { Cleanable, Firewall, FirewallKind } from './firewall-interface.js';
 import { IptablesFirewall } from './iptables.js';
 import { NftablesFirewall } from './nftables.js';
 import { OtherIptables } from './other-iptables.js';
 
 export { watchRules } from './change-watch.js';
 export { FirewallInspector } from './diagnosis/inspector.js';
-export type { Overlay } from './diagnosis/traffic.js';
-export type { Cleanable, Firewall, FirewallKind } from './interface.js';
+export type { Overlay } from './diagnosis/sample-traffic.js';
+export type { Cleanable, Firewall, FirewallKind } from './firewall-interface.js';
 export { FirewallKeeper, type FirewallKeeperOptions } from './keeper.js';
 export { Pace } from './pace.js';
 export type { FirewallPlan } from './rules.js';

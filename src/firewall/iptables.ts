@@ -11,9 +11,9 @@
 import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { exceptionLines } from './exceptions.js';
-import type { Firewall } from './interface.js';
+import type { Firewall } from './firewall-interface.js';
 import { chainState, isInPlace, repairLines, type ChainState } from './iptables-state.js';
-import { isMissing, runProgram, type ProgramOptions } from './program.js';
+import { isMissing, runProgram, type ProgramOptions } from './run-program.js';
 import {
   iptablesChains,
   isEmptyPlan,

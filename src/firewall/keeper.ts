@@ -11,7 +11,7 @@
 import { formatCidr } from '../config/ipv4.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Cleanable, Firewall } from './interface.js';
+import type { Cleanable, Firewall } from './firewall-interface.js';
 import { Pace } from './pace.js';
 import { isEmptyPlan, type FirewallPlan } from './rules.js';
 

@@ -6,9 +6,9 @@
  */
 import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Firewall } from './interface.js';
+import type { Firewall } from './firewall-interface.js';
 import { nftCommands, parseListing, type Dialect, type ListedTable } from './nftables-state.js';
-import { isMissing, runProgram } from './program.js';
+import { isMissing, runProgram } from './run-program.js';
 import {
   isEmptyPlan,
   nftChains,

@@ -5,9 +5,9 @@
  * masquerades traffic inside the overlay.
  */
 import type { Logger } from '../log.js';
-import type { Cleanable } from './interface.js';
+import type { Cleanable } from './firewall-interface.js';
 import { IptablesFirewall } from './iptables.js';
-import { runProgram } from './program.js';
+import { runProgram } from './run-program.js';
 import type { FirewallPlan } from './rules.js';
 import { areSameTables, readSaved } from './saved.js';
 

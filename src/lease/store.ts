@@ -85,7 +85,7 @@ export type LeaseEvent =
 
 /**
  * Cancellation: every method that waits takes an AbortSignal and rejects with the signal's reason.
- * Errors: `FlannelletteError` with kind `system`; codes of src/lease/errors.ts where a caller decides.
+ * Errors: `FlannelletteError` with kind `system`; codes of src/lease/store-errors.ts where a caller decides.
  * What somebody has to put right is reported to the daemon's board of problems by those that can see it.
  */
 export interface LeaseStore {

@@ -26,7 +26,7 @@ import type { NetworkConfig } from '../config/network.js';
 import { messageOf, systemError } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { keyOf } from '../lease/attributes.js';
-import { storeFault, type StoreFault } from '../lease/errors.js';
+import { storeFault, type StoreFault } from '../lease/store-errors.js';
 import { Moment } from '../lease/expiry.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';

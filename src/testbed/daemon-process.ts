@@ -4,7 +4,7 @@
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { requestJson } from '../daemon/client.js';
+import { requestJson } from '../daemon/status-client.js';
 import { statusSocketPath, type DaemonMode } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
 import { systemError } from '../errors.js';

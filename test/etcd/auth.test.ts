@@ -3,7 +3,7 @@
  * nothing of it may end a daemon, and each refusal is told and heals by itself.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { STORE_AWAY, STORE_REFUSES } from '../../src/lease/errors.js';
+import { STORE_AWAY, STORE_REFUSES } from '../../src/lease/store-errors.js';
 import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
 import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import type { Problem } from '../../src/problems.js';

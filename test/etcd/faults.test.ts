@@ -5,7 +5,7 @@ import type { Etcd3 } from 'etcd3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { formatIpv4, subnetKey } from '../../src/config/ipv4.js';
 import { EtcdServer } from '../../src/testbed/etcd-server.js';
-import { STORE_REFUSES } from '../../src/lease/errors.js';
+import { STORE_REFUSES } from '../../src/lease/store-errors.js';
 import { bootClock, remainingMs } from '../../src/lease/expiry.js';
 import type { EtcdStore, EtcdStoreOptions } from '../../src/lease/etcd/etcd-store.js';
 import type { Lease } from '../../src/lease/store.js';

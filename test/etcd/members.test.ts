@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { waitFor } from '../../src/testbed/programs.js';
-import { STORE_AWAY } from '../../src/lease/errors.js';
+import { STORE_AWAY } from '../../src/lease/store-errors.js';
 import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
 import {
   leaseRequest,

@@ -1,7 +1,7 @@
 /** TLS with a CA alone and with client certificates, user and password, and how each is refused. */
 import { writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { STORE_MISCONFIGURED, STORE_REFUSES } from '../../src/lease/errors.js';
+import { STORE_MISCONFIGURED, STORE_REFUSES } from '../../src/lease/store-errors.js';
 import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import {
   CONFIG,

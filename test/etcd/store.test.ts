@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { formatCidr, formatIpv4, parseIpv4 } from '../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../src/config/network.js';
 import { EtcdServer } from '../../src/testbed/etcd-server.js';
-import { LEASE_LOST, STORE_AWAY } from '../../src/lease/errors.js';
+import { LEASE_LOST, STORE_AWAY } from '../../src/lease/store-errors.js';
 import { bootClock } from '../../src/lease/expiry.js';
 import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
 import type { Lease } from '../../src/lease/store.js';

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { STORE_AWAY, STORE_MISCONFIGURED } from '../../src/lease/errors.js';
+import { STORE_AWAY, STORE_MISCONFIGURED } from '../../src/lease/store-errors.js';
 import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import type { EtcdStore } from '../../src/lease/etcd/etcd-store.js';
 import type { Problem } from '../../src/problems.js';

@@ -1,6 +1,6 @@
 /** The host-gw backend: kernel routes between hosts of one segment, kept right, and traffic over them. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { requestJson } from '../../src/daemon/client.js';
+import { requestJson } from '../../src/daemon/status-client.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { subnetFileOf, writeLeaseFile } from '../../src/testbed/daemon-process.js';

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { requestJson } from '../../src/daemon/client.js';
+import { requestJson } from '../../src/daemon/status-client.js';
 import { statusSocketPath } from '../../src/daemon/options.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import {

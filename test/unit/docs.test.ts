@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { dockerOptsCommand } from '../../src/cli/docker-opts.js';
+import { dockerOptsCommand } from '../../src/cli/docker-opts-command.js';
 import { environmentName, flagText, readArguments, resolveFlags } from '../../src/cli/flags.js';
-import { daemonOptions, runCommand, runFlags } from '../../src/cli/run.js';
+import { daemonOptions, runCommand, runFlags } from '../../src/cli/run-command.js';
 import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
 import { Daemon } from '../../src/daemon/daemon.js';
 import {

@@ -1,5 +1,5 @@
 /** The teaching tunnel as a subject of the benchmark: a process for each host. */
-import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/udp-settings.js';
 import { join } from 'node:path';
 import { inNamespace, Program, waitFor } from '../../../src/testbed/programs.js';
 import { LEASE_FILE } from '../../../src/testbed/daemon-process.js';

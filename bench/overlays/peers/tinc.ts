@@ -1,5 +1,5 @@
 /** tinc 1.0 in router mode, configured as its manual's example. */
-import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/udp-settings.js';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

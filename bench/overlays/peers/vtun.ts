@@ -1,5 +1,5 @@
 /** vtun over UDP, without encryption and compression. */
-import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../../src/forward/udp/udp-settings.js';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';

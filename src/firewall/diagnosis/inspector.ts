@@ -14,15 +14,15 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatCidr } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
 import { TAILSCALE_RANGE, tailscaleCommand, tailscaleGuard } from '../exceptions.js';
-import { programEnvironment, runProgram } from '../program.js';
+import { programEnvironment, runProgram } from '../run-program.js';
 import { NFT_TABLE } from '../rules.js';
 import { areSameTables, readSaved, type SavedTables } from '../saved.js';
-import { givesMarks, iptablesBaseChains } from './iptables.js';
+import { givesMarks, iptablesBaseChains } from './iptables-rules.js';
 import { hidesContainers, judge } from './judge.js';
 import type { BaseChain, Program } from './model.js';
-import { hookedTables, nftBaseChains, nftGivesMarks } from './nftables.js';
+import { hookedTables, nftBaseChains, nftGivesMarks } from './nftables-rules.js';
 import type { Tools } from './remedies.js';
-import type { Overlay } from './traffic.js';
+import type { Overlay } from './sample-traffic.js';
 
 /** Milliseconds that tables of nftables count as unchanged when nobody tells of a change. */
 const NFT_AGE_MS = 30_000;

@@ -26,7 +26,7 @@ import {
   type Overlay,
   type Peer,
   type Sample,
-} from './traffic.js';
+} from './sample-traffic.js';
 
 export interface RuleSet {
   readonly chains: readonly BaseChain[];

@@ -6,7 +6,7 @@
 import { formatCidr } from '../../config/ipv4.js';
 import { TAILSCALE_CHAIN, tailscaleCommand } from '../exceptions.js';
 import type { BaseChain, Verdict } from './model.js';
-import type { Overlay } from './traffic.js';
+import type { Overlay } from './sample-traffic.js';
 
 /** Programs that are installed. */
 export interface Tools {

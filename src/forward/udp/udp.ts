@@ -29,7 +29,7 @@ import type {
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './settings.js';
+import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
 /** Smallest MTU of an IPv4 link (RFC 791). */

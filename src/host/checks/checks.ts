@@ -4,7 +4,7 @@
  */
 import type { Problem } from '../../problems.js';
 import { checkRoutes } from './routes.js';
-import { checkSettings } from './settings.js';
+import { checkSettings } from './kernel-settings.js';
 import type { OverlayView } from './view.js';
 
 export type { OverlayView } from './view.js';

@@ -7,8 +7,8 @@
  * which subnet to take again.
  */
 import { systemError } from '../../errors.js';
-import { EtcdClient } from '../../lease/etcd/client.js';
-import type { KeyValue } from '../../lease/etcd/messages.js';
+import { EtcdClient } from '../../lease/etcd/etcd-client.js';
+import type { KeyValue } from '../../lease/etcd/etcd-messages.js';
 import { NO_GRANT } from '../../lease/etcd/own-lease.js';
 import { replaceFile } from '../../host/atomic-file.js';
 import {

@@ -1,5 +1,5 @@
 /** What a trace is asked for, checked before anything is built. */
-import { UDP_OVERHEAD_BYTES } from '../../forward/udp/settings.js';
+import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp-settings.js';
 import { inputError } from '../../errors.js';
 import { HEADER_BYTES, type Protocol } from '../../testbed/wire/packet.js';
 import { hostPlan, UNDERLAY_MTU, type HostPlan } from '../../testbed/topology.js';

@@ -9,10 +9,10 @@ import type { Logger } from '../../log.js';
 import { otherKey } from '../attributes.js';
 import type { Lease, LeaseAttributes, LeaseEvent } from '../store.js';
 import { Backoff } from './backoff.js';
-import type { EtcdClient } from './client.js';
+import type { EtcdClient } from './etcd-client.js';
 import type { KeySpace } from './codec.js';
 import { decode, list, type Listing } from './listing.js';
-import { EventType, type Header, type KeyValue, type WatchResponse } from './messages.js';
+import { EventType, type Header, type KeyValue, type WatchResponse } from './etcd-messages.js';
 import type { OwnLease } from './own-lease.js';
 
 /** Where a watch may begin: a listing, and revisions after it whose changes it includes already. */

@@ -1,9 +1,9 @@
 /** All leases in etcd as of one revision. */
 import { parseSubnetKey, type Cidr } from '../../config/ipv4.js';
 import type { Lease, LeaseAttributes, RejectedEntry } from '../store.js';
-import type { EtcdClient } from './client.js';
+import type { EtcdClient } from './etcd-client.js';
 import { decodeEntry, type KeySpace } from './codec.js';
-import type { Header, KeyValue } from './messages.js';
+import type { Header, KeyValue } from './etcd-messages.js';
 import { NO_GRANT, type OwnLease } from './own-lease.js';
 
 export interface Listing {

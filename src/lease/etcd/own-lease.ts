@@ -8,7 +8,7 @@
 import type { Ipv4 } from '../../config/ipv4.js';
 import { CLOCKS, endsIn, type Clocks } from '../expiry.js';
 import type { Lease } from '../store.js';
-import type { KeyValue } from './messages.js';
+import type { KeyValue } from './etcd-messages.js';
 
 /** `lease` of a key without a grant: a reservation. */
 export const NO_GRANT = 0n;

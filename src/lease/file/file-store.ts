@@ -22,7 +22,7 @@ import { followTrusted, replaceFile } from '../../host/atomic-file.js';
 import type { Logger } from '../../log.js';
 import { allocateSubnet, ownPlace } from '../allocate.js';
 import { sameLease } from '../attributes.js';
-import { leaseLost } from '../errors.js';
+import { leaseLost } from '../store-errors.js';
 import { serializeDocument, withLease, withoutLeases, type LeaseDocument } from './file-format.js';
 import { withFileLock } from './file-lock.js';
 import { FileObserver } from './file-observer.js';

@@ -16,7 +16,7 @@ import type { NetworkConfig } from '../../config/network.js';
 import { messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { keyOf } from '../attributes.js';
-import { isStoreAway, STORE_AWAY } from '../errors.js';
+import { isStoreAway, STORE_AWAY } from '../store-errors.js';
 import { Moment } from '../expiry.js';
 import { Grace } from '../grace.js';
 import {

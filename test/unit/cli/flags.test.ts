@@ -7,7 +7,7 @@ import {
   resolveFlags,
 } from '../../../src/cli/flags.js';
 import { nearest } from '../../../src/nearest.js';
-import { daemonOptions, runCommand, runFlags } from '../../../src/cli/run.js';
+import { daemonOptions, runCommand, runFlags } from '../../../src/cli/run-command.js';
 import { flagsWithoutEffect } from '../../../src/cli/without-effect.js';
 import {
   resolveDaemonOptions,

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { chooseMode, formatProbe } from '../../../src/cli/probe.js';
+import { chooseMode, formatProbe } from '../../../src/cli/probe-command.js';
 import { probeKernel, type KernelFeature } from '../../../src/daemon/process.js';
 import { main } from '../../../src/cli/program.js';
 import { StatusServer } from '../../../src/daemon/server.js';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { formatCidr, formatIpv4, parseCidr } from '../../../src/config/ipv4.js';
 import { isSubnetInRange, isUnsupported, parseNetworkConfig } from '../../../src/config/network.js';
 import { FlannelletteError } from '../../../src/errors.js';
-import { parseUdpSettings } from '../../../src/forward/udp/settings.js';
+import { parseUdpSettings } from '../../../src/forward/udp/udp-settings.js';
 import { parseConfig } from '../../../src/network/registry.js';
 
 function summary(config: object): string {

@@ -7,7 +7,7 @@ import { parseIpv4 } from '../../../src/config/ipv4.js';
 import { Daemon, type DaemonDependencies } from '../../../src/daemon/daemon.js';
 import { systemError } from '../../../src/errors.js';
 import type { HostInterfaceInfo } from '../../../src/host/interface.js';
-import { STORE_AWAY } from '../../../src/lease/errors.js';
+import { STORE_AWAY } from '../../../src/lease/store-errors.js';
 import { silentLogger } from '../../../src/log.js';
 import { fakeDataPlanes, type FakeDataPlanes } from '../../support/fake-dataplane.js';
 import { FakeFirewall } from '../../support/fake-firewall.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseIpv4 } from '../../../src/config/ipv4.js';
-import { requestJson } from '../../../src/daemon/client.js';
+import { requestJson } from '../../../src/daemon/status-client.js';
 import { Daemon } from '../../../src/daemon/daemon.js';
 import {
   resolveDaemonOptions,
@@ -16,7 +16,7 @@ import { FlannelletteError, systemError } from '../../../src/errors.js';
 import { silentLogger } from '../../../src/log.js';
 import { FakeFirewall } from '../../support/fake-firewall.js';
 import type { HostInterfaceInfo } from '../../../src/host/interface.js';
-import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../../../src/lease/errors.js';
+import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../../../src/lease/store-errors.js';
 import type { Problem } from '../../../src/problems.js';
 import { counters, fakeDataPlanes } from '../../support/fake-dataplane.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../support/fake-store.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { requestJson } from '../../../src/daemon/client.js';
+import { requestJson } from '../../../src/daemon/status-client.js';
 import { MAX_CONNECTIONS } from '../../../src/daemon/connections.js';
 import { StatusServer, type StatusSource } from '../../../src/daemon/server.js';
 

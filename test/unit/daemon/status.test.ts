@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { formatBytes, formatCount, formatDuration } from '../../../src/text.js';
-import { formatStatus } from '../../../src/cli/status.js';
+import { formatStatus } from '../../../src/cli/status-command.js';
 import type { DaemonStatus } from '../../../src/daemon/status.js';
 import { counters } from '../../support/fake-dataplane.js';
 

@@ -4,10 +4,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import { parseCidr, parseIpv4 } from '../../../src/config/ipv4.js';
-import { givesMarks, iptablesBaseChains } from '../../../src/firewall/diagnosis/iptables.js';
+import { givesMarks, iptablesBaseChains } from '../../../src/firewall/diagnosis/iptables-rules.js';
 import { hidesContainers, judge, type RuleSet } from '../../../src/firewall/diagnosis/judge.js';
-import { hookedTables, nftBaseChains } from '../../../src/firewall/diagnosis/nftables.js';
-import type { Overlay } from '../../../src/firewall/diagnosis/traffic.js';
+import { hookedTables, nftBaseChains } from '../../../src/firewall/diagnosis/nftables-rules.js';
+import type { Overlay } from '../../../src/firewall/diagnosis/sample-traffic.js';
 import { readSaved } from '../../../src/firewall/saved.js';
 
 const OVERLAY: Overlay = {

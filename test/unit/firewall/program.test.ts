@@ -1,7 +1,7 @@
 /** How the firewall runs its programs, and what it says of one that fails. */
 import { getEventListeners } from 'node:events';
 import { describe, expect, it, vi } from 'vitest';
-import { isMissing, runProgram } from '../../../src/firewall/program.js';
+import { isMissing, runProgram } from '../../../src/firewall/run-program.js';
 
 const NODE = process.execPath;
 const failing = async (run: Promise<string>): Promise<Error> =>

@@ -5,7 +5,7 @@ import { createBackend } from '../../../../src/network/registry.js';
 import { formatCidr, parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
 import { systemError } from '../../../../src/errors.js';
-import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/errors.js';
+import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/store-errors.js';
 import { silentLogger } from '../../../../src/log.js';
 import { ProblemBoard } from '../../../../src/problems.js';
 import { counters, fakeDataPlanes } from '../../../support/fake-dataplane.js';

@@ -8,10 +8,10 @@ import {
   regionsOf,
   sightingsOf,
   type Trace,
-} from '../../../../src/lab/trace/hops.js';
-import { toJson } from '../../../../src/lab/trace/json.js';
+} from '../../../../src/lab/trace/trace-hops.js';
+import { toJson } from '../../../../src/lab/trace/trace-json.js';
 import { planTrace, type TracePlan, type TraceRequest } from '../../../../src/lab/trace/plan.js';
-import { renderTrace } from '../../../../src/lab/trace/text.js';
+import { renderTrace } from '../../../../src/lab/trace/trace-text.js';
 import { isTap, wayOf, type StepName } from '../../../../src/lab/trace/way.js';
 import { ethernetFrame, ipv4Packet, udpDatagram } from '../../../support/packets.js';
 

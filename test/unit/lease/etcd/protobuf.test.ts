@@ -10,7 +10,7 @@ import {
   repeated,
   text,
 } from '../../../../src/lease/etcd/protobuf.js';
-import { RANGE, WATCH } from '../../../../src/lease/etcd/messages.js';
+import { RANGE, WATCH } from '../../../../src/lease/etcd/etcd-messages.js';
 
 const Inner = message({ name: text(1), count: int(2) });
 const Outer = message({

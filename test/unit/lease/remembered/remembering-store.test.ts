@@ -6,7 +6,7 @@ import { parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
 import { isConfig } from '../../../../src/network/registry.js';
 import { systemError } from '../../../../src/errors.js';
-import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/errors.js';
+import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/store-errors.js';
 import {
   formatRemembered,
   parseRemembered,

@@ -1,6 +1,6 @@
 /** `flannelette status`: asks a running daemon over its unix socket and prints what it says. */
 import { systemCalls } from '../dataplane/counters.js';
-import { requestJson } from '../daemon/client.js';
+import { requestJson } from '../daemon/status-client.js';
 import { checkSubnetFile, DAEMON_DEFAULTS, statusSocketPath } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
 import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';

@@ -3,12 +3,12 @@
  *
  * A call is tried at each member once. A member without a leader says so at once (`hasleader`), one
  * that is silent is given up after a while: 5 s, more where answers take long. What goes wrong becomes
- * an error whose code says of which kind it is (`lease/errors.ts`), and is reported as a problem when
+ * an error whose code says of which kind it is (`lease/store-errors.ts`), and is reported as a problem when
  * somebody has to put it right.
  */
 import { FlannelletteError, messageOf, systemError } from '../../errors.js';
 import type { Problem } from '../../problems.js';
-import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../errors.js';
+import { STORE_AWAY, STORE_MISCONFIGURED, STORE_REFUSES } from '../store-errors.js';
 import { Authentication, isTokenRefusal } from './auth.js';
 import { prefixEnd } from './codec.js';
 import { Code, GrpcError, type CallOptions, type GrpcConnection } from './grpc.js';
@@ -30,7 +30,7 @@ import {
   type RequestOp,
   type TxnResponse,
   type WatchResponse,
-} from './messages.js';
+} from './etcd-messages.js';
 import type { EtcdOptions } from './etcd-options.js';
 import type { Encodable } from './protobuf.js';
 import { isRefusal, problemOf, wordsOf, type Operation } from './refusals.js';

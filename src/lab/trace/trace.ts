@@ -19,11 +19,11 @@ import { inLab, whileRunning, type StandingLab } from '../scenario/lab.js';
 import { writePcapng } from '../../testbed/wire/pcapng.js';
 import { readDecisions } from './decisions.js';
 import { follow, nameOf, requireWhole, type Followed, type Sighting } from './follow.js';
-import { checkHops, joinHops, sightingsOf, type Trace } from './hops.js';
-import { toJson } from './json.js';
+import { checkHops, joinHops, sightingsOf, type Trace } from './trace-hops.js';
+import { toJson } from './trace-json.js';
 import { planTrace, type TracePlan, type TraceRequest } from './plan.js';
 import { sendOne, warmUp } from './send.js';
-import { renderTrace } from './text.js';
+import { renderTrace } from './trace-text.js';
 import { isTap, wayOf } from './way.js';
 
 export interface TraceOptions extends TraceRequest {

@@ -2,7 +2,7 @@
 import { macAt, type Packet } from '../../testbed/wire/packet.js';
 import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../../testbed/wire/pcap.js';
 import type { Sighting } from './follow.js';
-import { checkHops, regionsOf, summaryOf, type Hop, type Trace } from './hops.js';
+import { checkHops, regionsOf, summaryOf, type Hop, type Trace } from './trace-hops.js';
 
 export function toJson(trace: Trace): object {
   const { plan, mode, mtu, kernel, hops } = trace;

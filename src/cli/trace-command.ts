@@ -62,7 +62,7 @@ Exit codes:
   run: async (given, _io, argv) => {
     const values = resolveFlags(flags, given, {});
     // Loaded when wanted: a daemon has no use for it.
-    const trace = await import('../lab/trace/index.js');
+    const trace = await import('../lab/trace/trace.js');
     return trace.traceCommand(values, argv);
   },
 };

@@ -13,7 +13,7 @@ import {
   type HopCrossing,
   type Region,
   type Trace,
-} from './hops.js';
+} from './trace-hops.js';
 import type { TracePlan } from './plan.js';
 import { endsInProcess } from './way.js';
 
