@@ -1,6 +1,8 @@
 /** Waits that end with an AbortSignal, or not later than their caller wants to go on. */
 import { setTimeout as delay } from 'node:timers/promises';
 
+export type Pause = (ms: number, signal: AbortSignal) => Promise<void>;
+
 /** Resolves after `ms` milliseconds or at once when the signal aborts; never rejects. */
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   try {

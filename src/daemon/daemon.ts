@@ -11,7 +11,7 @@
  * Server and store live on while networks are registered anew. A store that is away is waited for:
  * what forwards goes on with the last known routes.
  */
-import { settledWithin, unlessAborted } from '../abort.js';
+import { pause, settledWithin, unlessAborted } from '../abort.js';
 import type { NetworkConfig } from '../config/network.js';
 import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/dataplane.js';
 import { messageOf } from '../errors.js';
@@ -184,6 +184,7 @@ export class Daemon {
       state: this.#state,
       problems: this.#problems,
       log: this.#log,
+      pause: this.#dependencies.pause ?? pause,
       interfaces: dependencies.hostInterfaces ?? hostInterfaces,
       createView: () => (openDataPlane === undefined ? new KernelView() : undefined),
       createFirewall,
@@ -207,9 +208,12 @@ export class Daemon {
     this.#state.phase = 'waiting for the network configuration';
     const state = this.#state;
     const log = this.#log;
+    const wait = this.#dependencies.pause ?? pause;
     const ask = (): Promise<string | undefined> =>
-      untilAnswered({ store, state, log }, signal, () => store.readNetworkConfig(signal));
-    const parts = { store, ask, problems: this.#problems, log };
+      untilAnswered({ store, state, log, pause: wait }, signal, () =>
+        store.readNetworkConfig(signal),
+      );
+    const parts = { store, ask, problems: this.#problems, log, pause: wait };
     return awaitNetworkConfig(parts, signal);
   }
 

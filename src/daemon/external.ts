@@ -17,7 +17,7 @@ import { PeerRoutes, type PeerRoutesView } from '../host/peer-routes.js';
 import { watchExternalInterface } from '../host/watch-interface.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
-import { pause } from '../abort.js';
+import { pause, type Pause } from '../abort.js';
 
 const PEERS_INTERVAL_MS = 5_000;
 const RETRY_MS = 1_000;
@@ -32,6 +32,8 @@ export interface ExternalDependencies {
   readonly sourceAddressTo?: NonNullable<HostView['sourceAddressTo']>;
   /** Where the kernel sends packets; for the routes to other nodes. */
   readonly outgoingInterfaces?: PeerRoutesView['outgoingInterfaces'];
+  /** How the daemon waits from one look or attempt to the next; tests make it short. */
+  readonly pause?: Pause;
 }
 
 export interface RunningOverlay extends OwnOverlay {
@@ -48,6 +50,7 @@ export class ExternalInterfaces {
   readonly #peers: PeerRoutes;
   readonly #board: ProblemBoard;
   readonly #log: Logger;
+  readonly #pause: Pause;
   #failures = 0;
 
   constructor(
@@ -61,6 +64,7 @@ export class ExternalInterfaces {
     const outgoing = dependencies.outgoingInterfaces ?? outgoingInterfaces;
     this.#peers = new PeerRoutes({ interfaces, outgoingInterfaces: outgoing });
     this.#board = board;
+    this.#pause = dependencies.pause ?? pause;
     this.#log = log;
   }
 
@@ -95,6 +99,7 @@ export class ExternalInterfaces {
           this.#missing(current, reason);
         },
         log: this.#log,
+        pause: this.#pause,
       },
       signal,
     );
@@ -115,7 +120,7 @@ export class ExternalInterfaces {
       this.#log.error(fields, 'the network cannot be registered again; retrying');
     }
     this.#failures += 1;
-    await pause(RETRY_MS, signal);
+    await this.#pause(RETRY_MS, signal);
     signal.throwIfAborted();
     try {
       return await this.#look(current, overlay);
@@ -141,7 +146,7 @@ export class ExternalInterfaces {
         return undefined;
       });
       if (problems !== undefined) this.#board.report('routes to other nodes', problems);
-      await pause(PEERS_INTERVAL_MS, signal);
+      await this.#pause(PEERS_INTERVAL_MS, signal);
     }
   }
 

@@ -16,7 +16,7 @@ import type { Logger } from '../log.js';
 import { nearestInAnyCase } from '../nearest.js';
 import { differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
 import type { Problem, ProblemBoard } from '../problems.js';
-import { pause } from '../abort.js';
+import { pause, type Pause } from '../abort.js';
 
 const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;
@@ -35,11 +35,12 @@ export interface ConfigParts {
   readonly problems: ProblemBoard;
   readonly log: Logger;
   readonly intervalMs?: number;
+  readonly pause?: Pause;
 }
 
 /** Rejects with the signal's reason, or with what no second attempt mends. */
 export async function awaitNetworkConfig(
-  { store, ask, problems, log, intervalMs = INTERVAL_MS }: ConfigParts,
+  { store, ask, problems, log, intervalMs = INTERVAL_MS, pause: wait = pause }: ConfigParts,
   signal: AbortSignal,
 ): Promise<NetworkConfig> {
   for (let attempt = 0; ; attempt += 1) {
@@ -67,7 +68,7 @@ export async function awaitNetworkConfig(
         }
       }
     }
-    await pause(intervalMs, signal);
+    await wait(intervalMs, signal);
     signal.throwIfAborted();
   }
 }
@@ -83,11 +84,11 @@ export interface ConfigWatch extends Omit<ConfigParts, 'ask'> {
 /** Never rejects; resolves when the signal aborts. */
 export async function watchNetworkConfig(watch: ConfigWatch, signal: AbortSignal): Promise<void> {
   const { store, config, followed, problems, log } = watch;
-  const { lookMs = LOOK_MS, intervalMs = INTERVAL_MS } = watch;
+  const { lookMs = LOOK_MS, intervalMs = INTERVAL_MS, pause: wait = pause } = watch;
   /** Looks in a row that found it broken. */
   let broken = 0;
   for (;;) {
-    await pause(broken > 0 ? intervalMs : lookMs, signal);
+    await wait(broken > 0 ? intervalMs : lookMs, signal);
     if (signal.aborted) return;
     if (!followed()) continue;
     try {

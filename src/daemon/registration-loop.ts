@@ -9,7 +9,7 @@
  * another one or has another MTU; the counters of the old one are kept.
  */
 import { setMaxListeners } from 'node:events';
-import { pause, settledWithin } from '../abort.js';
+import { settledWithin, type Pause } from '../abort.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import { messageOf } from '../errors.js';
@@ -49,6 +49,7 @@ export interface RegistrationLoopParts {
   readonly state: DaemonState;
   readonly problems: ProblemBoard;
   readonly log: Logger;
+  readonly pause: Pause;
   readonly interfaces: () => readonly HostInterfaceInfo[];
   /** A view for each network: it remembers the index of the network's device for a moment. */
   readonly createView: () => HostView | undefined;
@@ -144,7 +145,7 @@ export class RegistrationLoop {
     network: Registration,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const { store, config, externals, state, problems, log, interfaces } = this.#parts;
+    const { store, config, externals, state, problems, log, interfaces, pause } = this.#parts;
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
@@ -165,8 +166,11 @@ export class RegistrationLoop {
     const beside = [
       externals.watchPeers(current, network, both),
       this.#guard(external, network, both),
-      watchBridges({ interfaces, network: config.network, subnet, external, problems }, both),
-      watchNetworkConfig({ store, config, followed, problems, log }, both),
+      watchBridges(
+        { interfaces, network: config.network, subnet, external, problems, pause },
+        both,
+      ),
+      watchNetworkConfig({ store, config, followed, problems, log, pause }, both),
     ];
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
@@ -267,7 +271,7 @@ export class RegistrationLoop {
 
   /** A full disk is waited out, forwarding goes on. */
   async #writeSubnetEnv({ lease, mtu }: Registration, signal: AbortSignal): Promise<void> {
-    const { options, config, state, log } = this.#parts;
+    const { options, config, state, log, pause } = this.#parts;
     const { subnetFile: path, ipMasq } = options;
     const { subnet } = lease;
     for (let attempt = 0; !signal.aborted; attempt += 1) {
@@ -291,7 +295,7 @@ export class RegistrationLoop {
 
   /** Best effort: a store that cannot be told does not stop what forwards. */
   async #announceToStore(signal: AbortSignal): Promise<void> {
-    const { store, log } = this.#parts;
+    const { store, log, pause } = this.#parts;
     while (store.announce !== undefined && !signal.aborted) {
       try {
         await store.announce(signal);

@@ -4,7 +4,7 @@ import { isStoreAway, storeFault } from '../lease/store-errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { DaemonState } from './state.js';
-import { pause } from '../abort.js';
+import type { Pause } from '../abort.js';
 
 const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;
@@ -14,10 +14,11 @@ const LOG_EVERY = 60;
  * error is the caller's. Rejects with the signal's reason when that aborts.
  */
 export async function untilAnswered<T>(
-  { store, state, log }: { store: LeaseStore; state: DaemonState; log: Logger },
+  parts: { store: LeaseStore; state: DaemonState; log: Logger; pause: Pause },
   signal: AbortSignal,
   ask: () => Promise<T>,
 ): Promise<T> {
+  const { store, state, log, pause } = parts;
   for (let attempt = 0; ; attempt += 1) {
     try {
       const answer = await ask();

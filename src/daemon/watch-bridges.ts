@@ -3,7 +3,7 @@ import type { Cidr } from '../config/ipv4.js';
 import { bridgeProblems } from '../host/container-bridge.js';
 import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
 import type { ProblemBoard } from '../problems.js';
-import { pause } from '../abort.js';
+import { pause, type Pause } from '../abort.js';
 
 const INTERVAL_MS = 2_000;
 /** Of what is reported to the problem board. */
@@ -15,6 +15,7 @@ export interface BridgeWatchOptions {
   readonly subnet: Cidr;
   readonly external: ExternalInterface;
   readonly problems: ProblemBoard;
+  readonly pause?: Pause;
 }
 
 /** Resolves when the signal aborts; never rejects. */
@@ -22,7 +23,7 @@ export async function watchBridges(
   options: BridgeWatchOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { network, subnet, problems } = options;
+  const { network, subnet, problems, pause: wait = pause } = options;
   while (!signal.aborted) {
     try {
       const interfaces = options.interfaces();
@@ -31,7 +32,7 @@ export async function watchBridges(
     } catch {
       // The kernel refused to list them, which the watch of the external interface tells.
     }
-    await pause(INTERVAL_MS, signal);
+    await wait(INTERVAL_MS, signal);
   }
   problems.report(SOURCE, []);
 }

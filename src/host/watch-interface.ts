@@ -5,7 +5,7 @@
  * in steps (DHCP, network scripts). While there is none at all, or the kernel cannot say, the old one
  * stays: its socket may work, or the data plane tells that it does not.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { pause, type Pause } from '../abort.js';
 import { messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import { isReadFailure, sameExternalInterface, type ExternalInterface } from './interface.js';
@@ -23,6 +23,7 @@ export interface InterfaceWatchOptions {
   readonly log: Logger;
   /** Milliseconds between looks. */
   readonly intervalMs?: number;
+  readonly pause?: Pause;
 }
 
 /** Resolves with the new interface, or with `undefined` when the signal aborts. Never rejects. */
@@ -31,11 +32,12 @@ export async function watchExternalInterface(
   signal: AbortSignal,
 ): Promise<ExternalInterface | undefined> {
   const { look, onRenamed, onMissing, log, intervalMs = INTERVAL_MS } = options;
+  const wait = options.pause ?? pause;
   let current = options.current;
   let candidate: ExternalInterface | undefined;
   let problem: string | undefined;
   for (;;) {
-    await delay(intervalMs, undefined, { signal }).catch(() => undefined);
+    await wait(intervalMs, signal);
     if (signal.aborted) return undefined;
     let seen: ExternalInterface;
     try {

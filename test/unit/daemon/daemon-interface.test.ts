@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { pause } from '../../../src/abort.js';
 import { parseIpv4 } from '../../../src/config/ipv4.js';
 import { Daemon, type DaemonDependencies } from '../../../src/daemon/daemon.js';
 import { systemError } from '../../../src/errors.js';
@@ -46,6 +47,8 @@ async function running(more: Partial<DaemonDependencies> = {}, ...others: HostIn
       outgoingInterfaces: (destinations) => destinations.map(() => 2),
       probeKernel: () => [],
       createFirewall: (kind) => new FakeFirewall(kind),
+      // Seconds pass ten times as fast.
+      pause: (ms, signal) => pause(ms / 10, signal),
       ...more,
     },
   );
