@@ -28,7 +28,7 @@ export interface LastResort {
 }
 
 const STOPPING = ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const;
-/** Those that would end the process and that nobody means so. */
+/** Signals whose default would end the process, and that are not meant to. */
 const IGNORED = [
   'SIGUSR1',
   'SIGUSR2',

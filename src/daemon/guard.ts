@@ -138,7 +138,7 @@ export class Guard {
 
   async #inspect(signal: AbortSignal): Promise<void> {
     const { options, network, board, log } = this.#options;
-    // Without rules of ours nobody reads them again.
+    // Without rules of ours there is no saved copy.
     const read = this.#fresh && (options.ipMasq || options.forwardRules);
     const saved = read ? this.#firewall.saved : undefined;
     try {

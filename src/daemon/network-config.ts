@@ -134,7 +134,7 @@ export function configProblems(
   ];
 }
 
-/** Keys that nobody reads, as one problem. `text` is a valid configuration. */
+/** Keys without effect, as one problem. `text` is a valid configuration. */
 function unknownKeyProblems(text: string): Problem[] {
   const unknown = keysWithoutEffect(text);
   if (unknown.length === 0) return [];

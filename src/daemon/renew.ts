@@ -7,7 +7,7 @@
  * has to be registered anew, which is the caller's work. A reservation has no expiry and is only
  * watched.
  *
- * Deadlines are looked at at least each minute, by a clock that nobody sets where the store's lease
+ * Deadlines are looked at at least each minute, by a clock that cannot be set where the store's lease
  * has such an end, else by the wall clock. A store that knows the end better is asked for it soon
  * after the start, each hour, and when the wall clock was set.
  */

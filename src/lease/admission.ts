@@ -1,6 +1,6 @@
 /**
  * What about a lease can be wrong whatever else is leased, and whoever reads it. A lease with such a
- * fault is nobody's route, and so it takes nothing away from others when subnets are handed out.
+ * fault is no route anywhere, so it takes nothing away from others when subnets are handed out.
  *
  * The length is none: SubnetLen is changed node by node, and a lease of the old length is as good. But
  * no configuration of a Network hands out more than a quarter of it (SubnetLen is Network's prefix + 2

@@ -94,7 +94,7 @@ export function allocateSubnet(input: AllocationInput): Allocation {
     return { subnet: kept.subnet, origin, obsolete };
   }
 
-  // What is nobody's route blocks nothing but its own key.
+  // A lease that cannot be a route blocks nothing but its own key.
   const blocks = (subnet: Cidr, fault: string | undefined): boolean =>
     fault === undefined || subnet.prefix === config.subnetLen;
   const taken = input.blocked.filter((subnet) =>

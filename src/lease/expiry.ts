@@ -1,5 +1,5 @@
 /**
- * When a lease ends, by a clock that nobody sets: a node whose wall clock was days off and is put right
+ * When a lease ends, by a clock that cannot be set: a node whose wall clock was days off and is put right
  * still renews in time.
  */
 import { uptime } from 'node:os';

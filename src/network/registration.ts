@@ -322,7 +322,7 @@ export class Registration implements Network {
 
   #applySnapshot(leases: readonly Lease[], rejected: readonly RejectedEntry[]): void {
     this.#storeRejected.clear();
-    // An entry that became unreadable while nobody looked keeps the route it had.
+    // An entry that became unreadable between two snapshots keeps the route it had.
     const kept = rejected.flatMap(({ key }) => {
       const subnet = parseSubnetKey(key);
       const route = subnet === undefined ? undefined : this.routes.get(subnet);

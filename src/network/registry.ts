@@ -78,7 +78,7 @@ export function differences(before: NetworkConfig, after: NetworkConfig): string
   return [...configDifferences(before, after), ...settings];
 }
 
-/** Keys of a valid configuration that nobody reads. */
+/** Keys of a valid configuration that have no effect. */
 export function keysWithoutEffect(text: string): UnknownKey[] {
   return unknownKeys(text, knownKind(parseNetworkConfig(text).backend.type)?.keys);
 }

@@ -32,7 +32,7 @@ export interface OwnPlace {
   readonly ownPublicIp: Ipv4;
   /** Where the tunnel is bound, when NAT makes that another address than the PublicIP. */
   readonly ownAddress?: Ipv4;
-  /** Subnets of this host's links: their broadcast addresses are nobody's. */
+  /** Subnets of this host's links: their broadcast addresses belong to no host. */
   readonly ownLinks?: readonly Cidr[];
 }
 
@@ -62,8 +62,8 @@ export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
     return `PublicIP ${ip} is a link-local address (169.254.0.0/16)`;
   }
   for (const link of ownLinks) {
-    const nobodys = broadcastReason(link, attributes.publicIp);
-    if (nobodys !== undefined) return `PublicIP ${ip} is ${nobodys}`;
+    const broadcast = broadcastReason(link, attributes.publicIp);
+    if (broadcast !== undefined) return `PublicIP ${ip} is ${broadcast}`;
   }
   if (contains(own, attributes.publicIp)) {
     return `PublicIP ${ip} lies in this host's own subnet: a routing loop`;

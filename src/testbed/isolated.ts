@@ -6,7 +6,7 @@ export function ownCommand(): string[] {
   return [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 }
 
-/** Tells the process outside; resolves when it is said, or at once when there is nobody outside. */
+/** Tells the parent process; resolves when it is sent, or at once when there is no parent. */
 export function tellParent(message: object): Promise<void> {
   return new Promise((resolve, reject) => {
     if (process.send === undefined) resolve();

@@ -102,7 +102,7 @@ export class PingStream {
 
   constructor(from: HostPlan, address: string, options: Omit<PingOptions, 'count'>) {
     this.#done = this.#run(from, address, { ...TRAIN, ...options });
-    // Whoever calls `end` hears of it.
+    // The caller of `end` gets the error.
     this.#done.catch(() => undefined);
   }
 

@@ -102,7 +102,7 @@ export class PageServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // A page that goes away in the middle is nobody's error.
+    // A page that is closed in the middle of an answer is no error.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     const { method = '', url = '', headers } = request;

@@ -184,7 +184,7 @@ function opened<S extends Socket>(socket: S, event: string, signal: AbortSignal)
     };
     const fail = (error: Error): void => {
       done(() => {
-        // What comes after the first error is nobody's.
+        // Errors after the first one are consequences of it.
         socket.on('error', () => undefined);
         socket.destroy();
         reject(error);

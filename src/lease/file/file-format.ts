@@ -20,7 +20,7 @@ import type { Lease, RejectedEntry } from '../store.js';
 
 export const FILE_VERSION = 1;
 
-/** A configuration nested deeper is none; it is told as such by whoever reads it. */
+/** A configuration nested deeper is none; its reader says so. */
 const MAX_CONFIG_DEPTH = 32;
 
 /** A file that made sense. `raw` is the parsed JSON itself and is what `serialize` writes. */

@@ -1,5 +1,5 @@
 /**
- * Says when a file may have changed; whoever listens looks for itself.
+ * Says when a file may have changed; a listener reads it by itself.
  *
  * inotify on the directory (fs.watch) sees both a rename over the file and a write in place, at
  * once. It can fail or fall silent (no watches left, a network file system, the directory

@@ -3,7 +3,7 @@
  *
  *   change:  lock -> read -> decide -> still the same file? -> replace by rename
  *   watch:   hint (inotify, poll) -> stat -> read -> last good document -> view at this time -> diff
- *            (after a look that was dear, of tens of thousands of leases, hints wait nine times as
+ *            (after an expensive read, of tens of thousands of leases, hints wait nine times as
  *            long as it took: a file replaced all the time costs a tenth of a core)
  *
  * Readers take no lock: a replacement is atomic, and a person's edit in place that is caught half
@@ -53,7 +53,7 @@ const GRACE_MS = 200;
 const LOOK_HANGS_MS = 5_000;
 /** How often a change is started over because the file changed under it. */
 const MAX_RESTARTS = 20;
-/** Time between looks, as a multiple of what the last one took if that was dear. */
+/** Time between reads, as a multiple of what the last one took if that was expensive. */
 const LOOK_REST = 9;
 const DEAR_LOOK_MS = 10;
 /** A machine that is slow now must not make a daemon blind for long. */
@@ -260,7 +260,7 @@ export class LeaseFileStore implements LeaseStore {
   ): Promise<T> {
     for (let restarts = 0; restarts < MAX_RESTARTS; restarts++) {
       const done = await withFileLock(this.#path, signal, async () => {
-        // A torn edit is waited for under the lock: nobody else could write over it either.
+        // A torn edit is waited for under the lock: no daemon could write over it meanwhile.
         const file = await readPatiently(this.#path, signal).catch((error: unknown) => {
           if (signal.aborted) throw error;
           throw unreadable(this.location, error);
@@ -311,7 +311,7 @@ export class LeaseFileStore implements LeaseStore {
     this.#graceTimer = undefined;
   }
 
-  /** Looks as soon as the look under way and the rest after a dear one are over. */
+  /** Reads as soon as the read under way and the rest after an expensive one are over. */
   async #followHint(): Promise<void> {
     if (this.#hintWaits) return;
     this.#hintWaits = true;

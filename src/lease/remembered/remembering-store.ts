@@ -31,7 +31,7 @@ import type { Lease, LeaseEvent, LeaseRequest, LeaseStore } from '../store.js';
 const PATIENCE_MS = 2_000;
 /** A change is written this long after it, together with those that followed. */
 const SAVE_AFTER_MS = 5_000;
-/** And not before this many times what the last one took: tens of thousands of leases are dear. */
+/** And not before this many times what the last one took: tens of thousands of leases are expensive. */
 const SAVE_REST = 100;
 /** Written this often even unchanged: so far may the age of the knowledge be off after a crash. */
 const REFRESH_MS = 300_000;
