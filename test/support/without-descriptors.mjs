@@ -1,6 +1,6 @@
 /** Uses up every descriptor and prints by which code each look at the host then fails. */
 import { openSync } from 'node:fs';
-import { hostInterfaces, readDefaultInterface, sourceAddressTo } from '../../dist/src/index.js';
+import { hostInterfaces, readDefaultInterface, sourceAddressTo } from '../../dist/src/parts.js';
 
 hostInterfaces(); // Loads the addon.
 const looks = {

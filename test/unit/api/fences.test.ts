@@ -1,6 +1,7 @@
 /**
  * Every ```ts fence of the documents compiles against the sources; those that say `run` also run, which
- * needs no privilege. A daemon that forwards needs a TUN device: test/netns has such a program.
+ * needs no privilege. A daemon that forwards needs a TUN device:
+ * test/support/embedded-daemon.mjs is one, run by test/netns/lifecycle.test.ts.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -45,6 +46,12 @@ afterAll(() => {
 });
 
 describe('the examples of the documents', () => {
+  it('say nothing else behind ts', () => {
+    const texts = documents.map((name) => readFileSync(join(ROOT, name), 'utf8')).join('\n');
+    const infos = Array.from(texts.matchAll(/^```ts(.*)$/gm), ([, info]) => info);
+    expect(infos.filter((info) => info !== '' && info !== ' run')).toEqual([]);
+  });
+
   it('are some, and some of them run', () => {
     expect(fences.length).toBeGreaterThan(4);
     expect(fences.filter(({ runs }) => runs).length).toBeGreaterThan(1);
