@@ -19,22 +19,23 @@ struct GatewayRoute {
   uint32_t gateway = 0;
 };
 
-bool read_number(const Napi::Value& value, double most, uint32_t& out) {
+bool read_number(const Napi::Value& value, double least, double most, uint32_t& out) {
   if (!value.IsNumber()) return false;
   const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= 0 && number <= most)) return false;
+  if (!(number >= least && number <= most)) return false;
   out = static_cast<uint32_t>(number);
   return static_cast<double>(out) == number;
 }
 
-// Network, prefix length, gateway, index of the interface.
+// Network, prefix length, gateway, index of the interface. Neither of the last two may be 0: to the
+// kernel that is any, and the request might mean somebody else's route.
 bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
   constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
   uint32_t ifindex = 0;
-  if (!read_number(info[0], kAddressMax, out.destination.network) ||
-      !read_number(info[1], 32, out.destination.prefix) ||
-      !read_number(info[2], kAddressMax, out.gateway) ||
-      !read_number(info[3], std::numeric_limits<int>::max(), ifindex)) {
+  if (!read_number(info[0], 0, kAddressMax, out.destination.network) ||
+      !read_number(info[1], 0, 32, out.destination.prefix) ||
+      !read_number(info[2], 1, kAddressMax, out.gateway) ||
+      !read_number(info[3], 1, std::numeric_limits<int>::max(), ifindex)) {
     throw_type(info.Env(), "expected a network, a prefix length, a gateway and an interface index");
     return false;
   }

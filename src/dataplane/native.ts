@@ -194,7 +194,8 @@ export interface NativeAddon {
   routes(): Uint32Array;
   /**
    * Puts `network/prefix via gateway` through the interface first in the main table, in place of
-   * another route of the same metric. ENETUNREACH when the gateway is on no link of this host.
+   * another route of the same metric. ENETUNREACH when the gateway is on no link of this host. Neither
+   * gateway nor index may be 0, which to the kernel is any.
    */
   putRoute(network: number, prefix: number, gateway: number, ifindex: number): void;
   /** Takes that route away, if it is there. */
