@@ -53,6 +53,7 @@ const TEST_PACKAGES = {
   nft: 'nftables',
   'systemd-analyze': 'systemd',
   script: 'bsdutils',
+  depmod: 'kmod',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

@@ -9,6 +9,7 @@
 
 #include "core/ipv4.h"
 #include "core/result.h"
+#include "sys/netlink_message.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -45,6 +46,16 @@ class Netlink {
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
   Status set_mtu(int ifindex, uint32_t mtu);
   Status set_carrier(int ifindex);
+  // Makes a device of a kind such as "vxlan"; `data` adds the attributes of that kind
+  // (IFLA_INFO_DATA). EEXIST: the name is taken, or what the kind allows once is; EOPNOTSUPP: the
+  // kernel lacks the kind, also as a module.
+  using LinkData = std::function<void(NetlinkMessage& message)>;
+  Status add_link(const std::string& name, const char* kind, const LinkData& data);
+  // Deletes a device, if it is there.
+  Status delete_link(int ifindex);
+  // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at the device's ingress, for as long as the
+  // device is there. For devices of our own: those of others may have a clsact qdisc already.
+  Status add_ingress_program(int ifindex, int program_fd, const char* name);
   // ENODEV: no such device in this network namespace.
   Result<Link> link(int ifindex);
 
