@@ -76,10 +76,14 @@ void probe_tun(std::vector<Feature>& out, int namespace_error) {
                         queues.ok() ? 0 : queues.error().number));
 }
 
-// With a veth pair in place of the external interface.
+// With a veth pair in place of the external interface; after the TUN, which comes first.
 void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
   constexpr const char* kName = "kernel-path";
   constexpr const char* kSince = "6.6";
+  if (out.front().presence == Presence::kNo) {
+    out.push_back({kName, kSince, Presence::kNo, out.front().detail});
+    return;
+  }
   if (namespace_error != 0) {
     out.push_back({kName, kSince, Presence::kUntried,
                    refused("unshare CLONE_NEWNET", namespace_error)});
