@@ -27,12 +27,14 @@ const MINUTE = 60_000;
 const CHECKS = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
+  ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')],
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['lab, `--mode=basic`', (on) => lab(on, 'basic')],
   [
     'restart, MTU change, device deleted beside docker0; ICMP with `rp_filter` 0, 1, 2',
     (on) => netns(on, 'beside-docker0'),
   ],
+  ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
   ['features refused at the start and later', (on) => netns(on, 'refusals')],
 ];
 

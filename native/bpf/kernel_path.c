@@ -36,6 +36,7 @@ static long (*const skb_pull_data)(void *, __u32) = (void *)BPF_FUNC_skb_pull_da
 static long (*const skb_change_head)(void *, __u32, __u64) = (void *)BPF_FUNC_skb_change_head;
 static long (*const skb_adjust_room)(void *, __s32, __u32, __u64) =
     (void *)BPF_FUNC_skb_adjust_room;
+static __u64 (*const ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static __u32 (*const get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const redirect)(__u32, __u64) = (void *)BPF_FUNC_redirect;
 static long (*const redirect_neigh)(__u32, void *, int, __u64) = (void *)BPF_FUNC_redirect_neigh;
@@ -177,7 +178,7 @@ SECTION("tc/decapsulate") int decapsulate(struct __sk_buff *skb) {
   struct udphdr *udp = (void *)(outer + 1);
   struct iphdr *inner = (void *)(udp + 1);
   if ((void *)(inner + 1) > POINTER(skb->data_end)) return PASS;
-  if (udp->dest != config->port) return PASS;
+  if (udp->dest != config->port || ktime_get_ns() > config->alive_until_ns) return PASS;
 
   const __u32 length = SWAP16(inner->tot_len);
   if (*(__u8 *)inner != NO_OPTIONS || inner->ttl <= 1) return PASS;

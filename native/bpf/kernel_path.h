@@ -22,6 +22,9 @@ enum {
 
 // Addresses, masks and ports big-endian.
 struct kernel_path_settings {
+  // CLOCK_MONOTONIC; set anew by the daemon again and again. A program that outlives its daemon, as
+  // a clsact filter does, lets everything pass from then on.
+  __u64 alive_until_ns;
   __u32 local;        // outer address of this host
   __u32 own_network;  // this host's subnet
   __u32 own_mask;

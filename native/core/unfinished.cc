@@ -14,9 +14,8 @@ std::optional<VirtioNetHeader> unfinished_offload(const Ipv4Packet& packet, size
   const std::span<const uint8_t> transport = packet.payload();
   if (transport.size() < (is_tcp ? tcp::kHeaderMin : udp::kHeader)) return std::nullopt;
   const size_t field = is_tcp ? tcp::kChecksum : udp::kChecksum;
-  const uint16_t pseudo =
-      fold_sum(pseudo_header_sum(packet.source(), packet.destination(), protocol,
-                                 static_cast<uint16_t>(transport.size())));
+  const uint16_t pseudo = fold_sum(pseudo_header_sum(
+      packet.source(), packet.destination(), protocol, static_cast<uint16_t>(transport.size())));
   if (load_be16(&transport[field]) != pseudo) return std::nullopt;
 
   VirtioNetHeader offload;

@@ -8,8 +8,8 @@
 // virtio header takes several packets of one flow in one write (core/coalesce.h); one it refuses is
 // repeated packet by packet.
 //
-// A packet whose checksum its sender left to a device (core/unfinished.h) is handed on to the TUN as
-// unfinished as it is, or finished here where the TUN has no virtio header.
+// A packet whose checksum its sender left to a device (core/unfinished.h) is handed on to the TUN
+// as unfinished as it is, or finished here where the TUN has no virtio header.
 //
 // The source check (on by default) accepts a packet only when the datagram's sender holds the lease
 // of the inner source, or holds a lease and is the inner source itself, and when the inner

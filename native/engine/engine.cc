@@ -126,6 +126,7 @@ struct Engine::Parts {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
   auto features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled);
+  KernelPath::clear(options.bind_address, options.port);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());

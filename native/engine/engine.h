@@ -151,7 +151,7 @@ class Engine {
   std::vector<OwnedFd> udp_;      // one for each pair
   std::vector<OwnedFd> sources_;  // one for each source port but the first, shared by the pairs
   std::unique_ptr<Tun> tun_;
-  std::optional<KernelShare> kernel_share_;  // in mode kernel
+  std::optional<KernelShare> kernel_share_;                     // in mode kernel
   std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
   std::vector<std::unique_ptr<Decapsulation>> decapsulations_;
   std::vector<Worker> workers_;

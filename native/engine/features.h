@@ -21,7 +21,7 @@ enum class KernelFeature : uint8_t {
   kUdpGso,      // UDP_SEGMENT: one send, many datagrams (4.18)
   kUdpGro,      // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
   kMultiqueue,  // several queues of the TUN (3.8), several sockets on the port (3.9)
-  kKernelPath,  // eBPF programs that carry packets inside the kernel (tcx, 6.6)
+  kKernelPath,  // eBPF programs that carry packets inside the kernel (5.10)
   kCount,
 };
 
@@ -77,7 +77,9 @@ class FeatureSwitches {
   }
 
   // Does without one that was on, or takes one into use that was not.
-  void leave(KernelFeature feature) { exchange(feature, FeatureState::kActive, FeatureState::kUnused); }
+  void leave(KernelFeature feature) {
+    exchange(feature, FeatureState::kActive, FeatureState::kUnused);
+  }
   bool use(KernelFeature feature) {
     return exchange(feature, FeatureState::kUnused, FeatureState::kActive);
   }

@@ -112,6 +112,7 @@ int KernelShare::maintain() {
     // The interface may come back.
     return refused == ENODEV ? 0 : refused;
   }
+  if (const Status refused = path_->keep_alive()) return refused->number;
   std::vector<Key> some;
   auto at = hosts_.lower_bound(next_look_);
   for (; at != hosts_.end() && some.size() < kLooks; ++at) some.push_back(at->first);

@@ -109,6 +109,9 @@ Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> ins
     attributes.insns = address_of(instructions.data());
     attributes.insn_cnt = static_cast<uint32_t>(instructions.size());
     attributes.license = address_of(kLicence);
+    // A kernel that is not built for a certain processor (user-mode Linux) is strict without it. The
+    // processors that there are binaries for all read words at any address.
+    attributes.prog_flags = BPF_F_ANY_ALIGNMENT;
     set_name(attributes.prog_name, name);
     OwnedFd fd(static_cast<int>(call(BPF_PROG_LOAD, attributes)));
     if (fd.valid()) return fd;
@@ -117,14 +120,14 @@ Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> ins
   }
 }
 
-Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, TcxPoint point) {
+Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, ProgramPoint point) {
   bpf_attr attributes{};
   attributes.link_create.prog_fd = static_cast<uint32_t>(program.get());
   attributes.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
-  attributes.link_create.attach_type = point == TcxPoint::kIngress ? kTcxIngress : kTcxEgress;
+  attributes.link_create.attach_type = point == ProgramPoint::kIngress ? kTcxIngress : kTcxEgress;
   OwnedFd fd(static_cast<int>(call(BPF_LINK_CREATE, attributes)));
   if (fd.valid()) return fd;
-  return Error{errno, "BPF_LINK_CREATE", point == TcxPoint::kIngress ? "ingress" : "egress"};
+  return Error{errno, "BPF_LINK_CREATE", point == ProgramPoint::kIngress ? "ingress" : "egress"};
 }
 
 }  // namespace flannelette

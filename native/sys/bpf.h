@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/result.h"
+#include "sys/netlink.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -34,9 +35,7 @@ Result<size_t> possible_cpus();
 // EPERM: not allowed (CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN before Linux 5.8).
 Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> instructions);
 
-enum class TcxPoint : uint8_t { kIngress, kEgress };
-
 // Attaches the program behind those that are there (Linux 6.6). EINVAL: the kernel is older.
-Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, TcxPoint point);
+Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, ProgramPoint point);
 
 }  // namespace flannelette

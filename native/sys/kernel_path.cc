@@ -16,19 +16,16 @@
 #include <span>
 #include <vector>
 
-#include "bpf/kernel_path.h"
 #include "sys/bpf.h"
-#include "sys/netlink.h"
+#include "sys/interfaces.h"
+#include "sys/io.h"
 
 namespace flannelette {
 
 namespace {
 
 // Which instruction loads which map; 0: settings, 1: hosts, 2: counters.
-struct MapLoad {
-  uint32_t instruction;
-  uint32_t map;
-};
+using MapLoad = std::pair<uint32_t, uint32_t>;
 
 #include "bpf/kernel_path.inc"
 
@@ -37,15 +34,19 @@ struct MapLoad {
 constexpr uint16_t kFirstPort = 61285;
 constexpr uint16_t kPorts = 32;
 
+// A program that outlives the process passes everything on after that; keep_alive comes each
+// second.
+constexpr uint64_t kAliveNs = 10'000'000'000;
+
 // It only receives; the MTU bounds nothing.
 constexpr uint32_t kMtu = 1500;
 constexpr uint32_t kQueuePackets = 1000;
 
 // The same for each start with one address and port, so that a leftover is found, and different
 // for daemons side by side; 14 characters.
-std::string device_name(const KernelPathOptions& options) {
+std::string device_name(uint32_t local, uint16_t port) {
   char name[IF_NAMESIZE];
-  std::snprintf(name, sizeof(name), "fx%08x%04x", options.local, options.port);
+  std::snprintf(name, sizeof(name), "fx%08x%04x", local, port);
   return name;
 }
 
@@ -55,10 +56,9 @@ Result<OwnedFd> load_with_maps(const char* name, std::span<const uint64_t> code,
   // offset, immediate.
   constexpr uint64_t kSourceIsMapFd = uint64_t{BPF_PSEUDO_MAP_FD} << 12;
   std::vector<uint64_t> linked(code.begin(), code.end());
-  for (const MapLoad& load : loads) {
-    uint64_t& word = linked[load.instruction];
-    word = (word & 0xffffffffU) | kSourceIsMapFd |
-           uint64_t{static_cast<uint32_t>(maps[load.map])} << 32;
+  for (const auto& [instruction, map] : loads) {
+    uint64_t& word = linked[instruction];
+    word = (word & 0xffffffffU) | kSourceIsMapFd | uint64_t{static_cast<uint32_t>(maps[map])} << 32;
   }
   return load_bpf_program(name, linked);
 }
@@ -125,7 +125,10 @@ Status KernelPath::make_device(const KernelPathOptions& options) {
   auto opened = Netlink::open();
   if (!opened.ok()) return std::move(opened.error());
   Netlink& netlink = opened.value();
-  device_ = device_name(options);
+  // The device opens a socket of IPv6 too. Where that is a module, the kernel loads it then while
+  // it holds the lock that the module needs, and hangs: it has to be there before.
+  (void)OwnedFd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  device_ = device_name(options.local, options.port);
   if (const unsigned left = ::if_nametoindex(device_.c_str()); left != 0) {
     if (auto error = netlink.delete_link(static_cast<int>(left))) return error;
   }
@@ -142,7 +145,7 @@ Status KernelPath::make_device(const KernelPathOptions& options) {
     });
     if (!refused) {
       ifindex_ = static_cast<int>(::if_nametoindex(device_.c_str()));
-      refused = netlink.add_ingress_program(ifindex_, admit.get(), "fl_admit");
+      refused = netlink.add_program(ifindex_, ProgramPoint::kIngress, admit.get(), "fl_admit");
       // The socket is opened when the device goes up.
       if (!refused) refused = netlink.set_up(ifindex_, kMtu, kQueuePackets);
       if (!refused) return std::nullopt;
@@ -158,7 +161,8 @@ std::array<int, 3> KernelPath::maps() const {
 }
 
 Status KernelPath::load(const KernelPathOptions& options) {
-  const kernel_path_settings settings{
+  values_ = {
+      .alive_until_ns = 0,
       .local = htonl(options.local),
       .own_network = htonl(options.own.network),
       .own_mask = htonl(prefix_mask(options.own.prefix)),
@@ -168,23 +172,49 @@ Status KernelPath::load(const KernelPathOptions& options) {
       .port = htons(options.port),
       .decapsulation_port = htons(device_port_),
   };
-  const uint32_t first = 0;
-  if (auto error = put_bpf_entry(settings_, &first, &settings)) return error;
-
-  const auto attach = [&](OwnedFd& out, const char* name, std::span<const uint64_t> code,
-                          std::span<const MapLoad> loads, int ifindex, TcxPoint point) -> Status {
-    auto program = load_with_maps(name, code, loads, maps());
-    if (!program.ok()) return std::move(program.error());
-    auto link = attach_tcx(program.value(), ifindex, point);
-    if (!link.ok()) return std::move(link.error());
-    out = std::move(link.value());
-    return std::nullopt;
-  };
+  if (auto error = keep_alive()) return error;
   if (auto error = attach(decapsulate_, "fl_decapsulate", kDecapsulate, kDecapsulateMaps,
-                          options.underlay, TcxPoint::kIngress))
+                          options.underlay, ProgramPoint::kIngress))
     return error;
   return attach(encapsulate_, "fl_encapsulate", kEncapsulate, kEncapsulateMaps, options.tun,
-                TcxPoint::kEgress);
+                ProgramPoint::kEgress);
+}
+
+Status KernelPath::attach(OwnedFd& out, const char* name, std::span<const uint64_t> code,
+                          std::span<const MapLoad> loads, int ifindex, ProgramPoint point) {
+  auto program = load_with_maps(name, code, loads, maps());
+  if (!program.ok()) return std::move(program.error());
+  auto link = attach_tcx(program.value(), ifindex, point);
+  if (link.ok()) {
+    out = std::move(link.value());
+    return std::nullopt;
+  }
+  if (link.error().number != EINVAL) return std::move(link.error());
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return std::move(netlink.error());
+  const Filter filter{ifindex, point, device_};
+  auto refused = netlink.value().add_program(ifindex, point, program.value().get(), filter.name);
+  if (!refused) filters_.push_back(filter);
+  return refused;
+}
+
+Status KernelPath::keep_alive() {
+  values_.alive_until_ns = monotonic_ns() + kAliveNs;
+  const uint32_t first = 0;
+  return put_bpf_entry(settings_, &first, &values_);
+}
+
+void KernelPath::clear(uint32_t local, uint16_t port) {
+  const std::string device = device_name(local, port);
+  const unsigned left = ::if_nametoindex(device.c_str());
+  if (left == 0) return;
+  auto netlink = Netlink::open();
+  auto listed = list_interfaces();
+  if (!netlink.ok() || !listed.ok()) return;
+  for (const Interface& interface : listed.value())
+    (void)netlink.value().delete_program(static_cast<int>(interface.index), ProgramPoint::kIngress,
+                                         device);
+  (void)netlink.value().delete_link(static_cast<int>(left));
 }
 
 Status KernelPath::put_host(Subnet subnet, uint32_t host) {
@@ -223,9 +253,13 @@ void KernelPath::close() {
   encapsulate_.reset();
   decapsulate_.reset();
   const int ifindex = std::exchange(ifindex_, 0);
-  if (ifindex == 0) return;
+  const std::vector<Filter> filters = std::exchange(filters_, {});
+  if (ifindex == 0 && filters.empty()) return;
   auto netlink = Netlink::open();
-  if (netlink.ok()) (void)netlink.value().delete_link(ifindex);
+  if (!netlink.ok()) return;
+  for (const Filter& filter : filters)
+    (void)netlink.value().delete_program(filter.ifindex, filter.point, filter.name);
+  if (ifindex != 0) (void)netlink.value().delete_link(ifindex);
 }
 
 KernelPath::KernelPath(KernelPath&& other) noexcept { *this = std::move(other); }
@@ -240,6 +274,8 @@ KernelPath& KernelPath::operator=(KernelPath&& other) noexcept {
   ifindex_ = std::exchange(other.ifindex_, 0);
   device_ = std::move(other.device_);
   device_port_ = other.device_port_;
+  values_ = other.values_;
+  filters_ = std::exchange(other.filters_, {});
   decapsulate_ = std::move(other.decapsulate_);
   encapsulate_ = std::move(other.encapsulate_);
   return *this;

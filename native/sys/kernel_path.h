@@ -1,18 +1,23 @@
 // The way of packets inside the kernel, by the programs of native/bpf/kernel_path.c: what they take
 // never reaches the daemon's descriptors, what they leave does.
 //
-// Everything ends with the object. When the process is killed the programs on the devices of others
-// go with their descriptors; the decapsulation device stays, with the program that lets nothing in
-// but what the others have marked, until the next open with the same address and port replaces it.
+// Everything ends with the object. When the process is killed its programs on the external
+// interface go with their descriptors (tcx, Linux 6.6) or let everything pass after some seconds
+// (clsact before). The decapsulation device stays, with a program that lets nothing in but what was
+// marked, until clear() or the next open with the same address and port takes it away.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "bpf/kernel_path.h"
 #include "core/ipv4.h"
 #include "core/result.h"
+#include "sys/netlink.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -28,20 +33,23 @@ struct KernelPathOptions {
 
 struct KernelPathCounters {
   uint64_t sent_packets = 0;
-  uint64_t sent_bytes = 0;        // headers of segments that the kernel cuts later are not in it
-  uint64_t handed_packets = 0;    // to the decapsulation device; what does not come back as received
-                                  // was dropped on the way, by a firewall's INPUT for instance
+  uint64_t sent_bytes = 0;      // headers of segments that the kernel cuts later are not in it
+  uint64_t handed_packets = 0;  // to the decapsulation device; what does not come back as received
+                                // was dropped on the way, by a firewall's INPUT for instance
   uint64_t received_packets = 0;
   uint64_t received_bytes = 0;
-  uint64_t refused_packets = 0;   // sent to the decapsulation device's port by others
+  uint64_t refused_packets = 0;  // sent to the decapsulation device's port by others
 };
 
 class KernelPath {
  public:
   // Sets the whole way up; it takes packets as soon as hosts are put. An Error names the step that
-  // was refused, with nothing left behind: EOPNOTSUPP for vxlan without the module, EINVAL for
-  // BPF_LINK_CREATE before Linux 6.6, ENOSYS for bpf without CONFIG_BPF_SYSCALL.
+  // was refused, with nothing left behind: EOPNOTSUPP for vxlan without the module, EINVAL for a
+  // program before Linux 5.10, ENOSYS for bpf without CONFIG_BPF_SYSCALL.
   static Result<KernelPath> open(const KernelPathOptions& options);
+
+  // Takes away what a killed process has left. Cheap when there is nothing.
+  static void clear(uint32_t local, uint16_t port);
 
   KernelPath(KernelPath&& other) noexcept;
   KernelPath& operator=(KernelPath&& other) noexcept;
@@ -50,6 +58,9 @@ class KernelPath {
   // Lets the programs carry packets of a subnet to (and accept them from) its host.
   Status put_host(Subnet subnet, uint32_t host);
   Status delete_host(Subnet subnet);
+
+  // The programs go on for some seconds more; to be called about once a second.
+  Status keep_alive();
 
   // Since the open, over all CPUs.
   Result<KernelPathCounters> counters();
@@ -68,6 +79,15 @@ class KernelPath {
   Status make_maps();
   Status make_device(const KernelPathOptions& options);
   Status load(const KernelPathOptions& options);
+  // Where a program is attached by a filter, and not by a descriptor.
+  struct Filter {
+    int ifindex;
+    ProgramPoint point;
+    std::string name;
+  };
+  Status attach(OwnedFd& out, const char* name, std::span<const uint64_t> code,
+                std::span<const std::pair<uint32_t, uint32_t>> loads, int ifindex,
+                ProgramPoint point);
   void close();
 
   OwnedFd settings_;
@@ -77,6 +97,8 @@ class KernelPath {
   int ifindex_ = 0;  // of the decapsulation device; 0: none
   std::string device_;
   uint16_t device_port_ = 0;
+  kernel_path_settings values_{};
+  std::vector<Filter> filters_;
   // Attached as long as they are open; closed before the device goes.
   OwnedFd decapsulate_;
   OwnedFd encapsulate_;

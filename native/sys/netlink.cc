@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "sys/address.h"
+#include "sys/netlink_dump.h"
 #include "sys/netlink_message.h"
 #include "sys/retry.h"
 
@@ -84,11 +85,52 @@ NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet 
 }
 
 NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
-                        uint32_t gateway) {
+                               uint32_t gateway) {
   NetlinkMessage message = route_message(type, flags, ifindex, destination);
   static_cast<rtmsg*>(NLMSG_DATA(message.header()))->rtm_scope = RT_SCOPE_UNIVERSE;
   message.add_u32(RTA_GATEWAY, htonl(gateway));
   return message;
+}
+
+// Of the filters of all daemons on one device; others choose 1, or 49152 and up.
+constexpr uint32_t kFirstPriority = 8285;
+constexpr uint32_t kPriorities = 16;
+
+void clsact_of(NetlinkMessage& message, int ifindex) {
+  auto* at = message.family<tcmsg>();
+  at->tcm_ifindex = ifindex;
+  at->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+  at->tcm_parent = TC_H_CLSACT;
+  message.add(TCA_KIND, "clsact", sizeof("clsact"));
+}
+
+uint32_t parent_of(ProgramPoint point) {
+  return TC_H_MAKE(TC_H_CLSACT,
+                   point == ProgramPoint::kIngress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+}
+
+NetlinkMessage filter_message(uint16_t type, uint16_t flags, int ifindex, ProgramPoint point,
+                              uint32_t priority) {
+  NetlinkMessage message(type, flags);
+  auto* at = message.family<tcmsg>();
+  at->tcm_ifindex = ifindex;
+  at->tcm_parent = parent_of(point);
+  at->tcm_handle = 1;
+  at->tcm_info = TC_H_MAKE(priority << 16, htons(ETH_P_ALL));
+  message.add(TCA_KIND, "bpf", sizeof("bpf"));
+  return message;
+}
+
+// True also when that cannot be found out.
+bool has_filters(int ifindex, ProgramPoint point) {
+  Question<tcmsg> question(RTM_GETTFILTER, NLM_F_DUMP);
+  question.family.tcm_ifindex = ifindex;
+  question.family.tcm_parent = parent_of(point);
+  bool found = false;
+  const Status refused = ask(question, "RTM_GETTFILTER", [&](nlmsghdr* reply) {
+    if (reply->nlmsg_type == RTM_NEWTFILTER) found = true;
+  });
+  return found || refused;
 }
 
 std::string format_subnet(Subnet subnet) {
@@ -181,28 +223,62 @@ Status Netlink::delete_link(int ifindex) {
   return request(message.header(), "RTM_DELLINK", "", ENODEV);
 }
 
-Status Netlink::add_ingress_program(int ifindex, int program_fd, const char* name) {
+Status Netlink::add_program(int ifindex, ProgramPoint point, int program_fd,
+                            const std::string& name) {
   NetlinkMessage qdisc(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL);
-  auto* at = qdisc.family<tcmsg>();
-  at->tcm_ifindex = ifindex;
-  at->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
-  at->tcm_parent = TC_H_CLSACT;
-  qdisc.add(TCA_KIND, "clsact", sizeof("clsact"));
-  if (auto error = request(qdisc.header(), "RTM_NEWQDISC", "clsact", 0)) return error;
+  clsact_of(qdisc, ifindex);
+  if (auto error = request(qdisc.header(), "RTM_NEWQDISC", "clsact", EEXIST)) return error;
+  Status refused = Error{EEXIST, "RTM_NEWTFILTER", name};
+  for (uint32_t i = 0; i < kPriorities && refused; ++i) {
+    const uint32_t priority = kFirstPriority + i;
+    if (program_at(ifindex, point, priority) == name)
+      (void)delete_program_at(ifindex, point, priority);
+    NetlinkMessage filter =
+        filter_message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, ifindex, point, priority);
+    rtattr* options = filter.add(TCA_OPTIONS, nullptr, 0);
+    filter.add_u32(TCA_BPF_FD, static_cast<uint32_t>(program_fd));
+    filter.add(TCA_BPF_NAME, name.c_str(), name.size() + 1);
+    filter.add_u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+    filter.close(options);
+    refused = request(filter.header(), "RTM_NEWTFILTER", name, 0);
+    if (refused && refused->number != EEXIST) break;
+  }
+  return refused;
+}
 
-  NetlinkMessage filter(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL);
-  at = filter.family<tcmsg>();
-  at->tcm_ifindex = ifindex;
-  at->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
-  // Priority and protocol.
-  at->tcm_info = TC_H_MAKE(1U << 16, htons(ETH_P_ALL));
-  filter.add(TCA_KIND, "bpf", sizeof("bpf"));
-  rtattr* options = filter.add(TCA_OPTIONS, nullptr, 0);
-  filter.add_u32(TCA_BPF_FD, static_cast<uint32_t>(program_fd));
-  filter.add(TCA_BPF_NAME, name, std::strlen(name) + 1);
-  filter.add_u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
-  filter.close(options);
-  return request(filter.header(), "RTM_NEWTFILTER", name, 0);
+Status Netlink::delete_program(int ifindex, ProgramPoint point, const std::string& name) {
+  bool deleted = false;
+  for (uint32_t i = 0; i < kPriorities; ++i) {
+    if (program_at(ifindex, point, kFirstPriority + i) != name) continue;
+    if (auto error = delete_program_at(ifindex, point, kFirstPriority + i)) return error;
+    deleted = true;
+  }
+  if (!deleted || has_filters(ifindex, ProgramPoint::kIngress) ||
+      has_filters(ifindex, ProgramPoint::kEgress))
+    return std::nullopt;
+  NetlinkMessage qdisc(RTM_DELQDISC, 0);
+  clsact_of(qdisc, ifindex);
+  return request(qdisc.header(), "RTM_DELQDISC", "clsact", ENOENT);
+}
+
+std::string Netlink::program_at(int ifindex, ProgramPoint point, uint32_t priority) {
+  NetlinkMessage message = filter_message(RTM_GETTFILTER, 0, ifindex, point, priority);
+  std::string name;
+  (void)request(message.header(), "RTM_GETTFILTER", "", ENOENT, [&](nlmsghdr& reply) {
+    each_attribute<tcmsg>(&reply, [&](uint16_t type, const void* data, size_t bytes) {
+      if (type != TCA_OPTIONS) return;
+      auto remaining = static_cast<int>(bytes);
+      const auto* option = static_cast<const rtattr*>(data);
+      for (; RTA_OK(option, remaining); option = RTA_NEXT(option, remaining))
+        if (option->rta_type == TCA_BPF_NAME) name = static_cast<const char*>(RTA_DATA(option));
+    });
+  });
+  return name;
+}
+
+Status Netlink::delete_program_at(int ifindex, ProgramPoint point, uint32_t priority) {
+  NetlinkMessage message = filter_message(RTM_DELTFILTER, 0, ifindex, point, priority);
+  return request(message.header(), "RTM_DELTFILTER", "", ENOENT);
 }
 
 Result<Link> Netlink::link(int ifindex) {
@@ -217,7 +293,8 @@ Result<Link> Netlink::link(int ifindex) {
 
 Result<bool> Netlink::add_route(int ifindex, Subnet destination) {
   // NLM_F_EXCL makes the kernel compare: a route that is there costs no change and no notification.
-  NetlinkMessage message = route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ifindex, destination);
+  NetlinkMessage message =
+      route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ifindex, destination);
   auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0);
   if (!error) return true;
   if (error->number == EEXIST) return false;

@@ -25,6 +25,9 @@ struct Link {
   uint64_t queue_drops = 0;    // tx_dropped
 };
 
+// Where a program sees a device's packets.
+enum class ProgramPoint : uint8_t { kIngress, kEgress };
+
 enum class RouteChange : uint8_t { kNone, kAdded, kReplaced };
 
 // Where the kernel sends what this host sends to an address, policy rules included.
@@ -53,9 +56,12 @@ class Netlink {
   Status add_link(const std::string& name, const char* kind, const LinkData& data);
   // Deletes a device, if it is there.
   Status delete_link(int ifindex);
-  // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at the device's ingress, for as long as the
-  // device is there. For devices of our own: those of others may have a clsact qdisc already.
-  Status add_ingress_program(int ifindex, int program_fd, const char* name);
+  // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at a device (clsact, Linux 4.5) for as long as
+  // the device is there, beside those of others and in place of one that has the same name. The
+  // qdisc is made when there is none.
+  Status add_program(int ifindex, ProgramPoint point, int program_fd, const std::string& name);
+  // Takes the program of that name away, if it is there, and the qdisc when nothing else is on it.
+  Status delete_program(int ifindex, ProgramPoint point, const std::string& name);
   // ENODEV: no such device in this network namespace.
   Result<Link> link(int ifindex);
 
@@ -83,6 +89,9 @@ class Netlink {
   using Reply = std::function<void(nlmsghdr& message)>;
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}
   Status delete_route(int ifindex, Subnet destination);
+  // Name of the program at one of our priorities; empty: none.
+  std::string program_at(int ifindex, ProgramPoint point, uint32_t priority);
+  Status delete_program_at(int ifindex, ProgramPoint point, uint32_t priority);
   // `on_reply` is given what comes before the acknowledgement.
   Status request(void* message, const char* operation, std::string detail, int ignored_errno,
                  const Reply& on_reply = nullptr);

@@ -79,14 +79,14 @@ void probe_tun(std::vector<Feature>& out, int namespace_error) {
 // With a veth pair in place of the external interface; after the TUN, which comes first.
 void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
   constexpr const char* kName = "kernel-path";
-  constexpr const char* kSince = "6.6";
+  constexpr const char* kSince = "5.10";
   if (out.front().presence == Presence::kNo) {
     out.push_back({kName, kSince, Presence::kNo, out.front().detail});
     return;
   }
   if (namespace_error != 0) {
-    out.push_back({kName, kSince, Presence::kUntried,
-                   refused("unshare CLONE_NEWNET", namespace_error)});
+    out.push_back(
+        {kName, kSince, Presence::kUntried, refused("unshare CLONE_NEWNET", namespace_error)});
     return;
   }
   const auto set_up = []() -> Status {
@@ -103,7 +103,7 @@ void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
     return std::nullopt;
   };
   const Status error = set_up();
-  Feature found = feature(kName, kSince, error ? error->operation : "tcx, VXLAN-GPE",
+  Feature found = feature(kName, kSince, error ? error->operation : "eBPF and VXLAN-GPE",
                           error ? error->number : 0);
   // A verifier's refusal is the kernel's last word, not a missing privilege.
   if (error && error->number == EACCES) found.presence = Presence::kNo;
