@@ -53,6 +53,8 @@ const TEST_PACKAGES = {
   nft: 'nftables',
   'systemd-analyze': 'systemd',
   script: 'bsdutils',
+  debootstrap: 'debootstrap',
+  man: 'man-db',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

@@ -1,7 +1,8 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
- * repository: promtool alone out of Debian's prometheus, and other versions of Node. What cannot be had
- * is said, and the tests that need it are skipped by name.
+ * repository: promtool alone out of Debian's prometheus, other versions of Node, and a root of Debian 13,
+ * whose nodejs is new enough, to install the .deb in. What cannot be had is said, and the tests that need
+ * it are skipped by name.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
@@ -18,6 +19,7 @@ const NODES = ['20.11.0', '22', '24', '20.10.0'];
 export function installTestTools(step) {
   const wanted = [
     ['promtool', fetchPromtool],
+    ['debian-13.tar', fetchDebian],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
   ];
   const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
@@ -46,6 +48,17 @@ function fetchPromtool(folder) {
   run(folder, ['apt-get', 'download', 'prometheus']);
   run(folder, ['sh', '-c', 'dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool']);
   return join(folder, 'usr', 'bin', 'promtool');
+}
+
+/** An archive, because files of other users and devices are in it. Needs root. */
+function fetchDebian(folder) {
+  const root = join(folder, 'root');
+  const flags = ['--variant=minbase', '--include=nodejs'];
+  run(folder, ['debootstrap', ...flags, 'trixie', root]);
+  const unused = ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/locale', 'usr/share/doc'];
+  for (const path of unused) rmSync(join(root, path), { recursive: true, force: true });
+  run(folder, ['tar', '--create', '--file=debian.tar', '--directory=root', '--one-file-system', '.']);
+  return join(folder, 'debian.tar');
 }
 
 /** The package that npm's `node` takes its binary from; it has no install script. */

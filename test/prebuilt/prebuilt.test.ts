@@ -1,0 +1,92 @@
+/**
+ * Every prebuilt binary that can be run here is run (npm test -- --stage prebuilt): the tarball of a
+ * release in the userlands of machines.ts, and the native unit tests for other byte orders and word sizes,
+ * compiled by the compiler of the prebuilt binaries. Needs root, a mirror of Debian, npm and PyPI, and the
+ * packages debootstrap and qemu-user-static; takes minutes.
+ */
+import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { packageVersion } from '../../src/daemon/version.js';
+import { execute } from '../support/release.js';
+import { ARCHITECTURES, inRoot, rootOf, type Architecture } from './machines.js';
+
+const ROOT = resolve(import.meta.dirname, '..', '..');
+const PROGRAM = 'package/dist/package/cli/main.js';
+const MINUTE = 60_000;
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'flannelette-prebuilt-'));
+  const argv = [join(ROOT, 'scripts', 'release.mjs'), `--output=${join(folder, 'release')}`];
+  await execute(process.execPath, argv, { cwd: ROOT });
+  const tarball = join(folder, 'release', `flannelette-${packageVersion()}.tgz`);
+  await execute('tar', ['--extract', `--file=${tarball}`, `--directory=${folder}`]);
+}, 30 * MINUTE);
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe.each([...ARCHITECTURES])('$arch', (architecture) => {
+  let root: string;
+
+  beforeAll(async () => {
+    root = await rootOf(architecture);
+    await rm(join(root, 'package'), { recursive: true, force: true });
+    await cp(join(folder, 'package'), join(root, 'package'), { recursive: true });
+  }, 10 * MINUTE);
+
+  const libcs = architecture.musl === undefined ? ['glibc'] : ['glibc', 'musl'];
+  it.each(libcs as ('glibc' | 'musl')[])(
+    'loads the binary for %s and tries the kernel with it',
+    { timeout: 5 * MINUTE },
+    async (libc) => {
+      const run = async (...argv: string[]) => {
+        const [file = '', ...words] = inRoot(root, architecture, libc, argv);
+        return (await execute(file, words)).stdout;
+      };
+      expect(await run('-p', 'process.arch')).toBe(`${architecture.arch}\n`);
+      expect(await run(PROGRAM, '--version')).toBe(`${packageVersion()}\n`);
+      const { features } = JSON.parse(await run(PROGRAM, 'probe', '--json')) as {
+        features: { name: string; state: string }[];
+      };
+      const states = Object.fromEntries(features.map(({ name, state }) => [name, state]));
+      expect(states).toMatchObject({ tun: 'yes', 'udp-gso': 'yes', mmsg: 'yes' });
+    },
+  );
+});
+
+/** Linked against musl without a loader, so that they need no root; x86 for 32-bit words. */
+const UNITS: readonly (Pick<Architecture, 'machine'> & { zig: string })[] = [
+  { machine: 'aarch64', zig: 'aarch64-linux-musl' },
+  { machine: 's390x', zig: 's390x-linux-musl' },
+  { machine: 'i386', zig: 'x86-linux-musl' },
+];
+
+describe.each([...UNITS])('the native tests for $zig', ({ machine, zig }) => {
+  it('pass', { timeout: 30 * MINUTE }, async () => {
+    const program = join(folder, `tests-${zig}`);
+    const include = join(folder, 'include');
+    await mkdir(include, { recursive: true });
+    await cp('/usr/include/doctest', join(include, 'doctest'), { recursive: true });
+    const flags = ['-target', zig, '-static', '-std=c++20', '-O1', '-Inative', '-Itest/native'];
+    const sources = await Promise.all(
+      ['native/core', 'native/sys', 'native/engine', 'test/native'].map(sourcesIn),
+    );
+    const argv = [...flags, '-isystem', include, ...sources.flat(), '-o', program];
+    await execute(await compiler(), ['c++', ...argv], { cwd: ROOT, maxBuffer: 1 << 26 });
+    const { stdout } = await execute(`qemu-${machine}-static`, [program], { maxBuffer: 1 << 26 });
+    expect(stdout).toMatch(/test cases: +\d{3} \| +\d{3} passed \| +0 failed/);
+  });
+});
+
+async function sourcesIn(directory: string): Promise<string[]> {
+  const names = await readdir(join(ROOT, directory));
+  return names.filter((name) => name.endsWith('.cc')).map((name) => join(directory, name));
+}
+
+/** In the cache of scripts/prebuild.mjs; the newest of several. */
+async function compiler(): Promise<string> {
+  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette');
+  const versions = (await readdir(cache)).filter((name) => name.startsWith('ziglang-')).sort();
+  return join(cache, versions.at(-1) ?? 'ziglang', 'ziglang', 'zig');
+}
