@@ -57,7 +57,14 @@ function fetchDebian(folder) {
   run(folder, ['debootstrap', ...flags, 'trixie', root]);
   const unused = ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/locale', 'usr/share/doc'];
   for (const path of unused) rmSync(join(root, path), { recursive: true, force: true });
-  run(folder, ['tar', '--create', '--file=debian.tar', '--directory=root', '--one-file-system', '.']);
+  run(folder, [
+    'tar',
+    '--create',
+    '--file=debian.tar',
+    '--directory=root',
+    '--one-file-system',
+    '.',
+  ]);
   return join(folder, 'debian.tar');
 }
 
