@@ -147,7 +147,7 @@ function bytesBelow(folder) {
 }
 
 /** The same modes and times whatever the umask and the clock of who builds. */
-function settle(folder, epoch) {
+export function settle(folder, epoch) {
   for (const entry of [...entriesBelow(folder), folder]) {
     const found = lstatSync(entry);
     if (found.isDirectory()) chmodSync(entry, 0o755);

@@ -27,7 +27,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildDebian, DEBIAN_ARCHITECTURES, INSTALLED_FILES } from './debian-package.mjs';
+import { buildDebian, DEBIAN_ARCHITECTURES, INSTALLED_FILES, settle } from './debian-package.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 /** What only a compilation uses. */
@@ -54,6 +54,7 @@ async function release() {
   if (prebuilds === undefined) run(['node', join('scripts', 'prebuild.mjs'), '--if-older'], ROOT);
   const binaries = prebuilds ?? join(ROOT, 'prebuilds');
   const whole = packedPackage(binaries);
+  settle(whole, epoch);
   run(['npm', 'pack', '--ignore-scripts', '--pack-destination', output], whole);
 
   const { version, description } = readJson(join(whole, 'package.json'));

@@ -30,9 +30,9 @@ say() { echo "== $1"; shift; "$@" 2>&1; }
 code() { "$@" >/dev/null 2>&1; echo "code $?"; }
 files() { find / -xdev -not -path '/proc/*' -not -path '/tmp/*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' | sort; }
 files >/tmp/before
-say nodejs dpkg-query -W -f '\${Version}' nodejs
+say nodejs dpkg-query -W -f '\${Version}\\n' nodejs
 say install dpkg -i /tmp/flannelette.deb; echo "code $?"
-say status dpkg-query -W -f '\${db:Status-Status}' flannelette
+say status dpkg-query -W -f '\${db:Status-Status}\\n' flannelette
 say verify dpkg --verify flannelette
 say version flannelette --version
 mkdir -p /dev/net; mknod /dev/net/tun c 10 200
@@ -64,7 +64,7 @@ describe.skipIf(debianRoot() === undefined)('in a root of Debian 13', () => {
     await execute('mkdir', [root]);
     await execute('tar', ['--extract', `--file=${debianRoot()}`, `--directory=${root}`]);
     await copyFile(deb, join(root, 'tmp', 'flannelette.deb'));
-    const enter = 'mount -t proc proc "$1/proc" && exec chroot "$1" bash -c "$2"';
+    const enter = 'mount -t proc proc "$1/proc" && exec chroot "$1" /usr/bin/env -i /bin/bash -c "$2"';
     const flags = ['--mount', '--net', '--pid', '--fork', '--kill-child=KILL'];
     const argv = [...flags, 'sh', '-c', enter, 'sh', root, IN_CHROOT];
     const { stdout } = await execute('unshare', argv, { timeout: 200_000 }).catch(

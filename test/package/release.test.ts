@@ -1,5 +1,4 @@
 /** `npm run release`: what it makes, and that the tarball installs without a network or a compiler. */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,11 +20,6 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-const digest = async (file: string) =>
-  createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex');
-
 describe('a release', () => {
   it('is a tarball, a .deb for each architecture, documents and their checksums', async () => {
     const names = [TARBALL, own, other, 'flannelette.8', 'flannelette.bash-completion'].sort();
@@ -40,12 +34,9 @@ describe('a release', () => {
     const before = process.umask(0o077);
     try {
       const again = await makeRelease(folder);
-      for (const name of await readdir(release)) {
-        expect([name, await digest(join(again, name))]).toEqual([
-          name,
-          await digest(join(release, name)),
-        ]);
-      }
+      expect(await readFile(join(again, 'SHA256SUMS'), 'utf8')).toBe(
+        await readFile(join(release, 'SHA256SUMS'), 'utf8'),
+      );
     } finally {
       process.umask(before);
     }
