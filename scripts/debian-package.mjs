@@ -125,7 +125,7 @@ ${names.join('\n')}`;
 }
 
 /** Names of the packages in a node_modules that is flat, those with a scope too. */
-export function packagesIn(modules) {
+function packagesIn(modules) {
   return readdirSync(modules)
     .flatMap((name) =>
       name.startsWith('@')

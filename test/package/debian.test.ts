@@ -64,7 +64,8 @@ describe.skipIf(debianRoot() === undefined)('in a root of Debian 13', () => {
     await execute('mkdir', [root]);
     await execute('tar', ['--extract', `--file=${debianRoot()}`, `--directory=${root}`]);
     await copyFile(deb, join(root, 'tmp', 'flannelette.deb'));
-    const enter = 'mount -t proc proc "$1/proc" && exec chroot "$1" /usr/bin/env -i /bin/bash -c "$2"';
+    const enter =
+      'mount -t proc proc "$1/proc" && exec chroot "$1" /usr/bin/env -i /bin/bash -c "$2"';
     const flags = ['--mount', '--net', '--pid', '--fork', '--kill-child=KILL'];
     const argv = [...flags, 'sh', '-c', enter, 'sh', root, IN_CHROOT];
     const { stdout } = await execute('unshare', argv, { timeout: 200_000 }).catch(

@@ -132,6 +132,29 @@ describe.skipIf(process.getuid?.() !== 0)('the tarball without network and compi
     expect(stderr).toMatch(/^flannelette: installed, but this kernel has no TUN: .*\n$/);
   });
 
+  it('says which binary it needs and which it found', async () => {
+    const prebuilds = join(
+      place,
+      'node_modules',
+      'flannelette',
+      'prebuilds',
+      `linux-${process.arch}`,
+    );
+    // The head of an ELF file for arm64 (elf.h), and the name of glibc.
+    const elf = Buffer.alloc(64);
+    elf.write('\x7fELF\x02\x01\x01', 'latin1');
+    elf.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 18);
+    const binary = join(prebuilds, 'flannelette.glibc.node');
+    await writeFile(binary, Buffer.concat([elf, Buffer.from('libc.so.6\0')]));
+    const found = process.arch === 'arm64' ? 'x64' : 'arm64';
+    await expect(flannelette('probe')).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        `^cannot load the native addon ${binary}: it is for ${found}-glibc, this is ${process.arch}-glibc; build it .*\n$`,
+      ) as string,
+    });
+  });
+
   it('says which binaries it has where there is none for the machine', async () => {
     const modules = join(place, 'node_modules', 'flannelette');
     await rm(join(modules, 'prebuilds', `linux-${process.arch}`), { recursive: true });
