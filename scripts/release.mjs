@@ -5,7 +5,7 @@
  *
  *   npm run release [-- --output=FOLDER --prebuilds=FOLDER]
  *
- *   --output     where to (default dist/release); what is there is removed
+ *   --output     where to (default release/); what is there is removed
  *   --prebuilds  take the binaries of this folder as they are; by default prebuild.mjs makes those of
  *                prebuilds/ that are missing or older than their sources
  *
@@ -172,7 +172,7 @@ function options() {
       options: { output: { type: 'string' }, prebuilds: { type: 'string' } },
     });
     return {
-      output: resolve(values.output ?? join(ROOT, 'dist', 'release')),
+      output: resolve(values.output ?? join(ROOT, 'release')),
       prebuilds: values.prebuilds === undefined ? undefined : resolve(values.prebuilds),
     };
   } catch (error) {
