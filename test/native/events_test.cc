@@ -11,7 +11,6 @@
 #include <cstring>
 #include <vector>
 
-
 namespace flannelette::test {
 
 namespace {
