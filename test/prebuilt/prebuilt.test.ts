@@ -14,6 +14,7 @@ import { inRoot, MACHINES, rootOf } from './machines.js';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 const PROGRAM = 'package/dist/package/cli/main.js';
+const EMULATED = join(import.meta.dirname, 'emulated.sh');
 const MINUTE = 60_000;
 let folder: string;
 
@@ -52,16 +53,41 @@ describe.each([...MACHINES])('$arch-$libc', (machine) => {
     const states = Object.fromEntries(features.map(({ name, state }) => [name, state]));
     expect(states).toMatchObject({ tun: 'yes', 'udp-gso': 'yes', mmsg: 'yes' });
   });
+
+  // musl's Node finds no loader outside its root, and qemu 7.2 does not translate an MTU for s390x.
+  const withLab = machine.libc === 'glibc' && machine.arch !== 's390x';
+  it.runIf(withLab)('carries the traffic of the lab', { timeout: 5 * MINUTE }, async () => {
+    const emulator = machine.arch === process.arch ? [] : ['bash', EMULATED];
+    const lab = [join(folder, PROGRAM), 'lab', '--seconds=2', '--json'];
+    const [file = '', ...words] = [...emulator, join(root, 'node', 'bin', 'node'), ...lab];
+    const env = { PATH: process.env.PATH, QEMU_LD_PREFIX: root };
+    // It fails where a daemon takes more than 5 s to start, as under an emulator.
+    const { stdout } = await execute(file, words, { env, maxBuffer: 1 << 26 }).catch(
+      (error: unknown) => error as { readonly stdout: string },
+    );
+    const { checks } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as {
+      checks: { name: string; ok: boolean; detail: string }[];
+    };
+    expect(checks.length).toBeGreaterThan(9);
+    for (const { name, ok, detail } of checks) {
+      const late = emulator.length > 0 && /^after [\d.]+ s, expected at most 5 s$/.test(detail);
+      expect([name, ok || late, detail]).toEqual([name, true, detail]);
+    }
+  });
 });
 
-/** Linked against musl without a loader, so that they need no root; x86 for 32-bit words. */
+/**
+ * Linked against musl without a loader, so that they need no root; x86 for 32-bit words. qemu lets a load
+ * pass a store-release before it on arm64 (stlr, then ldar), which the architecture forbids and Published
+ * rests on: that test fails there now and then, and three lines of std::atomic do.
+ */
 const UNITS = [
-  { machine: 'aarch64', zig: 'aarch64-linux-musl' },
+  { machine: 'aarch64', zig: 'aarch64-linux-musl', without: 'readers under a publisher*' },
   { machine: 's390x', zig: 's390x-linux-musl' },
   { machine: 'i386', zig: 'x86-linux-musl' },
 ];
 
-describe.each(UNITS)('the native tests for $zig', ({ machine, zig }) => {
+describe.each(UNITS)('the native tests for $zig', ({ machine, zig, without }) => {
   it('pass', { timeout: 30 * MINUTE }, async () => {
     const program = join(folder, `tests-${zig}`);
     const include = join(folder, 'include');
@@ -73,7 +99,9 @@ describe.each(UNITS)('the native tests for $zig', ({ machine, zig }) => {
     );
     const argv = [...flags, '-isystem', include, ...sources.flat(), '-o', program];
     await execute(await compiler(), ['c++', ...argv], { cwd: ROOT, maxBuffer: 1 << 26 });
-    const { stdout } = await execute(`qemu-${machine}-static`, [program], { maxBuffer: 1 << 26 });
+    const some = without === undefined ? [] : [`--test-case-exclude=${without}`];
+    const emulator = `qemu-${machine}-static`;
+    const { stdout } = await execute(emulator, [program, ...some], { maxBuffer: 1 << 26 });
     expect(stdout).toMatch(/test cases: +\d{3} \| +\d{3} passed \| +0 failed/);
   });
 });
