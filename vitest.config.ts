@@ -42,6 +42,13 @@ export default defineConfig({
           hookTimeout: 300_000,
         },
       },
+      {
+        // Run on demand: `npm test -- --stage prebuilt`.
+        test: {
+          name: 'prebuilt',
+          include: ['test/prebuilt/**/*.test.ts'],
+        },
+      },
     ],
   },
 });

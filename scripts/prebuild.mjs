@@ -2,7 +2,10 @@
  * Builds the addon for every machine it promises to run on, with one cross compiler, into the layout
  * that node-gyp-build reads: prebuilds/linux-ARCH/flannelette.LIBC.node.
  *
- *   npm run prebuild [-- TARGET ...]     TARGET is ARCH-LIBC, such as x64-glibc; all of them by default
+ *   npm run prebuild [-- [--if-older] [TARGET ...]]
+ *
+ *   TARGET      ARCH-LIBC, such as x64-glibc; all of them by default
+ *   --if-older  only those that are missing or older than their sources
  *
  * The compiler is zig's C++ (clang and libc++) from the PyPI package ziglang: it alone targets an old
  * glibc and musl by a flag and brings their headers, so one package makes what would else take eight
@@ -55,14 +58,17 @@ const LIBRARIES =
 const known = Object.keys(ARCHITECTURES).flatMap((arch) =>
   Object.keys(LIBCS).map((libc) => `${arch}-${libc}`),
 );
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : known;
-const unknown = wanted.find((target) => !known.includes(target));
+const words = process.argv.slice(2);
+const named = words.filter((word) => word !== '--if-older');
+const chosen = named.length > 0 ? named : known;
+const unknown = chosen.find((target) => !known.includes(target));
 if (unknown !== undefined) {
   fail(`target "${unknown}" is not known: expected ${known.join(', ')}`, 2);
 }
 
-const zig = compiler();
-const headers = nodeHeaders();
+const wanted = words.includes('--if-older') ? chosen.filter(isOlder) : chosen;
+const zig = wanted.length > 0 ? compiler() : [];
+const headers = wanted.length > 0 ? nodeHeaders() : '';
 for (const target of wanted) {
   const [arch, libc] = target.split('-');
   const path = build(arch, libc);
@@ -70,14 +76,14 @@ for (const target of wanted) {
 }
 
 function build(arch, libc) {
-  const folder = join('prebuilds', `linux-${arch}`);
+  const path = binaryPath(arch, libc);
+  const folder = dirname(path);
   mkdirSync(join(ROOT, folder), { recursive: true });
   const work = mkdtempSync(join(tmpdir(), 'flannelette-prebuild-'));
   try {
     const output = join(work, 'flannelette.node');
     run([...zig, 'c++', ...flags(arch, libc), '-o', output, ...sources()]);
     check(output, arch, libc);
-    const path = join(folder, `flannelette.${libc}.node`);
     // Beside its place first: the temporary folder may be another file system.
     const partial = join(ROOT, folder, `.flannelette.${libc}.${process.pid}`);
     run(['cp', output, partial]);
@@ -86,6 +92,21 @@ function build(arch, libc) {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** In node-gyp-build's layout. */
+function binaryPath(arch, libc) {
+  return join('prebuilds', `linux-${arch}`, `flannelette.${libc}.node`);
+}
+
+function isOlder(target) {
+  const [arch, libc] = target.split('-');
+  const path = join(ROOT, binaryPath(arch, libc));
+  if (!existsSync(path)) return true;
+  const native = readdirSync(join(ROOT, 'native'), { recursive: true });
+  const inputs = [...native.map((name) => join('native', name)), 'scripts/prebuild.mjs'];
+  const made = statSync(path).mtimeMs;
+  return inputs.some((name) => statSync(join(ROOT, name)).mtimeMs > made);
 }
 
 function flags(arch, libc) {

@@ -54,6 +54,8 @@ const TEST_PACKAGES = {
   'systemd-analyze': 'systemd',
   script: 'bsdutils',
   depmod: 'kmod',
+  debootstrap: 'debootstrap',
+  man: 'man-db',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

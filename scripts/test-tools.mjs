@@ -1,7 +1,8 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
- * repository: promtool alone out of Debian's prometheus, other versions of Node, and user-mode Linux of
- * this Debian and an older one. What cannot be had is said, and the tests that need it are skipped by name.
+ * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
+ * Debian and an older one, and a root of Debian 13, whose nodejs is new enough, to install the .deb in.
+ * What cannot be had is said, and the tests that need it are skipped by name.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -38,6 +39,7 @@ export const UML_KERNELS = UML.map(([version]) => ({
 export function installTestTools(step) {
   const wanted = [
     ['promtool', fetchPromtool],
+    ['debian-13.tar', fetchDebian],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
   ];
@@ -67,6 +69,24 @@ function fetchPromtool(folder) {
   run(folder, ['apt-get', 'download', 'prometheus']);
   run(folder, ['sh', '-c', 'dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool']);
   return join(folder, 'usr', 'bin', 'promtool');
+}
+
+/** An archive, because files of other users and devices are in it. Needs root. */
+function fetchDebian(folder) {
+  const root = join(folder, 'root');
+  const flags = ['--variant=minbase', '--include=nodejs'];
+  run(folder, ['debootstrap', ...flags, 'trixie', root]);
+  const unused = ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/locale', 'usr/share/doc'];
+  for (const path of unused) rmSync(join(root, path), { recursive: true, force: true });
+  run(folder, [
+    'tar',
+    '--create',
+    '--file=debian.tar',
+    '--directory=root',
+    '--one-file-system',
+    '.',
+  ]);
+  return join(folder, 'debian.tar');
 }
 
 /** The package that npm's `node` takes its binary from; it has no install script. */

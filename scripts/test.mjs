@@ -3,7 +3,7 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stage `exact` runs only when it is named: it takes long. A stage that runs no test has failed. With CI=true a skipped test fails the run.
+ * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no test has failed. With CI=true a skipped test fails the run.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,8 +28,9 @@ const STAGES = {
   netns,
   'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
+  prebuilt: () => vitest('prebuilt', { minutes: 120 }),
 };
-const ON_DEMAND = ['exact'];
+const ON_DEMAND = ['exact', 'prebuilt'];
 
 const CI = process.env.CI === 'true';
 const total = { passed: 0, failed: 0, skipped: 0 };

@@ -22,3 +22,12 @@ export interface CommandGroup {
   readonly description: string;
   readonly commands: readonly Command[];
 }
+
+/** The whole program, as its help lists it. */
+export interface Program {
+  readonly description: string;
+  readonly commands: readonly Command[];
+  readonly groups: readonly CommandGroup[];
+  /** Examples, exit codes: printed last. */
+  readonly footer: string;
+}

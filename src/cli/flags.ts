@@ -15,6 +15,8 @@ export interface Flag<T> {
   readonly short?: string;
   /** `<path>`; for a boolean, which needs no value, undefined. */
   readonly placeholder: string | undefined;
+  /** Every value there is, where they are few. */
+  readonly choices?: readonly string[];
   readonly help: string;
   /** What holds when the flag is not given. */
   readonly fallback: T;
@@ -104,6 +106,7 @@ export function choiceFlag<const T extends string>(
     name,
     help,
     placeholder: choices.join('|'),
+    choices,
     fallback,
     shownDefault: fallback,
     parse: (field, values) => {

@@ -1,20 +1,15 @@
 /** How help looks: usage, description, and lists of terms beside what they mean, 100 columns wide. */
-import type { Command, CommandGroup } from './command.js';
-import { flagText, type Flag } from './flags.js';
+import type { Command, CommandGroup, Program } from './command.js';
+import { flagText, type Flag, type Flags } from './flags.js';
 
 const COLUMNS = 100;
 /** Narrower text is not wrapped: it would be a column of words. */
 const NARROWEST = 40;
 const PRINT_HELP: Item = ['-h, --help', 'print this help'];
 
-type Item = readonly [term: string, meaning: string];
+export type Item = readonly [term: string, meaning: string];
 
-export function programHelp(
-  description: string,
-  commands: readonly Command[],
-  groups: readonly CommandGroup[],
-  footer: string,
-): string {
+export function programHelp({ description, commands, groups, footer }: Program): string {
   const listed: Item[] = [
     ...commands.map(({ name, summary }): Item => [`${name} [options]`, summary]),
     ...groups.map(({ name, summary }): Item => [name, summary]),
@@ -33,12 +28,16 @@ export function groupHelp({ name, description, commands }: CommandGroup): string
 }
 
 export function commandHelp({ name, description, flags, footer }: Command): string {
-  const shown = Object.values(flags).filter(({ hidden }) => hidden !== true);
-  const options = [...shown.map(flagItem), PRINT_HELP];
+  const options = [...shownFlags(flags).map(flagItem), PRINT_HELP];
   return page(`flannelette ${name} [flags]`, description, { options, footer: footer.trimEnd() });
 }
 
-function flagItem(flag: Flag<unknown>): Item {
+export function shownFlags(flags: Flags): Flag<unknown>[] {
+  return Object.values(flags).filter(({ hidden }) => hidden !== true);
+}
+
+/** A flag as the lists show it: its forms, and what it means with its default. */
+export function flagItem(flag: Flag<unknown>): Item {
   const { name, short, placeholder, alone, help, shownDefault } = flag;
   // ` <port>`, or ` [port]` where the flag stands alone as well.
   const brackets = alone === undefined ? ['<', '>'] : ['[', ']'];

@@ -5,7 +5,7 @@
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import { benchGroup } from './bench-command.js';
-import type { Command, CommandGroup } from './command.js';
+import type { Command, CommandGroup, Program } from './command.js';
 import { dockerOptsCommand } from './docker-opts-command.js';
 import { readArguments, usageError } from './flags.js';
 import { commandHelp, groupHelp, programHelp } from './help.js';
@@ -129,11 +129,7 @@ function names(): string {
 /** What `--help`, `help` and `--version` print, before any command. */
 function showProgram(name: string | undefined, io: CliIo): ExitCode {
   const isVersion = name === '--version' || name === '-version';
-  io.out(
-    isVersion
-      ? `${packageVersion()}\n`
-      : programHelp(PROGRAM_DESCRIPTION, COMMANDS, GROUPS, PROGRAM_FOOTER),
-  );
+  io.out(isVersion ? `${packageVersion()}\n` : programHelp(PROGRAM));
   return ExitCode.ok;
 }
 
@@ -155,3 +151,11 @@ Exit codes:
   0  done, or stopped by a signal
   1  the machine refused, or a check failed
   2  the input is wrong`;
+
+/** For the help, and for what else is made of the same records: man page, completion. */
+export const PROGRAM: Program = {
+  description: PROGRAM_DESCRIPTION,
+  commands: COMMANDS,
+  groups: GROUPS,
+  footer: PROGRAM_FOOTER,
+};

@@ -94,7 +94,7 @@ export function describeBinary(file: Buffer): { arch: string; libc: Libc } | und
   };
 }
 
-/** The C library this process runs with. */
+/** The C library this process runs with: where musl's loader is a link, it is mapped as `libc.so`. */
 export function runningLibc(maps = readFileSync('/proc/self/maps', 'latin1')): Libc {
-  return /\/(ld-musl-|libc\.musl-)/.test(maps) ? 'musl' : 'glibc';
+  return /\/(ld-musl-.*|libc\.musl-.*|libc\.so)$/m.test(maps) ? 'musl' : 'glibc';
 }

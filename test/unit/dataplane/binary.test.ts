@@ -46,6 +46,8 @@ describe('runningLibc', () => {
     ['glibc', '7f00-7f01 r-xp 0 fe:00 1 /usr/lib/x86_64-linux-gnu/libc.so.6\n'],
     ['musl', '7f00-7f01 r-xp 0 fe:00 1 /lib/ld-musl-x86_64.so.1\n'],
     ['musl', '7f00-7f01 r-xp 0 fe:00 1 /usr/lib/libc.musl-aarch64.so.1\n'],
+    ['musl', '7f00-7f01 r-xp 0 fe:00 1 /lib/x86_64-linux-musl/libc.so\n'],
+    ['glibc', '7f00-7f01 r-xp 0 fe:00 1 /lib/x86_64-linux-gnu/libc-2.28.so\n'],
     ['glibc', ''],
   ])('%s by %j', (libc, maps) => {
     expect(runningLibc(maps)).toBe(libc);
