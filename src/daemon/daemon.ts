@@ -136,7 +136,6 @@ export class Daemon {
       const config = await this.#readConfig(store, signal);
       state.config = config;
       signal.throwIfAborted();
-      state.features = this.#probe();
       await this.#loop(store, config).run(external, signal);
     } finally {
       const closed = store.close();
@@ -189,10 +188,16 @@ export class Daemon {
       createView: () => (openDataPlane === undefined ? new KernelView() : undefined),
       createFirewall,
       serviceManager,
+      onForwarding: () => {
+        this.#state.features ??= this.#probe();
+      },
     });
   }
 
-  /** Only told, never acted upon: a daemon must not fail for want of a probe. */
+  /**
+   * Only told, never acted upon: a daemon must not fail for want of a probe, nor begin to forward
+   * later for it, because making and removing a network namespace takes the kernel 0.1 to 0.2 s.
+   */
   #probe(): readonly KernelFeature[] {
     try {
       const features = (this.#dependencies.probeKernel ?? probeKernel)();

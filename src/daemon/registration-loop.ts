@@ -55,6 +55,8 @@ export interface RegistrationLoopParts {
   readonly createView: () => HostView | undefined;
   readonly createFirewall: ((kind: FirewallKind, log: Logger) => Firewall) | undefined;
   readonly serviceManager: Pick<ServiceManager, 'ready'> | undefined;
+  /** Called whenever a network forwards and the service manager has been told. */
+  readonly onForwarding: () => void;
 }
 
 /** Why a network has to be registered anew. */
@@ -266,6 +268,7 @@ export class RegistrationLoop {
     await this.#writeSubnetEnv(network, signal);
     if (signal.aborted) return;
     this.#tellReady();
+    this.#parts.onForwarding();
     await this.#announceToStore(signal);
   }
 

@@ -154,7 +154,7 @@ export class Reporter {
   }
 
   #features({ live }: Look): readonly KernelFeature[] {
-    return knownFeatures(this.#state.features, live);
+    return knownFeatures(this.#state.features ?? [], live);
   }
 
   #restarts({ health: forwarding }: Look): number {

@@ -31,7 +31,8 @@ export class DaemonState {
   // Until the daemon ends.
   readonly startedAt = performance.now();
   phase: Phase = 'starting';
-  features: readonly KernelFeature[] = [];
+  /** Undefined until they were probed, once a network forwards. */
+  features: readonly KernelFeature[] | undefined;
   external: ExternalInterface | undefined;
   /** Totals of the networks that have ended. */
   #retired: readonly ThreadCounters[] = [];
