@@ -61,7 +61,16 @@ const hostGw: Subject = {
 };
 
 /** What `flannelette bench modes` compares: the modes and the kernel's own overlays. */
-export const MODE_NAMES = ['js', 'basic', 'batch', 'offload', 'kernel', BASELINE, NOISE, 'host-gw'] as const;
+export const MODE_NAMES = [
+  'js',
+  'basic',
+  'batch',
+  'offload',
+  'kernel',
+  BASELINE,
+  NOISE,
+  'host-gw',
+] as const;
 
 /** Threads instead of the usual ones. */
 const WORKERS = [
@@ -77,11 +86,12 @@ export const SUBJECTS: readonly Subject[] = [
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
   daemon('kernel', 'kernel', 'flannelette, packets stay in the kernel (eBPF)'),
   // Two threads do not use more queues, and offload not the way of mode kernel.
-  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'kernel-path'].includes(feature)).map((feature) =>
-    daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
-      flags: [`--disable=${feature}`],
-      main: false,
-    }),
+  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'kernel-path'].includes(feature)).map(
+    (feature) =>
+      daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
+        flags: [`--disable=${feature}`],
+        main: false,
+      }),
   ),
   daemon('no-udp-trains', 'offload', 'offload without udp-gso and udp-gro', {
     flags: ['--disable=udp-gso,udp-gro'],

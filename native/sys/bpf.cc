@@ -109,8 +109,8 @@ Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> ins
     attributes.insns = address_of(instructions.data());
     attributes.insn_cnt = static_cast<uint32_t>(instructions.size());
     attributes.license = address_of(kLicence);
-    // A kernel that is not built for a certain processor (user-mode Linux) is strict without it. The
-    // processors that there are binaries for all read words at any address.
+    // A kernel that is not built for a certain processor (user-mode Linux) is strict without it.
+    // The processors that there are binaries for all read words at any address.
     attributes.prog_flags = BPF_F_ANY_ALIGNMENT;
     set_name(attributes.prog_name, name);
     OwnedFd fd(static_cast<int>(call(BPF_PROG_LOAD, attributes)));
