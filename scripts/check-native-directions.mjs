@@ -1,5 +1,5 @@
 /**
- * The direction rules of the C++ (docs/architecture.md): binding -> engine -> sys -> core; system
+ * The direction rules of the C++ (docs/architecture.md): binding -> engine -> sys -> core and bpf; system
  * headers only in sys and engine; napi.h only in binding.
  *
  *   node scripts/check-native-directions.mjs [DIRECTORY]    default: native
@@ -10,7 +10,8 @@ import { join, resolve } from 'node:path';
 const root = process.argv[2] ?? resolve(import.meta.dirname, '..', 'native');
 const MAY_USE = {
   core: ['core'],
-  sys: ['core', 'sys'],
+  bpf: ['bpf'],
+  sys: ['core', 'bpf', 'sys'],
   engine: ['core', 'sys', 'engine'],
   binding: ['core', 'sys', 'engine', 'binding'],
 };

@@ -53,6 +53,7 @@ const TEST_PACKAGES = {
   nft: 'nftables',
   'systemd-analyze': 'systemd',
   script: 'bsdutils',
+  depmod: 'kmod',
   debootstrap: 'debootstrap',
   man: 'man-db',
 };

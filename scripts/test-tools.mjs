@@ -1,11 +1,21 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
- * repository: promtool alone out of Debian's prometheus, other versions of Node, and a root of Debian 13,
- * whose nodejs is new enough, to install the .deb in. What cannot be had is said, and the tests that need
- * it are skipped by name.
+ * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
+ * Debian and an older one, and a root of Debian 13, whose nodejs is new enough, to install the .deb in.
+ * What cannot be had is said, and the tests that need it are skipped by name.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -15,12 +25,23 @@ const TOOLS = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'fla
 /** The oldest that is promised, the long-term versions after it, and one that is too old. */
 const NODES = ['20.11.0', '22', '24', '20.10.0'];
 
+/** User-mode Linux by version of the kernel, and the release of Debian that has it. */
+const UML = [
+  ['6.1', 'bookworm'],
+  ['5.10', 'bullseye'],
+];
+export const UML_KERNELS = UML.map(([version]) => ({
+  name: `user-mode Linux ${version}`,
+  path: join(TOOLS, `uml-${version}`, 'bin', 'linux.uml'),
+}));
+
 /** `step` names what is being done and runs it. */
 export function installTestTools(step) {
   const wanted = [
     ['promtool', fetchPromtool],
     ['debian-13.tar', fetchDebian],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
+    ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
   ];
   const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
   if (missing.length === 0) return;
@@ -35,7 +56,7 @@ function keep(name, fetch) {
   try {
     mkdirSync(TOOLS, { recursive: true });
     const partial = join(TOOLS, `.${name}.${process.pid}`);
-    copyFileSync(fetch(folder), partial);
+    cpSync(fetch(folder), partial, { recursive: true, verbatimSymlinks: true });
     renameSync(partial, join(TOOLS, name));
   } catch (error) {
     process.stderr.write(` ${name} cannot be had (${error.message}), its tests are skipped;`);
@@ -76,9 +97,35 @@ function fetchNode(version, folder) {
   return join(folder, 'node_modules', name, 'bin', 'node');
 }
 
+/** Out of the mirror that apt uses here, whatever its release; needs no root. */
+function fetchUml(suite, folder) {
+  const mirror = run(folder, ['apt-get', 'indextargets', '--format', '$(REPO_URI)']).split('\n')[0];
+  const keys = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  for (const path of ['lists/partial', 'cache/archives/partial', 'dpkg'])
+    mkdirSync(join(folder, path), { recursive: true });
+  writeFileSync(join(folder, 'dpkg', 'status'), '');
+  writeFileSync(join(folder, 'sources'), `deb [signed-by=${keys}] ${mirror} ${suite} main\n`);
+  const options = [
+    ...[`Dir::Etc::SourceList=${folder}/sources`, 'Dir::Etc::SourceParts=-'],
+    ...[`Dir::State::Lists=${folder}/lists`, `Dir::State::status=${folder}/dpkg/status`],
+    ...[`Dir::Cache=${folder}/cache`, 'APT::Sandbox::User=root'],
+  ].flatMap((option) => ['-o', option]);
+  run(folder, ['apt-get', ...options, 'update']);
+  run(folder, ['apt-get', ...options, 'download', 'user-mode-linux']);
+  run(folder, ['sh', '-c', 'dpkg-deb -x user-mode-linux_*.deb x']);
+  // The package's own script would do this; depmod looks below lib/modules.
+  mkdirSync(join(folder, 'root', 'lib'), { recursive: true });
+  const modules = join(folder, 'x', 'usr', 'lib', 'uml', 'modules');
+  symlinkSync(modules, join(folder, 'root', 'lib', 'modules'));
+  for (const release of readdirSync(modules)) {
+    run(folder, ['depmod', '-b', join(folder, 'root'), release]);
+  }
+  return join(folder, 'x', 'usr');
+}
+
 function run(cwd, [file, ...args]) {
-  const { status, stderr, error } = spawnSync(file, args, { cwd, encoding: 'utf8' });
-  if (status === 0) return;
+  const { status, stdout, stderr, error } = spawnSync(file, args, { cwd, encoding: 'utf8' });
+  if (status === 0) return stdout;
   const said = error?.message ?? stderr.trim().split('\n').at(-1);
   throw new Error(`${file} ${args[0]}: ${said}`);
 }

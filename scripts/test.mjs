@@ -10,6 +10,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
+import { tryOldKernels } from './old-kernels.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');
@@ -25,6 +26,7 @@ const STAGES = {
   package: () => vitest('package'),
   etcd: () => vitest('etcd'),
   netns,
+  'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
   prebuilt: () => vitest('prebuilt', { minutes: 120 }),
 };

@@ -1,6 +1,6 @@
 /**
  * One logger for the daemon: one line an event on standard error, so that standard output stays for
- * what a command prints. A terminal gets text, anything else JSON, unless told. Where standard error
+ * what a command prints. By default a terminal gets text, anything else JSON. Where standard error
  * is systemd's journal each line begins with its priority.
  */
 import { pino, type Logger } from 'pino';

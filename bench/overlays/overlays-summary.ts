@@ -149,6 +149,9 @@ const TARGETS: readonly TargetRule[] = [
   rule('offload', 'tcp.throughput', 'no-udp-trains', '>=', 0.2),
   rule('offload', 'tcp.throughput', 'legacy', '>=', 0.11),
   rule('offload', 'rtt', 'offload', '<=', 0.8, 'basic'),
+  rule('offload', 'tcp.throughput', 'kernel', '>=', 1),
+  rule('offload', 'udp.read', 'kernel', '>=', 1),
+  rule('offload', 'rtt', 'kernel', '<=', 1.2),
   rule('offload', 'scatter', ALL_LEASES, '>=', 0.98, FEW_LEASES),
   rule('plain', 'tcp.throughput', 'offload', '>=', 0.6),
 ];
@@ -215,7 +218,7 @@ export const SHORT_KEYS = ['tcp.throughput', 'udp.packets', 'rtt'] as const;
 /** What flannel's udp backend does. */
 export const FLANNEL_LIKE = 'basic';
 /** The modes that go further. */
-const MODES: readonly string[] = ['batch', 'offload'];
+const MODES: readonly string[] = ['batch', 'offload', 'kernel'];
 
 export interface ShortRow {
   readonly subject: string;

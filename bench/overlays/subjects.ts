@@ -61,7 +61,7 @@ const hostGw: Subject = {
 };
 
 /** What `flannelette bench modes` compares: the modes and the kernel's own overlays. */
-export const MODE_NAMES = ['js', 'basic', 'batch', 'offload', BASELINE, NOISE, 'host-gw'] as const;
+export const MODE_NAMES = ['js', 'basic', 'batch', 'offload', 'kernel', BASELINE, NOISE, 'host-gw'] as const;
 
 /** Threads instead of the usual ones. */
 const WORKERS = [
@@ -75,8 +75,9 @@ export const SUBJECTS: readonly Subject[] = [
   daemon('basic', 'basic', 'flannelette, one read and one send per packet, as flannel'),
   daemon('batch', 'batch', 'flannelette, recvmmsg and sendmmsg'),
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
-  // Two threads do not use more queues.
-  ...FEATURE_NAMES.filter((feature) => feature !== 'multiqueue').map((feature) =>
+  daemon('kernel', 'kernel', 'flannelette, packets stay in the kernel (eBPF)'),
+  // Two threads do not use more queues, and offload not the way of mode kernel.
+  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'kernel-path'].includes(feature)).map((feature) =>
     daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
       flags: [`--disable=${feature}`],
       main: false,

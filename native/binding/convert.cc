@@ -99,8 +99,10 @@ bool read_mode(const Napi::Object& from, Mode& out) {
     out = Mode::kBatch;
   } else if (text == "offload") {
     out = Mode::kOffload;
+  } else if (text == "kernel") {
+    out = Mode::kKernel;
   } else {
-    throw_unexpected(from.Env(), "mode", "basic, batch or offload");
+    throw_unexpected(from.Env(), "mode", "basic, batch, offload or kernel");
     return false;
   }
   return true;

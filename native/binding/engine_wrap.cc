@@ -112,6 +112,7 @@ Napi::Value EngineWrap::lookup(const Napi::CallbackInfo& info) {
 Napi::Value EngineWrap::counters(const Napi::CallbackInfo& info) {
   std::vector<Napi::Value> out;
   const QueueDrops& drops = engine_->queue_drops();
+  engine_->count_kernel_share();
   const auto encapsulations = engine_->encapsulations();
   const auto decapsulations = engine_->decapsulations();
   // The kernel counts for the device, not for each of its queues: all of it stands with the first.

@@ -80,17 +80,27 @@ constexpr size_t batch_bucket(size_t size) {
 }
 
 // The table of plain numbers: member, name in JavaScript (src/dataplane/counters.ts has the same).
-#define FLANNELETTE_COUNTERS(counter)                                                            \
-  counter(received_packets, "receivedPackets") counter(received_bytes, "receivedBytes")          \
-      counter(sent_packets, "sentPackets") counter(sent_bytes, "sentBytes")                      \
-          counter(icmp_time_exceeded, "icmpTimeExceeded")                                        \
-              counter(icmp_unreachable, "icmpUnreachable") /* Not allowed by RFC 1122, over the  \
-                                                              rate, or refused by the kernel. */ \
-      counter(icmp_suppressed, "icmpSuppressed") counter(read_calls, "readCalls")                \
-          counter(write_calls, "writeCalls") counter(poll_calls, "pollCalls")                    \
-              counter(ring_bytes, "ringBytes") counter(ring_capacity, "ringCapacityBytes")       \
-                  counter(ring_high_water, "ringHighWaterBytes")                                 \
-                      counter(events_lost, "eventsLost")
+// icmp_suppressed: not allowed by RFC 1122, over the rate, or refused by the kernel.
+// kernel_*: what the kernel carried by itself, written by the control thread alone.
+// clang-format off
+#define FLANNELETTE_COUNTERS(counter)                  \
+  counter(received_packets, "receivedPackets")         \
+  counter(received_bytes, "receivedBytes")             \
+  counter(sent_packets, "sentPackets")                 \
+  counter(sent_bytes, "sentBytes")                     \
+  counter(kernel_packets, "kernelPackets")             \
+  counter(kernel_bytes, "kernelBytes")                 \
+  counter(icmp_time_exceeded, "icmpTimeExceeded")      \
+  counter(icmp_unreachable, "icmpUnreachable")         \
+  counter(icmp_suppressed, "icmpSuppressed")           \
+  counter(read_calls, "readCalls")                     \
+  counter(write_calls, "writeCalls")                   \
+  counter(poll_calls, "pollCalls")                     \
+  counter(ring_bytes, "ringBytes")                     \
+  counter(ring_capacity, "ringCapacityBytes")          \
+  counter(ring_high_water, "ringHighWaterBytes")       \
+  counter(events_lost, "eventsLost")
+// clang-format on
 
 struct alignas(64) ThreadCounters {
 #define FLANNELETTE_MEMBER(member, name) Counter member;

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/segment.h"
+#include "core/unfinished.h"
 #include "sys/address.h"
 #include "sys/kernel.h"
 
@@ -37,6 +39,10 @@ CoalesceOptions coalesce_options(const FeatureSwitches& features) {
   return {features.on(KernelFeature::kTunTso), features.on(KernelFeature::kTunUso)};
 }
 
+// In a record's next_hop, which has no other use here.
+constexpr uint32_t kFinished = 0;
+constexpr uint32_t kUnfinished = 1;
+
 // Bytes of each datagram in a message, from its UDP_GRO control message; all of it without one.
 size_t datagram_length(const msghdr& message, size_t received) {
   for (const cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
@@ -52,7 +58,8 @@ size_t datagram_length(const msghdr& message, size_t received) {
 }  // namespace
 
 Decapsulation::Decapsulation(const DirectionContext& context)
-    : Direction(context, decapsulation_reader(context.pair), kRingBytes, kRingRecords),
+    : Direction(context, decapsulation_reader(context.pair), kRingBytes, kRingRecords,
+                ip::kPacketMax),
       refusals_(context_.events, EventType::kDatagramRefused),
       coalescer_(coalesce_options(context_.features)) {
   for (size_t i = 0; i < kBatchMax; ++i) {
@@ -155,7 +162,9 @@ void Decapsulation::admit(size_t offset, size_t length, uint32_t outer_source,
     counters_.drop(DropReason::kOversize);
     return;
   }
-  ring_.commit(offset, packet.bytes().size(), offset + packet.bytes().size(), 0);
+  const size_t end = offset + packet.bytes().size();
+  const bool finished = !unfinished_offload(packet, context_.mtu);
+  ring_.commit(offset, packet.bytes().size(), end, finished ? kFinished : kUnfinished);
 }
 
 bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
@@ -185,8 +194,12 @@ void Decapsulation::drain() {
   } else {
     while (!ring_.empty() && running()) {
       const auto bytes = ring_.bytes(ring_.peek(0));
-      const iovec piece = {bytes.data(), bytes.size()};
-      wrote(write_pieces(&piece, 1), 1, bytes.size());
+      if (ring_.peek(0).next_hop == kUnfinished) {
+        write_unfinished(Ipv4Packet::parsed(bytes));
+      } else {
+        const iovec piece = {bytes.data(), bytes.size()};
+        wrote(write_pieces(&piece, 1), 1, bytes.size());
+      }
       ring_.release(1);
     }
   }
@@ -196,6 +209,12 @@ void Decapsulation::drain() {
 void Decapsulation::drain_trains() {
   for (size_t i = 0; i < ring_.size() && running(); ++i) {
     const Ipv4Packet packet = Ipv4Packet::parsed(ring_.bytes(ring_.peek(i)));
+    if (ring_.peek(i).next_hop == kUnfinished) {
+      // Behind what came before it.
+      write_trains();
+      write_unfinished(packet);
+      continue;
+    }
     if (coalescer_.add(packet)) continue;
     write_trains();
     coalescer_.add(packet);
@@ -247,6 +266,46 @@ void Decapsulation::write_originals(size_t train) {
     };
     wrote(write_pieces(vectors.data(), vectors.size()), 1, pieces[i].length);
   }
+}
+
+void Decapsulation::write_unfinished(const Ipv4Packet& packet) {
+  const VirtioNetHeader offload =
+      unfinished_offload(packet, context_.mtu).value_or(VirtioNetHeader{});
+  int number = EINVAL;
+  if (context_.vnet_header) {
+    VirtioNetHeader header = offload;
+    const std::array<iovec, 2> vectors = {
+        iovec{&header, sizeof(header)},
+        iovec{packet.bytes().data(), packet.bytes().size()},
+    };
+    number = write_pieces(vectors.data(), vectors.size());
+  }
+  // Also what a TUN with a virtio header does not take.
+  if (number == EINVAL) number = write_finished(offload, packet);
+  wrote(number, 1, packet.bytes().size());
+}
+
+int Decapsulation::write_finished(const VirtioNetHeader& offload, const Ipv4Packet& packet) {
+  VirtioNetHeader header;
+  const auto write_one = [&](std::span<uint8_t> bytes) {
+    const std::array<iovec, 2> vectors = {
+        iovec{&header, sizeof(header)},
+        iovec{bytes.data(), bytes.size()},
+    };
+    return context_.vnet_header ? write_pieces(vectors.data(), 2) : write_pieces(&vectors[1], 1);
+  };
+  if (offload.gso_type == kGsoNone) {
+    if (complete_checksum(offload, packet) != SegmentFault::kNone) return EINVAL;
+    return write_one(packet.bytes());
+  }
+  SegmentPlan plan;
+  if (SegmentPlan::make(offload, packet, plan) != SegmentFault::kNone) return EINVAL;
+  for (size_t i = 0; i < plan.count(); ++i) {
+    const auto segment = staging().first(plan.bytes(i, 1));
+    plan.write(i, 1, segment);
+    if (const int number = write_one(segment); number != 0) return number;
+  }
+  return 0;
 }
 
 int Decapsulation::write_pieces(const iovec* pieces, size_t count) {

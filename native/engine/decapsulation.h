@@ -8,6 +8,9 @@
 // virtio header takes several packets of one flow in one write (core/coalesce.h); one it refuses is
 // repeated packet by packet.
 //
+// A packet whose checksum its sender left to a device (core/unfinished.h) is handed on to the TUN
+// as unfinished as it is, or finished here where the TUN has no virtio header.
+//
 // The source check (on by default) accepts a packet only when the datagram's sender holds the lease
 // of the inner source, or holds a lease and is the inner source itself, and when the inner
 // destination lies in this host's own subnet: the port is open to everyone who reaches the host
@@ -58,6 +61,9 @@ class Decapsulation final : public Direction {
   void note_train(uint8_t gso_type, int number);
   // Packet by packet what the TUN does not take as a train.
   void write_originals(size_t train);
+  // Writes a packet that is not finished: as it is, for the kernel to finish, or finished here.
+  void write_unfinished(const Ipv4Packet& packet);
+  int write_finished(const VirtioNetHeader& offload, const Ipv4Packet& packet);
   // Writes one packet or train, waiting a while for a TUN that takes nothing: 0 or an errno.
   int write_pieces(const iovec* pieces, size_t count);
   // Accounts for packets that were written, or could not be.

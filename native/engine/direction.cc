@@ -116,7 +116,7 @@ uint64_t Direction::received_bytes() const {
 }
 
 int Direction::yields_max() const {
-  if (context_.mode == Mode::kBasic) return 0;
+  if (context_.mode == Mode::kBasic || context_.one_cpu) return 0;
   const bool trains = context_.vnet_header && on(KernelFeature::kUdpGro);
   if (!trains) return kYieldsWithoutTrains;
   return several_ ? kYieldsAfterTrain : kYieldsAfterOnePacket;

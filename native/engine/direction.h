@@ -39,6 +39,7 @@ enum class Mode : uint8_t {
   kBasic,    // one read, one send per packet: flannel's three copies
   kBatch,    // recvmmsg and sendmmsg; several TUN reads before one send
   kOffload,  // as batch, and packets cross the kernel as trains wherever it can
+  kKernel,   // as offload, and the kernel carries by itself what it can (engine/kernel_share.h)
 };
 
 // A queue pair is a queue of the TUN and a socket on the tunnel's port.
@@ -76,8 +77,12 @@ struct DirectionContext {
   Subnet overlay;
   Subnet own;
   uint16_t port = 8285;
+  uint32_t mtu = 1472;  // of the TUN, bytes; a change opens another data plane
   bool source_check = true;
   size_t ring_bytes = kRingBytesDefault;  // of encapsulation
+  // This process has one CPU: what produces packets has it too, and gets it for a whole time slice
+  // (milliseconds) when the thread gives it away.
+  bool one_cpu = false;
 };
 
 // What came of a direction's turn, and which poll events it needs before the next.
@@ -104,6 +109,11 @@ class Direction {
   void carry(Direction* other = nullptr);
 
   const ThreadCounters& counters() const { return counters_; }
+  // What the kernel carried by itself in this direction; for the control thread.
+  void count_kernel(uint64_t packets, uint64_t bytes) {
+    counters_.kernel_packets.set(packets);
+    counters_.kernel_bytes.set(bytes);
+  }
   // False when there is no memory for packets: it must not carry any.
   bool has_memory() const { return memory_.valid(); }
 

@@ -16,13 +16,17 @@ namespace {
 FeatureSet used_by(const EngineOptions& options) {
   const FeatureSet queues =
       options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0};
+  const FeatureSet trains = kAllFeatures & ~feature_bit(KernelFeature::kMultiqueue) &
+                            ~feature_bit(KernelFeature::kKernelPath);
   switch (options.mode) {
     case Mode::kBasic:
       return queues;
     case Mode::kBatch:
       return queues | feature_bit(KernelFeature::kMmsg);
     case Mode::kOffload:
-      return queues | (kAllFeatures & ~feature_bit(KernelFeature::kMultiqueue));
+      return queues | trains;
+    case Mode::kKernel:
+      return queues | trains | feature_bit(KernelFeature::kKernelPath);
   }
   return 0;
 }
@@ -96,6 +100,11 @@ DeviceSettings settings_from(const EngineOptions& options) {
           .overlay = options.overlay};
 }
 
+bool has_one_cpu() {
+  auto usable = usable_cpus();
+  return usable.ok() && usable.value().size() == 1;
+}
+
 // An address of the overlay outside this host's subnet, where there is one.
 uint32_t beyond(Subnet overlay, Subnet own) {
   const uint32_t first = overlay.network + 1;
@@ -117,6 +126,7 @@ struct Engine::Parts {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
   auto features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled);
+  KernelPath::clear(options.bind_address, options.port);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
@@ -139,6 +149,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   std::vector<OwnedFd> sockets;
   sockets.push_back(std::move(udp.value()));
   add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
+  // A train cannot be taken apart in front of the socket, so none must be made there: not UDP_GRO
+  // beside the kernel's own way, which enables it when it fails.
+  if (features->on(KernelFeature::kKernelPath)) features->leave(KernelFeature::kUdpGro);
   for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
   if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
 
@@ -148,6 +161,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
                        std::move(sources), std::move(raw.value()), std::move(stop_event),
                        std::move(events.value())}));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
+  engine->open_kernel_share(options);
   return engine;
 }
 
@@ -175,6 +189,43 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
     decapsulations_.push_back(std::make_unique<Decapsulation>(context(options, io, pair)));
   }
   if (has_memory()) plan_workers(options);
+}
+
+void Engine::open_kernel_share(const EngineOptions& options) {
+  if (!features_->on(KernelFeature::kKernelPath)) return;
+  kernel_share_.emplace(KernelPathOptions{.local = options.bind_address,
+                                          .port = options.port,
+                                          .own = options.own,
+                                          .source_check = options.source_check});
+  if (const int number = kernel_share_->open(tun_->ifindex()); number != 0)
+    give_up_kernel_share(number);
+}
+
+void Engine::give_up_kernel_share(int number) {
+  kernel_share_->close();
+  (void)features_->refuse(KernelFeature::kKernelPath, number);
+  // Nothing is lost when that fails: trains come as single datagrams.
+  if (!features_->use(KernelFeature::kUdpGro)) return;
+  for (const OwnedFd& socket : udp_) {
+    if (const int refused = enable_udp_gro(socket.get()); refused != 0)
+      (void)features_->refuse(KernelFeature::kUdpGro, refused);
+  }
+}
+
+void Engine::maintain_kernel_share() {
+  if (!kernel_share_ || !features_->on(KernelFeature::kKernelPath)) return;
+  const int number = kernel_share_->maintain();
+  if (number == 0) return;
+  give_up_kernel_share(number);
+  (void)events_.write({EventType::kFeatureRefused, static_cast<uint32_t>(number),
+                       static_cast<uint32_t>(KernelFeature::kKernelPath), 0});
+}
+
+void Engine::count_kernel_share() {
+  if (!kernel_share_) return;
+  const KernelPathCounters now = kernel_share_->counters();
+  encapsulations_[0]->count_kernel(now.sent_packets, now.sent_bytes);
+  decapsulations_[0]->count_kernel(now.received_packets, now.received_bytes);
 }
 
 void Engine::plan_workers(const EngineOptions& options) {
@@ -212,8 +263,10 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pa
       .overlay = options.overlay,
       .own = options.own,
       .port = options.port,
+      .mtu = options.mtu,
       .source_check = options.source_check,
       .ring_bytes = options.ring_bytes,
+      .one_cpu = has_one_cpu(),
   };
 }
 
@@ -241,6 +294,10 @@ void* Engine::run_worker(void* worker) {
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
+  if (kernel_share_) {
+    kernel_share_->close();
+    count_kernel_share();
+  }
   stop_.store(true, std::memory_order_relaxed);
   // Never read, so that it stays readable for every waiter.
   (void)retry_interrupted([&] { return ::eventfd_write(stop_event_.get(), 1); });
@@ -256,6 +313,7 @@ void Engine::close() {
 
 Result<EngineDeviceCheck> Engine::restore_device() {
   if (closed_) return Error{EBADF, "restoreDevice", "closed"};
+  maintain_kernel_share();
   auto checked = tun_->check(settings_, probe_);
   if (!checked.ok()) return std::move(checked.error());
   EngineDeviceCheck out{std::move(checked.value())};
@@ -290,6 +348,7 @@ void Engine::change_routes(std::span<const Route> changes) {
     }
   }
   table_.publish(std::make_unique<const ForwardingTable>(routes_));
+  if (kernel_share_) kernel_share_->change(changes);
 }
 
 uint32_t Engine::lookup(uint32_t address) {

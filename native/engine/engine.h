@@ -24,6 +24,7 @@
 
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
+#include "engine/kernel_share.h"
 #include "sys/tun.h"
 #include "sys/udp_socket.h"
 
@@ -100,6 +101,8 @@ class Engine {
   // The next hop the data plane would use now; 0 for none.
   uint32_t lookup(uint32_t address);
 
+  // Brings the kernel's share up to date in the counters (kernel_packets, kernel_bytes).
+  void count_kernel_share();
   // As of now; as last seen when the device is gone or the engine closed.
   const QueueDrops& queue_drops();
   QueueSizes queue_sizes() const;
@@ -125,6 +128,10 @@ class Engine {
     pthread_t thread = {};
   };
   bool has_memory() const;
+  void open_kernel_share(const EngineOptions& options);
+  void maintain_kernel_share();
+  // The threads carry everything from now on.
+  void give_up_kernel_share(int number);
   void plan_workers(const EngineOptions& options);
   static void* run_worker(void* worker);
 
@@ -144,6 +151,7 @@ class Engine {
   std::vector<OwnedFd> udp_;      // one for each pair
   std::vector<OwnedFd> sources_;  // one for each source port but the first, shared by the pairs
   std::unique_ptr<Tun> tun_;
+  std::optional<KernelShare> kernel_share_;                     // in mode kernel
   std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
   std::vector<std::unique_ptr<Decapsulation>> decapsulations_;
   std::vector<Worker> workers_;

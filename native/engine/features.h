@@ -3,7 +3,8 @@
 // A feature is tried on the very descriptor it is for, when that is opened; it may be refused later
 // too, by the first call that uses it (a route over another device, a seccomp filter). Whoever is
 // refused switches it off and goes on without; no packet is lost by that. Threads read the
-// switches, any of them may turn one off, nobody turns one on again.
+// switches, any of them may turn one off; only the control thread turns one on again, and only one
+// that was not used so far.
 #pragma once
 
 #include <array>
@@ -20,14 +21,15 @@ enum class KernelFeature : uint8_t {
   kUdpGso,      // UDP_SEGMENT: one send, many datagrams (4.18)
   kUdpGro,      // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
   kMultiqueue,  // several queues of the TUN (3.8), several sockets on the port (3.9)
+  kKernelPath,  // eBPF programs that carry packets inside the kernel (5.10)
   kCount,
 };
 
 inline constexpr size_t kKernelFeatures = static_cast<size_t>(KernelFeature::kCount);
 
 constexpr const char* feature_name(KernelFeature feature) {
-  constexpr std::array<const char*, kKernelFeatures> names = {"mmsg",    "tun-tso", "tun-uso",
-                                                              "udp-gso", "udp-gro", "multiqueue"};
+  constexpr std::array<const char*, kKernelFeatures> names = {
+      "mmsg", "tun-tso", "tun-uso", "udp-gso", "udp-gro", "multiqueue", "kernel-path"};
   return names[static_cast<size_t>(feature)];
 }
 
@@ -74,7 +76,20 @@ class FeatureSwitches {
         on, off, std::memory_order_relaxed);
   }
 
+  // Does without one that was on, or takes one into use that was not.
+  void leave(KernelFeature feature) {
+    exchange(feature, FeatureState::kActive, FeatureState::kUnused);
+  }
+  bool use(KernelFeature feature) {
+    return exchange(feature, FeatureState::kUnused, FeatureState::kActive);
+  }
+
  private:
+  bool exchange(KernelFeature feature, FeatureState before, FeatureState after) {
+    auto expected = static_cast<uint32_t>(before);
+    return switches_[static_cast<size_t>(feature)].compare_exchange_strong(
+        expected, static_cast<uint32_t>(after), std::memory_order_relaxed);
+  }
   uint32_t word(KernelFeature feature) const {
     return switches_[static_cast<size_t>(feature)].load(std::memory_order_relaxed);
   }

@@ -2,8 +2,11 @@
 
 #include <arpa/inet.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -14,6 +17,8 @@
 #include <cstring>
 
 #include "sys/address.h"
+#include "sys/netlink_dump.h"
+#include "sys/netlink_message.h"
 #include "sys/retry.h"
 
 namespace flannelette {
@@ -22,45 +27,6 @@ namespace {
 
 // The kernel answers before sendto returns; an answer that is not there then was lost.
 constexpr timeval kReplyTime = {2, 0};
-
-// A netlink message under construction: header, family header, attributes (all 4-byte aligned).
-class Message {
- public:
-  Message(uint16_t type, uint16_t flags) {
-    header()->nlmsg_type = type;
-    header()->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | NLM_F_ACK | flags);
-    header()->nlmsg_len = NLMSG_HDRLEN;
-  }
-
-  nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(buffer_.data()); }
-
-  template <typename T>
-  T* family() {
-    header()->nlmsg_len = NLMSG_LENGTH(sizeof(T));
-    return reinterpret_cast<T*>(buffer_.data() + NLMSG_HDRLEN);
-  }
-
-  rtattr* add(uint16_t type, const void* data, size_t bytes) {
-    auto* attribute = reinterpret_cast<rtattr*>(buffer_.data() + NLMSG_ALIGN(header()->nlmsg_len));
-    attribute->rta_type = type;
-    attribute->rta_len = static_cast<uint16_t>(RTA_LENGTH(bytes));
-    if (bytes != 0) std::memcpy(RTA_DATA(attribute), data, bytes);
-    header()->nlmsg_len =
-        static_cast<uint32_t>(NLMSG_ALIGN(header()->nlmsg_len) + RTA_ALIGN(attribute->rta_len));
-    return attribute;
-  }
-
-  void add_u32(uint16_t type, uint32_t value) { add(type, &value, sizeof(value)); }
-
-  // Closes a nested attribute opened by add(type, nullptr, 0).
-  void close(rtattr* nest) {
-    nest->rta_len = static_cast<uint16_t>(buffer_.data() + header()->nlmsg_len -
-                                          reinterpret_cast<uint8_t*>(nest));
-  }
-
- private:
-  alignas(NLMSG_ALIGNTO) std::array<uint8_t, 256> buffer_{};
-};
 
 void read_link(nlmsghdr& message, Link& out) {
   const auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(&message));
@@ -104,8 +70,8 @@ bool is_lookup_answer(int number) {
 }
 
 // A request about the route of `destination` through the device, in the main table.
-Message route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination) {
-  Message message(type, flags);
+NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination) {
+  NetlinkMessage message(type, flags);
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
   body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
@@ -118,12 +84,53 @@ Message route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destina
   return message;
 }
 
-Message gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
-                        uint32_t gateway) {
-  Message message = route_message(type, flags, ifindex, destination);
+NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
+                               uint32_t gateway) {
+  NetlinkMessage message = route_message(type, flags, ifindex, destination);
   static_cast<rtmsg*>(NLMSG_DATA(message.header()))->rtm_scope = RT_SCOPE_UNIVERSE;
   message.add_u32(RTA_GATEWAY, htonl(gateway));
   return message;
+}
+
+// Of the filters of all daemons on one device; others choose 1, or 49152 and up.
+constexpr uint32_t kFirstPriority = 8285;
+constexpr uint32_t kPriorities = 16;
+
+void clsact_of(NetlinkMessage& message, int ifindex) {
+  auto* at = message.family<tcmsg>();
+  at->tcm_ifindex = ifindex;
+  at->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+  at->tcm_parent = TC_H_CLSACT;
+  message.add(TCA_KIND, "clsact", sizeof("clsact"));
+}
+
+uint32_t parent_of(ProgramPoint point) {
+  return TC_H_MAKE(TC_H_CLSACT,
+                   point == ProgramPoint::kIngress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+}
+
+NetlinkMessage filter_message(uint16_t type, uint16_t flags, int ifindex, ProgramPoint point,
+                              uint32_t priority) {
+  NetlinkMessage message(type, flags);
+  auto* at = message.family<tcmsg>();
+  at->tcm_ifindex = ifindex;
+  at->tcm_parent = parent_of(point);
+  at->tcm_handle = 1;
+  at->tcm_info = TC_H_MAKE(priority << 16, htons(ETH_P_ALL));
+  message.add(TCA_KIND, "bpf", sizeof("bpf"));
+  return message;
+}
+
+// True also when that cannot be found out.
+bool has_filters(int ifindex, ProgramPoint point) {
+  Question<tcmsg> question(RTM_GETTFILTER, NLM_F_DUMP);
+  question.family.tcm_ifindex = ifindex;
+  question.family.tcm_parent = parent_of(point);
+  bool found = false;
+  const Status refused = ask(question, "RTM_GETTFILTER", [&](nlmsghdr* reply) {
+    if (reply->nlmsg_type == RTM_NEWTFILTER) found = true;
+  });
+  return found || refused;
 }
 
 std::string format_subnet(Subnet subnet) {
@@ -145,7 +152,7 @@ Result<Netlink> Netlink::open() {
 }
 
 Result<bool> Netlink::add_address(int ifindex, uint32_t address) {
-  Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+  NetlinkMessage message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
   auto* body = message.family<ifaddrmsg>();
   body->ifa_family = AF_INET;
   body->ifa_prefixlen = 32;
@@ -160,7 +167,7 @@ Result<bool> Netlink::add_address(int ifindex, uint32_t address) {
 
 Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
   {
-    Message message(RTM_SETLINK, 0);
+    NetlinkMessage message(RTM_SETLINK, 0);
     auto* body = message.family<ifinfomsg>();
     body->ifi_index = ifindex;
     rtattr* spec = message.add(IFLA_AF_SPEC, nullptr, 0);
@@ -172,7 +179,7 @@ Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
     // Kernels before 3.17, or without IPv6, refuse; the tunnel drops IPv6 packets anyway.
     (void)request(message.header(), "IFLA_INET6_ADDR_GEN_MODE", "", 0);
   }
-  Message message(RTM_SETLINK, 0);
+  NetlinkMessage message(RTM_SETLINK, 0);
   auto* body = message.family<ifinfomsg>();
   body->ifi_index = ifindex;
   body->ifi_flags = IFF_UP;
@@ -183,22 +190,99 @@ Status Netlink::set_up(int ifindex, uint32_t mtu, uint32_t queue_length) {
 }
 
 Status Netlink::set_mtu(int ifindex, uint32_t mtu) {
-  Message message(RTM_SETLINK, 0);
+  NetlinkMessage message(RTM_SETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
   message.add_u32(IFLA_MTU, mtu);
   return request(message.header(), "RTM_SETLINK", "mtu " + std::to_string(mtu), 0);
 }
 
 Status Netlink::set_carrier(int ifindex) {
-  Message message(RTM_SETLINK, 0);
+  NetlinkMessage message(RTM_SETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
   const uint8_t on = 1;
   message.add(IFLA_CARRIER, &on, sizeof(on));
   return request(message.header(), "RTM_SETLINK", "carrier", 0);
 }
 
+Status Netlink::add_link(const std::string& name, const char* kind, const LinkData& data) {
+  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  message.family<ifinfomsg>();
+  message.add(IFLA_IFNAME, name.c_str(), name.size() + 1);
+  rtattr* info = message.add(IFLA_LINKINFO, nullptr, 0);
+  message.add(IFLA_INFO_KIND, kind, std::strlen(kind));
+  rtattr* nest = message.add(IFLA_INFO_DATA, nullptr, 0);
+  data(message);
+  message.close(nest);
+  message.close(info);
+  return request(message.header(), "RTM_NEWLINK", name + " type " + kind, 0);
+}
+
+Status Netlink::delete_link(int ifindex) {
+  NetlinkMessage message(RTM_DELLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  return request(message.header(), "RTM_DELLINK", "", ENODEV);
+}
+
+Status Netlink::add_program(int ifindex, ProgramPoint point, int program_fd,
+                            const std::string& name) {
+  NetlinkMessage qdisc(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL);
+  clsact_of(qdisc, ifindex);
+  if (auto error = request(qdisc.header(), "RTM_NEWQDISC", "clsact", EEXIST)) return error;
+  Status refused = Error{EEXIST, "RTM_NEWTFILTER", name};
+  for (uint32_t i = 0; i < kPriorities && refused; ++i) {
+    const uint32_t priority = kFirstPriority + i;
+    if (program_at(ifindex, point, priority) == name)
+      (void)delete_program_at(ifindex, point, priority);
+    NetlinkMessage filter =
+        filter_message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, ifindex, point, priority);
+    rtattr* options = filter.add(TCA_OPTIONS, nullptr, 0);
+    filter.add_u32(TCA_BPF_FD, static_cast<uint32_t>(program_fd));
+    filter.add(TCA_BPF_NAME, name.c_str(), name.size() + 1);
+    filter.add_u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+    filter.close(options);
+    refused = request(filter.header(), "RTM_NEWTFILTER", name, 0);
+    if (refused && refused->number != EEXIST) break;
+  }
+  return refused;
+}
+
+Status Netlink::delete_program(int ifindex, ProgramPoint point, const std::string& name) {
+  bool deleted = false;
+  for (uint32_t i = 0; i < kPriorities; ++i) {
+    if (program_at(ifindex, point, kFirstPriority + i) != name) continue;
+    if (auto error = delete_program_at(ifindex, point, kFirstPriority + i)) return error;
+    deleted = true;
+  }
+  if (!deleted || has_filters(ifindex, ProgramPoint::kIngress) ||
+      has_filters(ifindex, ProgramPoint::kEgress))
+    return std::nullopt;
+  NetlinkMessage qdisc(RTM_DELQDISC, 0);
+  clsact_of(qdisc, ifindex);
+  return request(qdisc.header(), "RTM_DELQDISC", "clsact", ENOENT);
+}
+
+std::string Netlink::program_at(int ifindex, ProgramPoint point, uint32_t priority) {
+  NetlinkMessage message = filter_message(RTM_GETTFILTER, 0, ifindex, point, priority);
+  std::string name;
+  (void)request(message.header(), "RTM_GETTFILTER", "", ENOENT, [&](nlmsghdr& reply) {
+    each_attribute<tcmsg>(&reply, [&](uint16_t type, const void* data, size_t bytes) {
+      if (type != TCA_OPTIONS) return;
+      auto remaining = static_cast<int>(bytes);
+      const auto* option = static_cast<const rtattr*>(data);
+      for (; RTA_OK(option, remaining); option = RTA_NEXT(option, remaining))
+        if (option->rta_type == TCA_BPF_NAME) name = static_cast<const char*>(RTA_DATA(option));
+    });
+  });
+  return name;
+}
+
+Status Netlink::delete_program_at(int ifindex, ProgramPoint point, uint32_t priority) {
+  NetlinkMessage message = filter_message(RTM_DELTFILTER, 0, ifindex, point, priority);
+  return request(message.header(), "RTM_DELTFILTER", "", ENOENT);
+}
+
 Result<Link> Netlink::link(int ifindex) {
-  Message message(RTM_GETLINK, 0);
+  NetlinkMessage message(RTM_GETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
   Link link;
   if (auto error = request(message.header(), "RTM_GETLINK", "", 0,
@@ -209,7 +293,8 @@ Result<Link> Netlink::link(int ifindex) {
 
 Result<bool> Netlink::add_route(int ifindex, Subnet destination) {
   // NLM_F_EXCL makes the kernel compare: a route that is there costs no change and no notification.
-  Message message = route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ifindex, destination);
+  NetlinkMessage message =
+      route_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ifindex, destination);
   auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0);
   if (!error) return true;
   if (error->number == EEXIST) return false;
@@ -220,7 +305,7 @@ Result<RouteChange> Netlink::put_route(int ifindex, Subnet destination) {
   // NLM_F_ECHO: the requester gets the notification of the change, and none when nothing changes.
   constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ECHO;
   for (bool again = false;; again = true) {
-    Message message = route_message(RTM_NEWROUTE, kFlags, ifindex, destination);
+    NetlinkMessage message = route_message(RTM_NEWROUTE, kFlags, ifindex, destination);
     auto change = RouteChange::kNone;
     auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0,
                          [&](nlmsghdr& notification) {
@@ -237,7 +322,7 @@ Result<RouteChange> Netlink::put_route(int ifindex, Subnet destination) {
 
 Status Netlink::put_local_route(int ifindex, uint32_t address) {
   const auto change = [&](uint16_t type, uint16_t flags, int ignored_errno) {
-    Message message = route_message(type, flags, ifindex, {address, 32});
+    NetlinkMessage message = route_message(type, flags, ifindex, {address, 32});
     auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
     body->rtm_table = RT_TABLE_LOCAL;
     body->rtm_scope = RT_SCOPE_HOST;
@@ -254,14 +339,14 @@ Status Netlink::put_local_route(int ifindex, uint32_t address) {
 }
 
 Status Netlink::delete_route(int ifindex, Subnet destination) {
-  Message message = route_message(RTM_DELROUTE, 0, ifindex, destination);
+  NetlinkMessage message = route_message(RTM_DELROUTE, 0, ifindex, destination);
   return request(message.header(), "RTM_DELROUTE", format_subnet(destination), ESRCH);
 }
 
 Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
   const auto put = [&] {
     constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE;
-    Message message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway);
+    NetlinkMessage message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway);
     return request(message.header(), "RTM_NEWROUTE", format_via(destination, gateway), 0);
   };
   auto error = put();
@@ -272,12 +357,12 @@ Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gate
 }
 
 Status Netlink::delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
-  Message message = gateway_message(RTM_DELROUTE, 0, ifindex, destination, gateway);
+  NetlinkMessage message = gateway_message(RTM_DELROUTE, 0, ifindex, destination, gateway);
   return request(message.header(), "RTM_DELROUTE", format_via(destination, gateway), ESRCH);
 }
 
 Result<RouteLookup> Netlink::look_up(uint32_t destination) {
-  Message message(RTM_GETROUTE, 0);
+  NetlinkMessage message(RTM_GETROUTE, 0);
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
   body->rtm_dst_len = 32;

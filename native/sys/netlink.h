@@ -9,6 +9,7 @@
 
 #include "core/ipv4.h"
 #include "core/result.h"
+#include "sys/netlink_message.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -23,6 +24,9 @@ struct Link {
   uint32_t queue_packets = 0;  // length of the transmit queue (txqueuelen)
   uint64_t queue_drops = 0;    // tx_dropped
 };
+
+// Where a program sees a device's packets.
+enum class ProgramPoint : uint8_t { kIngress, kEgress };
 
 enum class RouteChange : uint8_t { kNone, kAdded, kReplaced };
 
@@ -45,6 +49,19 @@ class Netlink {
   Status set_up(int ifindex, uint32_t mtu, uint32_t queue_length);
   Status set_mtu(int ifindex, uint32_t mtu);
   Status set_carrier(int ifindex);
+  // Makes a device of a kind such as "vxlan"; `data` adds the attributes of that kind
+  // (IFLA_INFO_DATA). EEXIST: the name is taken, or what the kind allows once is; EOPNOTSUPP: the
+  // kernel lacks the kind, also as a module.
+  using LinkData = std::function<void(NetlinkMessage& message)>;
+  Status add_link(const std::string& name, const char* kind, const LinkData& data);
+  // Deletes a device, if it is there.
+  Status delete_link(int ifindex);
+  // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at a device (clsact, Linux 4.5) for as long as
+  // the device is there, beside those of others and in place of one that has the same name. The
+  // qdisc is made when there is none.
+  Status add_program(int ifindex, ProgramPoint point, int program_fd, const std::string& name);
+  // Takes the program of that name away, if it is there, and the qdisc when nothing else is on it.
+  Status delete_program(int ifindex, ProgramPoint point, const std::string& name);
   // ENODEV: no such device in this network namespace.
   Result<Link> link(int ifindex);
 
@@ -72,6 +89,9 @@ class Netlink {
   using Reply = std::function<void(nlmsghdr& message)>;
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}
   Status delete_route(int ifindex, Subnet destination);
+  // Name of the program at one of our priorities; empty: none.
+  std::string program_at(int ifindex, ProgramPoint point, uint32_t priority);
+  Status delete_program_at(int ifindex, ProgramPoint point, uint32_t priority);
   // `on_reply` is given what comes before the acknowledgement.
   Status request(void* message, const char* operation, std::string detail, int ignored_errno,
                  const Reply& on_reply = nullptr);

@@ -1,6 +1,7 @@
 #include "sys/probe.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -12,6 +13,8 @@
 
 #include "sys/address.h"
 #include "sys/kernel.h"
+#include "sys/kernel_path.h"
+#include "sys/netlink.h"
 #include "sys/scheduling.h"
 #include "sys/tun.h"
 
@@ -71,6 +74,40 @@ void probe_tun(std::vector<Feature>& out, int namespace_error) {
   auto queues = Tun::open(with_queues);
   out.push_back(feature("multiqueue", "3.8", "TUNSETIFF IFF_MULTI_QUEUE",
                         queues.ok() ? 0 : queues.error().number));
+}
+
+// With a veth pair in place of the external interface; after the TUN, which comes first.
+void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
+  constexpr const char* kName = "kernel-path";
+  constexpr const char* kSince = "5.10";
+  if (out.front().presence == Presence::kNo) {
+    out.push_back({kName, kSince, Presence::kNo, out.front().detail});
+    return;
+  }
+  if (namespace_error != 0) {
+    out.push_back(
+        {kName, kSince, Presence::kUntried, refused("unshare CLONE_NEWNET", namespace_error)});
+    return;
+  }
+  const auto set_up = []() -> Status {
+    auto tun = Tun::open({});
+    if (!tun.ok()) return std::move(tun.error());
+    auto netlink = Netlink::open();
+    if (!netlink.ok()) return std::move(netlink.error());
+    if (auto error = netlink.value().add_link("external", "veth", [](NetlinkMessage&) {}))
+      return error;
+    auto path = KernelPath::open({.own = {0, 24},
+                                  .underlay = static_cast<int>(::if_nametoindex("external")),
+                                  .tun = tun.value().ifindex()});
+    if (!path.ok()) return std::move(path.error());
+    return std::nullopt;
+  };
+  const Status error = set_up();
+  Feature found = feature(kName, kSince, error ? error->operation : "eBPF and VXLAN-GPE",
+                          error ? error->number : 0);
+  // A verifier's refusal is the kernel's last word, not a missing privilege.
+  if (error && error->number == EACCES) found.presence = Presence::kNo;
+  out.push_back(found);
 }
 
 void probe_udp(std::vector<Feature>& out) {
@@ -148,6 +185,7 @@ Result<std::vector<Feature>> probe_features() {
     const int error = ::unshare(CLONE_NEWNET) < 0 ? errno : 0;
     probe_tun(found, error);
     probe_udp(found);
+    probe_kernel_path(found, error);
     return nullptr;
   };
   pthread_t thread{};

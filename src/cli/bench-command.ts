@@ -84,7 +84,7 @@ const modesFlags = {
   ),
   modes: textFlag(
     'modes',
-    'comma-separated, of js, basic, batch, offload, vxlan, vxlan-again, host-gw (default all)',
+    'comma-separated, of js, basic, batch, offload, kernel, vxlan, vxlan-again, host-gw (default all)',
     { placeholder: 'names' },
   ),
   json: flags.json,
@@ -97,7 +97,7 @@ const modesCommand: Command = {
   name: 'bench modes',
   summary: 'compare what each mode costs a packet, from JavaScript to the kernel',
   description:
-    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload, and the kernel's\nVXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with the noise, and 95 % intervals from 6 rounds on. perf counts the system calls\nwhere it can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
+    "Carries TCP and small UDP packets between two containers in every mode in turn: js (a read and a\nsend per packet from JavaScript, through FFI: for teaching), basic, batch, offload,\nkernel (eBPF), and VXLAN and host-gw. Per packet: system calls, context switches, bytes copied across the user/kernel\nborder, CPU nanoseconds of the whole machine by user, system, softirq and idle; throughput and round\ntrips; in interleaved rounds, with the noise, and 95 % intervals from 6 rounds on. perf counts the system calls\nwhere it can, and what that costs is shown. Everything happens in namespaces that vanish with the process.",
   flags: modesFlags,
   footer: `
 Examples:

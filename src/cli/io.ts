@@ -7,7 +7,7 @@ export interface CliIo {
   /** Writes text as it is: the caller ends its lines. */
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Of a process that is the command's alone. */
+  /** Signals of a process that is the command's alone. */
   readonly signals?: ProcessSignals | undefined;
 }
 

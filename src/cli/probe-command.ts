@@ -63,6 +63,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     without: 'one message for each datagram received',
     optional: true,
   },
+  'kernel-path': {
+    gives: 'with --mode=kernel packets stay in the kernel',
+    without: '--mode=kernel is as offload',
+  },
 };
 
 export const probeCommand: Command = {

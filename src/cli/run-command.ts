@@ -99,7 +99,7 @@ export const runFlags = {
   ),
   mode: choiceFlag(
     'mode',
-    'how packets cross the kernel: one a system call, many, or as trains; auto is the best there is',
+    'how packets cross the kernel: one a system call, many, as trains, or not at all (kernel); auto is offload',
     DAEMON_MODES,
     DAEMON_DEFAULTS.mode,
   ),

@@ -18,7 +18,7 @@ const flags = {
 
 const TIMEOUT_MS = 5_000;
 
-/** Of routes and of rejected entries; a network may have 65,536. `--json` gives all. */
+/** Rows of routes and of rejected entries shown; a network may have 65,536. `--json` gives all. */
 const MAX_ROWS = 50;
 
 export const statusCommand: Command = {
@@ -206,9 +206,11 @@ const RIGHT = (title: string): Column => ({ title, align: 'right' });
 
 function counterTable({ dataPlane }: DaemonStatus): string {
   if (dataPlane === null) return '  no data plane yet\n';
+  const shared = dataPlane.threads.some(({ kernelPackets }) => kernelPackets > 0);
   return formatTable(
     [
       { title: 'direction' },
+      ...(shared ? [RIGHT('in the kernel')] : []),
       RIGHT('received'),
       RIGHT('bytes'),
       RIGHT('sent'),
@@ -219,6 +221,7 @@ function counterTable({ dataPlane }: DaemonStatus): string {
     ],
     dataPlane.threads.map((thread) => [
       thread.direction,
+      ...(shared ? [formatCount(thread.kernelPackets)] : []),
       formatCount(thread.receivedPackets),
       formatBytes(thread.receivedBytes),
       formatCount(thread.sentPackets),

@@ -40,7 +40,7 @@ export const traceCommand: Command = {
   name: 'trace',
   summary: 'follow one real packet through the example network, hop by hop',
   description:
-    'Raises the two hosts of `flannelette lab`, sends one packet from container to container and shows it\nat every device and process on its way: time, addresses, TTL, headers, the bytes on the wire, each\ncrossing of the user/kernel border, and the route or lease that decided the next step. Takes a few\nseconds; nothing of this machine is touched and nothing stays.',
+    'Sets up the two hosts of `flannelette lab`, sends one packet from container to container and shows it\nat every device and process on its way: time, addresses, TTL, headers, the bytes on the wire, each\ncrossing of the user/kernel border, and the route or lease that decided the next step. Takes a few\nseconds; nothing of this machine is touched and nothing stays.',
   flags,
   footer: `
 The way:

@@ -23,9 +23,9 @@ import {
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 
-/** `auto` is the best there is: offload, which goes on without what the kernel refuses. */
-export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload';
-export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload'];
+/** `auto` is offload; that and `kernel` go on without what the kernel refuses. */
+export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload' | 'kernel';
+export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload', 'kernel'];
 
 /** The data plane's mode for a daemon's. */
 export function dataPlaneMode(mode: DaemonMode): DataPlaneOptions['mode'] {

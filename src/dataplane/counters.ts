@@ -53,6 +53,18 @@ export const COUNTERS = {
     metric: 'sent_bytes',
     help: 'Bytes of inner packets given on.',
   },
+  kernelPackets: {
+    combined: 'sum',
+    kind: 'counter',
+    metric: 'kernel_packets',
+    help: 'Packets the kernel carried by itself (--mode=kernel); in no other counter.',
+  },
+  kernelBytes: {
+    combined: 'sum',
+    kind: 'counter',
+    metric: 'kernel_bytes',
+    help: 'Bytes of inner packets the kernel carried by itself.',
+  },
   icmpTimeExceeded: {
     combined: 'sum',
     kind: 'counter',

@@ -10,7 +10,7 @@ import { cannotLoad, findBinary } from './binary.js';
 import type { ThreadCounters } from './counters.js';
 import type { LIMITS } from './limits.js';
 
-export type NativeMode = 'basic' | 'batch' | 'offload';
+export type NativeMode = 'basic' | 'batch' | 'offload' | 'kernel';
 
 /**
  * Optional kernel features, each on a switch of its own, in the order of KernelFeature
@@ -23,6 +23,7 @@ export const FEATURE_NAMES = [
   'udp-gso',
   'udp-gro',
   'multiqueue',
+  'kernel-path',
 ] as const;
 export type NativeFeatureName = (typeof FEATURE_NAMES)[number];
 

@@ -19,7 +19,7 @@ const NOT_FOUND = 127;
 export interface ProgramOptions {
   /** Put before the command line, e.g. nsenter(8) and its arguments. */
   readonly prefix?: readonly string[];
-  /** For its standard input, which is empty unless told. */
+  /** For its standard input; default empty. */
   readonly input?: string;
   /** Ends the program when it aborts. */
   readonly signal?: AbortSignal | undefined;

@@ -26,7 +26,7 @@ import { parseInterfaceRegex } from './interface-regex.js';
 export interface HostAddress {
   readonly address: Ipv4;
   readonly prefix: number;
-  /** Not leased for a time, as by DHCP; so unless told. */
+  /** Not leased for a time, as by DHCP; default true. */
   readonly permanent?: boolean;
   /** Not to be used for anything new. */
   readonly deprecated?: boolean;

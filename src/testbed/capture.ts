@@ -15,7 +15,7 @@ import { addressAt, headerChecksum } from './wire/packet.js';
 import { ipv4Of, readFrames, readPcap, type PcapFile } from './wire/pcap.js';
 import { LAB_DIRECTORY, type HostPlan } from './topology.js';
 
-/** Where a capture listens; `namespace` undefined for our own, `device` eth0 unless told. */
+/** Where a capture listens; `namespace` undefined for our own, `device` default eth0. */
 export interface CapturePlace {
   readonly namespace: string | undefined;
   readonly device?: string;
@@ -151,7 +151,7 @@ export interface CaptureCheck {
 
 export interface CaptureSides {
   readonly wire: readonly Buffer[];
-  /** Packets the containers must have sent, both together; not checked unless told. */
+  /** Packets the containers must have sent, both together; not checked when undefined. */
   readonly expected?: number;
   /** Frames at each container, with the address of the host it is on. */
   readonly sides: readonly {

@@ -1,6 +1,6 @@
 /**
  * The lab's daemons: one real `flannelette run` process per host, on one store: the lease file, where
- * reservations pin each host to the documents' subnet, unless told of another (src/lab/scenario/lab-store.ts).
+ * reservations pin each host to the documents' subnet, unless given another (src/lab/scenario/lab-store.ts).
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,7 +42,7 @@ export interface DaemonSettings {
   /** The command that is flannelette, e.g. [node, main.js]. */
   readonly command: readonly string[];
   readonly mode: DaemonMode;
-  /** Flags that name the store; the lease file's unless told. */
+  /** Flags that name the store; default the lease file's. */
   readonly storeFlags?: readonly string[];
   /** More flags of `run`. */
   readonly flags?: readonly string[];

@@ -7,7 +7,7 @@ import { Program, waitFor } from './programs.js';
 export interface EtcdServerOptions {
   /** Holds the data; made by etcd. */
   readonly directory: string;
-  /** Where clients reach it, in this process's network namespace; 127.0.0.1 unless told. */
+  /** Where clients reach it, in this process's network namespace; default 127.0.0.1. */
   readonly address?: string;
   /** TCP port for clients; that for peers, which a single member never uses, is the next. */
   readonly port: number;

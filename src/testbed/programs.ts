@@ -6,10 +6,10 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { systemError } from '../errors.js';
 
 export interface RunOptions {
-  /** Milliseconds until the program is killed; 10,000 unless told. */
+  /** Milliseconds until the program is killed; default 10,000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
-  /** Exit codes that are no failure; 0 unless told. */
+  /** Exit codes that are no failure; default 0. */
   readonly accept?: readonly number[];
   readonly input?: string;
 }

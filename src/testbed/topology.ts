@@ -62,15 +62,15 @@ export function containerPort(plan: HostPlan): string {
 /** IFNAMSIZ without its terminating zero. */
 const MAX_DEVICE_NAME = 15;
 
-/** Of the hosts' eth0 in bytes, unless told. */
+/** Default MTU of the hosts' eth0 in bytes. */
 export const UNDERLAY_MTU = 1500;
 
 export interface UnderlayOptions {
-  /** MTU of the hosts' eth0 in bytes; UNDERLAY_MTU unless told. */
+  /** MTU of the hosts' eth0 in bytes; default UNDERLAY_MTU. */
   readonly mtu?: number;
-  /** Segmentation and checksum offload of the hosts' eth0; on unless told. */
+  /** Segmentation and checksum offload of the hosts' eth0; default on. */
   readonly offload?: boolean;
-  /** The switch's own address, as given to buildSwitch; GATEWAY unless told. */
+  /** The switch's own address, as given to buildSwitch; default GATEWAY. */
   readonly gateway?: string;
 }
 

@@ -18,11 +18,11 @@ export interface PingResult {
 export interface PingOptions {
   readonly count?: number;
   readonly intervalSeconds?: number;
-  /** ICMP payload bytes; 56 unless told. */
+  /** ICMP payload bytes; default 56. */
   readonly size?: number;
   /** Set DF and refuse to fragment. */
   readonly dontFragment?: boolean;
-  /** Where it is sent from; the host's container unless told. */
+  /** Where it is sent from; default the host's container. */
   readonly namespace?: string;
   readonly signal?: AbortSignal;
 }
@@ -89,11 +89,11 @@ export function parseProbe(output: string): ProbeOutcome {
   return /\+\d+ errors/.test(output) ? 'other error' : 'silent';
 }
 
-/** Packets of one train of a stream, and the seconds between them unless told. */
+/** Packets of one train of a stream, and the default seconds between them. */
 const TRAIN = { count: 25, intervalSeconds: 0.02 };
 
 /**
- * About 50 pings a second, unless told, until it is to end, in trains: one ping that is interrupted would count the
+ * About 50 pings a second by default, until it is to end, in trains: one ping that is interrupted would count the
  * packet under way as lost.
  */
 export class PingStream {
@@ -173,7 +173,7 @@ export interface TcpOptions extends LoadOptions {
   readonly reverse?: boolean;
   /** Both ways at once; not with `reverse`. */
   readonly bidirectional?: boolean;
-  /** 1 unless told. */
+  /** Default 1. */
   readonly streams?: number;
 }
 

@@ -96,13 +96,6 @@ inline Bytes make_packet(const PacketSpec& spec) {
   return out;
 }
 
-// A packet that carries its number, `size` bytes long (at least 24).
-inline Bytes numbered_packet(uint32_t number, size_t size = 64, PacketSpec spec = {}) {
-  spec.payload.assign(size - 20, static_cast<uint8_t>(number * 7 + 1));
-  put_long(spec.payload, 0, number);
-  return make_packet(spec);
-}
-
 // The checksum that belongs into the TCP or UDP header of a packet without IP options, from
 // scratch.
 inline uint16_t transport_checksum(Bytes packet) {
@@ -120,6 +113,17 @@ inline uint16_t transport_checksum(Bytes packet) {
 
 inline void fix_transport_checksum(Bytes& packet) {
   put_word(packet, packet[9] == 17 ? 26 : 36, transport_checksum(packet));
+}
+
+// A packet that carries its number, `size` bytes long (at least 24).
+inline Bytes numbered_packet(uint32_t number, size_t size = 64, PacketSpec spec = {}) {
+  spec.payload.assign(size - 20, static_cast<uint8_t>(number * 7 + 1));
+  put_long(spec.payload, 0, number);
+  Bytes packet = make_packet(spec);
+  // Right, so that it is not taken for one that its sender left to a device.
+  if (spec.protocol == 17 && spec.fragment == 0 && spec.options == 0 && size >= 28)
+    fix_transport_checksum(packet);
+  return packet;
 }
 
 // A TCP packet from container 1 to container 2 whose payload bytes count up; only ACK is set. The

@@ -64,6 +64,7 @@ describe('the features', () => {
       'udp-gso active',
       'udp-gro active',
       'multiqueue unused',
+      'kernel-path unused',
     ]);
     await new IperfTarget(far).tcp(near, { seconds: 1 });
     const sent = await counters(nearDaemon, 'encapsulate');

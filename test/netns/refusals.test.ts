@@ -17,7 +17,15 @@ import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 const BYTES = 3 * 1024 * 1024;
 const DATAGRAMS = 400;
 const PAYLOAD = 1400;
-const FEATURES = ['mmsg', 'tun-tso', 'tun-uso', 'udp-gso', 'udp-gro', 'multiqueue'] as const;
+const FEATURES = [
+  'mmsg',
+  'tun-tso',
+  'tun-uso',
+  'udp-gso',
+  'udp-gro',
+  'multiqueue',
+  'kernel-path',
+] as const;
 type Feature = (typeof FEATURES)[number];
 /** What is refused in the end, with which errno. */
 type Refused = Partial<Record<Feature, string>>;
@@ -59,7 +67,7 @@ async function expectRefused(daemon: DaemonProcess, refused: Refused, queues = 1
       const errno = constants.errno[error as keyof typeof constants.errno];
       return { name, state: 'refused', errno };
     }
-    const unused = name === 'multiqueue' && queues === 1;
+    const unused = name === 'kernel-path' || (name === 'multiqueue' && queues === 1);
     return { name, state: unused ? 'unused' : 'active', errno: 0 };
   });
   expect((await daemon.status()).dataPlane?.features).toEqual(wanted);

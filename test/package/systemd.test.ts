@@ -120,7 +120,7 @@ describe('the unit under systemd', () => {
     const final = section('final').split('\n').sort();
     expect(final).toEqual(['ActiveState=failed', 'ExecMainStatus=2', 'NRestarts=0']);
     expect(section('errors')).toBe(
-      'FLANNELD_MODE (--mode): "fast" is not valid: expected auto or basic or batch or offload',
+      'FLANNELD_MODE (--mode): "fast" is not valid: expected auto or basic or batch or offload or kernel',
     );
     expect(sections.has('end')).toBe(true);
   });

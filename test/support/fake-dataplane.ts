@@ -20,6 +20,8 @@ export function counters(
     receivedBytes: packets * 100,
     sentPackets: packets,
     sentBytes: packets * 100,
+    kernelPackets: 0,
+    kernelBytes: 0,
     drops: { no_route: 0, short: 0 },
     icmpTimeExceeded: 0,
     icmpUnreachable: 0,

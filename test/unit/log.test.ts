@@ -129,7 +129,7 @@ describe('what ends a command', () => {
 
   it('is a line of the log as text, too', () => {
     expect(errors(['run', '--log-format=text', '--mode=fast'])).toMatch(
-      /^\d{4}-.* FATAL --mode: "fast" is not valid: expected auto or basic or batch or offload\n$/,
+      /^\d{4}-.* FATAL --mode: "fast" is not valid: expected auto or basic or batch or offload or kernel\n$/,
     );
   });
 

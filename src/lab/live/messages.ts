@@ -1,12 +1,12 @@
 /**
- * What the live page, its server outside and the lab inside say to one another; all of it plain JSON.
+ * What the live page, its server (the parent) and the isolated lab tell each other; all of it plain JSON.
  *
  *   page --POST /command--> server --IPC--> lab      Command, answered by accepted or a reason
  *   page <--SSE /events--- server <--IPC--- lab      LabState whenever it changes, Sample twice a second
  */
 
 /** Modes the page offers. */
-export type PageMode = 'basic' | 'batch' | 'offload';
+export type PageMode = 'basic' | 'batch' | 'offload' | 'kernel';
 
 export type LoadKind = 'ping' | 'tcp' | 'udp';
 

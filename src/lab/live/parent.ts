@@ -22,7 +22,7 @@ export interface PageOptions {
   readonly print: (text: string) => void;
 }
 
-/** Runs `argv`, the lab's inside, with a page in front of it; the exit code of the lab. */
+/** Runs `argv`, the isolated lab, with a page in front of it; the exit code of the lab. */
 export async function runWithPage(
   argv: readonly string[],
   { port, mode, print }: PageOptions,

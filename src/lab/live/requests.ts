@@ -10,7 +10,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { inputError, messageOf } from '../../errors.js';
 import type { Command, PageMode } from './messages.js';
 
-export const PAGE_MODES: readonly PageMode[] = ['basic', 'batch', 'offload'];
+export const PAGE_MODES: readonly PageMode[] = ['basic', 'batch', 'offload', 'kernel'];
 const PLAIN_COMMANDS = ['ping', 'tcp', 'udp', 'stop', 'add-host', 'remove-host'] as const;
 export const COMMAND_NAMES: readonly string[] = [...PLAIN_COMMANDS, 'mode'];
 

@@ -61,7 +61,7 @@ const RECENT = 4;
 export class Sampler {
   #hosts = new Map<DaemonProcess, HostCounters>();
   #machine: { at: number; times: MachineTimes } | undefined;
-  /** Of the last samples, as long as the daemons are the same. */
+  /** The last samples, as long as the daemons are the same. */
   #recent: Totals[] = [];
 
   /** A daemon that does not answer, or is new, is left out. */

@@ -37,7 +37,7 @@ interface Lane {
   /** Packets a second of the host's daemon. */
   packets: number;
   train: boolean;
-  /** Of a dot; the next leaves at 1. */
+  /** Progress of a dot; the next leaves at 1. */
   due: number;
 }
 

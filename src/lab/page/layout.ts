@@ -21,7 +21,7 @@ export const SWITCH = { x: 620, y: 154 };
 const LANE = 10;
 const USER_TOP = 32;
 const KERNEL_TOP = USER_TOP + NODE.height + 34;
-/** Of a host's top: the border of user space and kernel. */
+/** Distance from a host's top: the border of user space and kernel. */
 export const BORDER = USER_TOP + NODE.height + 17;
 
 export interface Point {

@@ -197,7 +197,7 @@ function describeDot(packets: number): string {
 
 /** A row a mode, with the last load of each kind: TCP and UDP do not compare. */
 function showResults(results: readonly ModeResult[]): void {
-  const rows = ['basic', 'batch', 'offload'].map((mode) => {
+  const rows = ['basic', 'batch', 'offload', 'kernel'].map((mode) => {
     const row = document.createElement('tr');
     row.append(cell('th', mode));
     for (const kind of ['tcp', 'udp'] as const) {

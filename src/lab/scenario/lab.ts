@@ -42,7 +42,7 @@ const HEALTHZ = ['--healthz-ip=127.0.0.1', '--healthz-port=10245'];
 export interface StandingLab {
   readonly near: HostPlan;
   readonly far: HostPlan;
-  /** Of the first two hosts; they run all the time. */
+  /** The daemons of the first two hosts; they run all the time. */
   readonly daemons: readonly [DaemonProcess, DaemonProcess];
   /** Every daemon that is meant to run now, the third host's included. */
   readonly running: Set<DaemonProcess>;
@@ -51,7 +51,7 @@ export interface StandingLab {
   readonly mtu: number;
 }
 
-/** Raises the lab, works in it, and ends the daemons as an operator would. */
+/** Sets the lab up, works in it, and ends the daemons as an operator would. */
 export async function inLab<T>(plan: LabPlan, work: (lab: StandingLab) => Promise<T>): Promise<T> {
   const lab = await setUpLab(plan);
   let result: T;

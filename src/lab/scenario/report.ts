@@ -27,7 +27,7 @@ export interface LabResult {
   readonly tcpReverse: TcpResult;
   readonly udp: UdpResult & {
     readonly payloadBytes: number;
-    /** Of the datagrams, and of what else went meanwhile. */
+    /** Drops of the datagrams, and of what else went meanwhile. */
     readonly drops: readonly Drop[];
   };
   readonly capture: CaptureCheck;

@@ -1,4 +1,4 @@
-/** `flannelette lab` as the command line calls it: outside it isolates itself, inside it works. */
+/** `flannelette lab` as the command line calls it: the parent isolates itself, the isolated process works. */
 import type { DaemonMode } from '../../daemon/options.js';
 import { ExitCode } from '../../errors.js';
 import { LEASE_FILE } from '../../testbed/daemon-process.js';

@@ -25,7 +25,7 @@ export type Decisions = ReadonlyMap<StepName, readonly Decision[]>;
 export interface DecisionSources {
   readonly plan: TracePlan;
   readonly sightings: readonly Sighting[];
-  /** Of the sending and of the receiving host. */
+  /** The sending and the receiving host's. */
   readonly near: DaemonStatus;
   readonly far: DaemonStatus;
 }

@@ -7,7 +7,7 @@ import { hostPlan, UNDERLAY_MTU, type HostPlan } from '../../testbed/topology.js
 export interface TraceRequest {
   /** Address of the container that sends; of host 1, or the one that `to` is not. */
   readonly from: string | undefined;
-  /** Address of the container that receives; the other one unless told. */
+  /** Address of the container that receives; default the other one. */
   readonly to: string | undefined;
   readonly proto: Protocol;
   /** Bytes of payload behind the ICMP, TCP or UDP header. */
@@ -21,7 +21,7 @@ export interface TracePlan {
   readonly size: number;
 }
 
-/** Of flannel0, in bytes. */
+/** MTU of flannel0 in bytes. */
 const OVERLAY_MTU = UNDERLAY_MTU - UDP_OVERHEAD_BYTES;
 /** Linux sends the timestamp option (RFC 7323), padded to words, in each TCP segment. */
 const TCP_TIMESTAMP_BYTES = 12;

@@ -43,7 +43,7 @@ export interface Step {
   /** The device's or process's name. */
   readonly device: string;
   readonly side: 'user' | 'kernel';
-  /** Of a device: the packet enters by it or leaves by it. */
+  /** At a device: the packet enters by it or leaves by it. */
   readonly direction?: 'in' | 'out';
   /** The border crossed to get here. */
   readonly crossing?: Crossing;

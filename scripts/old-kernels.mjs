@@ -1,0 +1,206 @@
+/**
+ * Tries the program under other kernels, user-mode Linux with this machine's files
+ * (test/support/old-kernel/run.sh), one boot for each check:
+ *
+ *   npm test -- --stage old-kernel
+ *   npm run kernels                    the same; prints the table of docs/kernels.md
+ *   npm run kernels -- --write docs/kernels.md
+ *
+ * The kernels are those that set-up keeps in the cache (scripts/test-tools.mjs) and those that
+ * FLANNELETTE_KERNELS names: paths of user-mode Linux binaries, separated by colons.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
+import { UML_KERNELS } from './test-tools.mjs';
+
+const ROOT = resolve(import.meta.dirname, '..');
+const RUNNER = join(ROOT, 'test', 'support', 'old-kernel', 'run.sh');
+const CLI = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];
+const NATIVE_TESTS = join(ROOT, 'test', 'native', 'build', 'plain', 'tests');
+const MINUTE = 60_000;
+
+/** Name of the row, and what to run: the text of the cell, and whether it is as it must be. */
+const CHECKS = [
+  ['native tests', nativeTests],
+  ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
+  ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')],
+  ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
+  ['lab, `--mode=basic`', (on) => lab(on, 'basic')],
+  [
+    'restart, MTU change, device deleted beside docker0; ICMP with `rp_filter` 0, 1, 2',
+    (on) => netns(on, 'beside-docker0'),
+  ],
+  ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
+  ['features refused at the start and later', (on) => netns(on, 'refusals')],
+];
+
+/**
+ * Every check under every kernel at hand, one after another. `told` gets a line for each. The counts
+ * are those of the checks; a kernel that set-up could not get is a skipped one.
+ */
+export async function tryOldKernels(told = console.log) {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const columns = [await column({ name: `${release()} (this machine)`, checks: [], told, counts })];
+  for (const { name, path } of kernels()) {
+    if (path === undefined) {
+      told(`- ${name}: not in the cache, skipped`);
+      counts.skipped += 1;
+    } else {
+      columns.push(await column({ name, kernel: path, checks: CHECKS, told, counts }));
+    }
+  }
+  return { counts, columns };
+}
+
+function kernels() {
+  const named = (process.env.FLANNELETTE_KERNELS ?? '').split(':').filter((path) => path !== '');
+  return [
+    ...UML_KERNELS.map(({ name, path }) => ({ name, path: existsSync(path) ? path : undefined })),
+    ...named.map((path) => ({ name: path, path })),
+  ];
+}
+
+/** What one kernel has and does; `kernel` undefined for the one that runs here. */
+async function column({ name, kernel, checks, told, counts }) {
+  const on = (argv, options) =>
+    run([...(kernel === undefined ? [] : [RUNNER, kernel]), ...argv], options);
+  const count = (row, { ok, text, output = '' }) => {
+    counts[ok ? 'passed' : 'failed'] += 1;
+    told(`${ok ? '✓' : '✗'} ${name}: ${row}: ${text}`);
+    if (!ok) told(output.slice(-4_000));
+  };
+  const probed = await probe(on);
+  if (kernel !== undefined) count('probe', probed);
+  const cells = new Map();
+  for (const [row, check] of probed.ok ? checks : []) {
+    const result = await check(on);
+    count(row, result);
+    cells.set(row, result.ok ? result.text : `**fails**: ${result.text}`);
+  }
+  return { title: probed.release ?? name, features: probed.features ?? [], cells };
+}
+
+async function probe(on) {
+  const found = await on(['sh', '-c', 'uname -r; exec "$@"', 'sh', ...CLI, 'probe', '--json']);
+  const [release, json = ''] = found.stdout.trim().split('\n');
+  if (found.code !== 0 || !json.startsWith('{')) return { ok: false, text: 'no answer', ...found };
+  const { features, reason } = JSON.parse(json);
+  return { ok: true, text: reason, release, features };
+}
+
+async function nativeTests(on) {
+  const { stdout, ...found } = await on([NATIVE_TESTS]);
+  const [, cases, passed] = /test cases:\s*(\d+) \|\s*(\d+) passed/.exec(stdout) ?? [];
+  const ok = found.code === 0 && cases !== undefined && passed === cases;
+  return { ok, text: cases === undefined ? 'no summary' : `${passed} of ${cases}`, ...found };
+}
+
+/**
+ * One CPU runs three daemons, two containers' programs and the kernel's own work: how long a third
+ * host takes, most of it Node's start, is no matter here. That it is reached is.
+ */
+function late({ detail }) {
+  return /^after [\d.]+ s/.test(detail);
+}
+
+async function lab(on, mode) {
+  const { stdout, ...found } = await on([...CLI, 'lab', '--json', '--seconds=1', `--mode=${mode}`]);
+  const last = stdout.trim().split('\n').at(-1) ?? '';
+  if (!last.startsWith('{')) return { ok: false, text: 'no result', ...found };
+  const failed = JSON.parse(last).checks.filter((check) => !check.ok && !late(check));
+  const text = failed.map(({ name, detail }) => `${name} (${detail})`).join('; ');
+  return { ok: failed.length === 0, text: text || 'works', ...found };
+}
+
+/** A file of test/netns, whole, under that kernel. */
+async function netns(on, name) {
+  const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
+  const flags = ['run', '--project', 'netns', '--reporter=json', `test/netns/${name}.test.ts`];
+  const argv = [...isolationCommand([]), process.execPath, vitest, ...flags];
+  const { stdout, ...found } = await on(argv);
+  const json = stdout.split('\n').find((line) => line.startsWith('{"num'));
+  if (json === undefined) return { ok: false, text: 'no report', ...found };
+  const report = JSON.parse(json);
+  const { numPassedTests: passed, numFailedTests: failed, numTotalTests: total } = report;
+  const titles = report.testResults
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter(({ status }) => status === 'failed')
+    .map(({ fullName, failureMessages: [why = ''] }) => `${fullName}: ${why.split('\n')[0]}`);
+  const ok = found.code === 0 && failed === 0 && passed > 0;
+  return { ok, text: ok ? 'works' : titles.join('; ') || `${passed} of ${total}`, ...found };
+}
+
+/** Runs a program to its end or its time; a process group of its own, so that all of it ends. */
+function run([file, ...args], { timeoutMs = 6 * MINUTE } = {}) {
+  return new Promise((done) => {
+    const env = { ...isolationEnvironment(), NO_COLOR: '1' };
+    const child = spawn(file, args, {
+      cwd: ROOT,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+      output += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      output += chunk;
+    });
+    const timer = setTimeout(() => {
+      output += `\nnot done within ${timeoutMs / 1000} s`;
+      process.kill(-child.pid, 'SIGTERM');
+    }, timeoutMs);
+    child.on('error', (error) => {
+      output += error.message;
+    });
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      done({ code: code ?? 1, stdout, output });
+    });
+  });
+}
+
+/** The table of docs/kernels.md: a row for each feature and check, a column for each kernel. */
+export function renderTable(columns) {
+  const features = columns[0].features.map(({ name, since }) => [
+    `feature \`${name}\` (Linux ${since})`,
+    ({ features }) => features.find((feature) => feature.name === name)?.state ?? 'not known',
+  ]);
+  const checks = CHECKS.map(([name]) => [name, ({ cells }) => cells.get(name) ?? 'see the tests']);
+  return [
+    ['kernel', ...columns.map(({ title }) => title)],
+    ['---', ...columns.map(() => '---')],
+    ...[...features, ...checks].map(([name, cell]) => [name, ...columns.map(cell)]),
+  ]
+    .map((cells) => `| ${cells.join(' | ')} |\n`)
+    .join('');
+}
+
+const BEGIN = '<!-- table: npm run kernels -- --write docs/kernels.md -->\n';
+const END = '<!-- end of the table -->\n';
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const [flag, page] = process.argv.slice(2);
+  if (flag !== undefined && (flag !== '--write' || page === undefined)) {
+    console.error(`old-kernels: "${flag}" is not valid: expected --write FILE`);
+    process.exit(2);
+  }
+  const { counts, columns } = await tryOldKernels();
+  const table = renderTable(columns);
+  console.log(`\n${table}`);
+  if (page !== undefined) {
+    const text = readFileSync(page, 'utf8');
+    const [before, rest] = text.split(BEGIN);
+    const after = rest?.split(END)[1];
+    if (after === undefined) throw new Error(`${page} has no table to replace`);
+    writeFileSync(page, `${before}${BEGIN}\n${table}\n${END}${after}`);
+  }
+  process.exitCode = counts.failed > 0 ? 1 : 0;
+}
