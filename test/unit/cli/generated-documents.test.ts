@@ -8,6 +8,7 @@ import { shownFlags } from '../../../src/cli/help.js';
 import { manPage } from '../../../src/cli/man-page.js';
 import { PROGRAM } from '../../../src/cli/program.js';
 import { runFlags } from '../../../src/cli/run-command.js';
+import { DAEMON_MODES } from '../../../src/daemon/options.js';
 
 describe('the man page', () => {
   const page = manPage(PROGRAM, {
@@ -104,7 +105,7 @@ describe('the completion of bash', () => {
     ],
     [['lab', '--web', '--js'], ['--json']],
   ])('after %j offers %j', (words, expected) => {
-    const offered = offers('flannelette', ...words);
+    const offered: string[] = offers('flannelette', ...words);
     expect(offered.filter((word) => expected.includes(word))).toEqual(offered);
     if (expected.length > 0) expect(offered).toContain(expected[0]);
   });
