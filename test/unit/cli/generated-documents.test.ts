@@ -79,19 +79,13 @@ describe('the completion of bash', () => {
   });
 
   it.each([
-    [
-      ['run', '--mode', ''],
-      ['auto', 'basic', 'batch', 'offload'],
-    ],
+    [['run', '--mode', ''], [...DAEMON_MODES]],
     [
       ['run', '-mode', 'b'],
       ['basic', 'batch'],
     ],
     [['run', '--mode', '=', 'o'], ['offload']],
-    [
-      ['run', '--mode', '='],
-      ['auto', 'basic', 'batch', 'offload'],
-    ],
+    [['run', '--mode', '='], [...DAEMON_MODES]],
     [['run', '--ip-masq', '=', 'f'], ['false']],
     [['run', '--ip-masq', '--ip-masq-f'], ['--ip-masq-fully-random-disable']],
     [['run', '--public-ip', ''], []],
