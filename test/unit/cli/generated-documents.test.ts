@@ -8,6 +8,7 @@ import { shownFlags } from '../../../src/cli/help.js';
 import { manPage } from '../../../src/cli/man-page.js';
 import { PROGRAM } from '../../../src/cli/program.js';
 import { runFlags } from '../../../src/cli/run-command.js';
+import { DAEMON_MODES } from '../../../src/daemon/options.js';
 
 describe('the man page', () => {
   const page = manPage(PROGRAM, {
@@ -78,19 +79,13 @@ describe('the completion of bash', () => {
   });
 
   it.each([
-    [
-      ['run', '--mode', ''],
-      ['auto', 'basic', 'batch', 'offload'],
-    ],
+    [['run', '--mode', ''], [...DAEMON_MODES]],
     [
       ['run', '-mode', 'b'],
       ['basic', 'batch'],
     ],
     [['run', '--mode', '=', 'o'], ['offload']],
-    [
-      ['run', '--mode', '='],
-      ['auto', 'basic', 'batch', 'offload'],
-    ],
+    [['run', '--mode', '='], [...DAEMON_MODES]],
     [['run', '--ip-masq', '=', 'f'], ['false']],
     [['run', '--ip-masq', '--ip-masq-f'], ['--ip-masq-fully-random-disable']],
     [['run', '--public-ip', ''], []],
@@ -104,7 +99,7 @@ describe('the completion of bash', () => {
     ],
     [['lab', '--web', '--js'], ['--json']],
   ])('after %j offers %j', (words, expected) => {
-    const offered = offers('flannelette', ...words);
+    const offered: string[] = offers('flannelette', ...words);
     expect(offered.filter((word) => expected.includes(word))).toEqual(offered);
     if (expected.length > 0) expect(offered).toContain(expected[0]);
   });
