@@ -100,7 +100,7 @@ describe.skipIf(debianRoot() === undefined)('in a root of Debian 13', () => {
     expect(section('completion')).toMatch(/^run lab trace probe status docker-opts bench help /);
     expect(section('manual')).toContain(`"flannelette ${VERSION}"`);
     expect(section('unit')).toContain(
-      'ExecStart=/usr/bin/node /usr/lib/flannelette/dist/package/cli/main.js run',
+      'ExecStart=/usr/bin/node --v8-pool-size=0 /usr/lib/flannelette/dist/package/cli/main.js run',
     );
   });
 

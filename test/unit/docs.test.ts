@@ -160,12 +160,12 @@ describe('docs/operations.md', () => {
 
     it('starts the command that the package has, with flags it has', () => {
       const main = (JSON.parse(read('package.json')) as { bin: { flannelette: string } }).bin;
-      const program = `/usr/bin/node /usr/lib/node_modules/flannelette/${main.flannelette}`;
+      const path = `/usr/lib/node_modules/flannelette/${main.flannelette}`;
       const starts = [...read(UNIT).matchAll(/^ExecStart(?:Post)?=((?:.*\\\n)*.*)/gm)].map(
         ([, line = '']) => line.replaceAll(/\s*\\\n\s*/g, ' '),
       );
-      expect(starts[0]).toBe(`${program} run`);
-      const words = starts[1]?.replace(`${program} docker-opts `, '').split(' ') ?? [];
+      expect(starts[0]).toBe(`/usr/bin/node --v8-pool-size=0 ${path} run`);
+      const words = starts[1]?.replace(`/usr/bin/node ${path} docker-opts `, '').split(' ') ?? [];
       expect(() => readArguments(words, dockerOptsCommand)).not.toThrow();
       expect(starts).toHaveLength(2);
     });
