@@ -8,6 +8,7 @@
 #include "binding/kernel_routes.h"
 #include "binding/node_api.h"
 #include "binding/route_lookup.h"
+#include "binding/vxlan.h"
 #include "sys/exit_guard.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
@@ -68,6 +69,7 @@ Napi::Value interfaces(const Napi::CallbackInfo& info) {
     row.add("mtu", interface.mtu);
     row.add("up", interface.up);
     row.add("loopback", interface.loopback);
+    row.add("mac", interface.mac);
     row.add("addresses", to_js_addresses(info.Env(), interface.addresses));
     out.push_back(row.object());
   }
@@ -144,6 +146,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("routes", entry<list_routes>);
   surface.add_function("putRoute", entry<put_route>);
   surface.add_function("deleteRoute", entry<delete_route>);
+  surface.add_function("makeVxlan", entry<make_vxlan_device>);
+  surface.add_function("deleteVxlan", entry<delete_vxlan_device>);
+  surface.add_function("putVtep", entry<put_vtep_of>);
+  surface.add_function("deleteVtep", entry<delete_vtep_of>);
+  surface.add_function("vteps", entry<list_vteps_of>);
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("notify", entry<notify_manager>);
   surface.add_function("guardSignals", entry<guard_stop>);

@@ -17,6 +17,7 @@ struct GatewayRoute {
   int ifindex = 0;
   Subnet destination;
   uint32_t gateway = 0;
+  bool onlink = false;
 };
 
 bool read_number(const Napi::Value& value, double least, double most, uint32_t& out) {
@@ -27,8 +28,9 @@ bool read_number(const Napi::Value& value, double least, double most, uint32_t& 
   return static_cast<double>(out) == number;
 }
 
-// Network, prefix length, gateway, index of the interface. Neither of the last two may be 0: to the
-// kernel that is any, and the request might mean somebody else's route.
+// Network, prefix length, gateway, index of the interface, whether the gateway is taken to be on its
+// link. Neither gateway nor index may be 0: to the kernel that is any, and the request might mean
+// somebody else's route.
 bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
   constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
   uint32_t ifindex = 0;
@@ -40,6 +42,7 @@ bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
     return false;
   }
   out.ifindex = static_cast<int>(ifindex);
+  out.onlink = info[4].IsBoolean() && info[4].As<Napi::Boolean>().Value();
   return true;
 }
 
@@ -79,13 +82,15 @@ Napi::Value list_routes(const Napi::CallbackInfo& info) {
 
 Napi::Value put_route(const Napi::CallbackInfo& info) {
   return change_route(info, [](Netlink& netlink, const GatewayRoute& route) {
-    return netlink.put_gateway_route(route.ifindex, route.destination, route.gateway);
+    return netlink.put_gateway_route(route.ifindex, route.destination, route.gateway,
+                                     route.onlink);
   });
 }
 
 Napi::Value delete_route(const Napi::CallbackInfo& info) {
   return change_route(info, [](Netlink& netlink, const GatewayRoute& route) {
-    return netlink.delete_gateway_route(route.ifindex, route.destination, route.gateway);
+    return netlink.delete_gateway_route(route.ifindex, route.destination, route.gateway,
+                                        route.onlink);
   });
 }
 

@@ -14,6 +14,8 @@ namespace flannelette {
 
 namespace {
 
+constexpr size_t kMacBytes = 6;
+
 void add_link(nlmsghdr* message, std::vector<Interface>& out) {
   if (message->nlmsg_type != RTM_NEWLINK) return;
   const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
@@ -25,6 +27,10 @@ void add_link(nlmsghdr* message, std::vector<Interface>& out) {
     const auto* text = static_cast<const char*>(data);
     if (type == IFLA_IFNAME) added.name.assign(text, ::strnlen(text, bytes));
     if (type == IFLA_MTU) added.mtu = number_of(data, bytes);
+    if (type == IFLA_ADDRESS && bytes == kMacBytes) {
+      const auto* mac = static_cast<const uint8_t*>(data);
+      for (size_t i = 0; i < bytes; ++i) added.mac = added.mac << 8 | mac[i];
+    }
   });
 }
 

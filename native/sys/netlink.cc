@@ -4,6 +4,7 @@
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -85,10 +86,25 @@ NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet 
 }
 
 NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
-                               uint32_t gateway) {
+                               uint32_t gateway, bool onlink) {
   NetlinkMessage message = route_message(type, flags, ifindex, destination);
-  static_cast<rtmsg*>(NLMSG_DATA(message.header()))->rtm_scope = RT_SCOPE_UNIVERSE;
+  auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
+  body->rtm_scope = RT_SCOPE_UNIVERSE;
+  if (onlink) body->rtm_flags = RTNH_F_ONLINK;
   message.add_u32(RTA_GATEWAY, htonl(gateway));
+  return message;
+}
+
+// A permanent entry of the neighbour table (AF_INET) or of the device's own forwarding table.
+NetlinkMessage neighbour_message(uint16_t type, uint8_t family, int ifindex, uint32_t address) {
+  const bool put = type == RTM_NEWNEIGH;
+  NetlinkMessage message(type, put ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+  auto* body = message.family<ndmsg>();
+  body->ndm_family = family;
+  body->ndm_ifindex = ifindex;
+  body->ndm_state = NUD_PERMANENT;
+  body->ndm_flags = family == AF_BRIDGE ? NTF_SELF : 0;
+  message.add_u32(NDA_DST, htonl(address));
   return message;
 }
 
@@ -223,6 +239,38 @@ Status Netlink::delete_link(int ifindex) {
   return request(message.header(), "RTM_DELLINK", "", ENODEV);
 }
 
+Status Netlink::set_mac(int ifindex, const std::array<uint8_t, 6>& mac) {
+  NetlinkMessage message(RTM_SETLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  message.add(IFLA_ADDRESS, mac.data(), mac.size());
+  return request(message.header(), "RTM_SETLINK", "address", 0);
+}
+
+Status Netlink::put_neighbour(int ifindex, uint32_t address, const std::array<uint8_t, 6>& mac) {
+  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_INET, ifindex, address);
+  message.add(NDA_LLADDR, mac.data(), mac.size());
+  return request(message.header(), "RTM_NEWNEIGH", format_address(address), 0);
+}
+
+Status Netlink::delete_neighbour(int ifindex, uint32_t address) {
+  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_INET, ifindex, address);
+  return request(message.header(), "RTM_DELNEIGH", format_address(address), ENOENT);
+}
+
+Status Netlink::put_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac,
+                                     uint32_t host) {
+  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_BRIDGE, ifindex, host);
+  message.add(NDA_LLADDR, mac.data(), mac.size());
+  return request(message.header(), "RTM_NEWNEIGH", "fdb " + format_address(host), 0);
+}
+
+Status Netlink::delete_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac,
+                                        uint32_t host) {
+  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_BRIDGE, ifindex, host);
+  message.add(NDA_LLADDR, mac.data(), mac.size());
+  return request(message.header(), "RTM_DELNEIGH", "fdb " + format_address(host), ENOENT);
+}
+
 Status Netlink::add_program(int ifindex, ProgramPoint point, int program_fd,
                             const std::string& name) {
   NetlinkMessage qdisc(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL);
@@ -343,21 +391,22 @@ Status Netlink::delete_route(int ifindex, Subnet destination) {
   return request(message.header(), "RTM_DELROUTE", format_subnet(destination), ESRCH);
 }
 
-Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
+Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gateway, bool onlink) {
   const auto put = [&] {
     constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE;
-    NetlinkMessage message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway);
+    NetlinkMessage message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway, onlink);
     return request(message.header(), "RTM_NEWROUTE", format_via(destination, gateway), 0);
   };
   auto error = put();
   // As in put_route: it is there, behind another.
   if (!error || error->number != EEXIST) return error;
-  if (auto refused = delete_gateway_route(ifindex, destination, gateway)) return refused;
+  if (auto refused = delete_gateway_route(ifindex, destination, gateway, onlink)) return refused;
   return put();
 }
 
-Status Netlink::delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway) {
-  NetlinkMessage message = gateway_message(RTM_DELROUTE, 0, ifindex, destination, gateway);
+Status Netlink::delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway,
+                                     bool onlink) {
+  NetlinkMessage message = gateway_message(RTM_DELROUTE, 0, ifindex, destination, gateway, onlink);
   return request(message.header(), "RTM_DELROUTE", format_via(destination, gateway), ESRCH);
 }
 

@@ -3,6 +3,7 @@
 
 #include <linux/netlink.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -56,6 +57,14 @@ class Netlink {
   Status add_link(const std::string& name, const char* kind, const LinkData& data);
   // Deletes a device, if it is there.
   Status delete_link(int ifindex);
+  // The MAC address of a device that is down.
+  Status set_mac(int ifindex, const std::array<uint8_t, 6>& mac);
+  // Permanent entries of the neighbour table, and of a VXLAN device's forwarding table, in place of
+  // what is there for the address or the MAC address. Deleting one that is not there is no error.
+  Status put_neighbour(int ifindex, uint32_t address, const std::array<uint8_t, 6>& mac);
+  Status delete_neighbour(int ifindex, uint32_t address);
+  Status put_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac, uint32_t host);
+  Status delete_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac, uint32_t host);
   // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at a device (clsact, Linux 4.5) for as long as
   // the device is there, beside those of others and in place of one that has the same name. The
   // qdisc is made when there is none.
@@ -80,10 +89,12 @@ class Netlink {
 
   // Makes `destination via gateway` through the device the first of the main table's routes of
   // `destination`, in place of whichever was. ENETUNREACH, or EHOSTUNREACH before Linux 4.17: the
-  // gateway is not on a link of this host; ENETDOWN: the device is down.
-  Status put_gateway_route(int ifindex, Subnet destination, uint32_t gateway);
+  // gateway is not on a link of this host; ENETDOWN: the device is down. `onlink`: the gateway is
+  // taken to be on the device's link, whatever its addresses say.
+  Status put_gateway_route(int ifindex, Subnet destination, uint32_t gateway, bool onlink = false);
   // Takes that very route away, if it is there.
-  Status delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway);
+  Status delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway,
+                              bool onlink = false);
 
  private:
   using Reply = std::function<void(nlmsghdr& message)>;

@@ -88,7 +88,9 @@ export function formatStatus(status: DaemonStatus, now: number): string {
   return sections.join('\n');
 }
 
-function deviceWords({ device, mtu, mode, backend, external }: DaemonStatus): string {
+function deviceWords({ device, mtu, mode, backend, external, dataPlane }: DaemonStatus): string {
+  if (device !== null && dataPlane === null)
+    return `${device}, MTU ${mtu ?? '?'}, the kernel forwards`;
   if (device !== null) return `${device}, MTU ${mtu ?? '?'}, mode ${mode}`;
   if (mtu === null) return 'none yet';
   return `none: ${backend ?? 'the backend'} forwards by ${external?.name ?? 'the external interface'}, MTU ${mtu}`;

@@ -13,7 +13,13 @@ export interface KernelRoute {
 }
 
 /** `destination via gateway` through an interface, of metric 0. */
-export type GatewayRoute = Pick<KernelRoute, 'destination' | 'gateway' | 'interfaceIndex'>;
+export interface GatewayRoute extends Pick<
+  KernelRoute,
+  'destination' | 'gateway' | 'interfaceIndex'
+> {
+  /** The gateway is taken to be on the interface's link, whatever its addresses say; default false. */
+  readonly onlink?: boolean;
+}
 
 /** Each throws an Error with `code` (errno name) when the kernel refuses. */
 export interface KernelRoutes {
@@ -39,10 +45,10 @@ export const KERNEL_ROUTES: KernelRoutes = {
       return { destination: cidrOf(network, prefix), gateway, interfaceIndex, metric };
     });
   },
-  put: ({ destination: { network, prefix }, gateway, interfaceIndex }) => {
-    native().putRoute(network, prefix, gateway, interfaceIndex);
+  put: ({ destination: { network, prefix }, gateway, interfaceIndex, onlink }) => {
+    native().putRoute(network, prefix, gateway, interfaceIndex, onlink);
   },
-  delete: ({ destination: { network, prefix }, gateway, interfaceIndex }) => {
-    native().deleteRoute(network, prefix, gateway, interfaceIndex);
+  delete: ({ destination: { network, prefix }, gateway, interfaceIndex, onlink }) => {
+    native().deleteRoute(network, prefix, gateway, interfaceIndex, onlink);
   },
 };

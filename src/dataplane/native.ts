@@ -149,6 +149,8 @@ export interface NativeInterface {
   readonly mtu: number;
   readonly up: boolean;
   readonly loopback: boolean;
+  /** MAC address as a number of 48 bits; 0: it has none. */
+  readonly mac?: number;
   /** IPv4 addresses, as the kernel lists them. */
   readonly addresses: readonly NativeInterfaceAddress[];
 }
@@ -195,12 +197,48 @@ export interface NativeAddon {
   routes(): Uint32Array;
   /**
    * Puts `network/prefix via gateway` through the interface first in the main table, in place of
-   * another route of the same metric. ENETUNREACH when the gateway is on no link of this host. Neither
-   * gateway nor index may be 0, which to the kernel is any.
+   * another route of the same metric. ENETUNREACH when the gateway is on no link of this host, unless
+   * `onlink`. Neither gateway nor index may be 0, which to the kernel is any.
    */
-  putRoute(network: number, prefix: number, gateway: number, ifindex: number): void;
+  putRoute(
+    network: number,
+    prefix: number,
+    gateway: number,
+    ifindex: number,
+    onlink?: boolean,
+  ): void;
   /** Takes that route away, if it is there. */
-  deleteRoute(network: number, prefix: number, gateway: number, ifindex: number): void;
+  deleteRoute(
+    network: number,
+    prefix: number,
+    gateway: number,
+    ifindex: number,
+    onlink?: boolean,
+  ): void;
+  /**
+   * Makes a VXLAN device, in place of one of that name, and sets it up: its index. A MAC address is a
+   * number of 48 bits. EEXIST: another device has this VNI on this port; EADDRINUSE: a program has the
+   * port; EOPNOTSUPP: the kernel has no vxlan.
+   */
+  makeVxlan(
+    name: string,
+    vni: number,
+    port: number,
+    local: number,
+    underlay: number,
+    mac: number,
+    mtu: number,
+    address: number,
+    gbp: boolean,
+    learning: boolean,
+  ): number;
+  /** Deletes the device, if it is there. */
+  deleteVxlan(ifindex: number): void;
+  /** Permanent entries: the neighbour `address` has `mac`, which is found at `host`. */
+  putVtep(ifindex: number, address: number, mac: number, host: number): void;
+  deleteVtep(ifindex: number, address: number, mac: number, host: number): void;
+  /** Those of which both entries are there: address, upper 16 and lower 32 bits of the MAC, host. */
+  vteps(ifindex: number): Uint32Array;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**

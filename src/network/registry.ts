@@ -10,16 +10,16 @@ import {
 import { inputError } from '../errors.js';
 import { HOST_GW, type HostGwOptions } from '../forward/host-gw/host-gw.js';
 import { UDP, type UdpOptions } from '../forward/udp/udp.js';
+import { VXLAN, type VxlanOptions } from '../forward/vxlan/vxlan.js';
 import type { Backend, BackendContext, BackendKind } from './forwarder.js';
 
 /** What a daemon tells its backend, whichever it is. */
-export type ForwarderOptions = UdpOptions & HostGwOptions;
+export type ForwarderOptions = UdpOptions & HostGwOptions & VxlanOptions;
 
-const KINDS: readonly BackendKind<ForwarderOptions>[] = [UDP, HOST_GW];
+const KINDS: readonly BackendKind<ForwarderOptions>[] = [UDP, VXLAN, HOST_GW];
 
 /** flannel's other backends, so that an error can tell "not here" from "misspelt". */
 const FLANNEL_BACKENDS: ReadonlySet<string> = new Set([
-  'vxlan',
   'wireguard',
   'ipip',
   'ipsec',

@@ -28,6 +28,7 @@ export async function writeLeaseFile(
   hosts: readonly HostPlan[],
   config: object = NETWORK_CONFIG,
   attributes: object = {},
+  more: object = {},
 ): Promise<void> {
   const leases = Object.fromEntries(
     hosts.map((plan) => [
@@ -35,7 +36,10 @@ export async function writeLeaseFile(
       { PublicIP: plan.address, PublicIPv6: null, ...attributes },
     ]),
   );
-  await replaceFile(LEASE_FILE, `${JSON.stringify({ version: 1, config, leases }, null, 2)}\n`);
+  await replaceFile(
+    LEASE_FILE,
+    `${JSON.stringify({ version: 1, config, leases: { ...leases, ...more } }, null, 2)}\n`,
+  );
 }
 
 export interface DaemonSettings {

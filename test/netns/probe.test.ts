@@ -3,7 +3,7 @@
  * capabilities that its systemd unit leaves it.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { run } from '../../src/testbed/programs.js';
+import { run, waitFor } from '../../src/testbed/programs.js';
 import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 
 const TUN = ['tun', 'tun-vnet-hdr', 'tun-tso', 'tun-uso', 'multiqueue', 'kernel-path'];
@@ -79,8 +79,11 @@ describe('a daemon with what the unit leaves', () => {
 
   it('says untried in the log, and then what its own device shows in status and metrics', async () => {
     const daemon = await lab.startDaemon(lab.near, { command: [...AS_UNIT, ...COMMAND] });
-    const line = daemon.program.stderr.split('\n').find((text) => text.includes('kernel features'));
-    const { missing, ...said } = JSON.parse(line ?? '') as Record<string, unknown>;
+    const line = await waitFor('the probe', 5_000, () => {
+      const lines = daemon.program.stderr.split('\n');
+      return Promise.resolve(lines.find((text) => text.includes('"kernel features"')));
+    });
+    const { missing, ...said } = JSON.parse(line) as Record<string, unknown>;
     expect(said).toMatchObject({ untried: TUN, untriedBecause: DENIED });
     expect(TUN.filter((name) => (missing as string[]).includes(name))).toEqual([]);
 

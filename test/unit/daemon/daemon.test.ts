@@ -628,8 +628,8 @@ describe('a failed start leaves nothing behind', () => {
 
   it('another backend', async () => {
     const { start, store } = setUp();
-    store.config = '{"Network":"100.96.0.0/16","Backend":{"Type":"vxlan"}}';
-    await expect(start()).rejects.toThrow('Backend.Type: "vxlan" is not valid: expected "udp"');
+    store.config = '{"Network":"100.96.0.0/16","Backend":{"Type":"ipip"}}';
+    await expect(start()).rejects.toThrow('Backend.Type: "ipip" is not valid: expected "udp"');
   });
 
   it('port taken', async () => {

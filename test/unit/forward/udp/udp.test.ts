@@ -463,7 +463,7 @@ describe('createBackend', () => {
     expect(formatCidr(config.network)).toBe('100.96.0.0/16');
   });
 
-  it.each(['vxlan', 'ipip', 'udpp'])('refuses %s by name', (type) => {
+  it.each(['wireguard', 'ipip', 'udpp'])('refuses %s by name', (type) => {
     expect(() => create(type)).toThrow(
       `Backend.Type: ${JSON.stringify(type)} is not valid: expected "udp"`,
     );
