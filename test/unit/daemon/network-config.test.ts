@@ -153,7 +153,7 @@ describe('after the start', () => {
       {
         id: 'config_changed',
         message:
-          'the network configuration in etcd has changed (Network 100.96.0.0/16 -> 10.5.0.0/16, SubnetLen 24 -> 26, SubnetMin 100.96.1.0 -> 10.5.0.64, SubnetMax 100.96.255.0 -> 10.5.255.192, Backend.Type udp -> vxlan): it takes effect when this daemon is restarted',
+          'the network configuration in etcd has changed (Network 100.96.0.0/16 -> 10.5.0.0/16, SubnetLen 24 -> 26, SubnetMin 100.96.1.0 -> 10.5.0.64, SubnetMax 100.96.255.0 -> 10.5.255.192, Backend.Type udp -> vxlan, Backend.Port 8285 -> 8472): it takes effect when this daemon is restarted',
         remedy: 'systemctl restart flannelette',
       },
     ]);
