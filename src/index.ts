@@ -23,7 +23,13 @@ export type { DaemonStatus } from './daemon/status.js';
 export { probeKernel, type KernelFeature } from './daemon/process.js';
 export { FlannelletteError } from './errors.js';
 export { readSubnetEnv, type SubnetEnv } from './host/subnet-env.js';
-export { createLogger, silentLogger, type Logger, type LogOptions } from './log.js';
+export { createLogger, type Logger, type LogOptions } from './log.js';
+export {
+  createMetrics,
+  type Metrics,
+  type MetricsOptions,
+  type MetricsSample,
+} from './metrics/metrics.js';
 export { formatIpv4, parseIpv4, type Ipv4 } from './config/ipv4.js';
 export { parseConfig, type ForwarderOptions } from './network/registry.js';
 export type { NetworkConfig } from './config/network.js';

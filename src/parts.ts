@@ -1,6 +1,6 @@
 /**
  * The parts that the daemon is made of, for programs that build something else of them: stores, routes,
- * backends, the data plane, the firewall, metrics. They change more often than the entry `flannelette`.
+ * backends, the data plane, the firewall. They change more often than the entry `flannelette`.
  *
  * Addresses are unsigned 32-bit numbers in host order, times are milliseconds since the epoch, sizes
  * are bytes. Everything that bad input or the machine can cause is a FlannelletteError.
@@ -137,9 +137,3 @@ export {
   type StoreOptions,
 } from './daemon/options.js';
 export type { DaemonStatus } from './daemon/status.js';
-export {
-  createMetrics,
-  type Metrics,
-  type MetricsOptions,
-  type MetricsSample,
-} from './metrics/metrics.js';

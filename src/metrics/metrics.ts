@@ -62,6 +62,15 @@ export interface Metrics {
   close(): void;
 }
 
+/**
+ * The metrics of one daemon in a registry of their own, beside those that the embedder registers.
+ *
+ * @example
+ * ```ts
+ * const metrics = createMetrics({ version: '1.0.0', mode: 'auto', sample: () => sampleOf(daemon) });
+ * const both = Registry.merge([register, metrics.registry]); // prom-client's
+ * ```
+ */
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
   const state = stateMetrics(registry, options);

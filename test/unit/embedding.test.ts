@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { Daemon, silentLogger } from '../../src/index.js';
+import { Daemon } from '../../src/index.js';
 import { FakeDataPlane } from '../support/fake-dataplane.js';
 import { FakeFirewall } from '../support/fake-firewall.js';
 
@@ -41,7 +41,7 @@ it('a daemon that runs and ends leaves signals and process alone', async () => {
   const options = { store: { kind: 'file', path: leaseFile }, subnetFile } as const;
   const stop = new AbortController();
   const before = await processState();
-  const running = new Daemon(options, silentLogger(), {
+  const running = new Daemon(options, undefined, {
     openDataPlane: (given) => new FakeDataPlane(given),
     createFirewall: (kind) => new FakeFirewall(kind),
     probeKernel: () => [],

@@ -10,12 +10,12 @@ describe('flannelette', () => {
       'Daemon',
       'FlannelletteError',
       'createLogger',
+      'createMetrics',
       'formatIpv4',
       'parseConfig',
       'parseIpv4',
       'probeKernel',
       'readSubnetEnv',
-      'silentLogger',
     ]);
   });
 
@@ -42,7 +42,7 @@ describe('flannelette', () => {
 
 describe('flannelette/parts', () => {
   it('has what the daemon is made of', () => {
-    const needed = ['EtcdStore', 'LeaseFileStore', 'RouteTable', 'createBackend', 'createMetrics'];
+    const needed = ['EtcdStore', 'LeaseFileStore', 'RouteTable', 'createBackend', 'silentLogger'];
     expect(Object.keys(parts)).toEqual(expect.arrayContaining(needed));
     expectTypeOf<parts.Forwarder>().toHaveProperty('apply');
   });
