@@ -2,8 +2,8 @@
  * Tries the program under other kernels, user-mode Linux with this machine's files
  * (test/support/old-kernel/run.sh), one boot for each check:
  *
- *   npm test -- --stage old-kernel
- *   npm run kernels                    the same; prints the table of docs/kernels.md
+ *   npm test -- --stage old-kernel     what takes little time
+ *   npm run kernels                    everything; prints the table of docs/kernels.md
  *   npm run kernels -- --write docs/kernels.md
  *
  * The kernels are those that set-up keeps in the cache (scripts/test-tools.mjs) and those that
@@ -24,25 +24,29 @@ const NATIVE_TESTS = join(ROOT, 'test', 'native', 'build', 'plain', 'tests');
 const MINUTE = 60_000;
 
 /** Name of the row, and what to run: the text of the cell, and whether it is as it must be. */
-const CHECKS = [
+const QUICK = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
   ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')],
-  ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['lab, `--mode=basic`', (on) => lab(on, 'basic')],
   [
     'restart, MTU change, device deleted beside docker0; ICMP with `rp_filter` 0, 1, 2',
     (on) => netns(on, 'beside-docker0'),
   ],
+];
+const LONG = [
+  ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
   ['features refused at the start and later', (on) => netns(on, 'refusals')],
 ];
 
 /**
- * Every check under every kernel at hand, one after another. `told` gets a line for each. The counts
- * are those of the checks; a kernel that set-up could not get is a skipped one.
+ * Checks under every kernel at hand, each of which has one CPU; with `all` one kernel after another.
+ * `told` gets a line for each check. The counts are those of the checks; a kernel that set-up could not
+ * get is a skipped one.
  */
-export async function tryOldKernels(told = console.log) {
+export async function tryOldKernels({ all = false, told = console.log } = {}) {
+  const checks = all ? [...QUICK, ...LONG] : QUICK;
   const counts = { passed: 0, failed: 0, skipped: 0 };
   // Nothing can be written there: what the checks build is built here.
   const make = ['make', '-s', '-C', join(ROOT, 'test', 'native'), 'plain', 'build/refuse'];
@@ -50,14 +54,19 @@ export async function tryOldKernels(told = console.log) {
   if (built.code !== 0)
     throw new Error(`cannot build the native tests: ${built.output.slice(-4_000)}`);
   const columns = [await column({ name: `${release()} (this machine)`, checks: [], told, counts })];
-  for (const { name, path } of kernels()) {
-    if (path === undefined) {
-      told(`- ${name}: not in the cache, skipped`);
-      counts.skipped += 1;
-    } else {
-      columns.push(await column({ name, kernel: path, checks: CHECKS, told, counts }));
+  const waiting = kernels();
+  const worker = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { name, path } = next;
+      if (path === undefined) {
+        told(`- ${name}: not in the cache, skipped`);
+        counts.skipped += 1;
+      } else {
+        columns.push(await column({ name, kernel: path, checks, told, counts }));
+      }
     }
-  }
+  };
+  await Promise.all(all ? [worker()] : [worker(), worker()]);
   return { counts, columns };
 }
 
@@ -187,7 +196,10 @@ export function renderTable(columns) {
     `feature \`${name}\` (Linux ${since})`,
     ({ features }) => features.find((feature) => feature.name === name)?.state ?? 'not known',
   ]);
-  const checks = CHECKS.map(([name]) => [name, ({ cells }) => cells.get(name) ?? 'see the tests']);
+  const checks = [...QUICK, ...LONG].map(([name]) => [
+    name,
+    ({ cells }) => cells.get(name) ?? 'see the tests',
+  ]);
   return [
     ['kernel', ...columns.map(({ title }) => title)],
     ['---', ...columns.map(() => '---')],
@@ -206,7 +218,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
     console.error(`old-kernels: "${flag}" is not valid: expected --write FILE`);
     process.exit(2);
   }
-  const { counts, columns } = await tryOldKernels();
+  const { counts, columns } = await tryOldKernels({ all: true });
   const table = renderTable(columns);
   console.log(`\n${table}`);
   if (page !== undefined) {
