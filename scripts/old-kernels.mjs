@@ -5,6 +5,7 @@
  *   npm test -- --stage old-kernel     what takes little time
  *   npm run kernels                    everything; prints the table of docs/kernels.md
  *   npm run kernels -- --write docs/kernels.md
+ *   npm run kernels -- --write docs/kernels.md --only TEXT    rows whose name has that text; others stay
  *
  * The kernels are those that set-up keeps in the cache (scripts/test-tools.mjs) and those that
  * FLANNELETTE_KERNELS names: paths of user-mode Linux binaries, separated by colons.
@@ -14,6 +15,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
 import { UML_KERNELS } from './test-tools.mjs';
 
@@ -37,7 +39,6 @@ const QUICK = [
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
-  ['features refused at the start and later', (on) => netns(on, 'refusals')],
 ];
 
 /**
@@ -45,8 +46,8 @@ const LONG = [
  * `told` gets a line for each check. The counts are those of the checks; a kernel that set-up could not
  * get is a skipped one.
  */
-export async function tryOldKernels({ all = false, told = console.log } = {}) {
-  const checks = all ? [...QUICK, ...LONG] : QUICK;
+export async function tryOldKernels({ all = false, only = '', told = console.log } = {}) {
+  const checks = (all ? [...QUICK, ...LONG] : QUICK).filter(([name]) => name.includes(only));
   const counts = { passed: 0, failed: 0, skipped: 0 };
   // Nothing can be written there: what the checks build is built here.
   const make = ['make', '-s', '-C', join(ROOT, 'test', 'native'), 'plain', 'build/refuse'];
@@ -55,6 +56,7 @@ export async function tryOldKernels({ all = false, told = console.log } = {}) {
     throw new Error(`cannot build the native tests: ${built.output.slice(-4_000)}`);
   const columns = [await column({ name: `${release()} (this machine)`, checks: [], told, counts })];
   const waiting = kernels();
+  const found = new Map(waiting.map(({ name }) => [name, undefined]));
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const { name, path } = next;
@@ -62,11 +64,12 @@ export async function tryOldKernels({ all = false, told = console.log } = {}) {
         told(`- ${name}: not in the cache, skipped`);
         counts.skipped += 1;
       } else {
-        columns.push(await column({ name, kernel: path, checks, told, counts }));
+        found.set(name, await column({ name, kernel: path, checks, told, counts }));
       }
     }
   };
   await Promise.all([worker(), worker()]);
+  columns.push(...[...found.values()].filter((one) => one !== undefined));
   return { counts, columns };
 }
 
@@ -191,19 +194,19 @@ function run([file, ...args], { timeoutMs = 6 * MINUTE } = {}) {
 }
 
 /** The table of docs/kernels.md: a row for each feature and check, a column for each kernel. */
-export function renderTable(columns) {
+function renderTable(columns, cellBefore) {
   const features = columns[0].features.map(({ name, since }) => [
     `feature \`${name}\` (Linux ${since})`,
     ({ features }) => features.find((feature) => feature.name === name)?.state ?? 'not known',
   ]);
-  const checks = [...QUICK, ...LONG].map(([name]) => [
-    name,
-    ({ cells }) => cells.get(name) ?? 'see the tests',
-  ]);
+  const checks = [...QUICK, ...LONG].map(([name]) => [name, ({ cells }) => cells.get(name)]);
   return [
     ['kernel', ...columns.map(({ title }) => title)],
     ['---', ...columns.map(() => '---')],
-    ...[...features, ...checks].map(([name, cell]) => [name, ...columns.map(cell)]),
+    ...[...features, ...checks].map(([name, cell]) => [
+      name,
+      ...columns.map((column, at) => cell(column) ?? cellBefore(name, at) ?? 'see the tests'),
+    ]),
   ]
     .map((cells) => `| ${cells.join(' | ')} |\n`)
     .join('');
@@ -213,20 +216,20 @@ const BEGIN = '<!-- table: npm run kernels -- --write docs/kernels.md -->\n';
 const END = '<!-- end of the table -->\n';
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const [flag, page] = process.argv.slice(2);
-  if (flag !== undefined && (flag !== '--write' || page === undefined)) {
-    console.error(`old-kernels: "${flag}" is not valid: expected --write FILE`);
-    process.exit(2);
-  }
-  const { counts, columns } = await tryOldKernels({ all: true });
-  const table = renderTable(columns);
-  console.log(`\n${table}`);
-  if (page !== undefined) {
-    const text = readFileSync(page, 'utf8');
-    const [before, rest] = text.split(BEGIN);
-    const after = rest?.split(END)[1];
-    if (after === undefined) throw new Error(`${page} has no table to replace`);
-    writeFileSync(page, `${before}${BEGIN}\n${table}\n${END}${after}`);
-  }
+  const { values } = parseArgs({
+    options: { write: { type: 'string' }, only: { type: 'string' } },
+  });
+  const { write: page, only } = values;
+  const text = page === undefined ? `${BEGIN}${END}` : readFileSync(page, 'utf8');
+  const [before, rest = ''] = text.split(BEGIN);
+  const [table, after] = rest.split(END);
+  if (after === undefined) throw new Error(`${page} has no table to replace`);
+  const rows = table.split('\n').map((line) => line.split('|').map((cell) => cell.trim()));
+  const cellBefore = (name, column) =>
+    only === undefined ? undefined : rows.find((cells) => cells[1] === name)?.[column + 2];
+  const { counts, columns } = await tryOldKernels({ all: true, only });
+  const made = renderTable(columns, cellBefore);
+  console.log(`\n${made}`);
+  if (page !== undefined) writeFileSync(page, `${before}${BEGIN}\n${made}\n${END}${after}`);
   process.exitCode = counts.failed > 0 ? 1 : 0;
 }
