@@ -28,9 +28,9 @@ bool read_number(const Napi::Value& value, double least, double most, uint32_t& 
   return static_cast<double>(out) == number;
 }
 
-// Network, prefix length, gateway, index of the interface, whether the gateway is taken to be on its
-// link. Neither gateway nor index may be 0: to the kernel that is any, and the request might mean
-// somebody else's route.
+// Network, prefix length, gateway, index of the interface, whether the gateway is taken to be on
+// its link. Neither gateway nor index may be 0: to the kernel that is any, and the request might
+// mean somebody else's route.
 bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
   constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
   uint32_t ifindex = 0;
@@ -82,8 +82,7 @@ Napi::Value list_routes(const Napi::CallbackInfo& info) {
 
 Napi::Value put_route(const Napi::CallbackInfo& info) {
   return change_route(info, [](Netlink& netlink, const GatewayRoute& route) {
-    return netlink.put_gateway_route(route.ifindex, route.destination, route.gateway,
-                                     route.onlink);
+    return netlink.put_gateway_route(route.ifindex, route.destination, route.gateway, route.onlink);
   });
 }
 

@@ -38,8 +38,8 @@ bool read_vtep(const Napi::CallbackInfo& info, int& ifindex, Vtep& out) {
   uint64_t mac = 0;
   uint64_t host = 0;
   if (!read_integer(info[0], 1, kIndexMax, index) ||
-      !read_integer(info[1], 1, kAddressMax, address) ||
-      !read_integer(info[2], 1, kMacMax, mac) || !read_integer(info[3], 1, kAddressMax, host)) {
+      !read_integer(info[1], 1, kAddressMax, address) || !read_integer(info[2], 1, kMacMax, mac) ||
+      !read_integer(info[3], 1, kAddressMax, host)) {
     throw_type(info.Env(), "expected an interface index, an address, a MAC address and a host");
     return false;
   }

@@ -22,7 +22,7 @@ struct Interface {
   uint32_t mtu = 0;  // bytes
   bool up = false;
   bool loopback = false;
-  uint64_t mac = 0;  // 48 bits; 0: it has none
+  uint64_t mac = 0;                         // 48 bits; 0: it has none
   std::vector<InterfaceAddress> addresses;  // as the kernel lists them
 };
 

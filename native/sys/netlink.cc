@@ -394,7 +394,8 @@ Status Netlink::delete_route(int ifindex, Subnet destination) {
 Status Netlink::put_gateway_route(int ifindex, Subnet destination, uint32_t gateway, bool onlink) {
   const auto put = [&] {
     constexpr uint16_t kFlags = NLM_F_CREATE | NLM_F_REPLACE;
-    NetlinkMessage message = gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway, onlink);
+    NetlinkMessage message =
+        gateway_message(RTM_NEWROUTE, kFlags, ifindex, destination, gateway, onlink);
     return request(message.header(), "RTM_NEWROUTE", format_via(destination, gateway), 0);
   };
   auto error = put();

@@ -1,5 +1,5 @@
-// The kernel's VXLAN device as flannel uses it, and what it needs for each other host: the host's own
-// overlay address is a neighbour with a MAC address, and that MAC address is found at the host.
+// The kernel's VXLAN device as flannel uses it, and what it needs for each other host: the host's
+// own overlay address is a neighbour with a MAC address, and that MAC address is found at the host.
 //
 //   route SUBNET via SUBNET.0 onlink -> neighbour SUBNET.0 = MAC -> forwarding entry MAC -> host
 #pragma once
@@ -31,7 +31,8 @@ struct VxlanSpec {
 };
 
 // Makes the device, in place of one of that name, and sets it up: its index. EEXIST: another device
-// has this VNI on this port; EADDRINUSE: a program has the port; EOPNOTSUPP: the kernel has no vxlan.
+// has this VNI on this port; EADDRINUSE: a program has the port; EOPNOTSUPP: the kernel has no
+// vxlan.
 Result<int> make_vxlan(const VxlanSpec& spec);
 Status delete_device(int ifindex);
 

@@ -49,7 +49,7 @@ it('a full tmpfs: forwards, 503 and says why, writes both files when there is ro
   expect(detail).toMatchObject({ ready: false, synced: true, subnetFileWritten: false });
   expect(await near.metric('ready')).toBe(0);
   await near.logged(
-    'the last known leases are not kept: a restart without the store would not forward',
+    'cannot write the lease cache: a restart without the lease store would not forward',
     10_000,
   );
   expect((await readdir(directory)).sort()).toEqual(['fill', 'subnet.env.sock']);
@@ -65,7 +65,7 @@ it('a full tmpfs: forwards, 503 and says why, writes both files when there is ro
   expect(parseRemembered(await readFile(rememberedPath(subnetFile), 'utf8')).leases).toHaveLength(
     3,
   );
-  await near.logged('leases are kept again');
+  await near.logged('lease cache is written again');
   expect((await readdir(directory)).sort()).toEqual([
     'subnet.env',
     'subnet.env.leases.json',

@@ -216,7 +216,7 @@ export class RememberingStore implements LeaseStore {
         if (event.type === 'snapshot' && grace.size > 0) {
           this.#log.warn(
             { store: this.location, leases: grace.size },
-            'the lease store began anew; leases missing from it stay in force for a moment',
+            'the lease store lost its data; missing leases stay in force for a grace period',
           );
         }
         this.#learn(event);
@@ -364,13 +364,13 @@ export class RememberingStore implements LeaseStore {
         });
         this.#saveCostMs = performance.now() - started;
         await writeRemembered(this.#path, text);
-        if (this.#saveFailed) this.#log.info({ path: this.#path }, 'leases are kept again');
+        if (this.#saveFailed) this.#log.info({ path: this.#path }, 'lease cache is written again');
         this.#saveFailed = false;
       } catch (error) {
         if (!this.#saveFailed) {
           this.#log.warn(
             { error: messageOf(error) },
-            'the last known leases are not kept: a restart without the store would not forward',
+            'cannot write the lease cache: a restart without the lease store would not forward',
           );
         }
         this.#saveFailed = true;
