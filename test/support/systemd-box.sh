@@ -41,7 +41,7 @@ inner() {
   ip link set lo up; ip link add eth0 type veth peer name peer0; ip link set peer0 up; ip link set eth0 up
   ip addr add 10.168.0.2/24 dev eth0; ip route add default via 10.168.0.1
   units=$r/etc/systemd/system; mkdir -p "$units"; rm -rf "$units"/*.wants; : >"$r/etc/fstab"; : >"$r/etc/machine-id"
-  sed 's#/usr/bin/node /usr/lib/node_modules/#/opt/node /opt/#' "$BOX_PROJECT/deploy/flannelette.service" >"$units/flannelette.service"
+  sed 's#/usr/bin/node#/opt/node#; s#/usr/lib/node_modules/#/opt/#' "$BOX_PROJECT/deploy/flannelette.service" >"$units/flannelette.service"
   printf '[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/bash /srv/driver.sh\nStandardOutput=file:/out/driver\nStandardError=file:/out/driver\n' >"$units/driver.service"
   exec chroot "$r" env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=driver.service --log-target=console
 }
