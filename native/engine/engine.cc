@@ -126,10 +126,11 @@ struct Engine::Parts {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
   auto features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled);
-  KernelPath::clear(options.bind_address, options.port);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
+  // With the port ours, what a killed predecessor left is no running daemon's.
+  KernelPath::clear(options.bind_address, options.port);
   std::vector<OwnedFd> sources;
   while (sources.size() + 1 < options.source_ports) {
     auto source = open_send_socket(options.bind_address, options.socket_buffer_bytes);

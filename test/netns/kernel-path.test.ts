@@ -12,7 +12,9 @@ import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { transferBothWays } from '../support/exact.js';
 import { ipv4Packet } from '../support/packets.js';
 import {
+  COMMAND,
   counters,
+  LEASE_FILE,
   linkPackets,
   ROOT,
   sendDatagrams,
@@ -173,6 +175,20 @@ describe.skipIf(missing !== undefined)('mode kernel', () => {
     expect((await inKernel(now.nearDaemon))[0]).toBeGreaterThanOrEqual(10);
     await now.nearDaemon.stop();
     expect(await devices(now.near)).toEqual([]);
+  });
+
+  it('is left alone by another daemon that wants the same address and port', async () => {
+    const now = await setUp();
+    const device = ['ip', '-o', 'link', 'show', 'type', 'vxlan'];
+    const { stdout: before } = await run(inNamespace(now.near.host, device));
+    const flags = [`--lease-file=${LEASE_FILE}`, '--iface=eth0', '--subnet-file=/run/other.env'];
+    const { code, stderr } = await run(
+      inNamespace(now.near.host, [...COMMAND, 'run', '--mode=kernel', ...flags]),
+      { accept: [0, 1, 2] },
+    );
+    expect([code, stderr]).toEqual([1, expect.stringContaining('UDP port 8285 is taken')]);
+    expect((await run(inNamespace(now.near.host, device))).stdout).toBe(before);
+    expect(await pings(now)).toContain('10 received');
   });
 
   it('makes a deleted device again, and goes on when the external interface comes back', async () => {
