@@ -104,9 +104,9 @@ const cases: readonly Case[] = [
   },
   {
     what: 'a backend that is not there',
-    prepare: config({ Network: network, Backend: { Type: 'vxlan' } }),
+    prepare: config({ Network: network, Backend: { Type: 'ipip' } }),
     code: 2,
-    says: /Backend\.Type.*"vxlan".*udp/,
+    says: /Backend\.Type.*"ipip".*udp/,
   },
   {
     what: 'a lease file that is not there',
