@@ -26,6 +26,17 @@ bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, Sig
 // Milliseconds and an exit code.
 bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out);
 
+// Whether the value is a whole number from `least` to `most`, which `out` must be able to hold; it
+// throws nothing.
+template <typename Number>
+bool read_whole(const Napi::Value& value, double least, double most, Number& out) {
+  if (!value.IsNumber()) return false;
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= least && number <= most)) return false;
+  out = static_cast<Number>(number);
+  return static_cast<double>(out) == number;
+}
+
 // Empty when Node-API refused.
 Napi::Value to_js_features(Napi::Env env, const FeatureSwitches& features);
 // `queue_drops`: of the queue in front of the direction; empty when the kernel does not tell.

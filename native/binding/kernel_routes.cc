@@ -20,28 +20,18 @@ struct GatewayRoute {
   bool onlink = false;
 };
 
-bool read_number(const Napi::Value& value, double least, double most, uint32_t& out) {
-  if (!value.IsNumber()) return false;
-  const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= least && number <= most)) return false;
-  out = static_cast<uint32_t>(number);
-  return static_cast<double>(out) == number;
-}
-
 // Network, prefix length, gateway, index of the interface, whether the gateway is taken to be on
 // its link. Neither gateway nor index may be 0: to the kernel that is any, and the request might
 // mean somebody else's route.
 bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
   constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
-  uint32_t ifindex = 0;
-  if (!read_number(info[0], 0, kAddressMax, out.destination.network) ||
-      !read_number(info[1], 0, 32, out.destination.prefix) ||
-      !read_number(info[2], 1, kAddressMax, out.gateway) ||
-      !read_number(info[3], 1, std::numeric_limits<int>::max(), ifindex)) {
+  if (!read_whole(info[0], 0, kAddressMax, out.destination.network) ||
+      !read_whole(info[1], 0, 32, out.destination.prefix) ||
+      !read_whole(info[2], 1, kAddressMax, out.gateway) ||
+      !read_whole(info[3], 1, std::numeric_limits<int>::max(), out.ifindex)) {
     throw_type(info.Env(), "expected a network, a prefix length, a gateway and an interface index");
     return false;
   }
-  out.ifindex = static_cast<int>(ifindex);
   out.onlink = info[4].IsBoolean() && info[4].As<Napi::Boolean>().Value();
   return true;
 }

@@ -27,28 +27,30 @@ void set_name(char (&field)[BPF_OBJ_NAME_LEN], const char* name) {
 
 uint64_t address_of(const void* data) { return reinterpret_cast<uint64_t>(data); }
 
-// Before Linux 5.11 maps and programs are counted as locked memory.
-void raise_locked_memory() {
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  (void)::setrlimit(RLIMIT_MEMLOCK, &unlimited);
+// Makes a map or a program. Before Linux 5.11 both are counted as locked memory, and refused with
+// EPERM beyond its limit, which is raised then.
+Result<OwnedFd> make(int command, const char* operation, const char* name, bpf_attr& attributes) {
+  OwnedFd fd(static_cast<int>(call(command, attributes)));
+  if (!fd.valid() && errno == EPERM) {
+    const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+    (void)::setrlimit(RLIMIT_MEMLOCK, &unlimited);
+    fd = OwnedFd(static_cast<int>(call(command, attributes)));
+  }
+  if (!fd.valid()) return Error{errno, operation, name};
+  return fd;
 }
 
 }  // namespace
 
 Result<OwnedFd> make_bpf_map(const char* name, const BpfMapSpec& spec) {
-  for (bool again = false;; again = true) {
-    bpf_attr attributes{};
-    attributes.map_type = spec.type;
-    attributes.key_size = spec.key_bytes;
-    attributes.value_size = spec.value_bytes;
-    attributes.max_entries = spec.entries_max;
-    attributes.map_flags = spec.flags;
-    set_name(attributes.map_name, name);
-    OwnedFd fd(static_cast<int>(call(BPF_MAP_CREATE, attributes)));
-    if (fd.valid()) return fd;
-    if (errno != EPERM || again) return Error{errno, "BPF_MAP_CREATE", name};
-    raise_locked_memory();
-  }
+  bpf_attr attributes{};
+  attributes.map_type = spec.type;
+  attributes.key_size = spec.key_bytes;
+  attributes.value_size = spec.value_bytes;
+  attributes.max_entries = spec.entries_max;
+  attributes.map_flags = spec.flags;
+  set_name(attributes.map_name, name);
+  return make(BPF_MAP_CREATE, "BPF_MAP_CREATE", name, attributes);
 }
 
 Status put_bpf_entry(const OwnedFd& map, const void* key, const void* value) {
@@ -103,21 +105,16 @@ Result<size_t> possible_cpus() {
 
 Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> instructions) {
   static constexpr char kLicence[] = "Apache-2.0";
-  for (bool again = false;; again = true) {
-    bpf_attr attributes{};
-    attributes.prog_type = BPF_PROG_TYPE_SCHED_CLS;
-    attributes.insns = address_of(instructions.data());
-    attributes.insn_cnt = static_cast<uint32_t>(instructions.size());
-    attributes.license = address_of(kLicence);
-    // A kernel that is not built for a certain processor (user-mode Linux) is strict without it.
-    // The processors that there are binaries for all read words at any address.
-    attributes.prog_flags = BPF_F_ANY_ALIGNMENT;
-    set_name(attributes.prog_name, name);
-    OwnedFd fd(static_cast<int>(call(BPF_PROG_LOAD, attributes)));
-    if (fd.valid()) return fd;
-    if (errno != EPERM || again) return Error{errno, "BPF_PROG_LOAD", name};
-    raise_locked_memory();
-  }
+  bpf_attr attributes{};
+  attributes.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+  attributes.insns = address_of(instructions.data());
+  attributes.insn_cnt = static_cast<uint32_t>(instructions.size());
+  attributes.license = address_of(kLicence);
+  // A kernel that is not built for a certain processor (user-mode Linux) is strict without it.
+  // The processors that there are binaries for all read words at any address.
+  attributes.prog_flags = BPF_F_ANY_ALIGNMENT;
+  set_name(attributes.prog_name, name);
+  return make(BPF_PROG_LOAD, "BPF_PROG_LOAD", name, attributes);
 }
 
 Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, ProgramPoint point) {

@@ -8,13 +8,12 @@
 #include <optional>
 #include <utility>
 
+#include "sys/mac_address.h"
 #include "sys/netlink_dump.h"
 
 namespace flannelette {
 
 namespace {
-
-constexpr size_t kMacBytes = 6;
 
 void add_link(nlmsghdr* message, std::vector<Interface>& out) {
   if (message->nlmsg_type != RTM_NEWLINK) return;
@@ -27,9 +26,9 @@ void add_link(nlmsghdr* message, std::vector<Interface>& out) {
     const auto* text = static_cast<const char*>(data);
     if (type == IFLA_IFNAME) added.name.assign(text, ::strnlen(text, bytes));
     if (type == IFLA_MTU) added.mtu = number_of(data, bytes);
-    if (type == IFLA_ADDRESS && bytes == kMacBytes) {
-      const auto* mac = static_cast<const uint8_t*>(data);
-      for (size_t i = 0; i < bytes; ++i) added.mac = added.mac << 8 | mac[i];
+    if (MacAddress mac{}; type == IFLA_ADDRESS && bytes == mac.size()) {
+      std::memcpy(mac.data(), data, bytes);
+      added.mac = number_of_mac(mac);
     }
   });
 }

@@ -33,36 +33,25 @@ void read_link(nlmsghdr& message, Link& out) {
   const auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(&message));
   out.up = (body->ifi_flags & IFF_UP) != 0;
   out.carrier = (body->ifi_flags & IFF_LOWER_UP) != 0;
-  auto* attribute = IFLA_RTA(NLMSG_DATA(&message));
-  auto remaining = IFLA_PAYLOAD(&message);
-  for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
-    const void* data = RTA_DATA(attribute);
-    if (attribute->rta_type == IFLA_IFNAME) {
-      out.name = static_cast<const char*>(data);
-    } else if (attribute->rta_type == IFLA_MASTER) {
-      std::memcpy(&out.master, data, sizeof(out.master));
-    } else if (attribute->rta_type == IFLA_MTU) {
-      std::memcpy(&out.mtu, data, sizeof(out.mtu));
-    } else if (attribute->rta_type == IFLA_TXQLEN) {
-      std::memcpy(&out.queue_packets, data, sizeof(out.queue_packets));
-    } else if (attribute->rta_type == IFLA_STATS64) {
+  each_attribute<ifinfomsg>(&message, [&](uint16_t type, const void* data, size_t bytes) {
+    if (type == IFLA_IFNAME) out.name = static_cast<const char*>(data);
+    if (type == IFLA_MASTER) out.master = static_cast<int>(number_of(data, bytes));
+    if (type == IFLA_MTU) out.mtu = number_of(data, bytes);
+    if (type == IFLA_TXQLEN) out.queue_packets = number_of(data, bytes);
+    if (type == IFLA_STATS64) {
       rtnl_link_stats64 stats{};
       // Later kernels append to it.
-      std::memcpy(&stats, data, std::min(sizeof(stats), RTA_PAYLOAD(attribute)));
+      std::memcpy(&stats, data, std::min(sizeof(stats), bytes));
       out.queue_drops = stats.tx_dropped;
     }
-  }
+  });
 }
 
 void read_lookup(nlmsghdr& message, RouteLookup& out) {
-  auto* body = static_cast<rtmsg*>(NLMSG_DATA(&message));
-  out.type = body->rtm_type;
-  auto* attribute = RTM_RTA(body);
-  auto remaining = RTM_PAYLOAD(&message);
-  for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining)) {
-    if (attribute->rta_type == RTA_OIF)
-      std::memcpy(&out.ifindex, RTA_DATA(attribute), sizeof(out.ifindex));
-  }
+  out.type = static_cast<rtmsg*>(NLMSG_DATA(&message))->rtm_type;
+  each_attribute<rtmsg>(&message, [&](uint16_t type, const void* data, size_t bytes) {
+    if (type == RTA_OIF) out.ifindex = static_cast<int>(number_of(data, bytes));
+  });
 }
 
 // Which error of a look-up is an answer (net/ipv4/fib_semantics.c, fib_props), and none to it.
@@ -95,8 +84,10 @@ NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subne
   return message;
 }
 
-// A permanent entry of the neighbour table (AF_INET) or of the device's own forwarding table.
-NetlinkMessage neighbour_message(uint16_t type, uint8_t family, int ifindex, uint32_t address) {
+// A permanent entry of the neighbour table (AF_INET) or of the device's own forwarding table. With
+// `mac`, deleting is about the entry that has both.
+NetlinkMessage neighbour_message(uint16_t type, uint8_t family, int ifindex, uint32_t address,
+                                 const MacAddress* mac) {
   const bool put = type == RTM_NEWNEIGH;
   NetlinkMessage message(type, put ? NLM_F_CREATE | NLM_F_REPLACE : 0);
   auto* body = message.family<ndmsg>();
@@ -105,6 +96,7 @@ NetlinkMessage neighbour_message(uint16_t type, uint8_t family, int ifindex, uin
   body->ndm_state = NUD_PERMANENT;
   body->ndm_flags = family == AF_BRIDGE ? NTF_SELF : 0;
   message.add_u32(NDA_DST, htonl(address));
+  if (mac != nullptr) message.add(NDA_LLADDR, mac->data(), mac->size());
   return message;
 }
 
@@ -239,35 +231,30 @@ Status Netlink::delete_link(int ifindex) {
   return request(message.header(), "RTM_DELLINK", "", ENODEV);
 }
 
-Status Netlink::set_mac(int ifindex, const std::array<uint8_t, 6>& mac) {
+Status Netlink::set_mac(int ifindex, const MacAddress& mac) {
   NetlinkMessage message(RTM_SETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
   message.add(IFLA_ADDRESS, mac.data(), mac.size());
   return request(message.header(), "RTM_SETLINK", "address", 0);
 }
 
-Status Netlink::put_neighbour(int ifindex, uint32_t address, const std::array<uint8_t, 6>& mac) {
-  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_INET, ifindex, address);
-  message.add(NDA_LLADDR, mac.data(), mac.size());
+Status Netlink::put_neighbour(int ifindex, uint32_t address, const MacAddress& mac) {
+  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_INET, ifindex, address, &mac);
   return request(message.header(), "RTM_NEWNEIGH", format_address(address), 0);
 }
 
 Status Netlink::delete_neighbour(int ifindex, uint32_t address) {
-  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_INET, ifindex, address);
+  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_INET, ifindex, address, nullptr);
   return request(message.header(), "RTM_DELNEIGH", format_address(address), ENOENT);
 }
 
-Status Netlink::put_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac,
-                                     uint32_t host) {
-  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_BRIDGE, ifindex, host);
-  message.add(NDA_LLADDR, mac.data(), mac.size());
+Status Netlink::put_forwarding_entry(int ifindex, const MacAddress& mac, uint32_t host) {
+  NetlinkMessage message = neighbour_message(RTM_NEWNEIGH, AF_BRIDGE, ifindex, host, &mac);
   return request(message.header(), "RTM_NEWNEIGH", "fdb " + format_address(host), 0);
 }
 
-Status Netlink::delete_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac,
-                                        uint32_t host) {
-  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_BRIDGE, ifindex, host);
-  message.add(NDA_LLADDR, mac.data(), mac.size());
+Status Netlink::delete_forwarding_entry(int ifindex, const MacAddress& mac, uint32_t host) {
+  NetlinkMessage message = neighbour_message(RTM_DELNEIGH, AF_BRIDGE, ifindex, host, &mac);
   return request(message.header(), "RTM_DELNEIGH", "fdb " + format_address(host), ENOENT);
 }
 
@@ -315,10 +302,9 @@ std::string Netlink::program_at(int ifindex, ProgramPoint point, uint32_t priori
   (void)request(message.header(), "RTM_GETTFILTER", "", ENOENT, [&](nlmsghdr& reply) {
     each_attribute<tcmsg>(&reply, [&](uint16_t type, const void* data, size_t bytes) {
       if (type != TCA_OPTIONS) return;
-      auto remaining = static_cast<int>(bytes);
-      const auto* option = static_cast<const rtattr*>(data);
-      for (; RTA_OK(option, remaining); option = RTA_NEXT(option, remaining))
-        if (option->rta_type == TCA_BPF_NAME) name = static_cast<const char*>(RTA_DATA(option));
+      each_nested(data, bytes, [&](uint16_t option, const void* text, size_t) {
+        if (option == TCA_BPF_NAME) name = static_cast<const char*>(text);
+      });
     });
   });
   return name;

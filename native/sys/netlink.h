@@ -3,13 +3,13 @@
 
 #include <linux/netlink.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 
 #include "core/ipv4.h"
 #include "core/result.h"
+#include "sys/mac_address.h"
 #include "sys/netlink_message.h"
 #include "sys/owned_fd.h"
 
@@ -58,13 +58,13 @@ class Netlink {
   // Deletes a device, if it is there.
   Status delete_link(int ifindex);
   // The MAC address of a device that is down.
-  Status set_mac(int ifindex, const std::array<uint8_t, 6>& mac);
+  Status set_mac(int ifindex, const MacAddress& mac);
   // Permanent entries of the neighbour table, and of a VXLAN device's forwarding table, in place of
   // what is there for the address or the MAC address. Deleting one that is not there is no error.
-  Status put_neighbour(int ifindex, uint32_t address, const std::array<uint8_t, 6>& mac);
+  Status put_neighbour(int ifindex, uint32_t address, const MacAddress& mac);
   Status delete_neighbour(int ifindex, uint32_t address);
-  Status put_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac, uint32_t host);
-  Status delete_forwarding_entry(int ifindex, const std::array<uint8_t, 6>& mac, uint32_t host);
+  Status put_forwarding_entry(int ifindex, const MacAddress& mac, uint32_t host);
+  Status delete_forwarding_entry(int ifindex, const MacAddress& mac, uint32_t host);
   // Puts a program (bpf(2), BPF_PROG_TYPE_SCHED_CLS) at a device (clsact, Linux 4.5) for as long as
   // the device is there, beside those of others and in place of one that has the same name. The
   // qdisc is made when there is none.

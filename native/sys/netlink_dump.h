@@ -74,14 +74,20 @@ Status ask(const Question<Family>& question, const char* operation, Take&& take)
   }
 }
 
-// Calls `take` with the type, bytes and length of each attribute behind the family's header.
-template <typename Family, typename Take>
-void each_attribute(nlmsghdr* message, Take&& take) {
-  auto remaining = static_cast<int>(NLMSG_PAYLOAD(message, sizeof(Family)));
-  auto* attribute = reinterpret_cast<rtattr*>(static_cast<uint8_t*>(NLMSG_DATA(message)) +
-                                              NLMSG_ALIGN(sizeof(Family)));
+// Calls `take` with the type, bytes and length of each attribute within an attribute.
+template <typename Take>
+void each_nested(const void* attributes, size_t bytes, Take&& take) {
+  auto remaining = static_cast<int>(bytes);
+  const auto* attribute = static_cast<const rtattr*>(attributes);
   for (; RTA_OK(attribute, remaining); attribute = RTA_NEXT(attribute, remaining))
     take(attribute->rta_type, RTA_DATA(attribute), static_cast<size_t>(RTA_PAYLOAD(attribute)));
+}
+
+// Calls `take` likewise with each attribute behind the family's header.
+template <typename Family, typename Take>
+void each_attribute(nlmsghdr* message, Take&& take) {
+  each_nested(static_cast<uint8_t*>(NLMSG_DATA(message)) + NLMSG_ALIGN(sizeof(Family)),
+              NLMSG_PAYLOAD(message, sizeof(Family)), take);
 }
 
 inline uint32_t number_of(const void* data, size_t bytes) {

@@ -4,16 +4,14 @@
 //   route SUBNET via SUBNET.0 onlink -> neighbour SUBNET.0 = MAC -> forwarding entry MAC -> host
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
+#include "sys/mac_address.h"
 
 namespace flannelette {
-
-using MacAddress = std::array<uint8_t, 6>;
 
 inline constexpr uint32_t kVniMax = 0xffffff;
 
