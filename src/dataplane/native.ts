@@ -178,6 +178,15 @@ export interface NativeSignalLimits {
   readonly message: string;
 }
 
+/** A route of the main table by a gateway: see `putRoute`. */
+type NativeGatewayRoute = [
+  network: number,
+  prefix: number,
+  gateway: number,
+  ifindex: number,
+  onlink?: boolean,
+];
+
 export interface NativeAddon {
   /** Of the constructor's options; see limits.ts. */
   readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
@@ -200,21 +209,9 @@ export interface NativeAddon {
    * another route of the same metric. ENETUNREACH when the gateway is on no link of this host, unless
    * `onlink`. Neither gateway nor index may be 0, which to the kernel is any.
    */
-  putRoute(
-    network: number,
-    prefix: number,
-    gateway: number,
-    ifindex: number,
-    onlink?: boolean,
-  ): void;
+  putRoute(...route: NativeGatewayRoute): void;
   /** Takes that route away, if it is there. */
-  deleteRoute(
-    network: number,
-    prefix: number,
-    gateway: number,
-    ifindex: number,
-    onlink?: boolean,
-  ): void;
+  deleteRoute(...route: NativeGatewayRoute): void;
   /**
    * Makes a VXLAN device, in place of one of that name, and sets it up: its index. A MAC address is a
    * number of 48 bits. EEXIST: another device has this VNI on this port; EADDRINUSE: a program has the

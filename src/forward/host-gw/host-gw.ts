@@ -11,12 +11,11 @@ import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.
 import { inputError, systemError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/store.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import { typeFault } from '../lease-type.js';
+import { MIN_MTU } from '../link-mtu.js';
 import { RouteNetwork } from '../route-network.js';
 
 const TYPE = 'host-gw';
-
-/** Smallest MTU of an IPv4 link (RFC 791). */
-const MIN_MTU = 68;
 
 export interface HostGwOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
@@ -45,7 +44,7 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     mtu: external.mtu,
     minExternalMtu: MIN_MTU,
     leaseAttributes: { publicIp: external.publicIp, backendType: TYPE },
-    leaseFault,
+    leaseFault: (attributes: LeaseAttributes) => typeFault(TYPE, attributes),
     udpPort: undefined,
   };
   const open = (): Forwarder => {
@@ -72,12 +71,6 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     };
   };
   return { ...facts, open };
-}
-
-function leaseFault({ backendType }: LeaseAttributes): string | undefined {
-  if (backendType === TYPE) return undefined;
-  const found = backendType === undefined ? 'missing, as in a lease of udp' : `"${backendType}"`;
-  return `BackendType is ${found}: this host's backend is ${TYPE}`;
 }
 
 function indexOf(wanted: string): number | undefined {

@@ -18,7 +18,6 @@ import {
   type DataPlaneSnapshot,
   type FeatureName,
 } from '../../dataplane/dataplane.js';
-import { inputError } from '../../errors.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type {
   Backend,
@@ -28,12 +27,10 @@ import type {
   ForwarderHealth,
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
+import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
-
-/** Smallest MTU of an IPv4 link (RFC 791). */
-const MIN_MTU = 68;
 
 /** Smallest MTU of the external interface. */
 export const MIN_EXTERNAL_MTU = MIN_MTU + UDP_OVERHEAD_BYTES;
@@ -79,14 +76,7 @@ export class UdpBackend implements Backend {
     this.#options = options;
     this.leaseAttributes = { publicIp: external.publicIp };
     this.udpPort = parseUdpSettings(config.backend).port;
-    this.mtu = Math.min(external.mtu - UDP_OVERHEAD_BYTES, MAX_MTU);
-    if (this.mtu < MIN_MTU) {
-      throw inputError(
-        `MTU of ${external.name}`,
-        external.mtu,
-        `at least ${MIN_EXTERNAL_MTU} bytes: ${UDP_OVERHEAD_BYTES} go to the encapsulation`,
-      );
-    }
+    this.mtu = Math.min(mtuWithin(external, external.mtu, UDP_OVERHEAD_BYTES), MAX_MTU);
   }
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {

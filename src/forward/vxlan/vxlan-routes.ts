@@ -6,7 +6,7 @@
  */
 import { subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
 import type { GatewayRoute, KernelRoute, KernelRoutes } from '../../dataplane/kernel-routes.js';
-import type { VxlanKernel } from '../../dataplane/vxlan.js';
+import type { Vtep, VxlanKernel } from '../../dataplane/vxlan.js';
 
 export interface VxlanRoutesParts {
   readonly routes: KernelRoutes;
@@ -79,13 +79,7 @@ export class VxlanRoutes implements KernelRoutes {
     if (vtep !== undefined) kernel.remove(index, vtep);
   }
 
-  #vtep({ destination, gateway }: GatewayRoute):
-    | {
-        address: Ipv4;
-        mac: number;
-        host: Ipv4;
-      }
-    | undefined {
+  #vtep({ destination, gateway }: GatewayRoute): Vtep | undefined {
     const mac = this.#parts.macOf(destination);
     return mac === undefined ? undefined : { address: destination.network, mac, host: gateway };
   }

@@ -5,6 +5,8 @@ import type { BackendConfig } from '../../config/network.js';
 import type { Ipv4 } from '../../config/ipv4.js';
 import { inputError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/store.js';
+import { typeFault } from '../lease-type.js';
+import { MIN_MTU } from '../link-mtu.js';
 
 export const TYPE = 'vxlan';
 
@@ -49,7 +51,7 @@ export function parseVxlanSettings({ raw }: BackendConfig): VxlanSettings {
     gbp: flag('GBP'),
     learning: flag('Learning'),
     directRouting: flag('DirectRouting'),
-    mtu: integer('MTU', 68 + VXLAN_OVERHEAD_BYTES, 65_535),
+    mtu: integer('MTU', MIN_MTU + VXLAN_OVERHEAD_BYTES, 65_535),
   };
 }
 
@@ -74,11 +76,10 @@ export function macOf(publicIp: Ipv4, vni: number): number {
 }
 
 /** The MAC address in a lease of a vxlan host, or why no packet can be sent to it. */
-export function vtepMacOf({ backendType, backendData }: LeaseAttributes): number | string {
-  if (backendType !== TYPE) {
-    const found = backendType === undefined ? 'missing, as in a lease of udp' : `"${backendType}"`;
-    return `BackendType is ${found}: this host's backend is ${TYPE}`;
-  }
+export function vtepMacOf(attributes: LeaseAttributes): number | string {
+  const fault = typeFault(TYPE, attributes);
+  if (fault !== undefined) return fault;
+  const { backendData } = attributes;
   const text = isObject(backendData) ? field(backendData, 'VtepMAC') : undefined;
   return (
     parseMac(text) ??

@@ -8,12 +8,13 @@
  * a restart changes no lease. Unlike flannel, which leaves its device behind, the device goes when the
  * daemon ends, as the udp backend's does.
  */
-import { subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
+import { cidrOf, contains, subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
 import { hostInterfaces, type HostInterface } from '../../dataplane/dataplane.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { VXLAN_KERNEL, type VxlanDevice, type VxlanKernel } from '../../dataplane/vxlan.js';
-import { errnoOf, inputError, messageOf, systemError } from '../../errors.js';
+import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { RouteNetwork } from '../route-network.js';
 import { VxlanRoutes } from './vxlan-routes.js';
 import {
@@ -25,9 +26,6 @@ import {
   vtepMacOf,
   VXLAN_OVERHEAD_BYTES,
 } from './vxlan-settings.js';
-
-/** Smallest MTU of an IPv4 link (RFC 791). */
-const MIN_MTU = 68;
 
 export interface VxlanOptions {
   /** In place of the kernel's, for tests. */
@@ -58,14 +56,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
   const { kernelRoutes = KERNEL_ROUTES, vxlanKernel = VXLAN_KERNEL } = options;
   const interfaces = options.interfaces ?? hostInterfaces;
   const settings = parseVxlanSettings(config.backend);
-  const mtu = (settings.mtu ?? external.mtu) - VXLAN_OVERHEAD_BYTES;
-  if (mtu < MIN_MTU) {
-    throw inputError(
-      `MTU of ${external.name}`,
-      external.mtu,
-      `at least ${MIN_MTU + VXLAN_OVERHEAD_BYTES} bytes: ${VXLAN_OVERHEAD_BYTES} go to the encapsulation`,
-    );
-  }
+  const mtu = mtuWithin(external, settings.mtu ?? external.mtu, VXLAN_OVERHEAD_BYTES);
   const name = `flannel.${settings.vni}`;
   const mac = presentMac(name, interfaces) ?? macOf(external.publicIp, settings.vni);
   const facts = {
@@ -164,11 +155,9 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
 
 /** Whether one of the interface's networks has the host: a route to it has no gateway then. */
 function isOnLink({ addresses }: HostInterface, host: Ipv4): boolean {
-  return addresses.some(({ address, prefix }) => {
-    if (prefix === 0 || prefix > 31) return false;
-    const size = 2 ** (32 - prefix);
-    return Math.floor(address / size) === Math.floor(host / size);
-  });
+  return addresses.some(
+    ({ address, prefix }) => prefix > 0 && prefix < 32 && contains(cidrOf(address, prefix), host),
+  );
 }
 
 function makeDevice(kernel: VxlanKernel, device: VxlanDevice): number {
