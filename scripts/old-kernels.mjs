@@ -10,13 +10,13 @@
  * The kernels are those that set-up keeps in the cache (scripts/test-tools.mjs) and those that
  * FLANNELETTE_KERNELS names: paths of user-mode Linux binaries, separated by colons.
  */
-import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
+import { run } from './run.mjs';
 import { UML_KERNELS } from './test-tools.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -24,6 +24,7 @@ const RUNNER = join(ROOT, 'test', 'support', 'old-kernel', 'run.sh');
 const CLI = [process.execPath, join(ROOT, 'dist', 'src', 'cli', 'main.js')];
 const NATIVE_TESTS = join(ROOT, 'test', 'native', 'build', 'plain', 'tests');
 const MINUTE = 60_000;
+const env = { ...isolationEnvironment(), NO_COLOR: '1' };
 
 /** Name of the row, and what to run: the text of the cell, and whether it is as it must be. */
 const QUICK = [
@@ -51,7 +52,7 @@ export async function tryOldKernels({ all = false, only = '', told = console.log
   const counts = { passed: 0, failed: 0, skipped: 0 };
   // Nothing can be written there: what the checks build is built here.
   const make = ['make', '-s', '-C', join(ROOT, 'test', 'native'), 'plain', 'build/refuse'];
-  const built = await run(make, { timeoutMs: 10 * MINUTE });
+  const built = await run(make, { timeoutMs: 10 * MINUTE, env });
   if (built.code !== 0)
     throw new Error(`cannot build the native tests: ${built.output.slice(-4_000)}`);
   const columns = [await column({ name: `${release()} (this machine)`, checks: [], told, counts })];
@@ -83,8 +84,9 @@ function kernels() {
 
 /** What one kernel has and does; `kernel` undefined for the one that runs here. */
 async function column({ name, kernel, checks, told, counts }) {
-  const on = (argv, options) =>
-    run([...(kernel === undefined ? [] : [RUNNER, kernel]), ...argv], options);
+  const prefix = kernel === undefined ? [] : [RUNNER, kernel];
+  // SIGTERM: the runner clears up.
+  const on = (argv) => run([...prefix, ...argv], { timeoutMs: 6 * MINUTE, signal: 'SIGTERM', env });
   const count = (row, { ok, text, output = '' }) => {
     counts[ok ? 'passed' : 'failed'] += 1;
     told(`${ok ? '✓' : '✗'} ${name}: ${row}: ${text}`);
@@ -163,39 +165,6 @@ async function netns(on, name) {
     .map(({ fullName, failureMessages: [why = ''] }) => `${fullName}: ${why.split('\n')[0]}`);
   const ok = found.code === 0 && failed === 0 && passed > 0;
   return { ok, text: ok ? 'works' : titles.join('; ') || `${passed} of ${total}`, ...found };
-}
-
-/** Runs a program to its end or its time; a process group of its own, so that all of it ends. */
-function run([file, ...args], { timeoutMs = 6 * MINUTE } = {}) {
-  return new Promise((done) => {
-    const env = { ...isolationEnvironment(), NO_COLOR: '1' };
-    const child = spawn(file, args, {
-      cwd: ROOT,
-      env,
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let stdout = '';
-    let output = '';
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk;
-      output += chunk;
-    });
-    child.stderr.on('data', (chunk) => {
-      output += chunk;
-    });
-    const timer = setTimeout(() => {
-      output += `\nnot done within ${timeoutMs / 1000} s`;
-      process.kill(-child.pid, 'SIGTERM');
-    }, timeoutMs);
-    child.on('error', (error) => {
-      output += error.message;
-    });
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      done({ code: code ?? 1, stdout, output });
-    });
-  });
 }
 
 /** The table of docs/kernels.md: a row for each feature and check, a column for each kernel. */

@@ -26,6 +26,7 @@ import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { CACHE } from './cache.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const ZIG_VERSION = '0.17.1';
@@ -164,12 +165,11 @@ function check(file, arch, libc) {
 
 /** The command of zig, fetched by pip when it is not in the cache. */
 function compiler() {
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette');
-  const folder = join(cache, `ziglang-${ZIG_VERSION}`);
+  const folder = join(CACHE, `ziglang-${ZIG_VERSION}`);
   const zig = join(folder, 'ziglang', 'zig');
   if (!existsSync(zig)) {
-    mkdirSync(cache, { recursive: true });
-    const partial = mkdtempSync(join(cache, '.ziglang-'));
+    mkdirSync(CACHE, { recursive: true });
+    const partial = mkdtempSync(join(CACHE, '.ziglang-'));
     process.stderr.write(`prebuild: fetching ziglang ${ZIG_VERSION} ...\n`);
     const pip = ['python3', '-m', 'pip', 'install', '--quiet', '--target', partial];
     run([...pip, `ziglang==${ZIG_VERSION}`]);

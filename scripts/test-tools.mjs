@@ -16,11 +16,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CACHE } from './cache.mjs';
 
-/** As in test/support/test-tools.ts. */
-const TOOLS = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette', 'tools');
+const TOOLS = join(CACHE, 'tools');
 
 /** The oldest that is promised, the long-term versions after it, and one that is too old. */
 const NODES = ['20.11.0', '22', '24', '20.10.0'];

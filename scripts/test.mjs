@@ -3,19 +3,21 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no test has failed. With CI=true a skipped test fails the run.
+ * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no
+ * test has failed. With CI=true a skipped test fails the run.
  */
-import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
 import { tryOldKernels } from './old-kernels.mjs';
+import { run } from './run.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');
 const FUZZ_SECONDS = 5;
 const MINUTE = 60_000;
+const show = (chunk) => process.stdout.write(chunk);
 
 const STAGES = {
   native: () => doctest('plain'),
@@ -64,12 +66,13 @@ function chosenStages() {
 }
 
 async function doctest(variant) {
-  const built = await run(make(variant), { timeoutMs: 10 * MINUTE, quiet: true });
+  const built = await run(make(variant), { timeoutMs: 10 * MINUTE });
   if (built.code !== 0) return failed(`cannot build the ${variant} tests`, built);
   // ThreadSanitizer's shadow memory needs the address layout of old: no randomisation.
   const prefix = variant === 'tsan' ? ['setarch', '--addr-no-randomize'] : [];
   const result = await run([...prefix, join(NATIVE, 'build', variant, 'tests')], {
     timeoutMs: 5 * MINUTE,
+    told: show,
     env: { ...process.env, TSAN_OPTIONS: 'halt_on_error=1', ASAN_OPTIONS: 'detect_leaks=1' },
   });
   const summary = /test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped/.exec(
@@ -82,7 +85,7 @@ async function doctest(variant) {
 }
 
 async function fuzz() {
-  const built = await run(make('fuzz'), { timeoutMs: 10 * MINUTE, quiet: true });
+  const built = await run(make('fuzz'), { timeoutMs: 10 * MINUTE });
   if (built.code !== 0) return failed('cannot build the fuzz targets', built);
   return inTurns(namesIn('fuzz', '.cc'), async (target) => {
     const artifacts = mkdtempSync(join(tmpdir(), 'flannelette-fuzz-'));
@@ -90,7 +93,6 @@ async function fuzz() {
     argv.push(`-max_total_time=${FUZZ_SECONDS}`, '-print_final_stats=1', '-max_len=2048');
     const result = await run([...argv, `-artifact_prefix=${artifacts}/`], {
       timeoutMs: (FUZZ_SECONDS + 60) * 1_000,
-      quiet: true,
     });
     const runs = Number(/number_of_executed_units:\s*(\d+)/.exec(result.output)?.[1] ?? 0);
     const ok = result.code === 0 && runs > 0;
@@ -124,7 +126,7 @@ async function vitest(project, { file, prefix = [], env = {}, minutes = 12 } = {
   argv.push(`--outputFile.json=${report}`, ...(file === undefined ? [] : [file]));
   const result = await run([...prefix, ...argv], {
     timeoutMs: minutes * MINUTE,
-    quiet: file !== undefined,
+    told: file === undefined ? show : undefined,
     env: { ...isolationEnvironment(), ...env, NO_COLOR: '1' },
   });
   if (file !== undefined) console.log(result.output.trim());
@@ -171,34 +173,4 @@ function make(target) {
 function failed(why, { output }) {
   console.log(`${output.slice(-8_000)}\n${why}`);
   return { passed: 0, failed: 1, skipped: 0 };
-}
-
-/** Runs a program to its end or its time; a process group of its own, so that all of it ends. */
-function run([file, ...args], { timeoutMs, quiet = false, env = process.env }) {
-  return new Promise((done) => {
-    const child = spawn(file, args, {
-      cwd: ROOT,
-      env,
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let output = '';
-    const collect = (stream) => (chunk) => {
-      output = (output + chunk).slice(-1_000_000);
-      if (!quiet) stream.write(chunk);
-    };
-    child.stdout.on('data', collect(process.stdout));
-    child.stderr.on('data', collect(process.stdout));
-    const timer = setTimeout(() => {
-      output += `\nnot done within ${timeoutMs / 1000} s`;
-      process.kill(-child.pid, 'SIGKILL');
-    }, timeoutMs);
-    child.on('error', (error) => {
-      output += error.message;
-    });
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      done({ code: code ?? 1, output });
-    });
-  });
 }

@@ -42,15 +42,8 @@ async function setUp(
   near: Partial<DaemonSettings> = KERNEL,
   far: Partial<DaemonSettings> = KERNEL,
 ): Promise<TestLab> {
-  const bare = await TestLab.bare(2);
-  lab = bare;
-  for (const [plan, settings] of [
-    [bare.near, near],
-    [bare.far, far],
-  ] as const) {
-    await bare.attachContainer(await bare.startDaemon(plan, settings));
-  }
-  return bare;
+  lab = await TestLab.pair(near, far);
+  return lab;
 }
 
 async function stateOf(daemon: DaemonProcess, feature = 'kernel-path'): Promise<string> {

@@ -21,15 +21,8 @@ async function setUp(
   near: Partial<DaemonSettings>,
   far: Partial<DaemonSettings>,
 ): Promise<TestLab> {
-  const bare = await TestLab.bare(2);
-  lab = bare;
-  for (const [plan, settings] of [
-    [bare.near, near],
-    [bare.far, far],
-  ] as const) {
-    await bare.attachContainer(await bare.startDaemon(plan, settings));
-  }
-  return bare;
+  lab = await TestLab.pair(near, far);
+  return lab;
 }
 
 const disable = (features: string): Partial<DaemonSettings> => ({

@@ -5,11 +5,12 @@
  * packages debootstrap and qemu-user-static; takes minutes.
  */
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageVersion } from '../../src/daemon/version.js';
 import { execute } from '../support/release.js';
+import { CACHE } from '../support/test-tools.js';
 import { inRoot, MACHINES, rootOf } from './machines.js';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
@@ -115,7 +116,6 @@ async function sourcesIn(directory: string): Promise<string[]> {
 
 /** In the cache of scripts/prebuild.mjs; the newest of several. */
 async function compiler(): Promise<string> {
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette');
-  const versions = (await readdir(cache)).filter((name) => name.startsWith('ziglang-')).sort();
-  return join(cache, versions.at(-1) ?? 'ziglang', 'ziglang', 'zig');
+  const versions = (await readdir(CACHE)).filter((name) => name.startsWith('ziglang-')).sort();
+  return join(CACHE, versions.at(-1) ?? 'ziglang', 'ziglang', 'zig');
 }

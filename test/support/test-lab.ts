@@ -87,6 +87,19 @@ export class TestLab {
     }
   }
 
+  /** Two hosts of their own settings each, and their containers. */
+  static async pair(near: Partial<DaemonSettings>, far: Partial<DaemonSettings>): Promise<TestLab> {
+    const lab = await TestLab.bare(2);
+    try {
+      await lab.attachContainer(await lab.startDaemon(lab.near, near));
+      await lab.attachContainer(await lab.startDaemon(lab.far, far));
+      return lab;
+    } catch (error) {
+      await lab.tearDown();
+      throw error;
+    }
+  }
+
   get near(): HostPlan {
     return this.#at(this.hosts, 0);
   }

@@ -6,12 +6,9 @@ import { accessSync, constants } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
-/** As in scripts/test-tools.mjs. */
-export const TOOLS = join(
-  process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'),
-  'flannelette',
-  'tools',
-);
+/** As in scripts/cache.mjs. */
+export const CACHE = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'flannelette');
+export const TOOLS = join(CACHE, 'tools');
 
 /** The path of a program, from PATH or from the cache; undefined when it is in neither. */
 export function testTool(name: string): string | undefined {
