@@ -15,7 +15,7 @@ const LEVELS: Readonly<Record<number, readonly [name: string, colour: number]>> 
 };
 
 export interface TextStyle {
-  /** False where whoever reads the line has the time of its own, as the journal does. */
+  /** False where the reader adds the time, as the journal does. */
   readonly time: boolean;
   readonly colour: boolean;
 }

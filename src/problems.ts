@@ -1,7 +1,7 @@
 /**
  * Problems of the host or the store that hinder traffic although every part of the daemon does its
  * work: a firewall rule in front of ours, a route that leads elsewhere, a store whose every lease is
- * rejected. Whoever can see one reports it here; the log, `flannelette status`, the detail of
+ * rejected. The part that sees one reports it here; the log, `flannelette status`, the detail of
  * /readyz and the metric `flannelette_problem` all show what is on the board.
  */
 import type { Logger } from './log.js';

@@ -52,7 +52,7 @@ struct Cell {
   std::function<double()> measure;
 };
 
-// One round of warm-up that nobody sees, then `rounds` that print a sample of each cell.
+// One round of warm-up that is not counted, then `rounds` that print a sample of each cell.
 inline void run_rounds(std::vector<Cell>& cells, size_t rounds, std::mt19937& random) {
   for (size_t round = 0; round <= rounds; ++round) {
     std::shuffle(cells.begin(), cells.end(), random);

@@ -13,7 +13,7 @@ constexpr auto kPlain =
 
 using MakeError = napi_status (*)(napi_env, napi_value, napi_value, napi_value*);
 
-// Refused: an exception is pending, or there is nobody to catch this one.
+// Refused: an exception is pending, or no JavaScript frame can catch this one.
 void throw_error(Napi::Env env, MakeError make, const std::string& message,
                  const Fields* fields = nullptr) {
   napi_value error = nullptr;

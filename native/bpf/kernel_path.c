@@ -24,7 +24,7 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define SECTION(name) __attribute__((section(name), used))
-// Of struct __sk_buff: direct access needs them as pointers.
+// Fields of struct __sk_buff that direct access needs as pointers.
 #define POINTER(field) ((void *)(long)(field))
 #define SWAP16(value) ((__u16)__builtin_bswap16(value))
 #define SWAP32(value) ((__u32)__builtin_bswap32(value))

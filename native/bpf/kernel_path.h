@@ -7,7 +7,8 @@
 // Subnets of other hosts; flannel's networks have at most 65,536.
 #define KERNEL_PATH_HOSTS_MAX 131072
 
-// Between decapsulate and admit, which takes it away; any number nobody else gives packets.
+// Between decapsulate and admit, which takes it away; any number that no other program gives
+// packets.
 #define KERNEL_PATH_MARK 0x0f1a02ed
 
 enum {
@@ -22,7 +23,7 @@ enum {
 
 // Addresses, masks and ports big-endian.
 struct kernel_path_settings {
-  // CLOCK_MONOTONIC; set anew by the daemon again and again. A program that outlives its daemon, as
+  // CLOCK_MONOTONIC; set by the daemon again and again. A program that outlives its daemon, as
   // a clsact filter does, lets everything pass from then on.
   __u64 alive_until_ns;
   __u32 local;        // outer address of this host

@@ -29,7 +29,7 @@ constexpr uint32_t kPushInWord = uint32_t{tcp::kPushBit} << 16;
 
 constexpr size_t kUdpSegmentsMax = 64;
 
-// Of a whole packet without IP options. The addresses, part of the pseudo-header, stand right in
+// For a whole packet without IP options. The addresses, part of the pseudo-header, stand right in
 // front of the transport header.
 bool transport_checksum_right(const uint8_t* bytes, size_t length) {
   const auto initial = static_cast<uint32_t>(length - kTransport + bytes[ip::kProtocol]);
@@ -235,7 +235,7 @@ size_t Coalescer::gather(size_t train, TunHeader& header, std::span<Piece> out) 
   } else {
     store_be16(bytes + kUdpLength, static_cast<uint16_t>(transport));
   }
-  // Of the pseudo-header alone, not inverted: whoever completes the checksum sums over it.
+  // Sum of the pseudo-header alone, not inverted: completing the checksum adds the rest.
   store_be16(bytes + checksum,
              ones_complement_sum({bytes + kAddresses, 8}, transport + bytes[ip::kProtocol]));
 

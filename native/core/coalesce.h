@@ -52,7 +52,7 @@ struct CoalesceOptions {
 inline constexpr size_t kTrainPacketsMax = 128;
 // Pieces of one write at most: the headers, then a payload each. UIO_MAXIOV is 1024.
 inline constexpr size_t kPiecesMax = kTrainPacketsMax + 1;
-// Packets of one batch unless told otherwise.
+// Default number of packets in one batch.
 inline constexpr size_t kCoalesceCapacity = 1024;
 
 // Some bytes of a write. The members are iovec's, in its order (core includes no system header).

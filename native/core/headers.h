@@ -19,7 +19,7 @@ inline constexpr size_t kProtocol = 9;
 inline constexpr size_t kChecksum = 10;
 inline constexpr size_t kSource = 12;
 inline constexpr size_t kDestination = 16;
-// Of the 16 bits at kFragment.
+// Bits of the 16 at kFragment.
 inline constexpr uint16_t kDontFragment = 0x4000;
 inline constexpr uint16_t kFragmentOffset = 0x1fff;  // in units of 8 bytes
 // More fragments, and the offset: neither is set in a whole packet.

@@ -24,7 +24,7 @@ static_assert(sizeof(VirtioNetHeader) == 10);
 // VIRTIO_NET_HDR_F_*: the field at checksum_start + checksum_offset holds the pseudo-header's sum;
 // the checksum over checksum_start to the end belongs there.
 inline constexpr uint8_t kNeedsChecksum = 1;
-// The checksum was verified; nobody has to again.
+// The checksum was verified; the receiver need not.
 inline constexpr uint8_t kDataValid = 2;
 
 // VIRTIO_NET_HDR_GSO_*.

@@ -26,7 +26,7 @@ constexpr int kRestMs = 20;
 constexpr int kInterruptedPollsMax = 4;
 
 constexpr uint64_t kMs = 1'000'000;
-// Of a time that is not over yet; rounded up.
+// Milliseconds until then; rounded up.
 int ms_until(uint64_t end, uint64_t now) {
   return now >= end ? 0 : static_cast<int>((end - now + kMs - 1) / kMs);
 }

@@ -165,7 +165,7 @@ class Direction {
   // This direction or the thread's other one is running.
   bool thread_running() const { return running() || (other_ != nullptr && other_->running()); }
   // Whether to look once more before waiting: the CPU is given away a few times first, so that
-  // whoever produces packets produces a batch, and a wake-up (an inter-processor interrupt, tens of
+  // the producer of packets produces a batch, and a wake-up (an inter-processor interrupt, tens of
   // microseconds on a virtual machine) is saved. On an idle CPU this is a few system calls, not
   // polling. Trains are batches already: after one, more than one time costs more than it saves;
   // after a single packet more times shorten the round trip, at no cost under load.

@@ -111,7 +111,7 @@ class Engine {
   const std::string& tun_name() const { return tun_name_; }
   // The read end of the event pipe, once; the caller closes it. -1 when taken or closed.
   int take_event_fd() { return events_.take_read_end(); }
-  // Of each queue pair.
+  // One entry for each queue pair.
   std::span<const std::unique_ptr<Encapsulation>> encapsulations() const { return encapsulations_; }
   std::span<const std::unique_ptr<Decapsulation>> decapsulations() const { return decapsulations_; }
 

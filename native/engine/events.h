@@ -44,7 +44,7 @@ class EventPipe {
   // The same of a record that may be lost: false also when the pipe is half full.
   bool write_if_room(const EventRecord& record) const;
 
-  // Ends writing; whoever took the read end can still read what was written.
+  // Ends writing; the owner of the read end can still read what was written.
   void close() {
     write_end_.reset();
     read_end_.reset();

@@ -1,8 +1,8 @@
 // The optional kernel features a data plane uses, each with a switch of its own.
 //
 // A feature is tried on the very descriptor it is for, when that is opened; it may be refused later
-// too, by the first call that uses it (a route over another device, a seccomp filter). Whoever is
-// refused switches it off and goes on without; no packet is lost by that. Threads read the
+// too, by the first call that uses it (a route over another device, a seccomp filter). The
+// caller switches it off then and goes on without; no packet is lost by that. Threads read the
 // switches, any of them may turn one off; only the control thread turns one on again, and only one
 // that was not used so far.
 #pragma once

@@ -26,10 +26,10 @@ class KernelShare {
   int open(int tun_ifindex);
   // A next hop of 0 takes the subnet away.
   void change(std::span<const Route> changes);
-  // Call it about once a second. Sets the way up again where a device it needs was made anew, looks
-  // at some of the hosts again, and finds out whether packets that were handed to the decapsulation
-  // device come out of it: 0, or the errno to give the way up with. EPERM: none did, so a firewall
-  // drops them.
+  // Call it about once a second. Sets the way up again where a device it needs was made again,
+  // looks at some of the hosts again, and finds out whether packets that were handed to the
+  // decapsulation device come out of it: 0, or the errno to give the way up with. EPERM: none did,
+  // so a firewall drops them.
   int maintain();
   // Since the first open.
   KernelPathCounters counters();

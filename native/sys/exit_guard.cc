@@ -24,8 +24,8 @@ constexpr uint64_t kMs = 1'000'000;
 // What writing the last line may take before a signal ends the process instead.
 constexpr long kMessageUs = 50'000;
 
-// Of the process. Written by the control thread and by signal handlers, read by the guard's thread;
-// nothing of it is ever freed, because that thread outlives exit handlers.
+// One for the process. Written by the control thread and by signal handlers, read by the guard's
+// thread; nothing of it is ever freed, because that thread outlives exit handlers.
 struct Guard {
   int wake = -1;                          // eventfd
   std::atomic<uint64_t> signalled_ns{0};  // deadline that signals set; 0: none

@@ -21,8 +21,8 @@ struct SignalLimits {
   std::string message;  // a line for standard error; empty: none
 };
 
-// Sets a deadline when one of the signals comes, beside whatever handles it now. Whoever handles
-// them must do so already: for a signal without a handler this would be the only one. Called again
+// Sets a deadline when one of the signals comes, beside the handler it has now. Those
+// handlers must be there already: for a signal without one this would be the only one. Called again
 // it changes the limits for signals to come.
 Status guard_signals(std::span<const int> signals, const SignalLimits& limits);
 

@@ -100,7 +100,7 @@ NetlinkMessage neighbour_message(uint16_t type, uint8_t family, int ifindex, uin
   return message;
 }
 
-// Of the filters of all daemons on one device; others choose 1, or 49152 and up.
+// Priorities for the filters of all daemons on one device; others choose 1, or 49152 and up.
 constexpr uint32_t kFirstPriority = 8285;
 constexpr uint32_t kPriorities = 16;
 

@@ -15,7 +15,7 @@ namespace flannelette {
 //
 // Errors: EAFNOSUPPORT for any other form of address (`vsock:` of systemd 254 among them), EINVAL
 // for a NUL in it, ENAMETOOLONG past sun_path's 108 bytes (107 and a NUL for a path), EAGAIN when
-// the manager's queue is full, ENOENT or ECONNREFUSED when nobody listens, EMSGSIZE.
+// the manager's queue is full, ENOENT or ECONNREFUSED when no manager listens, EMSGSIZE.
 Status notify(const std::string& socket_path, std::string_view message);
 
 }  // namespace flannelette

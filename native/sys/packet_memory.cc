@@ -8,7 +8,8 @@ namespace flannelette {
 
 namespace {
 
-// Of x86-64, and of aarch64 with pages of 4 KiB; elsewhere a good alignment like any other.
+// Huge page of x86-64, and of aarch64 with pages of 4 KiB; elsewhere a good alignment like any
+// other.
 constexpr size_t kHugePage = size_t{2} * 1024 * 1024;
 
 }  // namespace
@@ -17,7 +18,7 @@ PacketMemory::PacketMemory(size_t bytes) : size_(bytes) {
   const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(kHugePage, whole)));
   if (!valid()) return;
-  // A wish: without it the memory works as well.
+  // Best effort: the memory works without it as well.
   (void)::madvise(memory_.get(), whole, MADV_HUGEPAGE);
 }
 

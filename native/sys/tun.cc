@@ -43,7 +43,7 @@ Status claim_address(Netlink& netlink, int ifindex, uint32_t address) {
   return netlink.put_local_route(ifindex, address);
 }
 
-// Of an interface's IPv4 address.
+// IPv4 address of an interface.
 bool has_network(const ifaddrs& entry, Subnet network) {
   if (entry.ifa_addr == nullptr || entry.ifa_addr->sa_family != AF_INET) return false;
   if (entry.ifa_netmask == nullptr) return false;
@@ -55,7 +55,7 @@ bool has_network(const ifaddrs& entry, Subnet network) {
 }
 
 // The name of another device whose own network is exactly the overlay; empty for none. A tunnel
-// that nobody serves does not count: its daemon is gone.
+// without a daemon does not count.
 Result<std::string> overlay_taken_by(Subnet overlay, const std::string& own_name) {
   ifaddrs* first = nullptr;
   if (::getifaddrs(&first) < 0) return Error{errno, "getifaddrs", ""};

@@ -26,7 +26,7 @@ Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_byte
 // that comes later fails at its own first socket.
 int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t address, uint16_t port,
                     int buffer_bytes);
-// Closes all but the first, which nobody can share the port with then.
+// Closes all but the first, whose port no other socket can share then.
 void leave_one_udp_socket(std::vector<OwnedFd>& sockets);
 
 // A socket on a port of the kernel's choice, to send by only. A filter of one instruction refuses

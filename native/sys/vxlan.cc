@@ -26,7 +26,7 @@ struct Neighbour {
   bool permanent = false;
 };
 
-// Of the neighbour table, or of the forwarding table, of which family is the bridges'.
+// Entries of the neighbour table (AF_INET) or of the forwarding table (AF_BRIDGE).
 Result<std::vector<Neighbour>> list_neighbours(uint8_t family, int ifindex) {
   return list_again([&]() -> Result<std::vector<Neighbour>> {
     std::vector<Neighbour> out;

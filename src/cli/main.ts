@@ -15,7 +15,7 @@ const { processIo } = await import('./io.js');
 const { main } = await import('./program.js');
 process.exitCode = await main(process.argv.slice(2), processIo(signals));
 
-// The work is done. A call to a store that does not answer, which nobody waits for any more, must
+// The work is done. A call to a store that does not answer, whose result is no longer wanted, must
 // not keep the process: output still in a pipe gets this long.
 setTimeout(() => {
   process.exit();

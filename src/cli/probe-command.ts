@@ -10,7 +10,7 @@ const flags = {
 };
 
 export interface ModeChoice {
-  /** What a daemon with --mode=auto runs in; `undefined` when none can run here, or nobody knows. */
+  /** What a daemon with --mode=auto runs in; `undefined` when none can run here, or it is not known. */
   readonly mode: 'offload' | undefined;
   /** Features that mode has a use for, and that are not here. */
   readonly without: readonly string[];

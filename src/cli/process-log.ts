@@ -1,6 +1,6 @@
 /**
  * What Node itself would print of a daemon's process, in the daemon's log instead: warnings, which
- * are for programmers and not for operators, and the error that nobody caught.
+ * are for programmers and not for operators, and the error that was not caught.
  */
 import { ExitCode, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';

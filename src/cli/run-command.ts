@@ -212,7 +212,7 @@ export const runFlags = {
   healthzIp: {
     ...textFlag(
       'healthz-ip',
-      'address of the health server; without it /metrics and /status answer this host alone, with it whoever reaches the address',
+      'address of the health server; without it /metrics and /status answer this host alone, with it everyone who reaches the address',
       { placeholder: 'ip', emptyIsValue: true },
     ),
     shownDefault: HEALTHZ_DEFAULT_IP,
@@ -236,7 +236,7 @@ export const runFlags = {
   ),
   blackholeRoute: refused(
     'ip-blackhole-route',
-    'flannelette answers for addresses nobody has with net-unreachable instead',
+    'flannelette answers for addresses without a lease with net-unreachable instead',
   ),
   kubeSubnetManager: refused('kube-subnet-mgr', 'flannelette keeps leases in etcd or a lease file'),
   kubeApiUrl: ignored('kube-api-url', KUBE_ONLY, 'url'),

@@ -166,7 +166,7 @@ export function unreachableReason(ip: Ipv4): string | undefined {
   return undefined;
 }
 
-/** True for 169.254.0.0/16: what a host gives itself when nobody gives it an address (RFC 3927). */
+/** True for 169.254.0.0/16: what a host gives itself when it is given no address (RFC 3927). */
 export function isLinkLocal(ip: Ipv4): boolean {
   return contains(LINK_LOCAL, ip);
 }

@@ -24,14 +24,14 @@ import { field, fieldName, isDeeperThan, isObject, type JsonObject } from './jso
 
 const DEFAULT_BACKEND = 'udp';
 
-/** Of the text, in characters; a configuration has some hundred. */
+/** Limit of the text in characters; a configuration has some hundred. */
 const MAX_TEXT_LENGTH = 65_536;
 const MAX_DEPTH = 32;
 
 /** Code of an error about what flannelette does not do. */
 const UNSUPPORTED = 'EUNSUPPORTED';
 
-/** Of flannel's configuration (`pkg/subnet/config.go`). */
+/** Keys of flannel's configuration (`pkg/subnet/config.go`). */
 const KNOWN_KEYS = [
   'EnableIPv4',
   'EnableIPv6',
@@ -46,7 +46,7 @@ const KNOWN_KEYS = [
   'IPv6SubnetLen',
   'Backend',
 ];
-/** Of every backend's part; the others are the backend's own. */
+/** Keys that every backend has; the others are the backend's own. */
 const BACKEND_TYPE_KEY = 'Type';
 
 export interface BackendConfig {
@@ -112,7 +112,7 @@ export interface UnknownKey {
 }
 
 /**
- * Keys of a configuration that nobody reads, as flanneld takes them, too: most are slips. Those of
+ * Unknown keys of a configuration, which flanneld accepts, too: most are slips. Those of
  * flannel's IPv6 are known. `backendKeys` are the backend's; without them its part is not looked at.
  */
 export function unknownKeys(text: string, backendKeys?: readonly string[]): UnknownKey[] {

@@ -8,7 +8,7 @@
  * the daemon is asked to stop or fails half-way; an aborted signal is a normal end. subnet.env stays,
  * as flanneld's does: the next start takes the subnet in it again.
  *
- * Server and store live on while networks are registered anew. A store that is away is waited for:
+ * Server and store live on while networks are registered again. An unreachable store is waited for:
  * what forwards goes on with the last known routes.
  */
 import { pause, settledWithin, unlessAborted } from '../abort.js';

@@ -30,7 +30,7 @@ const SOURCE = 'configuration';
 
 export interface ConfigParts {
   readonly store: LeaseStore;
-  /** Asks the store, and again for as long as that is away. */
+  /** Asks the store, and again for as long as it is unreachable. */
   readonly ask: () => Promise<string | undefined>;
   readonly problems: ProblemBoard;
   readonly log: Logger;

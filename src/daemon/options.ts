@@ -66,7 +66,7 @@ export interface DaemonSettings {
   /** Address or name the health server listens on; empty for every address. */
   readonly healthzIp: string;
   /**
-   * Answer /metrics and /status to whoever reaches the port. Without it that is so only where
+   * Answer /metrics and /status to everyone who reaches the port. Without it that is so only where
    * `healthzIp` is not the default, every IPv4 address: there only this host is told.
    */
   readonly healthzOpen?: boolean;

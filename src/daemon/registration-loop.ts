@@ -5,7 +5,7 @@
  *     -> beside each other until one ends: follow the store, keep the lease, watch the external
  *        interface; firewall rules; first application of routes -> subnet.env -> ready
  *
- * A network is registered anew when its subnet is lost for good and when the external interface is
+ * A network is registered again when its subnet is lost for good and when the external interface is
  * another one or has another MTU; the counters of the old one are kept.
  */
 import { setMaxListeners } from 'node:events';
@@ -59,7 +59,7 @@ export interface RegistrationLoopParts {
   readonly onForwarding: () => void;
 }
 
-/** Why a network has to be registered anew. */
+/** Why a network has to be registered again. */
 interface Change {
   readonly subnet?: Cidr;
   readonly external?: ExternalInterface;

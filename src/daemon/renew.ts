@@ -4,7 +4,7 @@
  * A lease is renewed at its expiry minus the margin, and again each minute while that fails. When
  * the store says that the lease is not ours any more (ELEASELOST from the renewal, or an event),
  * one is acquired again: if it is the same subnet the network goes on untouched, else the network
- * has to be registered anew, which is the caller's work. A reservation has no expiry and is only
+ * has to be registered again, which is the caller's work. A reservation has no expiry and is only
  * watched.
  *
  * Deadlines are looked at at least each minute, by a clock that cannot be set where the store's lease

@@ -5,7 +5,7 @@
  *   /healthz  200 while the process lives     /metrics  Prometheus text
  *   /readyz   200 once traffic can flow       /status   JSON, see DaemonStatus
  *
- * Over TCP the right column, and the detail of /readyz, are for this host alone unless told otherwise.
+ * Over TCP the right column, and the detail of /readyz, are for this host alone by default.
  *
  * The unix socket doubles as the lock of its path: a daemon that answers there keeps a second one
  * out, and what a killed daemon left is replaced. Nothing here can write to the daemon.
@@ -53,7 +53,7 @@ type Access = 'full' | Reply;
 const FOR_THIS_HOST: Reply = {
   code: 403,
   type: TEXT,
-  body: 'for this host alone: --healthz-ip opens it to whoever reaches the address\n',
+  body: 'for this host alone: --healthz-ip opens it to everyone who reaches the address\n',
 };
 const NOT_THIS_HOST: Reply = {
   code: 421,

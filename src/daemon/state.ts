@@ -45,7 +45,7 @@ export class DaemonState {
   /** Why the store could not be asked last time; before a network follows it. */
   storeProblem: Error | undefined;
 
-  // Until the network is registered anew.
+  // Until the network is registered again.
   network: Registration | undefined;
   firewall: FirewallKeeper | undefined;
 

@@ -41,7 +41,7 @@ export interface DaemonStatus {
   readonly backend: string | null;
   /** The overlay's own device; null while there is none, and where the backend has none. */
   readonly device: string | null;
-  /** Of the device, in bytes. */
+  /** MTU of the device in bytes. */
   readonly mtu: number | null;
   readonly routes: readonly { readonly subnet: string; readonly nextHop: string }[];
   readonly rejected: readonly RejectedEntry[];
@@ -79,7 +79,7 @@ export interface StatusParts {
   readonly storeError: string | null;
   readonly config: NetworkConfig | undefined;
   readonly network: Registration | undefined;
-  /** Of the same moment. */
+  /** Taken at the same moment. */
   readonly follow: FollowState | undefined;
   readonly external: ExternalInterface | undefined;
   readonly features: readonly KernelFeature[];

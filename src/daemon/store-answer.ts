@@ -10,7 +10,7 @@ const INTERVAL_MS = 1_000;
 const LOG_EVERY = 60;
 
 /**
- * Asks again each second for as long as the store is away, which `state` shows meanwhile; any other
+ * Asks again each second for as long as the store is unreachable, which `state` shows meanwhile; any other
  * error is the caller's. Rejects with the signal's reason when that aborts.
  */
 export async function untilAnswered<T>(

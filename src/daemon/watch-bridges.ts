@@ -6,7 +6,7 @@ import type { ProblemBoard } from '../problems.js';
 import { pause, type Pause } from '../abort.js';
 
 const INTERVAL_MS = 2_000;
-/** Of what is reported to the problem board. */
+/** Key of what is reported to the problem board. */
 const SOURCE = 'container bridge';
 
 export interface BridgeWatchOptions {

@@ -18,7 +18,7 @@ interface CounterRow {
   /** `counter` gets flannelette_METRIC_total, `gauge` flannelette_METRIC. */
   readonly kind: 'counter' | 'gauge';
   readonly metric: string;
-  /** Of the metric; rows of one metric have the same. */
+  /** Help text of the metric; rows of one metric have the same. */
   readonly help: string;
   /** Besides `direction`. */
   readonly label?: readonly [name: string, value: string];
@@ -110,7 +110,7 @@ export const COUNTERS = {
     combined: 'sum',
     kind: 'counter',
     metric: 'events_lost',
-    help: 'Events of the data plane that nobody could take in time.',
+    help: 'Events of the data plane that were not taken in time.',
   },
   ringBytes: {
     combined: 'present',
@@ -139,7 +139,7 @@ export const COUNTER_ROWS = Object.entries(COUNTERS) as readonly (readonly [
   CounterRow,
 ])[];
 
-/** Of one direction of one queue pair, or of several together. */
+/** Counters of one direction of one queue pair, or of several together. */
 export interface ThreadCounters extends Readonly<Record<CounterName, number>> {
   /** `encapsulate` (TUN to UDP) or `decapsulate` (UDP to TUN). */
   readonly direction: 'encapsulate' | 'decapsulate';

@@ -6,9 +6,9 @@ export interface KernelRoute {
   readonly destination: Cidr;
   /** 0: on the link, or several next hops. */
   readonly gateway: Ipv4;
-  /** Of the interface; 0: none (a blackhole), or several next hops. */
+  /** Index of the interface; 0: none (a blackhole), or several next hops. */
   readonly interfaceIndex: number;
-  /** Of several routes to one destination the one of the least metric counts. */
+  /** The route of the least metric counts among several to one destination. */
   readonly metric: number;
 }
 

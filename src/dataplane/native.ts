@@ -156,7 +156,7 @@ export interface NativeInterface {
 }
 
 export interface NativeInterfaceAddress {
-  /** Of a point-to-point link this end's. */
+  /** This end's on a point-to-point link. */
   readonly address: number;
   readonly prefix: number;
   /** Not leased for a time, as by DHCP. */
@@ -188,7 +188,7 @@ type NativeGatewayRoute = [
 ];
 
 export interface NativeAddon {
-  /** Of the constructor's options; see limits.ts. */
+  /** Limits of the constructor's options; see limits.ts. */
   readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
   readonly Engine: new (options: NativeEngineOptions) => NativeEngine;
   /** Probes in a network namespace of its own; the host's interfaces are not touched. */
@@ -243,7 +243,7 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
-  /** Of this process; called again it changes the limits. See native/sys/exit_guard.h. */
+  /** One for the process; called again it changes the limits. See native/sys/exit_guard.h. */
   guardSignals(limits: NativeSignalLimits): void;
   /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */
   exitWithin(ms: number, code: number): void;

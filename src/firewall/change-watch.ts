@@ -2,8 +2,8 @@
  * Tells when the kernel's rules change, so that what another program flushed or put in front of ours
  * is found at once and not at the next resync.
  *
- * xtables-monitor(8) of iptables prints a line for every change of nf_tables, whoever made it, and
- * needs 2 MiB; nft monitor would hold the whole rule set. Legacy iptables has nobody to tell: there,
+ * xtables-monitor(8) of iptables prints a line for every change of nf_tables, by any program, and
+ * needs 2 MiB; nft monitor would hold the whole rule set. Legacy iptables has no notification: there,
  * and where the program is missing, the resync is all there is.
  */
 import { spawn } from 'node:child_process';

@@ -21,7 +21,7 @@ import { ownNetworks, type FirewallPlan } from './rules.js';
 import { wordsOf, type SavedTables } from './saved.js';
 
 interface Exception {
-  /** Of the filter table. */
+  /** Chain of the filter table. */
   readonly chain: string;
   readonly comment: string;
   /** What the overlay's packets match, whatever number its device has. */

@@ -8,7 +8,7 @@ export type FirewallKind = 'iptables' | 'nftables';
 export interface Cleanable {
   readonly kind: FirewallKind;
   /**
-   * Removes our rules, for the plan's Networks, and chains and jumps that nobody else uses. True when
+   * Removes our rules, for the plan's Networks, and chains and jumps without other users. True when
    * there were any. Rejects when a program fails or is missing.
    */
   clean(plan: FirewallPlan, signal?: AbortSignal): Promise<boolean>;

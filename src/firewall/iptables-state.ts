@@ -119,7 +119,7 @@ function jumpPlace(
     : { kind: 'before', index: top.index };
 }
 
-/** Of the filter table. */
+/** Chains of the filter table. */
 const BUILT_IN = ['INPUT', 'FORWARD', 'OUTPUT'];
 
 export function isInPlace(chain: OwnChain, state: ChainState): boolean {

@@ -143,7 +143,7 @@ function ruleCommands(
   ];
 }
 
-/** Makes the chain, or its policy right. One that hangs elsewhere is made anew when it is ours. */
+/** Makes the chain, or its policy right. One that hangs elsewhere is made again when it is ours. */
 function headCommands(
   chain: NftChain,
   found: ListedChain | undefined,

@@ -2,7 +2,7 @@
  * When a check is made again: after a pause, or soon when somebody rings, but neither in the midst of
  * a burst of changes nor without end.
  *
- *     check ── pause ──────────────────────────────────> check      nobody rang
+ *     check ── pause ──────────────────────────────────> check      no ring
  *     check ── ring ─ ring ─ quiet ─ (gap) ─> check                 a burst of changes
  *                                    gap: so many durations of a check as checks were hurried before
  */
@@ -17,7 +17,7 @@ const LONGEST_GAP = 32;
 export class Pace {
   #rung = false;
   #wake: (() => void) | undefined;
-  /** Checks because of a ring since a pause that nobody cut short. */
+  /** Checks because of a ring since the last full pause. */
   #hurried = 0;
 
   /** Cuts the pause short that is running, or the next one. */

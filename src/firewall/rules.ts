@@ -52,9 +52,9 @@ export interface OwnChain {
   readonly hook: string;
   /** False: chain and jump must not be there. */
   readonly wanted: boolean;
-  /** Of the rules and the jump, see shape.ts. */
+  /** Shape of the rules and the jump, see shape.ts. */
   readonly comment: string;
-  /** Of a jump that stands in a chain behind the built-in one. */
+  /** For a jump that stands in a chain behind the built-in one. */
   readonly innerComment: string;
   /** The jump must stand before what refuses everything (catch-all.ts). */
   readonly beforeCatchAll: boolean;
@@ -174,7 +174,7 @@ function nftMasqueradeRules(plan: FirewallPlan): readonly string[] {
   ];
 }
 
-/** The table as `nft list table` of nft 1.0 prints it when nobody else has a rule in it. */
+/** The table as `nft list table` of nft 1.0 prints it when all rules in it are ours. */
 export function nftTable(plan: FirewallPlan): string {
   const chains = nftChains(plan).filter(({ wanted }) => wanted);
   const blocks = chains.map(({ name, comment, type, hook, priority, rules }) => {

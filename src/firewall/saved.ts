@@ -10,7 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 const SLICE = 5_000;
 
 export interface SavedChain {
-  /** Of a built-in chain: ACCEPT or DROP. Undefined for a chain somebody made. */
+  /** ACCEPT or DROP for a built-in chain; undefined for other chains. */
   readonly policy: string | undefined;
   /** What follows `-A `, so each begins with the chain's name. */
   readonly rules: string[];

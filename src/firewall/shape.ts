@@ -89,7 +89,7 @@ const NFT_VERDICTS: Readonly<Record<string, RuleShape['verdict']>> = {
   masquerade: 'masquerade',
 };
 
-/** Of a rule of iptables-save with this comment; undefined when it has another, or other matches. */
+/** Shape of a rule of iptables-save with this comment; undefined when it has another, or other matches. */
 export function iptablesShape(rule: string, comment: string): RuleShape | undefined {
   const [, ...words] = wordsOf(rule);
   const parts = new Parts();
@@ -112,7 +112,7 @@ export function iptablesShape(rule: string, comment: string): RuleShape | undefi
   return commented ? parts.shape : undefined;
 }
 
-/** Of a line of `nft list`, without its handle; undefined when it is no rule like flannel's. */
+/** Shape of a line of `nft list`, without its handle; undefined when it is no rule like flannel's. */
 export function nftShape(rule: string): RuleShape | undefined {
   const words = rule.trim().split(/\s+/);
   const parts = new Parts();

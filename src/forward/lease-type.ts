@@ -1,4 +1,4 @@
-/** Of which backend a lease is. */
+/** Whether a lease is for this host's backend. */
 import type { LeaseAttributes } from '../lease/store.js';
 
 /** Why a host of backend `type` has no route for a lease, if it is another backend's. */

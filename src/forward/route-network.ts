@@ -25,7 +25,7 @@ const OFF_LINK: readonly string[] = ['ENETUNREACH', 'EHOSTUNREACH'];
 
 export interface RouteNetworkParts {
   readonly kernel: KernelRoutes;
-  /** Of the external interface. */
+  /** Index of the external interface. */
   readonly interfaceIndex: number;
   readonly interfaceName: string;
   readonly log: Logger;
@@ -180,7 +180,7 @@ export class RouteNetwork {
   }
 }
 
-/** Of each destination, by its key, the route that counts. */
+/** The route that counts for each destination, by its key. */
 function firstOfEach(routes: readonly KernelRoute[]): ReadonlyMap<string, KernelRoute> {
   const first = new Map<string, KernelRoute>();
   for (const route of routes) {

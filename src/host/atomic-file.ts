@@ -2,7 +2,7 @@
  * Every file this program writes is written here, so that a reader sees the old text or the new one,
  * and a stranger with an account on the host cannot say where it goes.
  *
- *   replaceFile   to a file beside its place, made exclusively under a name nobody can guess, which is
+ *   replaceFile   to a file beside its place, made exclusively under a name that cannot be guessed, which is
  *                 then renamed over the place: a link there is replaced, never followed
  *   writeOutput   the same for a path a person named, which may be a pipe, a device or a link: a link
  *                 is followed only where the kernel's protected_symlinks would let it be

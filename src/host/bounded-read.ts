@@ -14,7 +14,7 @@ export interface BoundedReadOptions {
 
 export interface BoundedFile {
   readonly text: string;
-  /** Of the very file that was read. */
+  /** State of the very file that was read. */
   readonly status: BigIntStats;
 }
 

@@ -24,7 +24,7 @@ const MAX_BYTES = 65_536;
 
 /** What the options are made of. */
 export interface DockerSource {
-  /** Of FLANNEL_SUBNET; Docker gets the text, whose host bits are its bridge's address. */
+  /** As in FLANNEL_SUBNET; Docker gets the text, whose host bits are its bridge's address. */
   readonly subnet: Cidr | undefined;
   /** The environment and over it the subnet file, by name. */
   readonly variables: ReadonlyMap<string, string>;

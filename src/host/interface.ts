@@ -6,7 +6,7 @@
  * the one that has `--public-ip`, else that of the default route. `--public-ip` replaces the
  * advertised address only (NAT); the socket is always bound to an address of the interface.
  *
- * Of an interface's addresses global ones come before link-local ones, permanent ones before those
+ * An interface's global addresses come before link-local ones, permanent ones before those
  * of DHCP, then the kernel's order counts. Loopback addresses and deprecated ones are taken only when
  * no choice fits otherwise.
  */

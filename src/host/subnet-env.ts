@@ -20,7 +20,7 @@ export interface SubnetEnv {
   readonly network: Cidr;
   /** Written as its first host address, 10.5.72.1/24: Docker's `--bip`. */
   readonly subnet: Cidr;
-  /** Of the overlay device, in bytes. */
+  /** MTU of the overlay device in bytes. */
   readonly mtu: number;
   readonly ipMasq: boolean;
 }

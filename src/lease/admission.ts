@@ -1,5 +1,5 @@
 /**
- * What about a lease can be wrong whatever else is leased, and whoever reads it. A lease with such a
+ * What about a lease can be wrong whatever else is leased, and for every reader. A lease with such a
  * fault is no route anywhere, so it takes nothing away from others when subnets are handed out.
  *
  * The length is none: SubnetLen is changed node by node, and a lease of the old length is as good. But

@@ -4,7 +4,7 @@
  * The order is flanneld's (`pkg/subnet/etcd/local_manager.go`): the subnet this host already holds
  * (by PublicIP), else the one of its last run (subnet.env), else a random one of the first 100 free
  * ones; random, so that hosts starting together rarely want the same. Differences: a lease of any
- * length blocks every subnet it overlaps, unless it is one that nobody can route to, which blocks
+ * length blocks every subnet it overlaps, unless no host can route to it, which blocks
  * itself only; a reservation of ours outside the range is left to the person who wrote it; and no
  * subnet is taken that covers the address of a host, which Network may do (10.0.0.0/8 over hosts at
  * 10.168.0.x), because the tunnel to that host would lead into itself.
@@ -81,7 +81,7 @@ export function allocateSubnet(input: AllocationInput): Allocation {
     isSubnetInRange(config, subnet) &&
     !ownAddresses(input).some((address) => contains(subnet, address));
 
-  // Leases of ours that have ended are still ours as long as nobody else took them.
+  // Leases of ours that have ended are still ours as long as no other host took them.
   const own = leases.filter((lease) => isOwn(lease) && usable(lease.subnet));
   const obsolete = leases
     .filter((lease) => isOwn(lease) && lease.key === undefined && lease.expiresAt !== undefined)
@@ -168,7 +168,7 @@ export function freeSubnets(config: NetworkConfig, taken: readonly Cidr[], limit
   return free;
 }
 
-/** Of several own leases: the one of the last run, else a reservation, else the first. */
+/** The own lease to use: the one of the last run, else a reservation, else the first. */
 function preferred(own: readonly Lease[], previous: Cidr | undefined): Lease | undefined {
   return (
     own.find((lease) => previous !== undefined && sameCidr(lease.subnet, previous)) ??

@@ -1,5 +1,5 @@
 /**
- * Leases that are missing from a store that began anew (its data was lost, a backup restored): their
+ * Leases that are missing from a store that started over (its data was lost, a backup restored): their
  * hosts are about to write them again, so they stay in force for a while. This host's own is not kept:
  * that it is gone is what makes this host write it again.
  */

@@ -35,7 +35,7 @@ export interface Lease {
 
 export interface HostAddress {
   readonly address: Ipv4;
-  /** Of its link. */
+  /** Prefix length of its link. */
   readonly prefix: number;
 }
 
@@ -46,7 +46,7 @@ export interface LeaseRequest {
   readonly previousSubnet: Cidr | undefined;
   /** Addresses of this host's interfaces: no subnet is handed out that overlaps theirs. */
   readonly hostAddresses?: readonly HostAddress[];
-  /** Of them, the one the tunnel is bound to. */
+  /** The one of them that the tunnel is bound to. */
   readonly tunnelAddress?: Ipv4;
   /** This host's PublicIP until its external address changed: a lease under it is ours as well. */
   readonly formerPublicIp?: Ipv4 | undefined;
@@ -93,7 +93,7 @@ export interface LeaseStore {
   readonly kind: string;
   /** Where it is, for people: a path or a URL, without secrets. */
   readonly location: string;
-  /** The network's configuration as JSON text; `undefined` while nobody has written one. */
+  /** The network's configuration as JSON text; `undefined` until it is written. */
   readNetworkConfig(signal: AbortSignal): Promise<string | undefined>;
   /** This host's lease: its own taken again, else the previous subnet, else a free one. */
   acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease>;

@@ -9,7 +9,7 @@ import type { HostAddress } from '../lease/store.js';
 export type Way = 'overlay' | 'elsewhere' | 'none';
 
 export interface HostView {
-  /** Of every interface. */
+  /** IPv4 addresses of all interfaces. */
   addresses(): readonly HostAddress[];
   /**
    * The way a packet from `source` takes to each destination while `device` is the overlay's;

@@ -8,7 +8,7 @@ import type { Problem } from '../problems.js';
 import type { RouteTable } from './route-table.js';
 import type { Way } from './host-view.js';
 
-/** Of the other hosts so many are looked at, spread over all: a network may have 65,536. */
+/** So many of the other hosts are looked at, spread over all: a network may have 65,536. */
 const SAMPLE = 64;
 
 export interface PeerCheck {

@@ -5,7 +5,7 @@ import type { Logger } from '../log.js';
 
 /** Any number is skipped; so many are kept. */
 const MAX_KEPT = 1_000;
-/** Of one snapshot: a Network that was changed rejects every lease there is. */
+/** Limit for one snapshot: a Network that was changed rejects every lease there is. */
 const MAX_LOGGED = 20;
 
 export class RejectedEntries {

@@ -47,7 +47,7 @@ export type RouteChange =
   | { readonly type: 'update'; readonly route: Route; readonly previous: Route }
   | { readonly type: 'remove'; readonly route: Route };
 
-/** Of several addresses, which ones the kernel would send to through the overlay itself. */
+/** Those of the addresses that the kernel would send to through the overlay itself. */
 export type LeadsIntoOverlay = (addresses: readonly Ipv4[]) => readonly boolean[];
 
 export interface RouteTableOptions extends OwnPlace {

@@ -157,7 +157,7 @@ describe('trust', () => {
       const etcd = await serve('server');
       await configure(etcd, {});
       const { endpoint } = etcd.server;
-      await isTold(endpoint, {}, /signed by nobody in this system's \d+ trusted certificates/);
+      await isTold(endpoint, {}, /signed by none of this system's \d+ trusted certificates/);
       process.env[variable] = variable === 'SSL_CERT_FILE' ? file('ca.pem') : pki.directory;
       const { store } = open(endpoint);
       expect(await store.readNetworkConfig(never)).toBe(TEXT);
@@ -195,7 +195,7 @@ describe('a mistake is told in one line and is one of configuration', () => {
     await isTold(
       etcd.server.endpoint,
       { caFile: file('other-ca.pem') },
-      /etcd's certificate \(issued by "ca"\) is signed by nobody in --etcd-cafile .*other-ca\.pem$/,
+      /etcd's certificate \(issued by "ca"\) is signed by none of --etcd-cafile .*other-ca\.pem$/,
     );
   });
 
@@ -203,7 +203,7 @@ describe('a mistake is told in one line and is one of configuration', () => {
     await pki.certificate('intermediate', 'ca', { ca: true });
     await pki.certificate('unchained', 'intermediate');
     const etcd = await serve('unchained');
-    await isTold(etcd.server.endpoint, ca(), /\(issued by "intermediate"\) is signed by nobody in/);
+    await isTold(etcd.server.endpoint, ca(), /\(issued by "intermediate"\) is signed by none of/);
   });
 
   it.each([

@@ -69,7 +69,7 @@ describe('who asks', () => {
         for (const path of ['/status', '/metrics']) {
           expect(await ask(from, near.address, path)).toEqual({
             code: 403,
-            body: 'for this host alone: --healthz-ip opens it to whoever reaches the address\n',
+            body: 'for this host alone: --healthz-ip opens it to everyone who reaches the address\n',
           });
         }
       }

@@ -24,7 +24,7 @@ namespace {
 
 constexpr unsigned kCpu = 0;
 constexpr int kLateMs = 200;
-// Of the batches wanted: how many more are tried in place of those that do not count.
+// How many more batches than wanted are tried, in place of those that do not count.
 constexpr size_t kTries = 5;
 
 struct Outcome {

@@ -24,7 +24,7 @@ import { hookedTables, nftBaseChains, nftGivesMarks } from './nftables-rules.js'
 import type { Tools } from './remedies.js';
 import type { Overlay } from './sample-traffic.js';
 
-/** Milliseconds that tables of nftables count as unchanged when nobody tells of a change. */
+/** Milliseconds that tables of nftables count as unchanged without a notification. */
 const NFT_AGE_MS = 30_000;
 /** Bytes of one table of nftables; a larger one is not judged. */
 const LARGEST_LISTING = 2 * 1024 * 1024;
@@ -114,7 +114,7 @@ export class FirewallInspector {
     return areSameTables(own, tables) ? undefined : { program, tables };
   }
 
-  /** Of our own network namespace; behind a prefix the program itself is asked. */
+  /** For our own network namespace; behind a prefix the program itself is asked. */
   async #hasLegacyTables(): Promise<boolean> {
     if (this.#prefix.length > 0) return true;
     const names = await readFile('/proc/self/net/ip_tables_names', 'utf8').catch(() => '');

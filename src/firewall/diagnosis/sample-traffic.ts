@@ -16,7 +16,7 @@ export interface Overlay {
   readonly network: Cidr;
   /** This host's. */
   readonly subnet: Cidr;
-  /** Of the tunnel's datagrams; undefined when nothing travels in UDP. */
+  /** Port of the tunnel's datagrams; undefined when nothing travels in UDP. */
   readonly port: number | undefined;
   readonly external: { readonly name: string; readonly address: Ipv4 };
   /** The TUN device. */

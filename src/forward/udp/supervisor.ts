@@ -44,7 +44,7 @@ const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 4_000;
 const STABLE_MS = 10_000;
 const CHECK_MS = 1_000;
-/** Of what is reported to the problem board. */
+/** Key of what is reported to the problem board. */
 const SOURCE = 'device';
 
 export class DataPlaneSupervisor {

@@ -92,7 +92,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
     let index = makeDevice(vxlanKernel, spec);
     let restarts = 0;
     const macs = new Map<string, number>();
-    /** What was there for another MAC address goes: the host has made its device anew. */
+    /** What was there for another MAC address goes: the host has made its device again. */
     const learn = ({ network, prefix }: Cidr, found: number, host: Ipv4): void => {
       const key = subnetKey({ network, prefix });
       const before = macs.get(key);

@@ -20,7 +20,7 @@ export interface KernelRoute {
   /** `unicast`, `blackhole`, `local`, ... */
   readonly type: string;
   readonly destination: Cidr;
-  /** Of the first next hop; undefined for a blackhole and the like. */
+  /** Interface of the first next hop; undefined for a blackhole and the like. */
   readonly device: string | undefined;
   /** `main` unless said. */
   readonly table: string;

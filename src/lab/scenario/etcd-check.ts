@@ -49,7 +49,7 @@ export function checkEtcd(found: readonly EtcdEntry[], hosts: readonly HostPlan[
     return stored === undefined ? [`missing: ${entry.key}`] : compare(stored, entry);
   });
   for (const { key } of found) {
-    if (!expected.some((entry) => entry.key === key)) problems.push(`nobody's: ${key}`);
+    if (!expected.some((entry) => entry.key === key)) problems.push(`belongs to no host: ${key}`);
   }
   return { ok: problems.length === 0, entries: found, problems };
 }

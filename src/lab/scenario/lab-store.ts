@@ -43,7 +43,7 @@ export interface LabStore {
   remove(plan: HostPlan): Promise<void>;
   /** What the daemons of these hosts have written; undefined where the lab wrote it itself. */
   check(hosts: readonly HostPlan[]): Promise<EtcdCheck | undefined>;
-  /** Resolves when the store has ended though nobody closed it, with the reason. */
+  /** Resolves when the store has ended without being closed, with the reason. */
   ended(): Promise<Error>;
   close(): Promise<void>;
 }
@@ -100,7 +100,7 @@ class FileLabStore implements LabStore {
 
 /** etcd's own, for clients. */
 const ETCD_PORT = 2379;
-/** A call that nobody answers ends by itself. */
+/** A call without an answer ends by itself. */
 const NEVER = new AbortController().signal;
 /** Written by the "earlier run": UDP over an Ethernet of 1500. */
 const EARLIER_MTU = 1_472;

@@ -11,7 +11,7 @@ export const TRACE_PORT = 5000;
 const ENDPOINT = fileURLToPath(new URL('./endpoint.js', import.meta.url));
 
 /**
- * One ping, so that the traced packet waits for nobody: every neighbour's MAC address is known after.
+ * One ping, so that the traced packet does not wait: every neighbour's MAC address is known after.
  */
 export async function warmUp({ from, to }: TracePlan, signal: AbortSignal): Promise<void> {
   const { received } = await ping(from, to.containerAddress, { count: 1, signal });

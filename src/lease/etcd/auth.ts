@@ -2,7 +2,7 @@
  * Who this daemon is to etcd: a token got for user and password, which goes with each call.
  *
  *   no token yet                    authenticate, unless etcd has authentication switched off
- *   etcd does not take the token    authenticate anew (an etcd that restarted, a user added, a token
+ *   etcd does not take the token    authenticate again (an etcd that restarted, a user added, a token
  *                                   that ended, authentication switched on)
  *   user or password refused        not asked again for RETRY_MS: checking a password is expensive
  */

@@ -124,7 +124,7 @@ async function dialAddress(
     const session = { endpoint: endpoint.text, silenceMs };
     return await within(silenceMs(), signal, (own) => GrpcConnection.open(ready, session, own));
   } catch (cause) {
-    // Of a session it is the session's.
+    // Within a session it is the session's.
     if (stage !== 'http2') socket?.destroy();
     signal.throwIfAborted();
     throw new DialError({ stage, endpoint, address, tls, cause });

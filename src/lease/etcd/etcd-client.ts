@@ -84,7 +84,7 @@ export class EtcdClient {
     );
   }
 
-  /** Goes on by connections made anew: those there were came from an address that is gone. */
+  /** Replaces all connections: the present ones come from an address that is gone. */
   reconnect(): void {
     this.#members.reconnect();
   }

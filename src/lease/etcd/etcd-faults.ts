@@ -65,7 +65,7 @@ async function misconfiguration(
   if (UNTRUSTED.has(code)) {
     const shown = await shownCertificate(failure, signal);
     const issuer = shown === undefined ? '' : ` (issued by ${nameOf(shown.issuer)})`;
-    return `etcd's certificate${issuer} is signed by nobody in ${tls?.trusted ?? 'the trusted certificates'}`;
+    return `etcd's certificate${issuer} is signed by none of ${tls?.trusted ?? 'the trusted certificates'}`;
   }
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
     const shown = await shownCertificate(failure, signal);

@@ -1,6 +1,6 @@
 /**
  * etcd's messages and methods, as far as flannelette speaks to it: field numbers are those of etcd's
- * `rpc.proto`, `kv.proto` and `auth.proto` (API v3, unchanged since 3.0). Fields nobody reads are left
+ * `rpc.proto`, `kv.proto` and `auth.proto` (API v3, unchanged since 3.0). Unused fields are left
  * out; a decoder skips them.
  */
 import {

@@ -1,12 +1,12 @@
 /**
  * The lease store in etcd v3, with flannel's keys and values: daemons of both kinds share a cluster.
  *
- *   acquire: list, and take out a grant -> choose -> put if nobody was faster (txn) -> else list again
+ *   acquire: list, and take out a grant -> choose -> put if no other host was faster (txn) -> else list again
  *   renew:   read -> still ours? -> grant -> put if unchanged
  *   watch:   from the listing of the acquisition, or one of its own (watch.ts)
  *
  * A lease is a key attached to a grant of 24 h; etcd deletes the key when the grant ends. A key
- * without a grant is a reservation: whoever its PublicIP names may use it, and it stays permanent
+ * without a grant is a reservation: the host its PublicIP names may use it, and it stays permanent
  * (flanneld would give it a grant: flannel issue 1329).
  */
 import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../../config/ipv4.js';
@@ -42,7 +42,7 @@ export interface EtcdStoreOptions {
   /** Hears what somebody has to put right; an empty list once that was done. */
   readonly report?: (problems: readonly Problem[]) => void;
   readonly clocks?: Clocks;
-  /** Of a grant, in seconds; 24 h unless a test says otherwise. */
+  /** TTL of a grant in seconds; default 24 h, tests set others. */
   readonly leaseSeconds?: number;
 }
 
@@ -196,7 +196,7 @@ export class EtcdStore implements LeaseStore {
     const asked = this.#clocks.boot();
     const { ttl } = await this.#client.timeToLive(entry.lease, signal);
     if (ttl <= 0 || foreign) return lease;
-    // Of a start without etcd: what was remembered is in etcd still, and from now on known to be ours.
+    // After a start without etcd: the cached lease is still in etcd, and known to be ours from now on.
     if (!this.#ownLease.isKnown) this.#ownLease.hold(name, publicIp, entry.modRevision);
     const expiry = this.#ownLease.learn(entry.lease, ttl, this.#clocks.boot() - asked);
     return { ...lease, ...expiry };

@@ -369,13 +369,13 @@ class Frames {
     }
   }
 
-  /** Of the message that comes next, prefix included; undefined while that is not there. */
+  /** Length of the next message, prefix included; undefined until the prefix is there. */
   #size(): number | undefined {
     if (this.#length < PREFIX_BYTES) return undefined;
     const [first = Buffer.alloc(0)] = this.#pieces;
     const prefix = first.length >= PREFIX_BYTES ? first : Buffer.concat(this.#pieces);
     if (prefix.readUInt8(0) !== 0) {
-      throw new GrpcError(Code.unavailable, 'a compressed answer, which nobody asked for');
+      throw new GrpcError(Code.unavailable, 'a compressed answer, which was not asked for');
     }
     const size = prefix.readUInt32BE(1);
     if (size > MAX_MESSAGE_BYTES) {

@@ -12,7 +12,7 @@ export interface Listing {
   readonly rejected: RejectedEntry[];
   /** Subnets of entries that could not be read. */
   readonly blocked: Cidr[];
-  /** Of the entries that are asked for, by name. */
+  /** Entries asked for, by name. */
   readonly own: Map<string, { readonly lease: Lease; readonly entry: KeyValue }>;
 }
 

@@ -79,7 +79,7 @@ export class Members {
       try {
         return await unlessAborted(signal, seeking.found);
       } catch (error) {
-        // Begun anew meanwhile, from another address.
+        // Started again meanwhile, from another address.
         if (seeking.end.signal.aborted && !this.#closed && !signal.aborted) continue;
         throw error;
       }
@@ -102,7 +102,7 @@ export class Members {
   reconnect(): void {
     this.#connection?.close();
     this.#connection = undefined;
-    this.#seeking?.end.abort(new Error('begun anew'));
+    this.#seeking?.end.abort(new Error('started again'));
     this.#seeking = undefined;
   }
 

@@ -22,7 +22,7 @@ interface Held {
   /** Last part of the key. */
   readonly name: string;
   readonly publicIp: Ipv4;
-  /** Of this process's last write of the key; no earlier event says anything new. */
+  /** Revision of this process's last write of the key; no earlier event says anything new. */
   readonly revision: number;
 }
 

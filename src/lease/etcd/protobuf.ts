@@ -192,7 +192,7 @@ class Writer {
 class Reader {
   readonly #bytes: Buffer;
   #at = 0;
-  /** Of the number read last: its lower and upper 32 bits. */
+  /** Lower and upper 32 bits of the number read last. */
   #low = 0;
   #high = 0;
 

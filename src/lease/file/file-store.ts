@@ -85,7 +85,7 @@ export class LeaseFileStore implements LeaseStore {
 
   #document: LeaseDocument;
   #view: LeaseView;
-  /** Of the file last looked at, good or bad. */
+  /** Signature of the file read last, good or bad. */
   #signature: string | undefined;
   /** When the file was first found bad (performance.now) and why. */
   #badSince: number | undefined;
@@ -99,7 +99,7 @@ export class LeaseFileStore implements LeaseStore {
   #refreshing: Promise<void> | undefined;
   #refreshAgain = false;
   #hintWaits = false;
-  /** Of performance.now: hints wait until then. */
+  /** By performance.now: hints wait until then. */
   #restUntil = Number.NEGATIVE_INFINITY;
   #expiryTimer: NodeJS.Timeout | undefined;
   #graceTimer: NodeJS.Timeout | undefined;

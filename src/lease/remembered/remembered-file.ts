@@ -6,7 +6,7 @@
  *    "asOf":"2026-11-21T12:00:00.000Z","own":"100.96.1.0-24","config":{...},"leases":{...}}
  *
  * Other hosts' leases carry no expiry: only the store knows it, and a route that may have ended is
- * better than none while the store is away.
+ * better than none while the store is unreachable.
  */
 import { parseSubnetKey, subnetKey, type Cidr } from '../../config/ipv4.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
@@ -21,7 +21,7 @@ import type { Lease, LeaseAttributes } from '../store.js';
 export const MAX_REMEMBERED = 131_072;
 /** A file beyond this is none of ours. */
 const MAX_BYTES = 64 * 1024 * 1024;
-/** Of a lease's BackendData; that of flannel's backends has some hundred characters. */
+/** Limit of a lease's BackendData in characters; flannel's backends need some hundred. */
 const MAX_DATA_LENGTH = 256;
 
 export interface RememberedLeases {
@@ -45,7 +45,7 @@ export function rememberedPath(subnetFile: string): string {
 /** Undefined when there is no file; rejects with a system error when it makes no sense. */
 export async function readRemembered(path: string): Promise<RememberedLeases | undefined> {
   try {
-    // Routes come out of it: whoever else could write it could send this host's packets anywhere.
+    // Routes come out of it: another user who can write it could send this host's packets anywhere.
     const { text } = await readBounded(path, { maxBytes: MAX_BYTES, trusted: true });
     return parseRemembered(text);
   } catch (error) {

@@ -1,6 +1,6 @@
 /**
  * A store that starts without its store: what a remote store last said is kept beside subnet.env, and
- * a daemon that restarts while the store is away forwards at once from that.
+ * a daemon that restarts while the store is unreachable forwards at once from that.
  *
  *   store answers within PATIENCE_MS of the first question:  its word counts, and is remembered
  *   it does not, and something is remembered:  that counts, marked with its age, until it answers

@@ -44,14 +44,14 @@ export interface IcmpHeader extends Checked {
   readonly protocol: 'icmp';
   readonly type: number;
   readonly code: number;
-  /** Of an echo or its reply. */
+  /** Of an echo or its reply, as `sequence`. */
   readonly id: number;
   readonly sequence: number;
 }
 
 export interface UdpHeader extends Checked, Ports {
   readonly protocol: 'udp';
-  /** Of header and payload, in bytes. */
+  /** Length of header and payload in bytes. */
   readonly length: number;
 }
 

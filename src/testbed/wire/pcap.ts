@@ -68,8 +68,8 @@ function readMagic(magic: number): { little: boolean; fractionNs: bigint } {
 }
 
 /**
- * The IPv4 packet of a frame without padding; undefined when it carries none. An Ethernet frame
- * unless told.
+ * The IPv4 packet of a frame without padding; undefined when it carries none. Default is an Ethernet
+ * frame.
  */
 export function ipv4Of(frame: Buffer, linkType = LINKTYPE_ETHERNET): Buffer | undefined {
   const start = linkType === LINKTYPE_RAW ? 0 : ETHERNET_BYTES;

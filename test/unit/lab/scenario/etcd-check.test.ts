@@ -56,7 +56,7 @@ describe('checkEtcd', () => {
     [
       'a key of nobody',
       [CONFIG, FIRST, SECOND, { ...SECOND, key: '/coreos.com/network/subnets/100.96.9.0-24' }],
-      "nobody's: /coreos.com/network/subnets/100.96.9.0-24",
+      'belongs to no host: /coreos.com/network/subnets/100.96.9.0-24',
     ],
     [
       'a key written otherwise',
