@@ -191,8 +191,12 @@ function problemLines({ problems }: DaemonStatus): string {
 function routeTable({ routes }: DaemonStatus): string {
   if (routes.length === 0) return '  no other host holds a lease\n';
   return firstRows(
-    [{ title: 'subnet' }, { title: 'host' }],
-    routes.map(({ subnet, nextHop }) => [subnet, nextHop]),
+    [{ title: 'subnet' }, { title: 'host' }, { title: 'by' }],
+    routes.map(({ subnet, nextHop, way, why }) => [
+      subnet,
+      nextHop,
+      why === undefined ? way : `${way}: ${why}`,
+    ]),
   );
 }
 

@@ -4,7 +4,7 @@
  * board of problems.
  */
 import type { Registration } from '../network/registration.js';
-import { contains, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import { contains, sameCidr, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 
 import {
@@ -145,7 +145,12 @@ export class Guard {
       const overlay = this.#overlay();
       const found = await this.#inspector.inspect(overlay, saved, signal);
       const holderOf = (ip: Ipv4): Cidr | undefined => network.routes.lookup(ip)?.subnet;
-      const view = { ...overlay, holderOf, masquerades: found.masquerades };
+      const isDirect = (subnet: Cidr): boolean => {
+        const route = network.routes.lookup(subnet.network);
+        if (route === undefined || !sameCidr(route.subnet, subnet)) return false;
+        return network.forwarder.reach(route).way === 'direct';
+      };
+      const view = { ...overlay, holderOf, isDirect, masquerades: found.masquerades };
       const host = await checkHost(view, signal);
       if (signal.aborted) return;
       board.report('firewall', found.problems);

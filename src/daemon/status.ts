@@ -1,4 +1,5 @@
 /** What a daemon says of itself at /status: plain JSON with addresses as text. */
+import type { Reach } from '../network/forwarder.js';
 import type { FollowState, Registration } from '../network/registration.js';
 import { formatCidr, formatIpv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
@@ -7,6 +8,12 @@ import type { ExternalInterface } from '../host/interface.js';
 import { expiryTime } from '../lease/expiry.js';
 import type { LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Problem } from '../problems.js';
+
+/** One other host, and how it is reached. */
+export interface RouteStatus extends Reach {
+  readonly subnet: string;
+  readonly nextHop: string;
+}
 
 export interface DaemonStatus {
   readonly version: string;
@@ -43,7 +50,7 @@ export interface DaemonStatus {
   readonly device: string | null;
   /** MTU of the device in bytes. */
   readonly mtu: number | null;
-  readonly routes: readonly { readonly subnet: string; readonly nextHop: string }[];
+  readonly routes: readonly RouteStatus[];
   readonly rejected: readonly RejectedEntry[];
   readonly firewall: FirewallState;
   /** What hinders traffic although every part of the daemon works, each with its remedy. */
@@ -124,10 +131,7 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
     backend: config?.backend.type ?? null,
     device: network?.forwarder.device ?? null,
     mtu: network?.mtu ?? null,
-    routes: (network?.routes.routes() ?? []).map(({ subnet, nextHop }) => ({
-      subnet: formatCidr(subnet),
-      nextHop: formatIpv4(nextHop),
-    })),
+    routes: network === undefined ? [] : describeRoutes(network),
     rejected: follow?.rejected ?? [],
     firewall: parts.firewall,
     problems: parts.problems,
@@ -141,6 +145,14 @@ export function describeStatus(parts: StatusParts): DaemonStatus {
           },
     features: parts.features,
   };
+}
+
+function describeRoutes({ routes, forwarder }: Registration): RouteStatus[] {
+  return routes.routes().map((route) => ({
+    subnet: formatCidr(route.subnet),
+    nextHop: formatIpv4(route.nextHop),
+    ...forwarder.reach(route),
+  }));
 }
 
 function describeLease(network: Registration): DaemonStatus['lease'] {

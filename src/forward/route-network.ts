@@ -5,7 +5,7 @@
  * Routes to the same subnets that are not ours are replaced when they stand in the way (the same
  * metric); others are left alone.
  */
-import { formatCidr, formatIpv4, subnetKey } from '../config/ipv4.js';
+import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../config/ipv4.js';
 import type { GatewayRoute, KernelRoute, KernelRoutes } from '../dataplane/kernel-routes.js';
 import { errnoOf, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -25,9 +25,7 @@ const OFF_LINK: readonly string[] = ['ENETUNREACH', 'EHOSTUNREACH'];
 
 export interface RouteNetworkParts {
   readonly kernel: KernelRoutes;
-  /** Index of the external interface. */
-  readonly interfaceIndex: number;
-  readonly interfaceName: string;
+  readonly external: { readonly index: number; readonly name: string };
   readonly log: Logger;
   readonly problems: ProblemBoard | undefined;
 }
@@ -64,6 +62,12 @@ export class RouteNetwork {
     const [first] = this.#refused.values();
     if (first === undefined || this.#refused.size < this.#wanted.size) return undefined;
     return this.#explain(first);
+  }
+
+  /** Why the kernel has no route to the subnet now; undefined when it was not refused. */
+  refusalOf(subnet: Cidr): string | undefined {
+    const refusal = this.#refused.get(subnetKey(subnet));
+    return refusal === undefined ? undefined : this.#explain(refusal);
   }
 
   /** The first call also begins the checks. */
@@ -155,8 +159,7 @@ export class RouteNetwork {
   }
 
   #inKernel({ subnet, nextHop }: Route): GatewayRoute {
-    const { interfaceIndex } = this.#parts;
-    return { destination: subnet, gateway: nextHop, interfaceIndex };
+    return { destination: subnet, gateway: nextHop, interfaceIndex: this.#parts.external.index };
   }
 
   #report(): void {
@@ -172,11 +175,10 @@ export class RouteNetwork {
   }
 
   #explain({ route, error }: Refusal): string {
-    const { interfaceName } = this.#parts;
     const what = `no route ${describe(route)}`;
     const code = errnoOf(error);
     if (code === undefined || !OFF_LINK.includes(code)) return `${what}: ${messageOf(error)}`;
-    return `${what}: that host is not on the segment of ${interfaceName} (${code}), and every host has to be on one layer-2 segment`;
+    return `${what}: that host is not on the segment of ${this.#parts.external.name} (${code}), and every host has to be on one layer-2 segment`;
   }
 }
 

@@ -67,6 +67,8 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   /** Brings changes of routes into force; the first call begins to forward. Never throws. */
   apply(changes: readonly RouteChange[]): void;
   health(): ForwarderHealth;
+  /** How packets for a route that was applied travel now. */
+  reach(route: Route): Reach;
   /**
    * Totals since it was opened, also after the close; they never fall. Undefined when the kernel
    * alone forwards, which counts nothing of this.
@@ -74,6 +76,13 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   counters(): DataPlaneSnapshot | undefined;
   /** Takes everything away again. Idempotent. */
   close(): void;
+}
+
+export interface Reach {
+  /** `tunnel`: encapsulated; `direct`: as they are, by a kernel route. */
+  readonly way: 'tunnel' | 'direct';
+  /** Why this way, where the backend has both. */
+  readonly why?: string;
 }
 
 export interface ForwarderHealth {

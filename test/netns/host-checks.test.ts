@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { contains, parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
+import { contains, parseCidr, parseIpv4, sameCidr, type Cidr } from '../../src/config/ipv4.js';
 import { checkHost, type OverlayView } from '../../src/host/checks/checks.js';
 import { run } from '../../src/testbed/programs.js';
 import type { Problem } from '../../src/problems.js';
@@ -23,6 +23,7 @@ const VIEW: OverlayView = {
     { subnet: parseCidr('subnet', '100.96.3.0/24'), address: parseIpv4('address', '10.168.0.4') },
   ],
   holderOf: (ip) => VIEW.peers.find(({ subnet }) => contains(subnet, ip))?.subnet,
+  isDirect: () => false,
   masquerades: false,
 };
 const DEVICES = ['flannel0', 'docker0', 'eth0', 'eth1', 'flannel.1', 'tailscale0'];
@@ -117,6 +118,13 @@ describe('a route', () => {
     await shell(command);
     expect(await findings()).toEqual([]);
     await shell('ip rule del priority 40000 2>/dev/null || true');
+  });
+
+  it('is named unless its host is meant to be reached directly', async () => {
+    await shell('ip route add 100.96.2.0/24 via 10.168.0.3 dev eth0');
+    const isDirect = (subnet: Cidr): boolean => sameCidr(subnet, VIEW.peers[0]!.subnet);
+    expect(await findings({ isDirect })).toEqual([]);
+    expect(await mended('overlay_route_taken')).toContain('by eth0');
   });
 
   it('is not judged while the device has none', async () => {

@@ -52,8 +52,7 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     if (index === undefined) throw systemError(`interface ${external.name} is gone`);
     const routes = new RouteNetwork({
       kernel,
-      interfaceIndex: index,
-      interfaceName: external.name,
+      external: { index, name: external.name },
       log,
       problems,
     });
@@ -63,6 +62,7 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
       apply: (changes) => {
         routes.apply(changes);
       },
+      reach: () => ({ way: 'direct' }),
       health: () => ({ error: routes.error, restarts: 0 }),
       counters: () => undefined,
       close: () => {

@@ -7,17 +7,24 @@
  *                                v
  *                      supervisor: replaces a data plane that failed
  *
+ * With DirectRouting the kernel also gets a route to each host on the same segment, in front of the
+ * device's. The forwarding table still has those hosts: they may send by the tunnel.
+ *
  * Forwarding starts with the first changes applied: until then packets wait in the kernel's queue
  * instead of being answered with net-unreachable.
  */
 import {
   DataPlane,
   DEFAULT_RESOURCES,
+  hostInterfaces,
   type DataPlaneOptions,
   type DataPlaneResources,
   type DataPlaneSnapshot,
   type FeatureName,
+  type HostInterface,
 } from '../../dataplane/dataplane.js';
+import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
+import { systemError } from '../../errors.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type {
   Backend,
@@ -25,8 +32,10 @@ import type {
   BackendKind,
   Forwarder,
   ForwarderHealth,
+  Reach,
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
+import { DirectRoutes } from '../direct-routing.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
@@ -49,14 +58,23 @@ export interface UdpOptions {
   readonly sourceCheck: boolean;
   /** TUN name pattern, `%d` is the first free number; `flannel%d` when not given. */
   readonly tunName?: string;
+  /** In place of the kernel's routes and interfaces, for tests. */
+  readonly kernelRoutes?: KernelRoutes | undefined;
+  readonly interfaces?: (() => readonly HostInterface[]) | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
 
 export const UDP: BackendKind<UdpOptions> = {
   type: 'udp',
-  keys: ['Port'],
-  settings: (config) => [['Port', String(parseUdpSettings(config).port)]],
+  keys: ['Port', 'DirectRouting'],
+  settings: (config) => {
+    const { port, directRouting } = parseUdpSettings(config);
+    return [
+      ['Port', String(port)],
+      ['DirectRouting', String(directRouting)],
+    ];
+  },
   create: (context, options) => new UdpBackend(context, options),
 };
 
@@ -68,6 +86,7 @@ export class UdpBackend implements Backend {
   readonly udpPort: number;
   readonly #context: BackendContext;
   readonly #options: UdpOptions;
+  readonly #directRouting: boolean;
 
   /** Throws an input error when the interface's MTU is too small. */
   constructor(context: BackendContext, options: UdpOptions) {
@@ -75,7 +94,9 @@ export class UdpBackend implements Backend {
     this.#context = context;
     this.#options = options;
     this.leaseAttributes = { publicIp: external.publicIp };
-    this.udpPort = parseUdpSettings(config.backend).port;
+    const { port, directRouting } = parseUdpSettings(config.backend);
+    this.udpPort = port;
+    this.#directRouting = directRouting;
     this.mtu = Math.min(mtuWithin(external, external.mtu, UDP_OVERHEAD_BYTES), MAX_MTU);
   }
 
@@ -99,7 +120,17 @@ export class UdpBackend implements Backend {
     };
     const open = openDataPlane ?? ((dataPlane: DataPlaneOptions) => new DataPlane(dataPlane));
     const all = (): Uint32Array => compileRoutes(routes());
-    return new UdpForwarder(this, new DataPlaneSupervisor(options, open, all, log, problems));
+    const direct = this.#directRouting ? this.#directRoutes() : undefined;
+    const plane = new DataPlaneSupervisor(options, open, all, log, problems);
+    return new UdpForwarder(this, plane, direct);
+  }
+
+  #directRoutes(): DirectRoutes {
+    const { external, log, problems } = this.#context;
+    const { kernelRoutes = KERNEL_ROUTES, interfaces = hostInterfaces } = this.#options;
+    const found = interfaces().find(({ name }) => name === external.name);
+    if (found === undefined) throw systemError(`interface ${external.name} is gone`);
+    return new DirectRoutes(found, { kernel: kernelRoutes, log, problems });
   }
 }
 
@@ -109,12 +140,18 @@ class UdpForwarder implements Forwarder {
   readonly leaseAttributes: LeaseAttributes;
   readonly udpPort: number;
   readonly #plane: DataPlaneSupervisor;
+  readonly #direct: DirectRoutes | undefined;
 
-  constructor({ mtu, leaseAttributes, udpPort }: UdpBackend, plane: DataPlaneSupervisor) {
+  constructor(
+    { mtu, leaseAttributes, udpPort }: UdpBackend,
+    plane: DataPlaneSupervisor,
+    direct: DirectRoutes | undefined,
+  ) {
     this.mtu = mtu;
     this.leaseAttributes = leaseAttributes;
     this.udpPort = udpPort;
     this.#plane = plane;
+    this.#direct = direct;
   }
 
   get device(): string {
@@ -124,6 +161,11 @@ class UdpForwarder implements Forwarder {
   apply(changes: readonly RouteChange[]): void {
     this.#plane.changeRoutes(compileChanges(changes));
     this.#plane.start();
+    this.#direct?.apply(changes);
+  }
+
+  reach(route: Route): Reach {
+    return this.#direct?.reach(route) ?? { way: 'tunnel' };
   }
 
   health(): ForwarderHealth {
@@ -135,6 +177,7 @@ class UdpForwarder implements Forwarder {
   }
 
   close(): void {
+    this.#direct?.close();
     this.#plane.close();
   }
 }

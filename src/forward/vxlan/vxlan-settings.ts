@@ -5,6 +5,7 @@ import type { BackendConfig } from '../../config/network.js';
 import type { Ipv4 } from '../../config/ipv4.js';
 import { inputError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/store.js';
+import { flagField, integerField } from '../backend-fields.js';
 import { typeFault } from '../lease-type.js';
 import { MIN_MTU } from '../link-mtu.js';
 
@@ -30,27 +31,16 @@ export interface VxlanSettings {
 export const KEYS = ['VNI', 'Port', 'GBP', 'Learning', 'DirectRouting', 'MTU'] as const;
 
 /** Throws an input error that names the field. */
-export function parseVxlanSettings({ raw }: BackendConfig): VxlanSettings {
-  const integer = (name: string, least: number, most: number): number | undefined => {
-    const value = field(raw, name) ?? undefined;
-    // As flannel: 0 is the default.
-    if (value === undefined || value === 0) return undefined;
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most) {
-      throw inputError(`Backend.${name}`, value, `a whole number from ${least} to ${most}`);
-    }
-    return value;
-  };
-  const flag = (name: string): boolean => {
-    const value = field(raw, name) ?? false;
-    if (typeof value !== 'boolean') throw inputError(`Backend.${name}`, value, 'true or false');
-    return value;
-  };
+export function parseVxlanSettings(config: BackendConfig): VxlanSettings {
+  // As flannel: 0 is the default.
+  const integer = (name: string, least: number, most: number): number | undefined =>
+    field(config.raw, name) === 0 ? undefined : integerField(config, name, least, most);
   return {
     vni: integer('VNI', 1, VNI_MAX) ?? 1,
     port: integer('Port', 1, 65_535) ?? DEFAULT_PORT,
-    gbp: flag('GBP'),
-    learning: flag('Learning'),
-    directRouting: flag('DirectRouting'),
+    gbp: flagField(config, 'GBP'),
+    learning: flagField(config, 'Learning'),
+    directRouting: flagField(config, 'DirectRouting'),
     mtu: integer('MTU', MIN_MTU + VXLAN_OVERHEAD_BYTES, 65_535),
   };
 }

@@ -8,12 +8,13 @@
  * a restart changes no lease. Unlike flannel, which leaves its device behind, the device goes when the
  * daemon ends, as the udp backend's does.
  */
-import { cidrOf, contains, subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
+import { subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
 import { hostInterfaces, type HostInterface } from '../../dataplane/dataplane.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { VXLAN_KERNEL, type VxlanDevice, type VxlanKernel } from '../../dataplane/vxlan.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import { isOnLink, reachBy } from '../direct-routing.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { RouteNetwork } from '../route-network.js';
 import { VxlanRoutes } from './vxlan-routes.js';
@@ -121,8 +122,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
         macOf: (subnet) => macs.get(subnetKey(subnet)),
         isDirect: settings.directRouting ? (host) => isOnLink(underlay, host) : () => false,
       }),
-      interfaceIndex: underlay.index,
-      interfaceName: external.name,
+      external: underlay,
       log,
       problems,
     });
@@ -138,6 +138,10 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
         }
         routes.apply(changes);
       },
+      reach: ({ subnet, nextHop }) =>
+        settings.directRouting
+          ? reachBy(underlay, nextHop, routes.refusalOf(subnet))
+          : { way: 'tunnel' },
       health: () => ({ error: routes.error, restarts }),
       counters: () => undefined,
       close: () => {
@@ -151,13 +155,6 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
     };
   };
   return { ...facts, open };
-}
-
-/** Whether one of the interface's networks has the host: a route to it has no gateway then. */
-function isOnLink({ addresses }: HostInterface, host: Ipv4): boolean {
-  return addresses.some(
-    ({ address, prefix }) => prefix > 0 && prefix < 32 && contains(cidrOf(address, prefix), host),
-  );
 }
 
 function makeDevice(kernel: VxlanKernel, device: VxlanDevice): number {

@@ -26,7 +26,8 @@ const RULE_PRIORITY = 5_000;
 const HARMLESS = new Set(['anycast', 'broadcast', 'local', 'multicast', 'throw']);
 
 export async function checkRoutes(view: OverlayView, signal?: AbortSignal): Promise<Problem[]> {
-  const { network, device, peers } = view;
+  const { network, device, isDirect } = view;
+  const peers = view.peers.filter(({ subnet }) => !isDirect(subnet));
   const routes = await routesWithin(network, signal);
   const isOurs = (route: KernelRoute): boolean =>
     route.device === device && sameCidr(route.destination, network);
@@ -51,12 +52,13 @@ export async function checkRoutes(view: OverlayView, signal?: AbortSignal): Prom
   return other === undefined ? [] : [byTable(other, view)];
 }
 
-function isSuspect(route: KernelRoute, { subnet, device }: OverlayView): boolean {
+function isSuspect(route: KernelRoute, { subnet, device, isDirect }: OverlayView): boolean {
   return (
     !HARMLESS.has(route.type) &&
     route.device !== device &&
     route.table !== 'local' &&
-    !containsCidr(subnet, route.destination)
+    !containsCidr(subnet, route.destination) &&
+    !isDirect(route.destination)
   );
 }
 

@@ -14,6 +14,8 @@ export interface OverlayView {
   readonly peers: readonly { readonly subnet: Cidr; readonly address: Ipv4 }[];
   /** The subnet of another node that holds the address, of all nodes there are. */
   readonly holderOf: (address: Ipv4) => Cidr | undefined;
+  /** True for a subnet of another node that is meant to be reached without the device. */
+  readonly isDirect: (subnet: Cidr) => boolean;
   /** Containers' packets to other hosts get this host's address. */
   readonly masquerades: boolean;
 }

@@ -114,8 +114,8 @@ it.each([
   ['{"NETWORK":"10.3.0.0/16","ipv6network":"fc00::/48","BACKEND":{"TYPE":"udp","port":1}}', []],
   ['{"Network":"10.3.0.0/16","subnetlen_":26}', ['subnetlen_']],
   [
-    '{"Network":"10.3.0.0/16","Backend":{"Type":"udp","VNI":1,"DirectRouting":true}}',
-    ['Backend.VNI', 'Backend.DirectRouting'],
+    '{"Network":"10.3.0.0/16","Backend":{"Type":"udp","VNI":1,"DirectRouting":true,"GBP":true}}',
+    ['Backend.VNI', 'Backend.GBP'],
   ],
   ['{"Network":"10.3.0.0/16","__proto__":{},"":1}', ['__proto__', '']],
 ])('unknown keys of %s', (text, expected) => {

@@ -20,7 +20,15 @@ const STATUS: DaemonStatus = {
   backend: 'udp',
   device: 'flannel0',
   mtu: 1472,
-  routes: [{ subnet: '100.96.2.0/24', nextHop: '10.168.0.3' }],
+  routes: [
+    { subnet: '100.96.2.0/24', nextHop: '10.168.0.3', way: 'tunnel' },
+    {
+      subnet: '100.96.3.0/24',
+      nextHop: '10.168.0.4',
+      way: 'direct',
+      why: 'on the segment of eth0',
+    },
+  ],
   rejected: [],
   firewall: { enabled: true, inPlace: true, error: null, repairs: 0 },
   problems: [],
@@ -50,9 +58,10 @@ firewall   rules in place
 queues     device 1,000 packets, socket 8.0 MiB in, 4.0 MiB out
 
 Routes
-  subnet         host
-  -------------------------
-  100.96.2.0/24  10.168.0.3
+  subnet         host        by
+  ---------------------------------------------------------
+  100.96.2.0/24  10.168.0.3  tunnel
+  100.96.3.0/24  10.168.0.4  direct: on the segment of eth0
 
 Counters
   direction    received    bytes    sent    bytes  dropped  ICMP errors  system calls
@@ -80,6 +89,7 @@ Drops
     const routes = Array.from({ length: 65_535 }, (_, index) => ({
       subnet: `10.${index >> 8}.${index & 255}.0/24`,
       nextHop: '192.168.77.3',
+      way: 'tunnel' as const,
     }));
     const lines = formatStatus({ ...STATUS, routes }, NOW).split('\n');
     expect(lines.filter((line) => line.includes('192.168.77.3'))).toHaveLength(50);

@@ -33,6 +33,7 @@ function kernelBackend() {
     device: 'flannel.1',
     closed: false,
     apply: (changes) => applied.push(changes),
+    reach: () => ({ way: 'tunnel' }),
     health: () => ({ error: undefined, restarts: 0 }),
     counters: () => undefined,
     close: () => {

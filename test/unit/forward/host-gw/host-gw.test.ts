@@ -1,22 +1,12 @@
 /** The host-gw backend over a kernel that the test plays. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import {
-  formatCidr,
-  formatIpv4,
-  parseCidr,
-  parseIpv4,
-  sameCidr,
-} from '../../../../src/config/ipv4.js';
+import { parseCidr, parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
-import type {
-  GatewayRoute,
-  KernelRoute,
-  KernelRoutes,
-} from '../../../../src/dataplane/kernel-routes.js';
 import { silentLogger } from '../../../../src/log.js';
 import { register } from '../../../../src/network/registration.js';
 import { createBackend } from '../../../../src/network/registry.js';
 import { ProblemBoard } from '../../../../src/problems.js';
+import { FakeKernelRoutes } from '../../../support/fake-kernel-routes.js';
 import { FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../../support/fake-store.js';
 
 const ip = (text: string) => parseIpv4('test', text);
@@ -28,38 +18,6 @@ const OWN = hostGw(OWN_SUBNET, OWN_IP);
 const PEER = hostGw('100.96.2.0/24', '10.168.0.3');
 const ETH0 = 2;
 
-class FakeKernel implements KernelRoutes {
-  routes: KernelRoute[] = [];
-  /** By gateway: the errno name that putting a route by it is refused with. */
-  readonly refuses = new Map<number, string>();
-  puts = 0;
-
-  list(): readonly KernelRoute[] {
-    return this.routes;
-  }
-  put(route: GatewayRoute): void {
-    this.puts += 1;
-    const code = this.refuses.get(route.gateway);
-    if (code !== undefined) throw Object.assign(new Error(`RTM_NEWROUTE: ${code}`), { code });
-    this.routes = this.routes.filter(
-      ({ destination, metric }) => metric !== 0 || !sameCidr(destination, route.destination),
-    );
-    this.routes.unshift({ ...route, metric: 0 });
-  }
-  delete(route: GatewayRoute): void {
-    this.routes = this.routes.filter(
-      ({ destination, gateway, metric }) =>
-        metric !== 0 || gateway !== route.gateway || !sameCidr(destination, route.destination),
-    );
-  }
-  show(): string[] {
-    return this.routes.map(
-      ({ destination, gateway, interfaceIndex, metric }) =>
-        `${formatCidr(destination)} via ${formatIpv4(gateway)} dev ${interfaceIndex}${metric === 0 ? '' : ` metric ${metric}`}`,
-    );
-  }
-}
-
 const stops: AbortController[] = [];
 afterEach(() => {
   for (const stop of stops.splice(0)) stop.abort();
@@ -67,7 +25,7 @@ afterEach(() => {
 });
 
 async function running(publicIp = OWN_IP) {
-  const kernel = new FakeKernel();
+  const kernel = new FakeKernelRoutes();
   const store = new FakeStore();
   store.next = OWN;
   const config = parseNetworkConfig('{"Network":"100.96.0.0/16","Backend":{"Type":"host-gw"}}');

@@ -9,6 +9,7 @@ import { STORE_AWAY, STORE_REFUSES } from '../../../../src/lease/store-errors.js
 import { silentLogger } from '../../../../src/log.js';
 import { ProblemBoard } from '../../../../src/problems.js';
 import { counters, fakeDataPlanes } from '../../../support/fake-dataplane.js';
+import { FakeKernelRoutes } from '../../../support/fake-kernel-routes.js';
 import { registerUdp, withType } from '../../../support/udp-network.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../../support/fake-store.js';
 
@@ -466,6 +467,103 @@ describe('createBackend', () => {
   it.each(['wireguard', 'ipip', 'udpp'])('refuses %s by name', (type) => {
     expect(() => create(type)).toThrow(
       `Backend.Type: ${JSON.stringify(type)} is not valid: expected "udp"`,
+    );
+  });
+});
+
+describe('DirectRouting', () => {
+  const ON_LINK = lease('100.96.2.0/24', '10.168.0.3', 1_000);
+  const OFF_LINK = lease('100.96.7.0/24', '192.0.2.7', 1_000);
+  const eth0 = {
+    name: 'eth0',
+    index: 2,
+    mtu: 1500,
+    up: true,
+    loopback: false,
+    addresses: [{ address: ip(OWN_IP), prefix: 24, permanent: true, deprecated: false }],
+  };
+
+  async function direct(interfaces = [eth0]) {
+    const kernelRoutes = new FakeKernelRoutes();
+    const { store, planes, stop, problems } = setUp();
+    const external = { name: 'eth0', address: ip(OWN_IP), publicIp: ip(OWN_IP), mtu: 1500 };
+    const text = '{"Network":"100.96.0.0/16","Backend":{"Type":"udp","DirectRouting":true}}';
+    const kernel = { kernelRoutes, interfaces: () => interfaces };
+    const network = await registerUdp(
+      {
+        ...{ store, external, problems, kernel },
+        config: parseNetworkConfig(text),
+        open: planes.open,
+      },
+      stop.signal,
+    );
+    const done = network.run(stop.signal);
+    store.snapshot(OWN, ON_LINK, OFF_LINK);
+    await network.synced;
+    const reached = () =>
+      network.routes
+        .routes()
+        .map((route) => [formatCidr(route.subnet), network.forwarder.reach(route)]);
+    return { kernelRoutes, store, planes, network, stop, done, reached };
+  }
+
+  it('gives the kernel a route to each host on the segment, and the tunnel all of them', async () => {
+    const { kernelRoutes, planes, reached, stop, done } = await direct();
+    expect(kernelRoutes.show()).toEqual(['100.96.2.0/24 via 10.168.0.3 dev 2']);
+    expect(planes.opened[0]?.routes.size).toBe(2);
+    expect(reached()).toEqual([
+      ['100.96.2.0/24', { way: 'direct', why: 'on the segment of eth0' }],
+      ['100.96.7.0/24', { way: 'tunnel', why: 'not on the segment of eth0' }],
+    ]);
+    stop.abort();
+    await done;
+    expect(kernelRoutes.show()).toEqual([]);
+  });
+
+  it('follows a host that moves off the segment and back', async () => {
+    const { kernelRoutes, store, reached } = await direct();
+    store.snapshot(OWN, lease('100.96.2.0/24', '192.0.2.3', 1_000));
+    await vi.waitFor(() => {
+      expect(kernelRoutes.show()).toEqual([]);
+    });
+    expect(reached()[0]).toEqual([
+      '100.96.2.0/24',
+      { way: 'tunnel', why: 'not on the segment of eth0' },
+    ]);
+    store.snapshot(OWN, ON_LINK);
+    await vi.waitFor(() => {
+      expect(kernelRoutes.show()).toEqual(['100.96.2.0/24 via 10.168.0.3 dev 2']);
+    });
+    store.snapshot(OWN);
+    await vi.waitFor(() => {
+      expect(kernelRoutes.show()).toEqual([]);
+    });
+  });
+
+  it('leaves a host whose route the kernel refuses to the tunnel, and says so', async () => {
+    const { kernelRoutes, store, network, reached } = await direct();
+    kernelRoutes.refuses.set(ip('10.168.0.9'), 'EPERM');
+    store.snapshot(OWN, lease('100.96.2.0/24', '10.168.0.9', 1_000));
+    await vi.waitFor(() => {
+      expect(kernelRoutes.puts).toBe(2);
+    });
+    expect(reached()[0]).toEqual([
+      '100.96.2.0/24',
+      { way: 'tunnel', why: 'no route 100.96.2.0/24 via 10.168.0.9: RTM_NEWROUTE: EPERM' },
+    ]);
+    expect(network.forwarder.health().error).toBeUndefined();
+  });
+
+  it('needs the external interface', async () => {
+    await expect(direct([])).rejects.toThrow('interface eth0 is gone');
+  });
+
+  it('is true or false', () => {
+    const text = '{"Network":"100.96.0.0/16","Backend":{"Type":"udp","DirectRouting":"yes"}}';
+    const external = { name: 'eth0', address: ip(OWN_IP), publicIp: ip(OWN_IP), mtu: 1500 };
+    const context = { config: parseNetworkConfig(text), external, log: silentLogger() };
+    expect(() => createBackend(context, { mode: 'batch', sourceCheck: true })).toThrow(
+      'Backend.DirectRouting: "yes" is not valid: expected true or false',
     );
   });
 });
