@@ -1,5 +1,5 @@
 /** `flannelette bench`: the benchmarks that are commands; bench/door.ts leads to them. */
-import { errnoOf, inputError, systemError } from '../errors.js';
+import { errnoOf, inputError, messageOf, systemError } from '../errors.js';
 import type { Command, CommandGroup } from './command.js';
 import { booleanFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
 
@@ -165,12 +165,19 @@ export const benchGroup: CommandGroup = {
   commands: [copiesCommand, modesCommand, reportCommand],
 };
 
-/** Says plainly that the installed package has no benchmarks. */
+/** Says plainly that the installed package has no benchmarks, or that theirs are missing. */
 async function openDoor() {
   try {
     return await import('../../bench/door.js');
   } catch (error) {
     if (errnoOf(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
+    const needed = /Cannot find package '([^']+)'/.exec(messageOf(error))?.[1];
+    if (needed !== undefined) {
+      throw systemError(
+        `the benchmarks need the package ${needed}: run npm install in the checkout, without --omit=dev`,
+        { cause: error },
+      );
+    }
     throw systemError(
       'the benchmarks are not part of the installed package: run them from a checkout of the project, after npm start',
       { cause: error },

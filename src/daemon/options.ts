@@ -70,7 +70,7 @@ export interface DaemonSettings {
    * `healthzIp` is not the default, every IPv4 address: there only this host is told.
    */
   readonly healthzOpen?: boolean;
-  /** TCP port of /healthz, /readyz, /metrics and /status; 0 serves the unix socket only. */
+  /** TCP port of /healthz, /readyz, /metrics and /status, 0 to 65535; 0 serves the unix socket only. */
   readonly healthzPort: number;
   /** Masquerade what leaves the overlay's subnet for elsewhere. */
   readonly ipMasq: boolean;
@@ -78,7 +78,7 @@ export interface DaemonSettings {
   readonly ipMasqFullyRandom: boolean;
   /** Accept the overlay's packets in the FORWARD chain. */
   readonly forwardRules: boolean;
-  /** Seconds between checks of the firewall's rules. */
+  /** Seconds between checks of the firewall's rules, 1 to 86400. */
   readonly firewallResyncSeconds: number;
   /** Accept datagrams only from the holder of the lease their inner source lies in. */
   readonly sourceCheck: boolean;

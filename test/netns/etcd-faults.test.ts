@@ -140,7 +140,7 @@ it('certificates that are wrong are told as configuration; put right on disk the
     expect(problems).toMatchObject([
       {
         id: 'etcd_tls',
-        message: expect.stringMatching(/signed by nobody in --etcd-cafile/) as string,
+        message: expect.stringMatching(/signed by none of --etcd-cafile/) as string,
       },
     ]);
     expect((await daemon.status()).problems).toEqual(problems);

@@ -7,6 +7,7 @@
  *   host-1 eth0        [Ethernet IP UDP] [inner IP UDP payload] ...    bytes = 42 x passes + 92 x packets
  */
 import type { DaemonProcess } from '../../testbed/daemon-process.js';
+import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp-settings.js';
 import { inNamespace, run } from '../../testbed/programs.js';
 import { readSnmp } from '../../testbed/snmp.js';
 import type { HostPlan } from '../../testbed/topology.js';
@@ -66,8 +67,11 @@ export interface Reading {
   readonly drops: readonly Drop[];
 }
 
+/** Stands for the programs of mode kernel. */
+export const PROGRAMS = 'eBPF';
+
 const ETHERNET = 14;
-const IP_UDP = 28;
+const IP_UDP = UDP_OVERHEAD_BYTES;
 /** In flannel0, and as a bridge counts what it receives: without Ethernet. */
 const BARE: TrainShape = { once: IP_UDP, each: 0 };
 const FRAMED: TrainShape = { once: ETHERNET + IP_UDP, each: 0 };
@@ -109,13 +113,27 @@ export async function readHops(
     forward: of?.sent(forward) ?? NONE,
     back: of?.sent(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
   });
+  // Mode kernel: what the programs carry passes flannel0's counters and the daemon's threads.
+  const programs = (
+    where: string,
+    forward: 'encapsulate' | 'decapsulate',
+    of: Daemon | undefined,
+  ): HopReading => ({
+    where,
+    device: PROGRAMS,
+    train: undefined,
+    forward: of?.inKernel(forward) ?? NONE,
+    back: of?.inKernel(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
+  });
   const hops = [
     link(near.container, 'eth0', nearContainer, true, FRAMED),
     link(near.host, 'docker0', nearHost, false, BARE),
     link(near.host, 'flannel0', nearHost, true, BARE),
     daemon(near.host, 'encapsulate', nearDaemon),
+    programs(near.host, 'encapsulate', nearDaemon),
     link(near.host, 'eth0', nearHost, true, TUNNELLED),
     link(far.host, 'eth0', farHost, false, TUNNELLED),
+    programs(far.host, 'decapsulate', farDaemon),
     daemon(far.host, 'decapsulate', farDaemon),
     link(far.host, 'flannel0', farHost, false, BARE),
     link(far.host, 'docker0', farHost, true, FRAMED),
@@ -197,8 +215,15 @@ function packetsOf(
   return Math.max(passes, Math.round((bytes - passes * once) / (each + payload)));
 }
 
-/** The counts of two times after each other. */
+/** The counts of two times after each other, without eBPF programs that carried nothing. */
 export function together(first: HopCounts, second: HopCounts): HopCounts {
+  const { hops, drops } = sumOf(first, second);
+  const isIdle = ({ device, forward, back }: Hop): boolean =>
+    device === PROGRAMS && forward.packets + back.packets === 0;
+  return { drops, hops: hops.filter((hop) => !isIdle(hop)) };
+}
+
+function sumOf(first: HopCounts, second: HopCounts): HopCounts {
   const sum = (a: Passage, b: Passage | undefined): Passage => ({
     packets: a.packets + (b?.packets ?? 0),
     passes: a.passes === undefined ? undefined : a.passes + (b?.passes ?? 0),
@@ -254,23 +279,26 @@ async function readUdpBufferErrors(namespace: string): Promise<number> {
 
 interface Daemon {
   readonly sent: (direction: 'encapsulate' | 'decapsulate') => Counter;
+  readonly inKernel: (direction: 'encapsulate' | 'decapsulate') => Counter;
   readonly drops: (host: string) => Drop[];
 }
 
 async function readDaemon(daemon: DaemonProcess): Promise<Daemon> {
   const threads = (await daemon.status()).dataPlane?.threads ?? [];
+  // Each queue pair has a thread or more for each direction.
+  const sum = (
+    direction: string,
+    counterOf: (thread: (typeof threads)[number]) => Counter,
+  ): Counter =>
+    threads
+      .filter((thread) => thread.direction === direction)
+      .map(counterOf)
+      .reduce((a, b) => ({ passes: a.passes + b.passes, bytes: a.bytes + b.bytes }), NONE);
   return {
-    // Each queue pair has a thread or more for each direction.
     sent: (direction) =>
-      threads
-        .filter((thread) => thread.direction === direction)
-        .reduce(
-          ({ passes, bytes }, { sentPackets, sentBytes }) => ({
-            passes: passes + sentPackets,
-            bytes: bytes + sentBytes,
-          }),
-          NONE,
-        ),
+      sum(direction, ({ sentPackets: passes, sentBytes: bytes }) => ({ passes, bytes })),
+    inKernel: (direction) =>
+      sum(direction, ({ kernelPackets: passes, kernelBytes: bytes }) => ({ passes, bytes })),
     drops: (host) =>
       threads.flatMap((thread) =>
         Object.entries(thread.drops).map(([reason, packets]) => ({

@@ -20,6 +20,9 @@ import { runThirdHost, THIRD_HOST } from './third-host.js';
 import { addHost, buildSwitch, hostPlan, type HostPlan } from '../../testbed/topology.js';
 import { IperfTarget, ping, type PingResult } from '../../testbed/traffic.js';
 
+/** IPv4 header without options and ICMP header. */
+const IP_ICMP_BYTES = 28;
+
 export interface LabPlan {
   readonly mode: DaemonMode;
   readonly store: StoreKind;
@@ -184,8 +187,8 @@ async function captureCheck(
   signal: AbortSignal,
 ): Promise<LabResult['capture']> {
   const captures = await startCaptures(near, far);
-  // The least, a usual and the greatest payload that fits without fragments (IP 20, ICMP 8).
-  const sizes = [0, 56, 1000, mtu - 28];
+  // The least, a usual and the greatest payload that fits without fragments.
+  const sizes = [0, 56, 1000, mtu - IP_ICMP_BYTES];
   const count = 3;
   // Both ways, each an echo and its reply.
   const expected = sizes.length * count * 2 * 2;

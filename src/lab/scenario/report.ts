@@ -2,7 +2,7 @@
 import { formatCount, formatTable } from '../../text.js';
 import type { CaptureCheck } from '../../testbed/capture.js';
 import type { EtcdCheck } from './etcd-check.js';
-import type { Drop, HopCounts, Passage } from './hops.js';
+import { PROGRAMS, type Drop, type HopCounts, type Passage } from './hops.js';
 import type { RoutesCheck } from './routes-check.js';
 import type { StoreKind } from './lab-store.js';
 import {
@@ -132,7 +132,7 @@ export function renderReport(result: LabResult): string {
           ...[hop.where, hop.device],
           ...[...passageCells(hop.forward), ...passageCells(hop.back)],
         ]),
-      ) + PASSES,
+      ) + passesText(counts),
     ),
     section('Drops, during ping and UDP', renderDrops(counts)),
     section("Node 1's routes", `${indented}\n`),
@@ -220,6 +220,13 @@ const PASSES = `
   A train of packets passes through a device as one. The daemons count packets; at a device
   they follow from its bytes, to a few packets (ARP and the load's own TCP connection).
 `;
+const IN_KERNEL = `
+  What the eBPF programs carry is not counted by flannel0 and never reaches the daemon.
+`;
+
+function passesText({ hops }: HopCounts): string {
+  return hops.some(({ device }) => device === PROGRAMS) ? PASSES + IN_KERNEL : PASSES;
+}
 
 /** The object of `--json`; field names are a contract. */
 export function toJson(result: LabResult): object {

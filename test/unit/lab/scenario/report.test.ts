@@ -355,6 +355,17 @@ describe('hops', () => {
     });
   });
 
+  it('have the eBPF programs where those carried packets', () => {
+    const programs = { train: undefined, device: 'eBPF' };
+    const idle = countPackets(reading(programs));
+    const busy = countPackets(reading({ ...programs, back: counter(7, 70) }));
+    expect(together(idle, idle).hops).toEqual([]);
+    expect(together(idle, busy).hops).toMatchObject([{ device: 'eBPF', back: { packets: 7 } }]);
+    const report = renderReport({ ...RESULT, counts: together(idle, busy) });
+    expect(report).toContain('What the eBPF programs carry is not counted by flannel0');
+    expect(renderReport(RESULT)).not.toContain('eBPF');
+  });
+
   it('of two times are added', () => {
     const ping = countPackets(reading({ forward: counter(20, 1_960) }, 1));
     const udp = countPackets(reading({ forward: counter(2, 2 * 42 + 7 * 64) }, 2), 64);
