@@ -62,6 +62,8 @@ export class Guard {
   readonly #pace = new Pace();
   /** Our rules have been checked since the last change: what stands in their way is not for them to mend. */
   #fresh = false;
+  /** Why the host could not be checked last time. */
+  #unchecked: string | undefined;
 
   constructor(options: GuardOptions) {
     this.#options = options;
@@ -154,9 +156,22 @@ export class Guard {
       const host = await checkHost(view, signal);
       if (signal.aborted) return;
       board.report('firewall', found.problems);
-      board.report('host', host);
+      board.report('host', host.problems);
+      this.#tellUnchecked(host.unchecked);
     } catch (error) {
       if (!signal.aborted) log.debug({ reason: messageOf(error) }, 'the host was not inspected');
+    }
+  }
+
+  /** Once, until it is another reason. */
+  #tellUnchecked([reason]: readonly string[]): void {
+    if (reason === this.#unchecked) return;
+    this.#unchecked = reason;
+    if (reason !== undefined) {
+      this.#options.log.warn(
+        { reason },
+        'cannot check routes and reverse path filters of this host',
+      );
     }
   }
 

@@ -55,7 +55,9 @@ afterEach(async () => {
 });
 
 async function findings(view: Partial<OverlayView> = {}): Promise<readonly Problem[]> {
-  return checkHost({ ...VIEW, ...view });
+  const { problems, unchecked } = await checkHost({ ...VIEW, ...view });
+  expect(unchecked).toEqual([]);
+  return problems;
 }
 
 /** Finds one problem, mends it as told, and finds none. */
@@ -182,17 +184,38 @@ describe('forwarding', () => {
   });
 });
 
-it('finds nothing where ip(8) knows nothing of all that', async () => {
-  await shell('ip route add blackhole 100.96.2.0/24');
-  const directory = await mkdtemp(join(tmpdir(), 'flannelette-ip-'));
-  const script = '#!/bin/sh\necho "ip: invalid argument" >&2\nexit 1\n';
-  await writeFile(join(directory, 'ip'), script, { mode: 0o755 });
+describe('without an answer of ip(8)', () => {
+  let directory: string;
   const { PATH } = process.env;
-  try {
-    process.env.PATH = `${directory}:${PATH}`;
-    expect(await checkHost(VIEW)).toEqual([]);
-  } finally {
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'flannelette-ip-'));
+    await shell('ip route add blackhole 100.96.2.0/24');
+  });
+  afterEach(async () => {
     process.env.PATH = PATH;
+    await shell('ip route del blackhole 100.96.2.0/24');
     await rm(directory, { recursive: true });
-  }
+  });
+
+  it('nothing is found, and the reason is told', async () => {
+    const script = '#!/bin/sh\necho "ip: invalid argument" >&2\nexit 1\n';
+    await writeFile(join(directory, 'ip'), script, { mode: 0o755 });
+    process.env.PATH = `${directory}:${PATH}`;
+    const { problems, unchecked } = await checkHost(VIEW);
+    expect(problems).toEqual([]);
+    expect(unchecked[0]).toContain('ip: invalid argument');
+  });
+
+  it('as it is not there, what is missing is named', async () => {
+    await shell(`mount --bind ${directory} /usr/sbin`);
+    try {
+      process.env.PATH = directory;
+      const { problems, unchecked } = await checkHost(VIEW);
+      expect(problems).toEqual([]);
+      expect(unchecked[0]).toBe('ip is not installed (Debian package iproute2)');
+    } finally {
+      process.env.PATH = PATH;
+      await shell('umount /usr/sbin');
+    }
+  });
 });

@@ -8,7 +8,7 @@ import {
   type Cidr,
   type Ipv4,
 } from '../../config/ipv4.js';
-import { messageOf, systemError } from '../../errors.js';
+import { errnoOf, messageOf, systemError } from '../../errors.js';
 
 /** Milliseconds; a full Internet table takes a second or two. */
 const LIMIT_MS = 10_000;
@@ -95,6 +95,13 @@ export async function waysTo(
   return ways;
 }
 
+function refusal(argv: readonly string[], error: Error): Error {
+  if (errnoOf(error) === 'ENOENT') {
+    return systemError('ip is not installed (Debian package iproute2)', { cause: error });
+  }
+  return systemError(`ip ${argv.join(' ')}: ${messageOf(error)}`, { cause: error });
+}
+
 interface Options {
   readonly input?: string;
   readonly signal?: AbortSignal | undefined;
@@ -116,7 +123,7 @@ async function ip(
     };
     const child = execFile('ip', argv, options, (error, stdout) => {
       if (error === null || error.code === accept) resolve(stdout);
-      else reject(systemError(`ip ${argv.join(' ')}: ${messageOf(error)}`, { cause: error }));
+      else reject(refusal(argv, error));
     });
     child.stdin?.on('error', () => undefined).end(input);
   });
