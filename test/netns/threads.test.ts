@@ -194,6 +194,8 @@ it('queues have the sizes asked for, and what they lost is counted, also over a 
   expect((await counters(nearDaemon, 'encapsulate')).ringCapacityBytes).toBe(524_288);
 
   process.kill(pid, 'SIGSTOP');
+  // A busy machine takes its time: each thread stops when it is next scheduled.
+  await waitFor('all threads to stop', 5_000, () => allStopped(pid));
   const flood = ['ping', '-q', '-c', '50', '-i', '0.01', '-s', '1400', '-W', '0.1'];
   await Promise.all([
     run(inNamespace(near.container, [...flood, far.containerAddress]), { accept: [1] }),
@@ -213,3 +215,14 @@ it('queues have the sizes asked for, and what they lost is counted, also over a 
   );
   expect((await counters(nearDaemon, 'encapsulate')).queueDrops).toBeGreaterThanOrEqual(lost);
 });
+
+/** True once each thread of a process is in state T (proc_pid_stat(5)). */
+async function allStopped(pid: number): Promise<true | undefined> {
+  const directory = `/proc/${pid}/task`;
+  const states = await Promise.all(
+    (await readdir(directory)).map(async (thread) =>
+      /^State:\s+(\S)/m.exec(await readFile(join(directory, thread, 'status'), 'utf8'))?.[1],
+    ),
+  );
+  return states.every((state) => state === 'T') ? true : undefined;
+}
