@@ -205,7 +205,9 @@ describe('a start without the store', () => {
       expiresAt: undefined,
     };
     const text = formatRemembered({
-      ...{ store: `${ENDPOINT}${PREFIX}`, asOf: Date.now(), config: JSON.stringify(CONFIG) },
+      store: `${ENDPOINT}${PREFIX}`,
+      asOf: Date.now(),
+      config: JSON.stringify(CONFIG),
       own,
       leases: [own],
     });

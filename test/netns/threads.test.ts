@@ -220,8 +220,9 @@ it('queues have the sizes asked for, and what they lost is counted, also over a 
 async function allStopped(pid: number): Promise<true | undefined> {
   const directory = `/proc/${pid}/task`;
   const states = await Promise.all(
-    (await readdir(directory)).map(async (thread) =>
-      /^State:\s+(\S)/m.exec(await readFile(join(directory, thread, 'status'), 'utf8'))?.[1],
+    (await readdir(directory)).map(
+      async (thread) =>
+        /^State:\s+(\S)/m.exec(await readFile(join(directory, thread, 'status'), 'utf8'))?.[1],
     ),
   );
   return states.every((state) => state === 'T') ? true : undefined;

@@ -147,18 +147,23 @@ export async function readHops(
   ] as const) {
     const cause = `the daemon of ${plan.host} did not read in time`;
     drops.push({
-      ...{ where: `${plan.host} flannel0`, reason: 'queue full', cause },
+      where: `${plan.host} flannel0`,
+      reason: 'queue full',
+      cause,
       packets: links.get('flannel0')?.txDropped ?? 0,
     });
     drops.push({
-      ...{ where: `${plan.host} UDP socket`, reason: 'buffer full', cause },
+      where: `${plan.host} UDP socket`,
+      reason: 'buffer full',
+      cause,
       packets: await readUdpBufferErrors(plan.host),
     });
     drops.push(...(of?.drops(plan.host) ?? []));
   }
   for (const plan of [near, far]) {
     drops.push({
-      ...{ where: `${plan.container} UDP socket`, reason: 'buffer full' },
+      where: `${plan.container} UDP socket`,
+      reason: 'buffer full',
       cause: `the program in ${plan.container} did not read in time; the tunnel had delivered them`,
       packets: await readUdpBufferErrors(plan.container),
     });

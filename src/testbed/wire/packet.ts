@@ -166,14 +166,20 @@ function decodeTransport(ipv4: Ipv4Header, segment: Buffer): TransportHeader | u
       return { protocol, headerBytes: HEADER_BYTES.icmp, ...decodeIcmp(segment), ...checked };
     case 'udp':
       return {
-        ...{ protocol, headerBytes: HEADER_BYTES.udp, ...decodePorts(segment), ...checked },
+        protocol,
+        headerBytes: HEADER_BYTES.udp,
+        ...decodePorts(segment),
+        ...checked,
         length: segment.readUInt16BE(4),
       };
     case 'tcp': {
       const headerBytes = (segment.readUInt8(12) >> 4) * 4;
       if (headerBytes < HEADER_BYTES.tcp || headerBytes > segment.length) return undefined;
       return {
-        ...{ protocol, headerBytes, ...decodePorts(segment), ...checked },
+        protocol,
+        headerBytes,
+        ...decodePorts(segment),
+        ...checked,
         sequence: segment.readUInt32BE(4),
         acknowledgment: segment.readUInt32BE(8),
         flags: TCP_FLAGS.filter((_, bit) => (segment.readUInt8(13) & (1 << bit)) !== 0),

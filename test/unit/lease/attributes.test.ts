@@ -103,7 +103,10 @@ describe('remembering', () => {
   const again = (leases: Lease[]) =>
     parseRemembered(
       formatRemembered({
-        ...{ store: 's', asOf: 0, config: '{"Network":"100.96.0.0/16"}', own: undefined },
+        store: 's',
+        asOf: 0,
+        config: '{"Network":"100.96.0.0/16"}',
+        own: undefined,
         leases,
       }),
     ).leases;

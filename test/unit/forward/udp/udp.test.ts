@@ -491,7 +491,10 @@ describe('DirectRouting', () => {
     const kernel = { kernelRoutes, interfaces: () => interfaces };
     const network = await registerUdp(
       {
-        ...{ store, external, problems, kernel },
+        store,
+        external,
+        problems,
+        kernel,
         config: parseNetworkConfig(text),
         open: planes.open,
       },

@@ -53,7 +53,8 @@ const RESULT: LabResult = {
       {
         where: 'host-1',
         device: 'docker0',
-        ...{ forward: { packets: 12_345, passes: 321 }, back: { packets: 67, passes: 67 } },
+        forward: { packets: 12_345, passes: 321 },
+        back: { packets: 67, passes: 67 },
       },
       {
         where: 'host-1',
@@ -308,7 +309,9 @@ describe('hops', () => {
         where: 'host-1',
         device: 'eth0',
         train: FRAMED,
-        ...{ forward: counter(0, 0), back: counter(0, 0), ...hop },
+        forward: counter(0, 0),
+        back: counter(0, 0),
+        ...hop,
       },
     ],
     drops: [{ where: 'host-1', reason: 'no route', cause: 'slow', packets }],
@@ -347,7 +350,8 @@ describe('hops', () => {
   it('have a packet a pass where nothing travels in trains, and at a daemon', () => {
     const ping = reading({ forward: counter(20, 1_960), back: counter(20, 1_960) });
     expect(countPackets(ping).hops[0]).toMatchObject({
-      ...{ forward: { packets: 20, passes: 20 }, back: { packets: 20, passes: 20 } },
+      forward: { packets: 20, passes: 20 },
+      back: { packets: 20, passes: 20 },
     });
     const daemon = reading({ train: undefined, device: 'daemon', forward: counter(500, 9) });
     expect(countPackets(daemon, 64).hops[0]).toMatchObject({

@@ -315,7 +315,8 @@ it('is one JSON document with a line for each hop', () => {
     mtu: 1_472,
     summary: {
       crossings: { sending: 3, receiving: 3, copiedBytes: 448 },
-      ...{ ttl: { first: 64, last: 60 }, microseconds: 110 },
+      ttl: { first: 64, last: 60 },
+      microseconds: 110,
     },
   });
   const hops = json['hops'] as readonly Record<string, unknown>[];
