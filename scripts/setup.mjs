@@ -56,6 +56,9 @@ const TEST_PACKAGES = {
   depmod: 'kmod',
   debootstrap: 'debootstrap',
   man: 'man-db',
+  etcdctl: 'etcd-client',
+  route: 'net-tools',
+  arping: 'iputils-arping',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {
