@@ -3,6 +3,7 @@ export default {
   entry: [
     'src/cli/main.ts',
     'src/index.ts',
+    'src/lookup.ts',
     'src/parts.ts',
     'src/lab/page/*.ts',
     'bench/main.ts',

@@ -20,6 +20,7 @@ export async function bundle() {
     input: {
       'cli/main': join(FROM, 'cli', 'main.js'),
       index: join(FROM, 'index.js'),
+      lookup: join(FROM, 'lookup.js'),
       parts: join(FROM, 'parts.js'),
       'chunks/endpoint': join(FROM, 'lab', 'trace', 'endpoint.js'),
     },

@@ -146,6 +146,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("routes", entry<list_routes>);
   surface.add_function("putRoute", entry<put_route>);
   surface.add_function("deleteRoute", entry<delete_route>);
+  surface.add_function("holdName", entry<hold_name_of>);
   surface.add_function("makeVxlan", entry<make_vxlan_device>);
   surface.add_function("deleteVxlan", entry<delete_vxlan_device>);
   surface.add_function("putVtep", entry<put_vtep_of>);

@@ -6,6 +6,7 @@
 
 #include "binding/convert.h"
 #include "binding/node_api.h"
+#include "sys/name_lock.h"
 #include "sys/vxlan.h"
 
 namespace flannelette {
@@ -42,6 +43,15 @@ Napi::Value change_vtep(const Napi::CallbackInfo& info, Change&& change) {
 }
 
 }  // namespace
+
+Napi::Value hold_name_of(const Napi::CallbackInfo& info) {
+  std::string name;
+  if (!read_text(info[0], "name", name)) return {};
+  auto held = hold_name(name);
+  if (held.ok()) return Napi::Number::New(info.Env(), held.value().release());
+  throw_system(info.Env(), held.error());
+  return {};
+}
 
 // Name, then numbers: VNI, port, local address, index of the external interface, MAC address, MTU,
 // address; then GBP and learning.

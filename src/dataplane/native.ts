@@ -213,6 +213,11 @@ export interface NativeAddon {
   /** Takes that route away, if it is there. */
   deleteRoute(...route: NativeGatewayRoute): void;
   /**
+   * Takes a name of 1 to 107 bytes in this network namespace until the descriptor returned is closed, or
+   * the process ends. EADDRINUSE: another process has it.
+   */
+  holdName(name: string): number;
+  /**
    * Makes a VXLAN device, in place of one of that name, and sets it up: its index. A MAC address is a
    * number of 48 bits. EEXIST: another device has this VNI on this port; EADDRINUSE: a program has the
    * port; EOPNOTSUPP: the kernel has no vxlan.

@@ -1,4 +1,5 @@
 /** The kernel's VXLAN device, and what it needs for each other host; by rtnetlink. */
+import { closeSync } from 'node:fs';
 import type { Ipv4 } from '../config/ipv4.js';
 import { native } from './native.js';
 
@@ -34,6 +35,11 @@ export interface Vtep {
 
 /** Each throws an Error with `code` (errno name) when the kernel refuses. */
 export interface VxlanKernel {
+  /**
+   * Keeps other daemons of this network namespace from a device of that name, until what is returned is
+   * called; EADDRINUSE when one of them has it.
+   */
+  hold(name: string): () => void;
   /** Makes the device, in place of one of that name, and sets it up: its index. */
   make(device: VxlanDevice): number;
   /** Deletes the device, if it is there. */
@@ -46,6 +52,12 @@ export interface VxlanKernel {
 const NUMBERS = 4;
 
 export const VXLAN_KERNEL: VxlanKernel = {
+  hold: (name) => {
+    const descriptor = native().holdName(`flannelette/${name}`);
+    return () => {
+      closeSync(descriptor);
+    };
+  },
   make: ({ name, vni, port, local, underlay, mac, mtu, address, gbp, learning }) =>
     native().makeVxlan(name, vni, port, local, underlay, mac, mtu, address, gbp, learning),
   delete: (index) => {

@@ -12,6 +12,7 @@ import type { Logger } from '../log.js';
 import type { Route, RouteChange } from '../network/route-table.js';
 import type { Problem, ProblemBoard } from '../problems.js';
 import { RateLimitedLog } from '../rate-limited-log.js';
+import type { ExternalLink } from './external-link.js';
 
 const CHECK_MS = 2_000;
 /** But the time between checks is so many times what the last one took. */
@@ -25,7 +26,7 @@ const OFF_LINK: readonly string[] = ['ENETUNREACH', 'EHOSTUNREACH'];
 
 export interface RouteNetworkParts {
   readonly kernel: KernelRoutes;
-  readonly external: { readonly index: number; readonly name: string };
+  readonly external: ExternalLink;
   readonly log: Logger;
   readonly problems: ProblemBoard | undefined;
 }
@@ -101,6 +102,7 @@ export class RouteNetwork {
   check(): void {
     let present: ReadonlyMap<string, KernelRoute>;
     try {
+      this.#parts.external.refresh();
       present = firstOfEach(this.#parts.kernel.list());
       this.#unread = undefined;
     } catch (error) {

@@ -9,7 +9,7 @@ import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import type { HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
-import { counters, TestLab } from '../support/test-lab.js';
+import { counters, remakeUplink, TestLab } from '../support/test-lab.js';
 
 const PLAIN = { Network: '100.96.0.0/16', Backend: { Type: 'udp', Port: 8285 } };
 const DIRECT = { ...PLAIN, Backend: { ...PLAIN.Backend, DirectRouting: true } };
@@ -109,6 +109,16 @@ describe('a host of DirectRouting', () => {
     await writeLeaseFile([near, far], DIRECT);
     await routeTo(near, far.subnet, [direct(far)]);
     await reached(now);
+  });
+
+  it('goes on directly when the external interface is deleted and made again', async () => {
+    const now = await setUp(DIRECT, DIRECT);
+    await remakeUplink(now.near);
+    await routeTo(now.near, now.far.subnet, [direct(now.far)]);
+    await waitFor('the other container', 15_000, async () => {
+      const { received } = await ping(now.near, now.far.containerAddress, { count: 3 });
+      return received === 3 ? true : undefined;
+    });
   });
 
   it('refuses what is neither true nor false', async () => {

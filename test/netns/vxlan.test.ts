@@ -8,7 +8,7 @@ import { LEASE_FILE, subnetFileOf, writeLeaseFile } from '../../src/testbed/daem
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { ipBatch, type HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
-import { askDaemon, TestLab } from '../support/test-lab.js';
+import { askDaemon, COMMAND, indexOf, remakeUplink, TestLab } from '../support/test-lab.js';
 
 const attributes = { BackendType: 'vxlan' };
 const config = (backend: object = {}): object => ({
@@ -131,6 +131,18 @@ describe('vxlan', () => {
     }
   }, 120_000);
 
+  it('goes on when the external interface is deleted and made again', async () => {
+    const now = await setUp();
+    await becomesReached(now);
+    const before = await indexOf(now.near);
+    await remakeUplink(now.near);
+    expect(await indexOf(now.near)).not.toBe(before);
+    await becomesReached(now);
+    expect(await routesTo(now.near, now.far.subnet)).toEqual([
+      '100.96.2.0/24 via 100.96.2.0 dev flannel.1 onlink',
+    ]);
+  });
+
   it('keeps its MAC address over a restart and a kill, and leaves nothing behind', async () => {
     const now = await setUp();
     await becomesReached(now);
@@ -222,6 +234,27 @@ describe('vxlan', () => {
     lab = await TestLab.bare(1);
     await writeLeaseFile(lab.hosts, config(backend), attributes);
     await expect(lab.startDaemon(lab.near)).rejects.toThrow(words);
+  });
+
+  it('leaves a device to the daemon that has it, and takes what a killed one left', async () => {
+    const now = await setUp();
+    const { near, nearDaemon } = now;
+    await becomesReached(now);
+    const before = await links(near);
+    const flags = [`--lease-file=${LEASE_FILE}`, '--iface=eth0', '--subnet-file=/run/other.env'];
+    const second = await run(inNamespace(near.host, [...COMMAND, 'run', ...flags]), {
+      accept: [0, 1, 2],
+    });
+    expect([second.code, second.stderr]).toEqual([
+      1,
+      expect.stringContaining('another flannelette daemon of this host has VNI 1'),
+    ]);
+    expect(await links(near)).toEqual(before);
+    await becomesReached(now);
+    nearDaemon.program.kill('SIGKILL');
+    await nearDaemon.program.ended;
+    await lab?.startDaemon(near);
+    await becomesReached(now);
   });
 
   it('names a VNI that another device has, and leaves nothing half set up', async () => {

@@ -19,11 +19,15 @@ import {
   addContainer,
   addHost,
   buildSwitch,
+  GATEWAY,
   hostPlan,
+  ipBatch,
   LAB_DIRECTORY,
   removeContainer,
   removeHost,
   removeSwitch,
+  SWITCH,
+  switchPort,
   type HostPlan,
 } from '../../src/testbed/topology.js';
 
@@ -253,4 +257,25 @@ export async function processesWith(mark: string): Promise<{ pid: number; argv: 
     }
   }
   return found;
+}
+
+/** Index of a host's eth0. */
+export async function indexOf({ host }: HostPlan): Promise<string> {
+  const { stdout } = await run(inNamespace(host, ['ip', '-o', 'link', 'show', 'eth0']));
+  return stdout.slice(0, stdout.indexOf(':'));
+}
+
+/** Deletes a host's eth0 and makes it again, as a driver that is loaded again does. */
+export async function remakeUplink(plan: HostPlan): Promise<void> {
+  const uplink = switchPort(plan);
+  await ipBatch(undefined, [
+    `link delete ${uplink}`,
+    `link add eth0 netns ${plan.host} type veth peer name ${uplink}`,
+    `link set ${uplink} master ${SWITCH} up`,
+  ]);
+  await ipBatch(plan.host, [
+    `address add ${plan.address}/24 dev eth0`,
+    'link set eth0 up',
+    `route add default via ${GATEWAY} dev eth0`,
+  ]);
 }

@@ -6,11 +6,12 @@
  * behind, the routes go when the daemon ends, as the udp backend's device does.
  */
 import { formatIpv4 } from '../../config/ipv4.js';
-import { hostInterfaces } from '../../dataplane/dataplane.js';
+import type { HostInterface } from '../../dataplane/dataplane.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
-import { inputError, systemError } from '../../errors.js';
+import { inputError } from '../../errors.js';
 import type { LeaseAttributes } from '../../lease/store.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import { ExternalLink } from '../external-link.js';
 import { typeFault } from '../lease-type.js';
 import { MIN_MTU } from '../link-mtu.js';
 import { RouteNetwork } from '../route-network.js';
@@ -20,7 +21,7 @@ const TYPE = 'host-gw';
 export interface HostGwOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
   readonly kernelRoutes?: KernelRoutes | undefined;
-  readonly interfaceIndex?: ((name: string) => number | undefined) | undefined;
+  readonly interfaces?: (() => readonly HostInterface[]) | undefined;
 }
 
 export const HOST_GW: BackendKind<HostGwOptions> = {
@@ -32,7 +33,7 @@ export const HOST_GW: BackendKind<HostGwOptions> = {
 
 function createHostGw(context: BackendContext, options: HostGwOptions): Backend {
   const { external, log, problems } = context;
-  const { kernelRoutes: kernel = KERNEL_ROUTES, interfaceIndex = indexOf } = options;
+  const { kernelRoutes: kernel = KERNEL_ROUTES, interfaces } = options;
   if (external.publicIp !== external.address) {
     throw inputError(
       'PublicIP',
@@ -48,11 +49,9 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     udpPort: undefined,
   };
   const open = (): Forwarder => {
-    const index = interfaceIndex(external.name);
-    if (index === undefined) throw systemError(`interface ${external.name} is gone`);
     const routes = new RouteNetwork({
       kernel,
-      external: { index, name: external.name },
+      external: new ExternalLink(external, interfaces),
       log,
       problems,
     });
@@ -71,8 +70,4 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     };
   };
   return { ...facts, open };
-}
-
-function indexOf(wanted: string): number | undefined {
-  return hostInterfaces().find(({ name }) => name === wanted)?.index;
 }

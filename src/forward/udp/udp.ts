@@ -16,7 +16,6 @@
 import {
   DataPlane,
   DEFAULT_RESOURCES,
-  hostInterfaces,
   type DataPlaneOptions,
   type DataPlaneResources,
   type DataPlaneSnapshot,
@@ -24,7 +23,6 @@ import {
   type HostInterface,
 } from '../../dataplane/dataplane.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
-import { systemError } from '../../errors.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type {
   Backend,
@@ -36,6 +34,7 @@ import type {
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
 import { DirectRoutes } from '../direct-routing.js';
+import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
@@ -127,10 +126,9 @@ export class UdpBackend implements Backend {
 
   #directRoutes(): DirectRoutes {
     const { external, log, problems } = this.#context;
-    const { kernelRoutes = KERNEL_ROUTES, interfaces = hostInterfaces } = this.#options;
-    const found = interfaces().find(({ name }) => name === external.name);
-    if (found === undefined) throw systemError(`interface ${external.name} is gone`);
-    return new DirectRoutes(found, { kernel: kernelRoutes, log, problems });
+    const { kernelRoutes: kernel = KERNEL_ROUTES, interfaces } = this.#options;
+    const link = new ExternalLink(external, interfaces);
+    return new DirectRoutes({ kernel, external: link, log, problems });
   }
 }
 

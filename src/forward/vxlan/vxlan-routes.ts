@@ -16,7 +16,7 @@ export interface VxlanRoutesParts {
   /** The same, after it was made again where it is gone. */
   readonly restoredDevice: () => number;
   /** Index of the external interface. */
-  readonly external: number;
+  readonly external: () => number;
   /** MAC address of the host that holds the subnet. */
   readonly macOf: (subnet: Cidr) => number | undefined;
   /** Hosts on the external interface's own segment are sent to without the tunnel. */
@@ -36,12 +36,12 @@ export class VxlanRoutes implements KernelRoutes {
     const index = restoredDevice();
     const hosts = new Map(kernel.list(index).map((vtep) => [vtep.address, vtep]));
     return routes.list().flatMap((route) => {
-      if (route.interfaceIndex === external && isDirect(route.gateway)) return [route];
+      if (route.interfaceIndex === external() && isDirect(route.gateway)) return [route];
       const vtep = hosts.get(route.gateway);
       if (route.interfaceIndex !== index || vtep === undefined) return [];
       const { destination } = route;
       if (isDirect(vtep.host) || vtep.mac !== this.#parts.macOf(destination)) return [];
-      return [{ ...route, gateway: vtep.host, interfaceIndex: external }];
+      return [{ ...route, gateway: vtep.host, interfaceIndex: external() }];
     });
   }
 

@@ -14,7 +14,8 @@ import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.
 import { VXLAN_KERNEL, type VxlanDevice, type VxlanKernel } from '../../dataplane/vxlan.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
-import { isOnLink, reachBy } from '../direct-routing.js';
+import { reachBy } from '../direct-routing.js';
+import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { RouteNetwork } from '../route-network.js';
 import { VxlanRoutes } from './vxlan-routes.js';
@@ -76,9 +77,8 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
   };
 
   const open: Backend['open'] = (lease): Forwarder => {
-    const underlay = interfaces().find((one) => one.name === external.name);
-    if (underlay === undefined) throw systemError(`interface ${external.name} is gone`);
-    const spec: VxlanDevice = {
+    const underlay = new ExternalLink(external, interfaces);
+    const spec = (): VxlanDevice => ({
       name,
       vni: settings.vni,
       port: settings.port,
@@ -89,9 +89,17 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
       address: lease.subnet.network,
       gbp: settings.gbp,
       learning: settings.learning,
-    };
-    let index = makeDevice(vxlanKernel, spec);
+    });
+    const letGo = holdDevice(vxlanKernel, spec());
+    let index: number;
+    try {
+      index = makeDevice(vxlanKernel, spec());
+    } catch (error) {
+      letGo();
+      throw error;
+    }
     let restarts = 0;
+    let closed = false;
     const macs = new Map<string, number>();
     /** What was there for another MAC address goes: the host has made its device again. */
     const learn = ({ network, prefix }: Cidr, found: number, host: Ipv4): void => {
@@ -113,14 +121,14 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
         restoredDevice: () => {
           const present = interfaces().find((one) => one.name === name);
           if (present?.index === index) return index;
-          index = makeDevice(vxlanKernel, spec);
+          index = makeDevice(vxlanKernel, spec());
           restarts += 1;
           log.warn({ device: name }, 'the VXLAN device was gone; made again');
           return index;
         },
-        external: underlay.index,
+        external: () => underlay.index,
         macOf: (subnet) => macs.get(subnetKey(subnet)),
-        isDirect: settings.directRouting ? (host) => isOnLink(underlay, host) : () => false,
+        isDirect: settings.directRouting ? (host) => underlay.isOnLink(host) : () => false,
       }),
       external: underlay,
       log,
@@ -145,16 +153,32 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
       health: () => ({ error: routes.error, restarts }),
       counters: () => undefined,
       close: () => {
+        if (closed) return;
+        closed = true;
         routes.close();
         try {
           vxlanKernel.delete(index);
         } catch (error) {
           log.debug({ device: name, error: messageOf(error) }, 'the device was not removed');
         }
+        letGo();
       },
     };
   };
   return { ...facts, open };
+}
+
+/** Another daemon's device of the name is not replaced, unlike one that a daemon left behind. */
+function holdDevice(kernel: VxlanKernel, { name, vni }: VxlanDevice): () => void {
+  try {
+    return kernel.hold(name);
+  } catch (error) {
+    if (errnoOf(error) !== 'EADDRINUSE') throw error;
+    throw systemError(
+      `cannot make ${name}: another flannelette daemon of this host has VNI ${vni}; expected a free VNI`,
+      { cause: error, code: 'EADDRINUSE' },
+    );
+  }
 }
 
 function makeDevice(kernel: VxlanKernel, device: VxlanDevice): number {

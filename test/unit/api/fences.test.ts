@@ -69,6 +69,7 @@ describe('the examples of the documents', () => {
         noUnusedLocals: false,
         paths: {
           flannelette: [join(ROOT, 'src', 'index.ts')],
+          'flannelette/lookup': [join(ROOT, 'src', 'lookup.ts')],
           'flannelette/parts': [join(ROOT, 'src', 'parts.ts')],
         },
       },

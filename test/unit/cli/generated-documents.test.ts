@@ -56,7 +56,9 @@ describe('the completion of bash', () => {
   function offers(...words: string[]): string[] {
     const list = words.map((word) => `'${word}'`).join(' ');
     const ask = `${script}\nCOMP_WORDS=(${list}); COMP_CWORD=${words.length - 1}; _flannelette 2>/dev/null; printf '%s\\n' "\${COMPREPLY[@]}"`;
-    const { stdout, stderr } = spawnSync('bash', ['-uc', ask], { encoding: 'utf8' });
+    // --norc: with a socket as its standard input bash takes itself for rshd's and reads bashrc.
+    const argv = ['--norc', '-uc', ask];
+    const { stdout, stderr } = spawnSync('bash', argv, { encoding: 'utf8' });
     expect(stderr).toBe('');
     return stdout.split('\n').filter((line) => line !== '');
   }

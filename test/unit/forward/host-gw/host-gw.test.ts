@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { parseCidr, parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
+import type { HostInterface } from '../../../../src/dataplane/dataplane.js';
 import { silentLogger } from '../../../../src/log.js';
 import { register } from '../../../../src/network/registration.js';
 import { createBackend } from '../../../../src/network/registry.js';
@@ -18,6 +19,15 @@ const OWN = hostGw(OWN_SUBNET, OWN_IP);
 const PEER = hostGw('100.96.2.0/24', '10.168.0.3');
 const ETH0 = 2;
 
+const eth0 = (index: number) => ({
+  name: 'eth0',
+  index,
+  mtu: 1500,
+  up: true,
+  loopback: false,
+  addresses: [] as HostInterface['addresses'],
+});
+
 const stops: AbortController[] = [];
 afterEach(() => {
   for (const stop of stops.splice(0)) stop.abort();
@@ -25,6 +35,7 @@ afterEach(() => {
 });
 
 async function running(publicIp = OWN_IP) {
+  const device = eth0(ETH0);
   const kernel = new FakeKernelRoutes();
   const store = new FakeStore();
   store.next = OWN;
@@ -34,7 +45,7 @@ async function running(publicIp = OWN_IP) {
   const problems = new ProblemBoard(log);
   const backend = createBackend(
     { config, external, problems, log },
-    { mode: 'batch', sourceCheck: true, kernelRoutes: kernel, interfaceIndex: () => ETH0 },
+    { mode: 'batch', sourceCheck: true, kernelRoutes: kernel, interfaces: () => [device] },
   );
   const stop = new AbortController();
   stops.push(stop);
@@ -42,7 +53,7 @@ async function running(publicIp = OWN_IP) {
   const network = await register({ ...parts, problems, log }, stop.signal);
   const done = network.run(stop.signal);
   const shown = () => problems.all.map(({ id, message }) => `${id}: ${message}`);
-  return { kernel, store, network, problems, stop, done, shown };
+  return { kernel, store, network, problems, stop, done, shown, device };
 }
 
 async function withPeer() {
@@ -122,6 +133,20 @@ describe('routes in the kernel', () => {
     const { puts } = kernel;
     await vi.advanceTimersByTimeAsync(10_000);
     expect(kernel.puts).toBe(puts);
+  });
+
+  it('leave by the external interface that is made again, whatever its index', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const { kernel, device } = await withPeer();
+    device.index = 7;
+    kernel.routes = [];
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(kernel.show()).toEqual(['100.96.2.0/24 via 10.168.0.3 dev 7']);
+    device.name = 'br0';
+    device.index = 9;
+    device.addresses = [{ address: ip(OWN_IP), prefix: 24, permanent: true, deprecated: false }];
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(kernel.show()).toEqual(['100.96.2.0/24 via 10.168.0.3 dev 9']);
   });
 
   it('to a host off the segment are a problem that names it, until it is on it', async () => {

@@ -112,6 +112,7 @@ class FakeKernel implements KernelRoutes {
     );
   }
   readonly vxlan: VxlanKernel = {
+    hold: () => () => undefined,
     make: () => DEVICE,
     delete: () => undefined,
     put: (_, vtep) => {
@@ -143,7 +144,7 @@ function routesOver(kernel: FakeKernel, direct: boolean): VxlanRoutes {
     kernel: kernel.vxlan,
     device: () => DEVICE,
     restoredDevice: () => DEVICE,
-    external: ETH0,
+    external: () => ETH0,
     macOf: ({ network }) => [PEER, OFF].find(({ subnet }) => subnet.network === network)?.mac,
     isDirect: (host) => direct && host === PEER.host,
   });
