@@ -288,7 +288,7 @@ describe('hosts that announce an address on the loopback', () => {
     await lab.reaches(lab.near, lab.far.tunAddress);
     await onNear(large);
     expect((await far.status()).routes).toEqual([
-      { subnet: '100.96.1.0/24', nextHop: '192.0.2.1' },
+      { subnet: '100.96.1.0/24', nextHop: '192.0.2.1', way: 'tunnel' },
     ]);
     expect(await near.subnetEnv()).toContain('FLANNEL_MTU=1472');
   });

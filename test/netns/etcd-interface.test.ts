@@ -54,7 +54,7 @@ it('another address: the same key tells it, and the tunnel works again within 5 
     publicIp: '10.168.0.22',
   });
   expect((await far.status()).routes).toEqual([
-    { subnet: '100.96.1.0/24', nextHop: '10.168.0.22' },
+    { subnet: '100.96.1.0/24', nextHop: '10.168.0.22', way: 'tunnel' },
   ]);
   // The store is followed from the new address.
   await lab.putLease('100.96.40.0/24', '10.168.0.40');
