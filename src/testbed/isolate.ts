@@ -181,6 +181,8 @@ export function stopSignal(): AbortSignal {
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   process.on('disconnect', stop);
+  // Disconnected while the program still loaded: that event is over.
+  if (process.connected === false) stop();
   return controller.signal;
 }
 

@@ -2,7 +2,8 @@
  * What an operator gets: the packed tarball, installed alone into an empty folder. Needs the registry,
  * a compiler and root, as the set-up of the tests does.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -90,6 +91,30 @@ describe('the installed program', () => {
       hops: unknown[];
     };
     expect([ok, hops.length > 8]).toEqual([true, true]);
+  });
+
+  it('has the live page', async () => {
+    const program = join(folder, 'node_modules', '.bin', 'flannelette');
+    const lab = spawn(program, ['lab', '--web=0'], { cwd: folder });
+    const ended = once(lab, 'close');
+    try {
+      const url = await new Promise<string>((found, failed) => {
+        let said = '';
+        const timer = setTimeout(failed, 60_000, new Error('no address within 60 s'));
+        lab.stdout.on('data', (chunk: Buffer) => {
+          said += chunk.toString();
+          const address = /http:\/\/127\.0\.0\.1:\d+\//.exec(said)?.[0];
+          if (address === undefined) return;
+          clearTimeout(timer);
+          found(address);
+        });
+      });
+      const page = await fetch(url);
+      expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('<title>')]);
+    } finally {
+      lab.kill('SIGINT');
+      await ended;
+    }
   });
 
   it('says where the benchmarks are', async () => {
