@@ -58,8 +58,20 @@ const REJECT = '-j REJECT --reject-with icmp-host-prohibited';
 const PING = (to, flags = '') => `ping -n -c 2 -i 0.2 -W 2 ${flags}${to}`;
 /** While a capture runs, which ends by itself. */
 const PINGS = (to) => `ping -n -c 12 -i 0.2 -W 2 ${to}`;
+const problemsOf = (plan) =>
+  `flannelette status --subnet-file=${subnetFileOf(plan)} | sed -n '/^Problems/,/^$/p'`;
 const TCPDUMP = (device, filter, count = 2) =>
   `timeout 8 tcpdump -n -t -l --immediate-mode -Z root -c ${count} -i ${device} ${filter} 2>/dev/null`;
+
+/** The hosts of the documents about host-gw and DirectRouting. */
+const ENS192 = {
+  gateway: '172.16.1.1',
+  device: 'ens192',
+  hosts: [
+    host(1, '172.16.1.101', '10.244.1.0/24', '10.244.1.97'),
+    host(2, '172.16.1.102', '10.244.2.0/24', '10.244.2.88'),
+  ],
+};
 
 /**
  * `what`: said before the command. `prints`: lines of the document, `MAC` for a MAC address; a regular expression where more varies.
@@ -185,7 +197,7 @@ const SCENES = [
         where: 'host-1',
         what: 'the rule is named, with the command that mends it',
         patience: 30,
-        command: `flannelette status --subnet-file=${subnetFileOf(hostPlan(1))} | sed -n '/^Problems/,/^$/p'`,
+        command: problemsOf(hostPlan(1)),
         prints: [/MASQUERADE/],
       },
       {
@@ -212,7 +224,7 @@ const SCENES = [
         where: 'host-2',
         what: 'both are named, each with the command that mends it',
         patience: 30,
-        command: `flannelette status --subnet-file=${subnetFileOf(hostPlan(2))} | sed -n '/^Problems/,/^$/p'`,
+        command: problemsOf(hostPlan(2)),
         prints: [/^iptables .*INPUT/, /^iptables .*FORWARD/],
       },
       {
@@ -313,12 +325,7 @@ const SCENES = [
   {
     name: 'host-gw',
     title: 'host-gw: pods 10.244.1.97 and 10.244.2.88 on hosts 172.16.1.101 and .102, ens192',
-    gateway: '172.16.1.1',
-    device: 'ens192',
-    hosts: [
-      host(1, '172.16.1.101', '10.244.1.0/24', '10.244.1.97'),
-      host(2, '172.16.1.102', '10.244.2.0/24', '10.244.2.88'),
-    ],
+    ...ENS192,
     config: { Network: '10.244.0.0/16', Backend: { Type: 'host-gw' } },
     attributes: { BackendType: 'host-gw' },
     rows: [
@@ -348,12 +355,7 @@ const SCENES = [
   ...['before', 'after'].map((time) => ({
     name: `direct-routing-${time}`,
     title: `vxlan ${time} \`"DirectRouting": true\`, on the same hosts`,
-    gateway: '172.16.1.1',
-    device: 'ens192',
-    hosts: [
-      host(1, '172.16.1.101', '10.244.1.0/24', '10.244.1.97'),
-      host(2, '172.16.1.102', '10.244.2.0/24', '10.244.2.88'),
-    ],
+    ...ENS192,
     config: {
       Network: '10.244.0.0/16',
       // As the documents write it: keys are matched without regard to case.

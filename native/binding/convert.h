@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,10 @@ bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
 bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, SignalLimits& out);
 // Milliseconds and an exit code.
 bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out);
+
+// The greatest IPv4 address and the greatest index of an interface, as read_whole takes them.
+inline constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
+inline constexpr double kIndexMax = std::numeric_limits<int>::max();
 
 // Whether the value is a whole number from `least` to `most`, which `out` must be able to hold; it
 // throws nothing.

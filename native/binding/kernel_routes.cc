@@ -1,7 +1,6 @@
 #include "binding/kernel_routes.h"
 
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "binding/convert.h"
@@ -24,11 +23,10 @@ struct GatewayRoute {
 // its link. Neither gateway nor index may be 0: to the kernel that is any, and the request might
 // mean somebody else's route.
 bool read_route(const Napi::CallbackInfo& info, GatewayRoute& out) {
-  constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
   if (!read_whole(info[0], 0, kAddressMax, out.destination.network) ||
       !read_whole(info[1], 0, 32, out.destination.prefix) ||
       !read_whole(info[2], 1, kAddressMax, out.gateway) ||
-      !read_whole(info[3], 1, std::numeric_limits<int>::max(), out.ifindex)) {
+      !read_whole(info[3], 1, kIndexMax, out.ifindex)) {
     throw_type(info.Env(), "expected a network, a prefix length, a gateway and an interface index");
     return false;
   }

@@ -1,6 +1,5 @@
 #include "binding/vxlan.h"
 
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -12,9 +11,6 @@
 namespace flannelette {
 
 namespace {
-
-constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();
-constexpr double kIndexMax = std::numeric_limits<int>::max();
 
 bool read_mac(const Napi::Value& value, MacAddress& out) {
   uint64_t number = 0;

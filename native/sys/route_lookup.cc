@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "sys/address.h"
+#include "sys/netlink_dump.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette {
@@ -51,16 +52,11 @@ Request request_for(uint32_t destination, uint32_t source, uint32_t sequence) {
 }
 
 uint32_t interface_of(nlmsghdr* message) {
-  auto* route = static_cast<rtmsg*>(NLMSG_DATA(message));
-  auto remaining = RTM_PAYLOAD(message);
-  for (auto* attribute = RTM_RTA(route); RTA_OK(attribute, remaining);
-       attribute = RTA_NEXT(attribute, remaining)) {
-    uint32_t index = 0;
-    if (attribute->rta_type != RTA_OIF || RTA_PAYLOAD(attribute) < sizeof(index)) continue;
-    std::memcpy(&index, RTA_DATA(attribute), sizeof(index));
-    return index;
-  }
-  return 0;
+  uint32_t index = 0;
+  each_attribute<rtmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
+    if (type == RTA_OIF) index = number_of(data, bytes);
+  });
+  return index;
 }
 
 // One run of questions and answers on a socket of its own.

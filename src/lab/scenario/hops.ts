@@ -102,39 +102,29 @@ export async function readHops(
     const [forward, back] = outward ? [tx, rx] : [rx, tx];
     return { where, device, forward, back, train };
   };
-  const daemon = (
+  const counted = (
     where: string,
-    forward: 'encapsulate' | 'decapsulate',
-    of: Daemon | undefined,
+    device: string,
+    forward: Direction,
+    counter: ((direction: Direction) => Counter) | undefined,
   ): HopReading => ({
     where,
-    device: 'daemon',
+    device,
     train: undefined,
-    forward: of?.sent(forward) ?? NONE,
-    back: of?.sent(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
-  });
-  // Mode kernel: what the programs carry passes flannel0's counters and the daemon's threads.
-  const programs = (
-    where: string,
-    forward: 'encapsulate' | 'decapsulate',
-    of: Daemon | undefined,
-  ): HopReading => ({
-    where,
-    device: PROGRAMS,
-    train: undefined,
-    forward: of?.inKernel(forward) ?? NONE,
-    back: of?.inKernel(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
+    forward: counter?.(forward) ?? NONE,
+    back: counter?.(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
   });
   const hops = [
     link(near.container, 'eth0', nearContainer, true, FRAMED),
     link(near.host, 'docker0', nearHost, false, BARE),
     link(near.host, 'flannel0', nearHost, true, BARE),
-    daemon(near.host, 'encapsulate', nearDaemon),
-    programs(near.host, 'encapsulate', nearDaemon),
+    counted(near.host, 'daemon', 'encapsulate', nearDaemon?.sent),
+    // Mode kernel: what the programs carry passes flannel0's counters and the daemon's threads.
+    counted(near.host, PROGRAMS, 'encapsulate', nearDaemon?.inKernel),
     link(near.host, 'eth0', nearHost, true, TUNNELLED),
     link(far.host, 'eth0', farHost, false, TUNNELLED),
-    programs(far.host, 'decapsulate', farDaemon),
-    daemon(far.host, 'decapsulate', farDaemon),
+    counted(far.host, PROGRAMS, 'decapsulate', farDaemon?.inKernel),
+    counted(far.host, 'daemon', 'decapsulate', farDaemon?.sent),
     link(far.host, 'flannel0', farHost, false, BARE),
     link(far.host, 'docker0', farHost, true, FRAMED),
     link(far.container, 'eth0', farContainer, false, FRAMED),
@@ -282,9 +272,11 @@ async function readUdpBufferErrors(namespace: string): Promise<number> {
   return (await readSnmp(namespace))('Udp', 'RcvbufErrors');
 }
 
+type Direction = 'encapsulate' | 'decapsulate';
+
 interface Daemon {
-  readonly sent: (direction: 'encapsulate' | 'decapsulate') => Counter;
-  readonly inKernel: (direction: 'encapsulate' | 'decapsulate') => Counter;
+  readonly sent: (direction: Direction) => Counter;
+  readonly inKernel: (direction: Direction) => Counter;
   readonly drops: (host: string) => Drop[];
 }
 
@@ -292,7 +284,7 @@ async function readDaemon(daemon: DaemonProcess): Promise<Daemon> {
   const threads = (await daemon.status()).dataPlane?.threads ?? [];
   // Each queue pair has a thread or more for each direction.
   const sum = (
-    direction: string,
+    direction: Direction,
     counterOf: (thread: (typeof threads)[number]) => Counter,
   ): Counter =>
     threads
