@@ -108,6 +108,11 @@ describe('a host of DirectRouting', () => {
     expect(found).toMatchObject({ nextHop: '192.0.2.7', why: 'not on the segment of eth0' });
     await writeLeaseFile([near, far], DIRECT);
     await routeTo(near, far.subnet, [direct(far)]);
+    // Host 2 found its own lease at another address meanwhile, and may still be registering again.
+    await waitFor('host 2', 15_000, async () => {
+      const { received } = await ping(near, far.containerAddress, { count: 1 });
+      return received === 1 ? true : undefined;
+    });
     await reached(now);
   });
 
