@@ -18,7 +18,7 @@ import { messageOf } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
-import { createMetrics } from '../metrics/metrics.js';
+import type { Metrics } from '../metrics/metrics.js';
 import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
@@ -222,16 +222,23 @@ export class Daemon {
     return awaitNetworkConfig(parts, signal);
   }
 
-  async #openServer(): Promise<{ close(): Promise<void> }> {
-    const metrics = createMetrics({
+  async #createMetrics(): Promise<Metrics> {
+    const { createMetrics } = await import('../metrics/metrics.js');
+    return createMetrics({
       version: packageVersion(),
       mode: this.#options.mode,
       sample: () => this.#reporter.sample(),
     });
+  }
+
+  async #openServer(): Promise<{ close(): Promise<void> }> {
+    // Loaded when somebody may ask: prom-client takes 5 MB.
+    let metrics: Promise<Metrics> | undefined;
+    const metricsOnce = (): Promise<Metrics> => (metrics ??= this.#createMetrics());
     const server = new StatusServer({
       ready: () => this.#reporter.readiness(),
       status: () => this.#reporter.status(),
-      metrics: () => metrics.scrape(),
+      metrics: async () => (await metricsOnce()).scrape(),
     });
     const end = new AbortController();
     let settled = Promise.resolve();
@@ -245,7 +252,10 @@ export class Daemon {
       const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
       ({ settled } = await listenOnStatusSocket(socket, end.signal));
       const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
-      if (port !== 0) await server.listenTcp({ host, port, open });
+      if (port !== 0) {
+        await metricsOnce();
+        await server.listenTcp({ host, port, open });
+      }
     } catch (error) {
       await close();
       throw error;
