@@ -11,9 +11,10 @@
  * Server and store live on while networks are registered again. An unreachable store is waited for:
  * what forwards goes on with the last known routes.
  */
-import { pause, settledWithin, unlessAborted } from '../abort.js';
+import { pause, settledWithin, unlessAborted, type Pause } from '../abort.js';
 import type { NetworkConfig } from '../config/network.js';
 import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/dataplane.js';
+import { untilHostChanges } from '../dataplane/host-changes.js';
 import { messageOf } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
@@ -73,6 +74,7 @@ export class Daemon {
   readonly #dependencies: DaemonDependencies;
   readonly #problems: ProblemBoard;
   readonly #externals: ExternalInterfaces;
+  readonly #hostPause: () => Pause;
   readonly #state = new DaemonState();
   readonly #reporter: Reporter;
 
@@ -90,7 +92,12 @@ export class Daemon {
     this.#log = log;
     this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
-    this.#externals = new ExternalInterfaces(settings, dependencies, this.#problems, log);
+    // Of a host that is not this one nobody tells.
+    const told = dependencies.hostInterfaces === undefined && dependencies.pause === undefined;
+    this.#hostPause =
+      dependencies.hostPause ?? (told ? () => untilHostChanges() : () => this.#pause);
+    const parts = { ...dependencies, hostPause: this.#hostPause };
+    this.#externals = new ExternalInterfaces(settings, parts, this.#problems, log);
     this.#reporter = new Reporter(this.#state, settings, this.#problems);
   }
 
@@ -153,6 +160,10 @@ export class Daemon {
     return this.#reporter.readiness();
   }
 
+  get #pause(): Pause {
+    return this.#dependencies.pause ?? pause;
+  }
+
   #openStore(signal: AbortSignal): Promise<LeaseStore> {
     const report = (problems: readonly Problem[]): void => {
       this.#problems.report('store', problems);
@@ -183,7 +194,8 @@ export class Daemon {
       state: this.#state,
       problems: this.#problems,
       log: this.#log,
-      pause: this.#dependencies.pause ?? pause,
+      pause: this.#pause,
+      hostPause: this.#hostPause,
       interfaces: dependencies.hostInterfaces ?? hostInterfaces,
       createView: () => (openDataPlane === undefined ? new KernelView() : undefined),
       createFirewall,
@@ -213,7 +225,7 @@ export class Daemon {
     this.#state.phase = 'waiting for the network configuration';
     const state = this.#state;
     const log = this.#log;
-    const wait = this.#dependencies.pause ?? pause;
+    const wait = this.#pause;
     const ask = (): Promise<string | undefined> =>
       untilAnswered({ store, state, log, pause: wait }, signal, () =>
         store.readNetworkConfig(signal),

@@ -135,14 +135,13 @@ export class StatusServer {
     access: (request: IncomingMessage) => Access,
   ): Promise<Server> {
     const limits = {
-      headersTimeout: this.#idleMs,
-      requestTimeout: this.#idleMs,
       keepAliveTimeout: this.#idleMs,
-      connectionsCheckingInterval: Math.min(1_000, this.#idleMs),
+      // Never, as far as that goes: Connections has a timer for each.
+      connectionsCheckingInterval: 2 ** 31 - 1,
     };
-    const connections = new Connections();
+    const connections = new Connections(this.#idleMs);
     const server = createServer(limits, (request, response) => {
-      connections.touch(request.socket);
+      connections.asked(request.socket);
       void this.#answer(request, response, access(request));
     });
     server.on('connection', (socket) => {

@@ -241,6 +241,11 @@ export interface NativeAddon {
   deleteVtep(ifindex: number, address: number, mac: number, host: number): void;
   /** Those of which both entries are there: address, upper 16 and lower 32 bits of the MAC, host. */
   vteps(ifindex: number): Uint32Array;
+  /**
+   * A descriptor, the caller's to close, of which a byte can be read after links, IPv4 addresses, routes
+   * or rules of this network namespace changed; at most ten a second.
+   */
+  watchHost(): number;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**
