@@ -15,7 +15,7 @@ import { pause, settledWithin, unlessAborted, type Pause } from '../abort.js';
 import type { NetworkConfig } from '../config/network.js';
 import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/dataplane.js';
 import { untilHostChanges } from '../dataplane/host-changes.js';
-import { messageOf } from '../errors.js';
+import { messageOf, systemError } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
@@ -28,6 +28,7 @@ import { summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig } from './network-config.js';
 import { openStore } from './open-store.js';
 import {
+  checkMode,
   dataPlaneMode,
   HEALTHZ_DEFAULT_IP,
   resolveDaemonOptions,
@@ -75,7 +76,7 @@ export class Daemon {
   readonly #problems: ProblemBoard;
   readonly #externals: ExternalInterfaces;
   readonly #hostPause: () => Pause;
-  readonly #state = new DaemonState();
+  readonly #state: DaemonState;
   readonly #reporter: Reporter;
 
   /**
@@ -89,6 +90,7 @@ export class Daemon {
   ) {
     const settings = resolveDaemonOptions(options);
     this.#options = settings;
+    this.#state = new DaemonState(settings.mode);
     this.#log = log;
     this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
@@ -150,6 +152,23 @@ export class Daemon {
     }
   }
 
+  /**
+   * Lets packets cross the kernel in another mode, without losing device, port or connections. Throws an
+   * input error when there is no such mode, a system error when the backend has but one.
+   */
+  changeMode(mode: string): void {
+    checkMode('mode', mode);
+    const forwarder = this.#state.network?.forwarder;
+    if (forwarder !== undefined && forwarder.changeMode === undefined) {
+      const backend = this.#state.config?.backend.type ?? 'this';
+      throw systemError(`the ${backend} backend has no modes: expected the udp backend`);
+    }
+    const before = this.#state.mode;
+    this.#state.mode = mode;
+    forwarder?.changeMode?.(dataPlaneMode(mode));
+    this.#log.info({ before, mode }, 'the mode was changed');
+  }
+
   /** The same JSON that /status gives. */
   status(): DaemonStatus {
     return this.#reporter.status();
@@ -178,11 +197,14 @@ export class Daemon {
 
   #loop(store: LeaseStore, config: NetworkConfig): RegistrationLoop {
     const { openDataPlane, createFirewall, serviceManager, ...dependencies } = this.#dependencies;
-    const { mode, disable, resources, sourceCheck } = this.#options;
+    const { disable, resources, sourceCheck } = this.#options;
+    const state = this.#state;
     return new RegistrationLoop({
       options: this.#options,
       forwarding: {
-        mode: dataPlaneMode(mode),
+        get mode() {
+          return dataPlaneMode(state.mode);
+        },
         disabled: disable,
         resources,
         sourceCheck,
@@ -238,7 +260,7 @@ export class Daemon {
     const { createMetrics } = await import('../metrics/metrics.js');
     return createMetrics({
       version: packageVersion(),
-      mode: this.#options.mode,
+      mode: this.#state.mode,
       sample: () => this.#reporter.sample(),
     });
   }
@@ -250,6 +272,9 @@ export class Daemon {
     const server = new StatusServer({
       ready: () => this.#reporter.readiness(),
       status: () => this.#reporter.status(),
+      changeMode: (mode) => {
+        this.changeMode(mode);
+      },
       metrics: async () => (await metricsOnce()).scrape(),
     });
     const end = new AbortController();

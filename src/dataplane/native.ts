@@ -118,6 +118,12 @@ export interface NativeEngine {
    */
   changeRoutes(changes: Uint32Array): void;
   /**
+   * Goes on in another mode with the same device, port and counters; packets wait about a millisecond.
+   * The routes have to be given again: the kernel's own share does not know them. EBADF when closed;
+   * after another error it is closed.
+   */
+  changeMode(mode: NativeMode): void;
+  /**
    * Restores what others changed of the device: its address, the overlay's route, an MTU that is too
    * large. A device that is down is left alone. ENODEV: it is not in this network namespace.
    */

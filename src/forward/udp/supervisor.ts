@@ -33,7 +33,7 @@ import { formatIpv4 } from '../../config/ipv4.js';
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'changeRoutes' | 'restoreDevice' | 'snapshot' | 'close'
+  'device' | 'start' | 'changeRoutes' | 'changeMode' | 'restoreDevice' | 'snapshot' | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -50,7 +50,7 @@ const CHECK_MS = 1_000;
 const SOURCE = 'device';
 
 export class DataPlaneSupervisor {
-  readonly #options: DataPlaneOptions;
+  #options: DataPlaneOptions;
   readonly #open: OpenDataPlane;
   readonly #log: Logger;
   readonly #misses: RateLimitedLog;
@@ -134,6 +134,17 @@ export class DataPlaneSupervisor {
   changeRoutes(changes: Uint32Array): void {
     this.#use((plane) => {
       plane.changeRoutes(changes);
+    });
+  }
+
+  /** Goes on in another mode with the same device; a replacement comes in that mode as well. */
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    if (mode === this.#options.mode) return;
+    this.#options = { ...this.#options, mode };
+    this.#use((plane) => {
+      plane.changeMode(mode);
+      plane.changeRoutes(this.#routes());
+      this.#logFeatures(plane);
     });
   }
 

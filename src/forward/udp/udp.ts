@@ -165,6 +165,10 @@ class UdpForwarder implements Forwarder {
     this.#direct?.apply(changes);
   }
 
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    this.#plane.changeMode(mode);
+  }
+
   reach(route: Route): Reach {
     return this.#direct?.reach(route) ?? { way: 'tunnel' };
   }
