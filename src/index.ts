@@ -16,6 +16,14 @@
  * are bytes. Everything that bad input or the machine can cause is a FlannelletteError. What the daemon
  * is made of is in `flannelette/parts`.
  */
+export {
+  BACKEND_WAYS,
+  chooseBackend,
+  type BackendWay,
+  type ChooseOptions,
+  type ChosenBackend,
+  type PassedOver,
+} from './daemon/choose-backend.js';
 export { Daemon, type DaemonDependencies } from './daemon/daemon.js';
 export { DAEMON_DEFAULTS, type DaemonOptions, type StoreOptions } from './daemon/options.js';
 export type { Readiness } from './daemon/reporter.js';
@@ -32,4 +40,5 @@ export {
 } from './metrics/metrics.js';
 export { formatIpv4, parseIpv4, type Ipv4 } from './config/ipv4.js';
 export { parseConfig, type ForwarderOptions } from './network/registry.js';
+export type { DaemonEvent } from './network/events.js';
 export type { NetworkConfig } from './config/network.js';

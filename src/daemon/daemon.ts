@@ -20,6 +20,7 @@ import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { Metrics } from '../metrics/metrics.js';
+import { EventStream, type DaemonEvent } from '../network/events.js';
 import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
@@ -78,6 +79,7 @@ export class Daemon {
   readonly #hostPause: () => Pause;
   readonly #state: DaemonState;
   readonly #reporter: Reporter;
+  readonly #events = new EventStream();
 
   /**
    * Checks and opens nothing yet. A logger that is not given says nothing; `dependencies` are for tests
@@ -142,10 +144,11 @@ export class Daemon {
     const store = await this.#openStore(signal);
     try {
       state.store = store;
-      const config = await this.#readConfig(store, signal);
+      const inStore = await this.#readConfig(store, signal);
+      const config = this.#withBackend(inStore);
       state.config = config;
       signal.throwIfAborted();
-      await this.#loop(store, config).run(external, signal);
+      await this.#loop(store, config, inStore).run(external, signal);
     } finally {
       const closed = store.close();
       await (signal.aborted ? settledWithin(CLOSE_WAIT_MS, closed) : closed);
@@ -167,6 +170,21 @@ export class Daemon {
     this.#state.mode = mode;
     forwarder?.changeMode?.(dataPlaneMode(mode));
     this.#log.info({ before, mode }, 'the mode was changed');
+  }
+
+  /**
+   * What happens from now on, until the signal aborts or the loop is left. Nothing is kept for those who
+   * do not read; who reads too slowly is told how many were missed.
+   *
+   * @example
+   * ```ts
+   * for await (const event of daemon.events(stop.signal)) {
+   *   if (event.type === 'degraded') console.warn(event.part, event.reason);
+   * }
+   * ```
+   */
+  events(signal?: AbortSignal): AsyncIterableIterator<DaemonEvent> {
+    return this.#events.read(signal);
   }
 
   /** The same JSON that /status gives. */
@@ -195,7 +213,14 @@ export class Daemon {
     });
   }
 
-  #loop(store: LeaseStore, config: NetworkConfig): RegistrationLoop {
+  /** The backend that was asked for; what the configuration says of another is not for it. */
+  #withBackend(config: NetworkConfig): NetworkConfig {
+    const { backend: type } = this.#options;
+    if (type === undefined || type === config.backend.type) return config;
+    return { ...config, backend: { type, raw: { Type: type } } };
+  }
+
+  #loop(store: LeaseStore, config: NetworkConfig, configInStore: NetworkConfig): RegistrationLoop {
     const { openDataPlane, createFirewall, serviceManager, ...dependencies } = this.#dependencies;
     const { disable, resources, sourceCheck } = this.#options;
     const state = this.#state;
@@ -212,6 +237,8 @@ export class Daemon {
       },
       store,
       config,
+      configInStore,
+      events: this.#events.emit,
       externals: this.#externals,
       state: this.#state,
       problems: this.#problems,

@@ -27,6 +27,9 @@ export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload' | 'kernel';
 export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload', 'kernel'];
 
+/** Backends that there are. */
+export type BackendType = 'udp' | 'vxlan' | 'host-gw';
+
 /** Throws an input error that names the field when it is no mode. */
 export function checkMode(field: string, mode: string): asserts mode is DaemonMode {
   const known: readonly string[] = DAEMON_MODES;
@@ -56,6 +59,8 @@ export interface DaemonSettings {
   readonly store:
     { readonly kind: 'file'; readonly path: string } | ({ readonly kind: 'etcd' } & EtcdOptions);
   readonly mode: DaemonMode;
+  /** In place of the network configuration's Backend.Type, with that backend's defaults. */
+  readonly backend?: BackendType;
   /** Kernel features to do without, of those that would be used. */
   readonly disable: readonly FeatureName[];
   readonly resources: DataPlaneResources;

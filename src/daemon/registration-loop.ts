@@ -18,6 +18,7 @@ import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js'
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
+import type { EventSink } from '../network/events.js';
 import type { HostView } from '../network/host-view.js';
 import { register, type Registration } from '../network/registration.js';
 import { createBackend, type ForwarderOptions } from '../network/registry.js';
@@ -45,9 +46,12 @@ export interface RegistrationLoopParts {
   readonly forwarding: ForwarderOptions;
   readonly store: LeaseStore;
   readonly config: NetworkConfig;
+  /** As the store has it, where another backend was asked for. */
+  readonly configInStore: NetworkConfig;
   readonly externals: ExternalInterfaces;
   readonly state: DaemonState;
   readonly problems: ProblemBoard;
+  readonly events: EventSink;
   readonly log: Logger;
   readonly pause: Pause;
   /** A wait for the host to change, made for each that waits. */
@@ -122,9 +126,9 @@ export class RegistrationLoop {
     former: FormerNetwork | undefined,
     signal: AbortSignal,
   ): Promise<Registration> {
-    const { forwarding, store, config, createView, problems, log } = this.#parts;
+    const { forwarding, store, config, createView, problems, log, events } = this.#parts;
     const formerPublicIp = this.#formerPublicIp;
-    const backend = createBackend({ config, external, problems, log }, forwarding);
+    const backend = createBackend({ config, external, problems, log, events }, forwarding);
     const parts = {
       store,
       backend,
@@ -134,6 +138,7 @@ export class RegistrationLoop {
       formerPublicIp,
       view: createView(),
       problems,
+      events,
       log,
       ...(former && takenOver(former, external, formerPublicIp)),
     };
@@ -149,8 +154,9 @@ export class RegistrationLoop {
     network: Registration,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const { store, config, externals, state, problems, log, interfaces, pause, hostPause } =
+    const { store, config, configInStore, externals, state, problems, log, interfaces } =
       this.#parts;
+    const { pause, hostPause } = this.#parts;
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
@@ -182,7 +188,7 @@ export class RegistrationLoop {
         },
         both,
       ),
-      watchNetworkConfig({ store, config, followed, problems, log, pause }, both),
+      watchNetworkConfig({ store, config: configInStore, followed, problems, log, pause }, both),
     ];
     try {
       return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
@@ -278,6 +284,9 @@ export class RegistrationLoop {
     await this.#writeSubnetEnv(network, signal);
     if (signal.aborted) return;
     this.#tellReady();
+    const { forwarder, lease, mtu } = network;
+    const subnet = formatCidr(lease.subnet);
+    this.#parts.events({ type: 'lease', subnet, device: forwarder.device, mtu });
     this.#parts.onForwarding();
     await this.#announceToStore(signal);
   }

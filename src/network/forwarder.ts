@@ -13,6 +13,7 @@ import type { ExternalInterface } from '../host/interface.js';
 import type { Lease, LeaseAttributes } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
+import type { EventSink } from './events.js';
 import type { Route, RouteChange } from './route-table.js';
 
 /** One `Backend.Type`: what can be said before a host is looked at. `Options` are the daemon's. */
@@ -36,6 +37,8 @@ export interface BackendContext {
   readonly log: Logger;
   /** What hinders traffic is shown there; a backend reports under its own sources. */
   readonly problems?: ProblemBoard | undefined;
+  /** Told when packets cease to travel, or go another way. */
+  readonly events?: EventSink | undefined;
 }
 
 /** A backend that fits this host; there is no lease yet. */

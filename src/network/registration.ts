@@ -33,6 +33,7 @@ import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from 
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
 import { RateLimitedLog } from '../rate-limited-log.js';
+import type { EventSink } from './events.js';
 import type { Backend, Forwarder } from './forwarder.js';
 import type { HostView, Way } from './host-view.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
@@ -58,6 +59,7 @@ export interface RegistrationParts {
   readonly leaseLost?: string | undefined;
   /** Undefined when the data plane is not the kernel's: the kernel is asked nothing about it then. */
   readonly view: HostView | undefined;
+  readonly events?: EventSink | undefined;
   readonly log: Logger;
   /** Where is shown what hinders traffic. */
   readonly problems?: ProblemBoard | undefined;
@@ -162,6 +164,7 @@ export class Registration implements Network {
   readonly #formerPublicIp: Ipv4 | undefined;
   readonly #external: ExternalInterface;
   readonly #log: Logger;
+  readonly #events: EventSink | undefined;
   readonly #listeners = new Set<() => void>();
   #lease: Lease;
   #lost: string | undefined;
@@ -188,6 +191,7 @@ export class Registration implements Network {
     this.leaseRequest = parts.leaseRequest;
     this.#external = parts.external;
     this.#log = parts.log;
+    this.#events = parts.events;
     this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
     this.#ways = parts.ways;
@@ -303,6 +307,7 @@ export class Registration implements Network {
       case 'recovered':
         this.#storeError = undefined;
         this.#trueUntil = undefined;
+        this.#events?.({ type: 'recovered', part: 'store' });
         this.#log.info({ store: this.#store.location }, 'lease store followed again');
         break;
     }
@@ -313,6 +318,9 @@ export class Registration implements Network {
     const before = this.#storeError;
     this.#storeError = error;
     this.#trueUntil ??= new Moment();
+    if (before === undefined) {
+      this.#events?.({ type: 'degraded', part: 'store', reason: messageOf(error) });
+    }
     const fields = {
       store: this.#store.location,
       error: messageOf(error),
@@ -370,7 +378,9 @@ export class Registration implements Network {
     const { expiresAt, deadline } = this.#lease;
     if (lost === this.#lost && lease.expiresAt === expiresAt && lease.deadline === deadline) return;
     this.#lease = lease;
+    const news = lost !== undefined && this.#lost === undefined;
     this.#lost = lost;
+    if (news) this.#events?.({ type: 'lost', subnet: formatCidr(lease.subnet), reason: lost });
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -389,7 +399,12 @@ export class Registration implements Network {
 
   #publish(): void {
     this.routes.reconsider();
-    this.forwarder.apply(this.routes.takeChanges());
+    const changes = this.routes.takeChanges();
+    this.forwarder.apply(changes);
+    for (const { type, route } of changes) {
+      const [subnet, nextHop] = [formatCidr(route.subnet), formatIpv4(route.nextHop)];
+      this.#events?.({ type: 'route', change: type, subnet, nextHop });
+    }
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     if (!this.#published) {
       this.#published = true;

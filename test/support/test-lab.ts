@@ -132,8 +132,13 @@ export class TestLab {
   async attachContainer(daemon: DaemonProcess): Promise<void> {
     if (this.#containers.includes(daemon.plan)) return;
     const env = await daemon.readSubnetFile();
-    await addContainer(daemon.plan, env.FLANNEL_SUBNET, Number(env.FLANNEL_MTU));
-    this.#containers.push(daemon.plan);
+    await this.addContainer(daemon.plan, Number(env.FLANNEL_MTU));
+  }
+
+  /** The same where no daemon of the lab runs. */
+  async addContainer(plan: HostPlan, mtu: number): Promise<void> {
+    await addContainer(plan, `${plan.bridgeAddress}/24`, mtu);
+    this.#containers.push(plan);
   }
 
   /** Ends and removes everything that is there. */

@@ -22,6 +22,7 @@ import type {
 } from '../../dataplane/dataplane.js';
 import { errnoOf, messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
+import type { EventSink } from '../../network/events.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
 import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-changes.js';
@@ -70,6 +71,7 @@ export class DataPlaneSupervisor {
   #openedAt = 0;
   #timer: NodeJS.Timeout | undefined;
   readonly #changes: HostChanges | undefined;
+  readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
 
@@ -84,6 +86,7 @@ export class DataPlaneSupervisor {
     log: Logger,
     problems?: ProblemBoard,
     changes?: HostChanges,
+    events?: EventSink,
   ) {
     this.#options = options;
     this.#open = open;
@@ -91,6 +94,7 @@ export class DataPlaneSupervisor {
     this.#log = log;
     this.#problems = problems;
     this.#changes = changes;
+    this.#events = events;
     this.#watch = new DeviceWatch(log);
     this.#misses = new RateLimitedLog((fields) => {
       log.debug(fields, 'no route to the destination');
@@ -224,6 +228,10 @@ export class DataPlaneSupervisor {
           { feature: event.feature, error: errnoName(event.errno) },
           'the kernel refuses a feature; forwarding without it',
         );
+        if (event.feature === 'kernel-path') {
+          const reason = `the kernel refuses ${event.feature} (${errnoName(event.errno)})`;
+          this.#events?.({ type: 'fallback', from: 'udp/kernel', to: 'udp/offload', reason });
+        }
         break;
       case 'fault':
         this.#fail(
@@ -249,6 +257,7 @@ export class DataPlaneSupervisor {
     this.#retireLive();
     this.#error = reason;
     this.#log.warn({ reason }, 'data plane failed; opening a new one');
+    this.#events?.({ type: 'degraded', part: 'forwarding', reason });
     this.#scheduleReplacement();
   }
 
@@ -284,6 +293,7 @@ export class DataPlaneSupervisor {
     this.#error = undefined;
     this.#restarts += 1;
     this.#log.info({ device: this.#device }, 'data plane restored');
+    this.#events?.({ type: 'recovered', part: 'forwarding' });
   }
 
   #retireLive(): void {

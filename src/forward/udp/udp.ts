@@ -101,7 +101,7 @@ export class UdpBackend implements Backend {
   }
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
-    const { config, external, log, problems } = this.#context;
+    const { config, external, log, problems, events } = this.#context;
     const { tunName, mode, disabled, sourceCheck, resources, openDataPlane } = this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
@@ -123,7 +123,7 @@ export class UdpBackend implements Backend {
     const direct = this.#directRouting ? this.#directRoutes() : undefined;
     // Another data plane than the native one has no device of this host.
     const changes = openDataPlane === undefined ? hostChanges() : undefined;
-    const plane = new DataPlaneSupervisor(options, open, all, log, problems, changes);
+    const plane = new DataPlaneSupervisor(options, open, all, log, problems, changes, events);
     return new UdpForwarder(this, plane, direct);
   }
 

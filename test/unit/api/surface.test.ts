@@ -4,11 +4,13 @@ import * as entry from '../../../src/index.js';
 import * as parts from '../../../src/parts.js';
 
 describe('flannelette', () => {
-  it('has ten names', () => {
+  it('has twelve names', () => {
     expect(Object.keys(entry).sort()).toEqual([
+      'BACKEND_WAYS',
       'DAEMON_DEFAULTS',
       'Daemon',
       'FlannelletteError',
+      'chooseBackend',
       'createLogger',
       'createMetrics',
       'formatIpv4',
