@@ -186,6 +186,10 @@ export const runFlags = {
     'where the subnet and MTU are written for Docker or CNI; PATH.sock is the status socket',
     { placeholder: 'path', fallback: DAEMON_DEFAULTS.subnetFile, emptyIsUnset: true },
   ),
+  followConfig: booleanFlag(
+    'follow-config',
+    'change the backend when the network configuration does, with both until every host has changed',
+  ),
   renewMargin: integerFlag(
     'subnet-lease-renew-margin',
     'minutes before its expiry that the lease is renewed',
@@ -364,6 +368,7 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
     // Who names an address means it: also every address.
     ...(values.healthzIp === undefined ? {} : { healthzOpen: true }),
     healthzPort: values.healthzPort,
+    followConfig: values.followConfig,
     ipMasq: values.ipMasq,
     ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,
     forwardRules: values.forwardRules,

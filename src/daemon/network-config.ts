@@ -14,7 +14,7 @@ import { messageOf } from '../errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { nearestInAnyCase } from '../nearest.js';
-import { differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
+import { backendKind, differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
 import type { Problem, ProblemBoard } from '../problems.js';
 import { pause, type Pause } from '../abort.js';
 
@@ -26,7 +26,7 @@ const BROKEN = ['config_missing', 'config_invalid'];
 /** So many unknown keys are named. */
 const MAX_NAMED = 5;
 /** The board's source of all this. */
-const SOURCE = 'configuration';
+export const CONFIG_SOURCE = 'configuration';
 
 export interface ConfigParts {
   readonly store: LeaseStore;
@@ -47,19 +47,19 @@ export async function awaitNetworkConfig(
     const text = await ask();
     const say = attempt % LOG_EVERY === 0;
     if (text === undefined) {
-      problems.report(SOURCE, []);
+      problems.report(CONFIG_SOURCE, []);
       if (say) {
         log.warn({ store: store.location }, 'no network configuration yet; waiting for it');
       }
     } else {
       try {
         const config = parseConfig(text, `config in ${store.location}`);
-        problems.report(SOURCE, unknownKeyProblems(text));
+        problems.report(CONFIG_SOURCE, unknownKeyProblems(text));
         return config;
       } catch (error) {
         if (isUnsupported(error) || store.kind === 'file') throw error;
         const message = `the network configuration in ${store.location} is not valid: ${messageOf(error)}`;
-        problems.report(SOURCE, [{ id: 'config_invalid', message }]);
+        problems.report(CONFIG_SOURCE, [{ id: 'config_invalid', message }]);
         if (say && attempt > 0) {
           log.warn(
             { store: store.location, error: messageOf(error) },
@@ -82,19 +82,22 @@ export interface ConfigWatch extends Omit<ConfigParts, 'ask'> {
 }
 
 /** Never rejects; resolves when the signal aborts. */
-export async function watchNetworkConfig(watch: ConfigWatch, signal: AbortSignal): Promise<void> {
+export async function watchNetworkConfig(
+  watch: ConfigWatch,
+  signal: AbortSignal,
+): Promise<undefined> {
   const { store, config, followed, problems, log } = watch;
   const { lookMs = LOOK_MS, intervalMs = INTERVAL_MS, pause: wait = pause } = watch;
   /** Looks in a row that found it broken. */
   let broken = 0;
   for (;;) {
     await wait(broken > 0 ? intervalMs : lookMs, signal);
-    if (signal.aborted) return;
+    if (signal.aborted) return undefined;
     if (!followed()) continue;
     try {
       const text = await store.readNetworkConfig(signal);
       const found = configProblems(text, config, store.location);
-      problems.report(SOURCE, found);
+      problems.report(CONFIG_SOURCE, found);
       const bad = found.find(({ id }) => BROKEN.includes(id));
       broken = bad === undefined ? 0 : broken + 1;
       if (bad !== undefined && broken % LOG_EVERY === 0) log.warn({ problem: bad.id }, bad.message);
@@ -102,6 +105,57 @@ export async function watchNetworkConfig(watch: ConfigWatch, signal: AbortSignal
       // The store says elsewhere why it cannot be asked.
     }
   }
+}
+
+export interface ConfigFollow extends ConfigWatch {
+  /** One that could not be put in force. */
+  readonly refused: NetworkConfig | undefined;
+}
+
+/**
+ * Resolves with a configuration that asks for another backend and for nothing else that is new, when it was
+ * seen twice in a row; with undefined when the signal aborts. Other changes take a restart, and are told as
+ * `watchNetworkConfig` tells them. Never rejects.
+ */
+export async function followNetworkConfig(
+  follow: ConfigFollow,
+  signal: AbortSignal,
+): Promise<NetworkConfig | undefined> {
+  const { store, config, refused, followed, problems } = follow;
+  const { intervalMs = INTERVAL_MS, pause: wait = pause } = follow;
+  let seen: NetworkConfig | undefined;
+  for (;;) {
+    await wait(intervalMs, signal);
+    if (signal.aborted) return undefined;
+    if (!followed()) continue;
+    try {
+      const text = await store.readNetworkConfig(signal);
+      const now = text === undefined ? undefined : followable(text, config);
+      if (now === undefined || (refused !== undefined && differences(refused, now).length === 0)) {
+        // What was refused is on the board already.
+        if (now === undefined) {
+          problems.report(CONFIG_SOURCE, configProblems(text, config, store.location));
+        }
+        seen = undefined;
+      } else if (seen !== undefined && differences(seen, now).length === 0) return now;
+      else seen = now;
+    } catch {
+      // The store says elsewhere why it cannot be asked.
+    }
+  }
+}
+
+/** The configuration, if its backend is of another type and nothing else differs. */
+function followable(text: string, inForce: NetworkConfig): NetworkConfig | undefined {
+  let now: NetworkConfig;
+  try {
+    now = parseConfig(text);
+    backendKind(now.backend);
+  } catch {
+    return undefined;
+  }
+  const rest = differences({ ...inForce, backend: now.backend }, now);
+  return now.backend.type !== inForce.backend.type && rest.length === 0 ? now : undefined;
 }
 
 /** What differs between the store's configuration and the one in force. */

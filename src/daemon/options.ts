@@ -59,6 +59,8 @@ export interface DaemonSettings {
   readonly store:
     { readonly kind: 'file'; readonly path: string } | ({ readonly kind: 'etcd' } & EtcdOptions);
   readonly mode: DaemonMode;
+  /** Change the backend when the network configuration in the store does. */
+  readonly followConfig: boolean;
   /** In place of the network configuration's Backend.Type, with that backend's defaults. */
   readonly backend?: BackendType;
   /** Kernel features to do without, of those that would be used. */
@@ -119,6 +121,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
   subnetFile: '/run/flannel/subnet.env',
   healthzIp: HEALTHZ_DEFAULT_IP,
   healthzPort: 0,
+  followConfig: false,
   ipMasq: false,
   ipMasqFullyRandom: true,
   forwardRules: true,

@@ -26,12 +26,13 @@ import type { ProblemBoard } from '../problems.js';
 import type { ExternalInterfaces } from './external.js';
 import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
 import { Guard } from './guard.js';
-import { watchNetworkConfig } from './network-config.js';
+import { CONFIG_SOURCE, followNetworkConfig, watchNetworkConfig } from './network-config.js';
 import type { DaemonSettings } from './options.js';
 import { keepLease } from './renew.js';
 import type { ServiceManager } from './sd-notify.js';
 import type { DaemonState } from './state.js';
 import { untilAnswered } from './store-answer.js';
+import { RetiringNetwork, RunningNetwork } from './retiring-network.js';
 import { watchBridges } from './watch-bridges.js';
 
 /** Several for each task of a network: more would be a leak. */
@@ -69,6 +70,7 @@ export interface RegistrationLoopParts {
 interface Change {
   readonly subnet?: Cidr;
   readonly external?: ExternalInterface;
+  readonly config?: NetworkConfig;
 }
 
 export class RegistrationLoop {
@@ -78,39 +80,68 @@ export class RegistrationLoop {
   /** Network of the run before, whose firewall rules are ours as well. */
   #formerNetwork: Cidr | undefined;
 
+  /** In force. */
+  #config: NetworkConfig;
+  /** One that could not be put in force; not tried again. */
+  #refused: NetworkConfig | undefined;
+  #retiring: RetiringNetwork | undefined;
+
   constructor(parts: RegistrationLoopParts) {
     this.#parts = parts;
+    this.#config = parts.config;
   }
 
   /** Resolves when the signal aborted; rejects when a network cannot be registered or go on. */
   async run(first: ExternalInterface, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#run(first, signal);
+    } finally {
+      await this.#retiring?.end();
+    }
+  }
+
+  async #run(first: ExternalInterface, signal: AbortSignal): Promise<void> {
     const { options, store, externals, state } = this.#parts;
     const earlier = await readSubnetEnv(options.subnetFile);
     this.#formerNetwork = earlier?.network;
     let external = first;
     let former: FormerNetwork | undefined;
+    /** Of a configuration that has changed, registered beside the one before. */
+    let next: Registration | undefined;
     for (;;) {
       state.phase = 'registering the network';
       let network: Registration;
       try {
-        network = await this.#register(external, earlier?.subnet, former, signal);
+        network =
+          next ?? (await this.#register(this.#config, external, earlier?.subnet, former, signal));
       } catch (error) {
         // With a lease known it was device or socket: the address may be gone again.
         if (signal.aborted || former?.lease === undefined) throw error;
         external = await externals.retry(external, former.overlay, error, signal);
         continue;
       }
+      next = undefined;
       if (former?.lease === undefined) this.#formerPublicIp = undefined;
       state.external = external;
       state.network = network;
+      const running = new RunningNetwork(network, signal);
       let change: Change | undefined;
       try {
-        change = await this.#follow(external, network, signal);
+        for (;;) {
+          change = await this.#follow(external, running, signal);
+          if (change?.config === undefined) break;
+          next = await this.#registerBeside(change.config, external, network, signal);
+          if (next !== undefined) break;
+        }
       } finally {
-        network.close();
-        state.networkEnded();
+        state.network = undefined;
+        if (next === undefined) await this.#end(running, signal);
       }
       if (change === undefined) return;
+      if (next !== undefined) {
+        this.#retire(running, next);
+        continue;
+      }
       former = formerNetwork(network, change.subnet);
       this.#formerPublicIp ??= network.lease.attributes.publicIp;
       if (change.external !== undefined && change.external.address !== external.address) {
@@ -120,13 +151,69 @@ export class RegistrationLoop {
     }
   }
 
+  async #end(running: RunningNetwork, signal: AbortSignal): Promise<void> {
+    const ended = running.end();
+    this.#parts.state.networkEnded(running.network);
+    // A stop does not wait for what hangs: a file server that is gone, a program in the kernel.
+    await (signal.aborted ? settledWithin(STOP_WAIT_MS, ended) : ended);
+  }
+
+  /**
+   * The network of another configuration, while the one before goes on; undefined when it cannot be, which
+   * is told on the board of problems until the configuration is another one.
+   */
+  async #registerBeside(
+    config: NetworkConfig,
+    external: ExternalInterface,
+    before: Registration,
+    signal: AbortSignal,
+  ): Promise<Registration | undefined> {
+    const { log, problems, state } = this.#parts;
+    const { type } = config.backend;
+    const from = this.#config.backend.type;
+    // It may have what this one needs.
+    await this.#retiring?.end();
+    try {
+      const network = await this.#register(
+        config,
+        external,
+        before.lease.subnet,
+        undefined,
+        signal,
+      );
+      log.info({ from, to: type }, 'the backend changes as the configuration says');
+      problems.report(CONFIG_SOURCE, []);
+      this.#config = config;
+      state.config = config;
+      return network;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const message = `the network configuration asks for the backend ${type}, which cannot be had: ${messageOf(error)}; ${from} stays in force`;
+      log.error({ backend: type, error: messageOf(error) }, 'the backend does not change');
+      problems.report(CONFIG_SOURCE, [{ id: 'backend_refused', message }]);
+      this.#refused = config;
+      return undefined;
+    }
+  }
+
+  /** The network before goes on for hosts that are not reached by the new one yet. */
+  #retire(running: RunningNetwork, next: Registration): void {
+    const { log, state } = this.#parts;
+    const retiring = new RetiringNetwork(running, next, () => {
+      state.networkEnded(running.network);
+      log.info({ device: running.network.forwarder.device }, 'the backend before is closed');
+    });
+    this.#retiring = retiring;
+  }
+
   #register(
+    config: NetworkConfig,
     external: ExternalInterface,
     previousSubnet: Cidr | undefined,
     former: FormerNetwork | undefined,
     signal: AbortSignal,
   ): Promise<Registration> {
-    const { forwarding, store, config, createView, problems, log, events } = this.#parts;
+    const { forwarding, store, createView, problems, log, events } = this.#parts;
     const formerPublicIp = this.#formerPublicIp;
     const backend = createBackend({ config, external, problems, log, events }, forwarding);
     const parts = {
@@ -151,17 +238,17 @@ export class RegistrationLoop {
    */
   async #follow(
     external: ExternalInterface,
-    network: Registration,
+    { network, running }: RunningNetwork,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const { store, config, configInStore, externals, state, problems, log, interfaces } =
+    const { options, store, configInStore, externals, state, problems, log, interfaces } =
       this.#parts;
+    const config = this.#config;
     const { pause, hostPause } = this.#parts;
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
     setMaxListeners(MAX_LISTENERS, both);
-    const running = network.run(both).then(() => undefined);
     const keeping = this.#keepLease(network, both);
     const current = (): ExternalInterface => state.external ?? external;
     const renamed = (now: ExternalInterface): void => {
@@ -188,13 +275,23 @@ export class RegistrationLoop {
         },
         both,
       ),
-      watchNetworkConfig({ store, config: configInStore, followed, problems, log, pause }, both),
     ];
+    const watch = { store, followed, problems, log, pause };
+    const configured = options.followConfig
+      ? followNetworkConfig({ ...watch, config, refused: this.#refused }, both)
+      : watchNetworkConfig({ ...watch, config: configInStore }, both);
+    const changed = configured.then((found) => (found === undefined ? keeping : { config: found }));
     try {
-      return await Promise.race([running, keeping, watching, announcing.then(() => keeping)]);
+      return await Promise.race([
+        running,
+        keeping,
+        watching,
+        changed,
+        announcing.then(() => keeping),
+      ]);
     } finally {
       end.abort();
-      const ends = Promise.allSettled([running, keeping, watching, announcing, ...beside]);
+      const ends = Promise.allSettled([keeping, watching, announcing, changed, ...beside]);
       // A stop does not wait for what hangs: a file server that is gone, a program in the kernel.
       await (signal.aborted ? settledWithin(STOP_WAIT_MS, ends) : ends);
       state.phase = signal.aborted ? 'stopped' : 'registering the network';

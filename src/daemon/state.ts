@@ -80,12 +80,9 @@ export class DaemonState {
   }
 
   /** The network is closed: what it counted stays. */
-  networkEnded(): void {
-    const forwarder = this.network?.forwarder;
-    if (forwarder === undefined) return;
+  networkEnded({ forwarder }: Registration): void {
     this.#retired = addCounters(this.#retired, retire(forwarder.counters()?.threads ?? []));
     this.#retiredRestarts += forwarder.health().restarts;
-    this.network = undefined;
   }
 
   firewallEnded(): void {

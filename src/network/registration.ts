@@ -164,7 +164,7 @@ export class Registration implements Network {
   readonly #formerPublicIp: Ipv4 | undefined;
   readonly #external: ExternalInterface;
   readonly #log: Logger;
-  readonly #events: EventSink | undefined;
+  #events: EventSink | undefined;
   readonly #listeners = new Set<() => void>();
   #lease: Lease;
   #lost: string | undefined;
@@ -232,6 +232,12 @@ export class Registration implements Network {
       throw new RangeError('a network keeps its subnet; register it again for another one');
     }
     this.#setOwn(lease, undefined);
+  }
+
+  /** It goes on, and what hinders it is told no more: another network is in its place. */
+  silence(): void {
+    this.#looks?.end();
+    this.#events = undefined;
   }
 
   followState(): FollowState {

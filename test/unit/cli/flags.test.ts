@@ -48,6 +48,7 @@ describe('run flags', () => {
       subnetFile: '/run/flannel/subnet.env',
       healthzIp: '0.0.0.0',
       healthzPort: 0,
+      followConfig: false,
       ipMasq: false,
       ipMasqFullyRandom: true,
       forwardRules: true,
