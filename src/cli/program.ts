@@ -7,6 +7,7 @@ import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import { benchGroup } from './bench-command.js';
 import type { Command, CommandGroup, Program } from './command.js';
 import { dockerOptsCommand } from './docker-opts-command.js';
+import { extensionGroup } from './extension-command.js';
 import { readArguments, usageError } from './flags.js';
 import { commandHelp, groupHelp, programHelp } from './help.js';
 import type { CliIo } from './io.js';
@@ -25,7 +26,7 @@ const COMMANDS: readonly Command[] = [
   statusCommand,
   dockerOptsCommand,
 ];
-const GROUPS: readonly CommandGroup[] = [benchGroup];
+const GROUPS: readonly CommandGroup[] = [extensionGroup, benchGroup];
 
 /** Runs a command line (without node and script) and returns how the process is to end. */
 export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode> {
@@ -68,7 +69,8 @@ async function dispatchGroup(
   const command = group.commands.find((candidate) => candidate.name === `${group.name} ${name}`);
   if (command !== undefined) return runOrHelp(command, rest, io);
   const expected = group.commands.map((candidate) => candidate.name).join(', ');
-  const wrong = name === undefined ? 'no benchmark' : `unknown benchmark ${JSON.stringify(name)}`;
+  const { noun } = group;
+  const wrong = name === undefined ? `no ${noun}` : `unknown ${noun} ${JSON.stringify(name)}`;
   throw usageError(
     `${wrong}: expected one of ${expected}; see flannelette ${group.name} --help`,
     name,

@@ -1,20 +1,29 @@
-/** Asks a daemon over its unix socket; used by `flannelette status` and by a second daemon. */
+/** Asks a daemon over its unix socket: `flannelette status`, `flannelette extension`, a second daemon. */
 import { request } from 'node:http';
 import { systemError } from '../errors.js';
 
-/** Rejects with the connection's error (`code` ENOENT, ECONNREFUSED) or a system error. */
-export function requestJson(socketPath: string, path: string, timeoutMs: number): Promise<unknown> {
+/**
+ * GET, or POST with a body that is sent as JSON. Rejects with the connection's error (`code` ENOENT,
+ * ECONNREFUSED) or a system error.
+ */
+export function requestJson(
+  socketPath: string,
+  path: string,
+  timeoutMs: number,
+  body?: object,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(timeoutMs);
-    const query = request({ socketPath, path, signal, agent: false }, (response) => {
+    const method = body === undefined ? 'GET' : 'POST';
+    const query = request({ socketPath, path, method, signal, agent: false }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject);
       response.on('end', () => {
-        const body = Buffer.concat(chunks).toString('utf8');
+        const text = Buffer.concat(chunks).toString('utf8');
         try {
           if (response.statusCode !== 200) throw new Error(`HTTP ${response.statusCode}`);
-          resolve(JSON.parse(body));
+          resolve(JSON.parse(text));
         } catch (error) {
           reject(
             systemError(`${socketPath} does not speak flannelette's protocol`, { cause: error }),
@@ -31,6 +40,6 @@ export function requestJson(socketPath: string, path: string, timeoutMs: number)
           : error,
       );
     });
-    query.end();
+    query.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }
