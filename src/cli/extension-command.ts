@@ -131,9 +131,12 @@ const serveCommand: Command = {
   name: 'extension serve',
   summary: 'the process that up leaves running, in the foreground',
   description:
-    'The data plane itself, for a unit of its own: up finds it running and leaves it so. Its log goes to\nstandard error.',
+    'The data plane itself, for a unit of its own: up with the same flags finds it running and leaves it\nso. Its log goes to standard error.',
   flags: tunnelFlags,
-  footer: EXIT_CODES,
+  footer: `
+Example (a unit that starts before flanneld's and that a stop of flanneld does not end):
+  ExecStart=/usr/bin/flannelette extension serve --port=8285
+${EXIT_CODES}`,
   run: async (given, io) => {
     const values = resolved(tunnelFlags, given);
     const options = extensionOptions(values);

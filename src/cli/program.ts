@@ -10,6 +10,7 @@ import { dockerOptsCommand } from './docker-opts-command.js';
 import { extensionGroup } from './extension-command.js';
 import { readArguments, usageError } from './flags.js';
 import { commandHelp, groupHelp, programHelp } from './help.js';
+import { installCniCommand } from './install-cni-command.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab-command.js';
 import { nearest } from '../nearest.js';
@@ -25,6 +26,7 @@ const COMMANDS: readonly Command[] = [
   probeCommand,
   statusCommand,
   dockerOptsCommand,
+  installCniCommand,
 ];
 const GROUPS: readonly CommandGroup[] = [extensionGroup, benchGroup];
 

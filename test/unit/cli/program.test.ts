@@ -36,6 +36,8 @@ describe('help', () => {
         'probe',
         'status',
         'docker-opts',
+        'install-cni',
+        'extension',
         'bench',
         '100.96.1.0/24',
         'Exit codes:',
@@ -46,8 +48,9 @@ describe('help', () => {
   );
 
   it.each([
-    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts'],
+    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts', 'install-cni'],
     ...['bench copies', 'bench modes', 'bench report'],
+    ...['up', 'post', 'add', 'remove', 'down', 'serve'].map((name) => `extension ${name}`),
   ])('of %s is complete and fits a terminal', async (name) => {
     const words = name.split(' ');
     const { code, out } = await run(...words, '--help');
