@@ -40,6 +40,10 @@ const QUICK = [
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
+  [
+    'Services by kube-proxy in mode ipvs',
+    (on) => netns(withLegacyIptables(on), 'services', 'kube-proxy by ipvs'),
+  ],
 ];
 
 /**
@@ -142,8 +146,17 @@ async function lab(on, mode) {
   return { ok: failed.length === 0, text: text || 'works', ...found };
 }
 
-/** A file of test/netns, whole, under that kernel. */
-async function netns(on, name) {
+/** user-mode Linux has ip_vs, but nftables for no family that iptables could use. */
+function withLegacyIptables(on) {
+  const links = ['iptables', 'iptables-restore', 'iptables-save'].map(
+    (name) => `ln -s /usr/sbin/xtables-legacy-multi /tmp/legacy/${name}`,
+  );
+  const script = ['mkdir /tmp/legacy', ...links, 'PATH=/tmp/legacy:$PATH exec "$@"'].join('; ');
+  return (argv) => on(['sh', '-c', script, 'sh', ...argv]);
+}
+
+/** A file of test/netns, or the tests of it that are named so, under that kernel. */
+async function netns(on, name, only) {
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
   const flags = [
     'run',
@@ -152,6 +165,7 @@ async function netns(on, name) {
     '--configLoader=runner',
     '--reporter=json',
     `test/netns/${name}.test.ts`,
+    ...(only === undefined ? [] : [`--testNamePattern=${only}`]),
   ];
   const argv = [...isolationCommand([]), process.execPath, vitest, ...flags];
   const { stdout, ...found } = await on(argv);

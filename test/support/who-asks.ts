@@ -11,7 +11,7 @@ export async function startServer(
 ): Promise<Program> {
   const script = join(ROOT, 'test', 'support', 'who-asks.py');
   const program = new Program(inNamespace(namespace, ['python3', script, String(port), name]));
-  await waitFor(`the server ${name}`, 5_000, () => {
+  await waitFor(`the server ${name}`, 20_000, () => {
     if (!program.running) throw new Error(program.stderr);
     return program.stdout === '' ? undefined : true;
   });
