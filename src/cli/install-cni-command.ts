@@ -4,7 +4,7 @@ import { DAEMON_DEFAULTS } from '../daemon/options.js';
 import {
   errnoOf,
   ExitCode,
-  FlannelletteError,
+  type FlannelletteError,
   inputError,
   messageOf,
   systemError,

@@ -8,7 +8,7 @@
  *   container-2 100.96.2.3:80   host-2 10.168.0.3:30080 --+
  *                  Service 10.96.0.10:8000
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { inNamespace, run, type Program } from '../../src/testbed/programs.js';
 import { containerPort, GATEWAY, type HostPlan } from '../../src/testbed/topology.js';
 import {
@@ -24,6 +24,9 @@ import { ask, startServer } from '../support/who-asks.js';
 const SERVICE = '10.96.0.10';
 const PORT = 8000;
 const NODE_PORT = 30_080;
+/** User-mode Linux, where ipvs is tried, takes half a minute to start two daemons with firewall rules. */
+const LIMIT_MS = 120_000;
+vi.setConfig({ testTimeout: 2 * LIMIT_MS });
 
 let lab: TestLab;
 const servers: Program[] = [];
@@ -35,7 +38,10 @@ afterEach(async () => {
 
 /** Pods, a server in each and outside. */
 async function setUp(): Promise<void> {
-  lab = await TestLab.setUp({ flags: ['--ip-masq', '--iptables-forward-rules=true'] });
+  lab = await TestLab.setUp({
+    flags: ['--ip-masq', '--iptables-forward-rules=true'],
+    readyLimitMs: LIMIT_MS,
+  });
   for (const plan of lab.hosts) {
     await run(inNamespace(plan.host, ['iptables', '-P', 'FORWARD', 'DROP']));
     // What CNI's hairpinMode does.
