@@ -103,7 +103,7 @@ const upCommand: Command = {
   name: 'extension up',
   summary: 'PreStartupCommand: start the data plane in the background',
   description:
-    'Starts a process that goes on when this one has ended, and prints what flanneld keeps as BackendData:\nthe UDP port, which the other hosts compare with theirs. A data plane with the same flags that runs\nalready stays, with its traffic; one with others is replaced. No device is made before post.',
+    'Starts a process that goes on when this one has ended, and prints what flanneld keeps as\nBackendData: the UDP port, which the other hosts compare with theirs. A data plane with the same\nflags that runs already stays, with its traffic; one with others is replaced. No device is made\nbefore post.',
   flags: tunnelFlags,
   footer: `
 Example (in the network configuration):
@@ -131,7 +131,7 @@ const serveCommand: Command = {
   name: 'extension serve',
   summary: 'the process that up leaves running, in the foreground',
   description:
-    'The data plane itself, for a unit of its own: up with the same flags finds it running and leaves it\nso. Its log goes to standard error.',
+    'The data plane itself, for a unit of its own: up with the same flags finds it running and leaves\nit so. Its log goes to standard error.',
   flags: tunnelFlags,
   footer: `
 Example (a unit that starts before flanneld's and that a stop of flanneld does not end):
@@ -197,7 +197,7 @@ const postCommand: Command = {
   name: 'extension post',
   summary: 'PostStartupCommand: set the tunnel up for the subnet of this host',
   description:
-    'Makes the TUN device, the route of the network and the socket, and ends once packets can travel.\nTold again, with the same subnet, traffic goes on: routes that flanneld does not add again are removed\nonce it has added nothing for a minute.',
+    'Makes the TUN device, the route of the network and the socket, and ends once packets can travel.\nTold again, with the same subnet, traffic goes on: routes that flanneld does not add again are\nremoved once it has added nothing for a minute.',
   flags: instanceFlags,
   footer: `
 Environment:
@@ -217,7 +217,7 @@ const addCommand: Command = {
   name: 'extension add',
   summary: 'SubnetAddCommand: send packets for a subnet to its host',
   description:
-    "Standard input is the other host's BackendData: another port or another data plane there is refused.",
+    "Standard input is the other host's BackendData: another port or another data plane there is\nrefused.",
   flags: instanceFlags,
   footer: `
 Environment:
@@ -279,6 +279,6 @@ export const extensionGroup: CommandGroup = {
   noun: 'command',
   summary: "flanneld's extension backend: up, post, add, remove, down; serve",
   description:
-    'The commands with which a stock flanneld drives this data plane: Backend.Type extension in its network\nconfiguration. flanneld keeps leases, store, subnet file and firewall rules; packets are carried here.',
+    'The commands with which a stock flanneld drives this data plane: Backend.Type extension in its\nnetwork configuration. flanneld keeps leases, store, subnet file and firewall rules; packets are\ncarried here.',
   commands: [upCommand, postCommand, addCommand, removeCommand, downCommand, serveCommand],
 };

@@ -50,7 +50,7 @@ export const installCniCommand: Command = {
   name: 'install-cni',
   summary: 'install the CNI configuration for pods (10-flannel.conflist)',
   description:
-    "Writes the list of plugins by which a container runtime sets up pods, whole or not at all, once every\nplugin it needs is there: for flannel's own list flannel, bridge, host-local and portmap. Does what\nkube-flannel's init container install-cni does; the plugins themselves are others' programs.",
+    "Writes the list of plugins by which a container runtime sets up pods, whole or not at all, once\nevery plugin it needs is there: for flannel's own list flannel, bridge, host-local and portmap.\nDoes what kube-flannel's init container install-cni does; the plugins themselves are others'\nprograms.",
   flags,
   footer: `
 Environment:
