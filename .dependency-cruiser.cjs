@@ -120,6 +120,12 @@ module.exports = {
       'the daemon joins the layers, they do not know it',
     ),
     forbid(
+      'extension-over-daemon',
+      { path: '^src/', pathNot: '^src/(cli|extension)/' },
+      { path: '^src/extension/' },
+      'the commands of flanneld use a daemon, which knows nothing of them',
+    ),
+    forbid(
       'forwarders-behind-registry',
       { path: '^src/(daemon|network)/', pathNot: '^src/network/registry\\.ts$' },
       { path: '^src/forward/' },

@@ -40,6 +40,10 @@ const QUICK = [
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
   ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
+  [
+    'Services by kube-proxy in mode ipvs',
+    (on) => netns(withIpvs(on), 'services', 'kube-proxy by ipvs'),
+  ],
 ];
 
 /**
@@ -142,8 +146,26 @@ async function lab(on, mode) {
   return { ok: failed.length === 0, text: text || 'works', ...found };
 }
 
-/** A file of test/netns, whole, under that kernel. */
-async function netns(on, name) {
+/** What kube-proxy's rules need and isolated tests cannot load. */
+const IPVS_MODULES = [
+  ...['iptable_nat', 'iptable_filter', 'xt_comment', 'xt_mark', 'xt_addrtype', 'xt_conntrack'],
+  ...['xt_MASQUERADE', 'xt_nat', 'xt_statistic', 'xt_set', 'ip_vs_rr', 'dummy'],
+  ...['ip_set_hash_ipport', 'ip_set_hash_ipportip', 'ip_set_bitmap_port'],
+];
+
+/** user-mode Linux has ip_vs, but no nftables for IPv4: iptables is the one of old. */
+function withIpvs(on) {
+  const links = ['iptables', 'iptables-restore', 'iptables-save'].map(
+    (name) => `ln -s /usr/sbin/xtables-legacy-multi /tmp/legacy/${name}`,
+  );
+  // As test/support/old-kernel/init has it.
+  const modules = `/run/modules/modprobe -a ${IPVS_MODULES.join(' ')}`;
+  const steps = [modules, 'mkdir /tmp/legacy', ...links, 'PATH=/tmp/legacy:$PATH exec "$@"'];
+  return (argv) => on(['sh', '-c', steps.join('; '), 'sh', ...argv]);
+}
+
+/** A file of test/netns, or the tests of it that are named so, under that kernel. */
+async function netns(on, name, only) {
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
   const flags = [
     'run',
@@ -152,6 +174,7 @@ async function netns(on, name) {
     '--configLoader=runner',
     '--reporter=json',
     `test/netns/${name}.test.ts`,
+    ...(only === undefined ? [] : [`--testNamePattern=${only}`]),
   ];
   const argv = [...isolationCommand([]), process.execPath, vitest, ...flags];
   const { stdout, ...found } = await on(argv);

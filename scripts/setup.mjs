@@ -59,6 +59,8 @@ const TEST_PACKAGES = {
   etcdctl: 'etcd-client',
   route: 'net-tools',
   arping: 'iputils-arping',
+  ipvsadm: 'ipvsadm',
+  ipset: 'ipset',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

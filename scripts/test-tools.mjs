@@ -1,7 +1,8 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
  * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
- * Debian and an older one, and a root of Debian 13, whose nodejs is new enough, to install the .deb in.
+ * Debian and an older one, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and the
+ * CNI plugins of flannel and of the reference, for which Go is needed.
  * What cannot be had is said, and the tests that need it are skipped by name.
  */
 import { spawnSync } from 'node:child_process';
@@ -17,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { CACHE } from './cache.mjs';
 
 const TOOLS = join(CACHE, 'tools');
@@ -35,6 +36,9 @@ export const UML_KERNELS = UML.map(([version]) => ({
   path: join(TOOLS, `uml-${version}`, 'bin', 'linux.uml'),
 }));
 
+/** Those of the reference that the tests use, by their folder in its source. */
+const CNI_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
+
 /** `step` names what is being done and runs it. */
 export function installTestTools(step) {
   const wanted = [
@@ -42,6 +46,7 @@ export function installTestTools(step) {
     ['debian-13.tar', fetchDebian],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
+    ['cni-plugins', fetchCniPlugins],
   ];
   const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
   if (missing.length === 0) return;
@@ -123,8 +128,41 @@ function fetchUml(suite, folder) {
   return join(folder, 'x', 'usr');
 }
 
-function run(cwd, [file, ...args]) {
-  const { status, stdout, stderr, error } = spawnSync(file, args, { cwd, encoding: 'utf8' });
+/**
+ * flannel's plugin where the module proxy has it, else from the last release of the reference plugins
+ * that it was part of (v0.9.1); the others out of Debian's package, else by Go as well.
+ */
+function fetchCniPlugins(folder) {
+  const into = join(folder, 'plugins');
+  const env = { ...process.env, GOBIN: into };
+  const install = (...modules) => run(folder, ['go', 'install', ...modules], { env });
+  mkdirSync(into);
+  run(folder, ['go', 'version']);
+  try {
+    install('github.com/flannel-io/cni-plugin@v1.7.1-flannel1');
+    renameSync(join(into, 'cni-plugin'), join(into, 'flannel'));
+  } catch {
+    install('github.com/containernetworking/plugins/plugins/meta/flannel@v0.9.1');
+  }
+  try {
+    run(folder, ['apt-get', 'download', 'containernetworking-plugins']);
+    run(folder, ['sh', '-c', 'dpkg-deb -x containernetworking-plugins_*.deb x']);
+    for (const path of CNI_PLUGINS) {
+      cpSync(join(folder, 'x/usr/lib/cni', basename(path)), join(into, basename(path)));
+    }
+  } catch {
+    const source = 'github.com/containernetworking/plugins/plugins';
+    install(...CNI_PLUGINS.map((path) => `${source}/${path}@v1.7.1`));
+  }
+  return into;
+}
+
+function run(cwd, [file, ...args], options = {}) {
+  const { status, stdout, stderr, error } = spawnSync(file, args, {
+    cwd,
+    encoding: 'utf8',
+    ...options,
+  });
   if (status === 0) return stdout;
   const said = error?.message ?? stderr.trim().split('\n').at(-1);
   throw new Error(`${file} ${args[0]}: ${said}`);

@@ -20,7 +20,7 @@ export async function askDaemon(
   checkSubnetFile(subnetFile);
   const socket = statusSocketPath(subnetFile);
   try {
-    return await requestJson(socket, path, TIMEOUT_MS, method);
+    return await requestJson(socket, path, TIMEOUT_MS, { method });
   } catch (error) {
     const code = errnoOf(error);
     const detail = { cause: error, field: '--subnet-file', value: socket };

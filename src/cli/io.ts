@@ -1,3 +1,4 @@
+import { text } from 'node:stream/consumers';
 import { isJournal, PRIORITY } from '../journal.js';
 import type { ProcessSignals } from './signals.js';
 
@@ -7,6 +8,8 @@ export interface CliIo {
   /** Writes text as it is: the caller ends its lines. */
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** All of standard input; empty on a terminal. */
+  readonly input?: () => Promise<string>;
   /** Signals of a process that is the command's alone. */
   readonly signals?: ProcessSignals | undefined;
 }
@@ -16,11 +19,12 @@ export function processIo(signals?: ProcessSignals): CliIo {
   return {
     env: process.env,
     signals,
-    out: (text) => {
-      process.stdout.write(text);
+    input: async () => (process.stdin.isTTY ? '' : text(process.stdin)),
+    out: (words) => {
+      process.stdout.write(words);
     },
-    err: (text) => {
-      process.stderr.write(priority + text);
+    err: (words) => {
+      process.stderr.write(priority + words);
     },
   };
 }

@@ -8,7 +8,8 @@ import { ProcessSignals } from './signals.js';
 if (process.argv[2] === 'run') keepSmall();
 
 // First of all: until there are listeners, a signal would end the daemon or open Node's debugger.
-const signals = process.argv[2] === 'run' ? await ProcessSignals.claim() : undefined;
+const serves = /^(run|extension serve)\b/.test(process.argv.slice(2, 4).join(' '));
+const signals = serves ? await ProcessSignals.claim() : undefined;
 
 // `flannelette status | head` closes the pipe early: not an error of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -7,8 +7,10 @@ import { ExitCode, FlannelletteError, messageOf } from '../errors.js';
 import { benchGroup } from './bench-command.js';
 import type { Command, CommandGroup, Program } from './command.js';
 import { dockerOptsCommand } from './docker-opts-command.js';
+import { extensionGroup } from './extension-command.js';
 import { readArguments, usageError } from './flags.js';
 import { commandHelp, groupHelp, programHelp } from './help.js';
+import { installCniCommand } from './install-cni-command.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab-command.js';
 import { nearest } from '../nearest.js';
@@ -25,8 +27,9 @@ const COMMANDS: readonly Command[] = [
   probeCommand,
   statusCommand,
   dockerOptsCommand,
+  installCniCommand,
 ];
-const GROUPS: readonly CommandGroup[] = [modeGroup, benchGroup];
+const GROUPS: readonly CommandGroup[] = [modeGroup, extensionGroup, benchGroup];
 
 /** Runs a command line (without node and script) and returns how the process is to end. */
 export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode> {

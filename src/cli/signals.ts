@@ -1,5 +1,5 @@
 /**
- * The signals of `flannelette run`, whose process is the daemon's alone. Embedders keep theirs.
+ * The signals of `flannelette run` and `extension serve`, whose process is the daemon's alone. Embedders keep theirs.
  *
  *   SIGINT SIGTERM SIGQUIT  stop; while the program still loads and holds nothing: end at once
  *   one of them again       give up: end now, and the kernel removes what is held

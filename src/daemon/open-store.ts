@@ -18,6 +18,7 @@ export async function openStore(
   report: (problems: readonly Problem[]) => void,
 ): Promise<LeaseStore> {
   const { store: wanted, subnetFile } = options;
+  if (wanted.kind === 'given') return wanted.store;
   if (wanted.kind === 'etcd') {
     // etcd's client is half of what a daemon loads; one without etcd starts without it.
     const { EtcdStore } = await import('../lease/etcd/etcd-store.js');

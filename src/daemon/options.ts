@@ -20,6 +20,7 @@ import {
   normalizeEtcdOptions,
   type EtcdOptions,
 } from '../lease/etcd/etcd-options.js';
+import type { LeaseStore } from '../lease/store.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 
@@ -46,7 +47,9 @@ export type StoreOptions =
   /** A JSON file that the daemons of one machine share. */
   | { readonly kind: 'file'; readonly path: string }
   /** etcd v3, with flannel's keys and values; `prefix` is `/coreos.com/network` unless given. */
-  | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>);
+  | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>)
+  /** One that the program brings; the daemon closes it. */
+  | { readonly kind: 'given'; readonly store: LeaseStore };
 
 /** What a daemon is told: the store; everything else has flanneld's default. */
 export interface DaemonOptions extends Partial<Omit<DaemonSettings, 'store' | 'resources'>> {
@@ -57,7 +60,9 @@ export interface DaemonOptions extends Partial<Omit<DaemonSettings, 'store' | 'r
 /** The same with nothing left open. */
 export interface DaemonSettings {
   readonly store:
-    { readonly kind: 'file'; readonly path: string } | ({ readonly kind: 'etcd' } & EtcdOptions);
+    | { readonly kind: 'file'; readonly path: string }
+    | ({ readonly kind: 'etcd' } & EtcdOptions)
+    | { readonly kind: 'given'; readonly store: LeaseStore };
   readonly mode: DaemonMode;
   /** Change the backend when the network configuration in the store does. */
   readonly followConfig: boolean;
@@ -137,7 +142,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
  */
 export function resolveDaemonOptions(options: DaemonOptions): DaemonSettings {
   const { store, resources = {}, ...given } = options;
-  const kinds: readonly unknown[] = ['file', 'etcd'];
+  const kinds: readonly unknown[] = ['file', 'etcd', 'given'];
   if (!kinds.includes((store as StoreOptions | undefined)?.kind)) {
     throw inputError('store', store, "{ kind: 'file', path } or { kind: 'etcd', endpoints }");
   }
@@ -252,7 +257,7 @@ function checkCpus(cpus: readonly number[]): void {
 
 function checkStore({ store }: DaemonSettings): void {
   if (store.kind === 'etcd') normalizeEtcdOptions(store);
-  else if (store.path === '') {
+  else if (store.kind === 'file' && store.path === '') {
     throw inputError('--lease-file', store.path, 'the path of the lease file');
   }
 }

@@ -7,21 +7,18 @@
  *
  * Over TCP the right column, and the detail of /readyz, are for this host alone by default.
  *
- * The unix socket doubles as the lock of its path: a daemon that answers there keeps a second one
- * out, and what a killed daemon left is replaced. It alone takes a request that changes something:
+ * The unix socket doubles as the lock of its path (unix-socket.ts). It alone takes a request that changes
+ * something:
  *
  *   PUT /mode/NAME   the data plane goes on in that mode
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { lookup } from 'node:dns/promises';
-import { chmod, lstat, unlink } from 'node:fs/promises';
-import { connect, type ListenOptions } from 'node:net';
-import { dirname } from 'node:path';
-import { makeDirectory } from '../directory.js';
+import type { ListenOptions } from 'node:net';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { isThisHost, namesThisHost } from './access.js';
-import { requestJson } from './status-client.js';
 import { Connections } from './connections.js';
+import { listenPrivately } from './unix-socket.js';
 
 export interface StatusSource {
   readonly ready: () => { readonly ready: boolean; readonly [detail: string]: unknown };
@@ -79,16 +76,8 @@ export class StatusServer {
 
   /** Listens on a unix socket of mode 0600; a system error names a daemon that is there already. */
   async listenUnix(path: string): Promise<void> {
-    await makeDirectory(dirname(path)).catch((error: unknown) => {
-      throw socketError(path, error);
-    });
-    await removeStaleSocket(path);
-    try {
-      await this.#listen({ path }, () => 'owner');
-      await chmod(path, 0o600);
-    } catch (error) {
-      throw socketError(path, error);
-    }
+    const place = { path, name: 'status socket' };
+    await listenPrivately(place, () => this.#listen({ path }, () => 'owner'));
   }
 
   /** Listens on TCP and returns the port, which the kernel chooses when 0 is given. */
@@ -226,74 +215,4 @@ export class StatusServer {
 
 function toJson(value: unknown): string {
   return `${JSON.stringify(value)}\n`;
-}
-
-/** Removes the socket of a dead daemon; throws when a live one, or something else, is there. */
-async function removeStaleSocket(path: string): Promise<void> {
-  const found = await lstat(path).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw socketError(path, error);
-  });
-  if (found === undefined) return;
-  if (!found.isSocket()) {
-    throw systemError(`${path} is in the way of the status socket: it exists and is not a socket`, {
-      field: '--subnet-file',
-      value: path,
-    });
-  }
-  const refused = await connectError(path);
-  if (refused === 'ENOENT') return;
-  if (refused === 'ECONNREFUSED') {
-    await unlink(path).catch((error: unknown) => {
-      if (errnoOf(error) !== 'ENOENT') throw socketError(path, error);
-    });
-    return;
-  }
-  if (refused === 'EACCES' || refused === 'EPERM') {
-    throw systemError(`cannot tell whether a daemon listens on ${path} (${refused}): run as root`, {
-      field: '--subnet-file',
-      value: path,
-      code: refused,
-    });
-  }
-  throw systemError(
-    `another daemon${await pidAt(path)} answers on ${path}: stop it, or give this one its own --subnet-file`,
-    { field: '--subnet-file', value: path, code: 'EADDRINUSE' },
-  );
-}
-
-/** `undefined` when somebody accepts. */
-function connectError(path: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(undefined);
-    });
-    socket.once('error', (error) => {
-      resolve(errnoOf(error) ?? 'EIO');
-    });
-  });
-}
-
-async function pidAt(path: string): Promise<string> {
-  try {
-    const status = await requestJson(path, '/status', 1_000);
-    if (typeof status === 'object' && status !== null && 'pid' in status) {
-      return ` (pid ${String(status.pid)})`;
-    }
-  } catch {
-    // It accepts but does not answer: blocked, or not one of ours. Its path says enough.
-  }
-  return '';
-}
-
-function socketError(path: string, error: unknown): Error {
-  const code = errnoOf(error);
-  return systemError(`cannot create the status socket ${path}: ${messageOf(error)}`, {
-    field: '--subnet-file',
-    value: path,
-    cause: error,
-    ...(code === undefined ? {} : { code }),
-  });
 }

@@ -108,7 +108,7 @@ export class DaemonProcess {
 
   /** Lets it go on in another mode; it has when this resolves. */
   async changeMode(mode: DaemonMode): Promise<void> {
-    await requestJson(statusSocketPath(this.subnetFile), `/mode/${mode}`, 2_000, 'PUT');
+    await requestJson(statusSocketPath(this.subnetFile), `/mode/${mode}`, 2_000, { method: 'PUT' });
   }
 
   async readSubnetFile(): Promise<SubnetFile> {

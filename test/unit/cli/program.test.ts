@@ -37,6 +37,8 @@ describe('help', () => {
         'status',
         'docker-opts',
         'mode',
+        'install-cni',
+        'extension',
         'bench',
         '100.96.1.0/24',
         'Exit codes:',
@@ -47,8 +49,9 @@ describe('help', () => {
   );
 
   it.each([
-    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts'],
+    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts', 'install-cni'],
     ...['bench copies', 'bench modes', 'bench report', 'mode kernel'],
+    ...['up', 'post', 'add', 'remove', 'down', 'serve'].map((name) => `extension ${name}`),
   ])('of %s is complete and fits a terminal', async (name) => {
     const words = name.split(' ');
     const { code, out } = await run(...words, '--help');
