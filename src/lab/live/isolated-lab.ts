@@ -2,13 +2,14 @@
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf } from '../../errors.js';
 import { tellParent } from '../../testbed/isolated.js';
-import { inLab, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { inLab, modeOf, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { hostPlan } from '../../testbed/topology.js';
 import { LiveLab } from './live-lab.js';
 import type { CommandRequest, IsolatedEvent, LabState } from './messages.js';
 
 /** Runs until asked to stop, which is a good end; rejects when the lab fails. */
 export async function runLive(scenario: LabScenario): Promise<void> {
-  const state: LabState = buildingState(dataPlaneMode(scenario.mode));
+  const state: LabState = buildingState(dataPlaneMode(modeOf(scenario, hostPlan(1))));
   const building = {
     ...scenario,
     progress: (line: string) => {

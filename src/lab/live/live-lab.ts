@@ -7,9 +7,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf, systemError } from '../../errors.js';
 import { endedEarly, startDaemons, type DaemonSettings } from '../../testbed/daemon-process.js';
-import type { LabScenario, StandingLab } from '../scenario/lab.js';
+import { modeOf, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { AFTER_LEAVE } from '../scenario/report.js';
 import { join, leave, THIRD_HOST, type Change, type Stage } from '../scenario/third-host.js';
-import { addHost, removeContainer, removeHost } from '../../testbed/topology.js';
+import { addHost, removeContainer, removeHost, type HostPlan } from '../../testbed/topology.js';
 import { formatCount } from '../../text.js';
 import { IperfTarget, ping, type UdpResult } from '../../testbed/traffic.js';
 import type {
@@ -40,7 +41,7 @@ export class LiveLab {
   readonly #sampler = new Sampler();
   readonly #results = new Map<string, { mode: PageMode; kind: LoadKind; totals: Totals }>();
   #state: LabState;
-  #settings: DaemonSettings;
+  #settings: (plan: HostPlan) => DaemonSettings;
   #load: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
   #change: Promise<void> | undefined;
   /** What ends the lab, from a change that failed. */
@@ -52,7 +53,7 @@ export class LiveLab {
     this.#scenario = scenario;
     this.#tell = tell;
     this.#settings = lab.settings;
-    const mode = dataPlaneMode(scenario.mode);
+    const mode = dataPlaneMode(modeOf(scenario, lab.near));
     this.#state = {
       phase: 'live',
       mode,
@@ -188,7 +189,8 @@ export class LiveLab {
     const { running } = this.#lab;
     const daemons = [...running];
     running.clear();
-    this.#settings = { ...this.#settings, mode };
+    const before = this.#settings;
+    this.#settings = (plan) => ({ ...before(plan), mode });
     try {
       await Promise.all(daemons.map((daemon) => daemon.stop()));
       const plans = daemons.map(({ plan }) => plan);
@@ -227,7 +229,8 @@ export class LiveLab {
     } finally {
       await this.#clearThird();
     }
-    return describe('host-3 has left: "Destination Net Unreachable" for the others', change);
+    const seen = AFTER_LEAVE[this.#lab.backend.afterLeave];
+    return describe(`host-3 has left: ${seen}, for the others`, change);
   }
 
   /** Removes what there is of the third host. */
@@ -245,13 +248,14 @@ export class LiveLab {
   }
 
   #stage(): Stage {
-    const { near, far, store, running } = this.#lab;
+    const { near, far, store, running, backend } = this.#lab;
     const { signal } = this.#scenario;
     return {
       near,
       far,
       store,
       running,
+      backend,
       signal,
       settings: this.#settings,
       progress: () => undefined,
