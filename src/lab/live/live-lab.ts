@@ -4,7 +4,6 @@
  * on beside a load, so that its effect shows.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf, systemError } from '../../errors.js';
 import { endedEarly, startDaemons, type DaemonSettings } from '../../testbed/daemon-process.js';
 import { modeOf, type LabScenario, type StandingLab } from '../scenario/lab.js';
@@ -20,7 +19,9 @@ import type {
   LoadKind,
   ModeResult,
   PageMode,
+  ResultName,
 } from './messages.js';
+import { buildingState, resultName } from './state.js';
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
 const SAMPLE_MS = 500;
@@ -39,7 +40,7 @@ export class LiveLab {
   readonly #scenario: LabScenario;
   readonly #tell: (event: IsolatedEvent) => void;
   readonly #sampler = new Sampler();
-  readonly #results = new Map<string, { mode: PageMode; kind: LoadKind; totals: Totals }>();
+  readonly #results = new Map<string, { mode: ResultName; kind: LoadKind; totals: Totals }>();
   #state: LabState;
   #settings: (plan: HostPlan) => DaemonSettings;
   #load: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
@@ -53,15 +54,13 @@ export class LiveLab {
     this.#scenario = scenario;
     this.#tell = tell;
     this.#settings = lab.settings;
-    const mode = dataPlaneMode(modeOf(scenario, lab.near));
+    const { backend } = lab;
+    const mode = resultName(backend, modeOf(scenario, lab.near));
+    const what = backend.hasModes ? 'mode' : 'backend';
     this.#state = {
+      ...buildingState(mode, backend),
       phase: 'live',
-      mode,
-      load: null,
-      change: null,
-      thirdHost: false,
-      results: [],
-      message: `The lab is up: two hosts, mode ${mode}.`,
+      message: `The lab is up: two hosts, ${what} ${mode}.`,
     };
   }
 
@@ -96,6 +95,7 @@ export class LiveLab {
         this.#load.stop.abort();
         return null;
       case 'mode':
+        if (!this.#lab.backend.hasModes) return 'the kernel forwards: there are no modes';
         if (command.mode === this.#state.mode) return `the mode is ${command.mode} already`;
         return this.#beginChange(`Switching to ${command.mode}`, () =>
           this.#switchMode(command.mode),
@@ -274,7 +274,7 @@ export class LiveLab {
     const { mode, load, change } = this.#state;
     if (change !== null || load === null || load.kind === 'ping') return;
     if (this.#settling > 0) {
-      if (totals.deliveredPackets > 0) this.#settling -= 1;
+      if (totals.deliveredBytes > 0) this.#settling -= 1;
       return;
     }
     const key = `${load.kind} ${mode}`;
@@ -284,7 +284,7 @@ export class LiveLab {
   }
 
   /** A result is of one load: what the last of its kind measured in this mode goes. */
-  #forget(kind: LoadKind, mode: PageMode): void {
+  #forget(kind: LoadKind, mode: ResultName): void {
     this.#results.delete(`${kind} ${mode}`);
     this.#settling = SETTLING_SAMPLES;
   }

@@ -48,7 +48,7 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
   if (options.web !== undefined) {
     const print = (text: string): void => void process.stdout.write(text);
     const { web: port } = options;
-    return runWithPage(again, { port, mode: modes[0], print });
+    return runWithPage(again, { port, backend, mode: modes[0], print });
   }
   return runIsolated<IsolatedMessage>(again, {
     hear: (_message, findPid) => {
