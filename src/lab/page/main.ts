@@ -161,7 +161,8 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   const { bitsPerSecond, packetsPerSecond, dropsPerSecond, busyCpus } = figures;
   const { callsPerPacket, daemonCopies } = figures;
   drawing.show(hosts, presentHosts());
-  setText('scale', describeDot(animation.show(hosts)));
+  const unit = hosts.every(({ carried }) => carried !== null) ? 'packet' : 'pass';
+  setText('scale', describeDot(animation.show(hosts), unit));
   setText('throughput', si(bitsPerSecond, 'bit/s'));
   const drops =
     dropsPerSecond === 0 ? 'none' : orDash(dropsPerSecond, (rate) => `${si(rate, '')}/s`);
@@ -191,12 +192,12 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   charts.calls.add(callsPerPacket, state?.mode ?? '');
 }
 
-function describeDot(packets: number): string {
-  if (packets === 0) return '';
-  if (packets < 1.05) return 'A dot is a packet.';
-  return packets < 1.5
-    ? 'A dot is about a packet.'
-    : `A dot stands for about ${si(packets < 10 ? packets : Math.round(packets), '')} packets.`;
+function describeDot(count: number, unit: 'packet' | 'pass'): string {
+  if (count === 0) return '';
+  if (count < 1.05) return `A dot is a ${unit}.`;
+  if (count < 1.5) return `A dot is about a ${unit}.`;
+  const many = unit === 'pass' ? 'passes' : 'packets';
+  return `A dot stands for about ${si(count < 10 ? count : Math.round(count), '')} ${many}.`;
 }
 
 /** A row a mode, with the last load of each kind: TCP and UDP do not compare. */
