@@ -10,6 +10,7 @@
 #include "binding/route_lookup.h"
 #include "binding/vxlan.h"
 #include "sys/exit_guard.h"
+#include "sys/host_watch.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
 #include "sys/probe.h"
@@ -87,6 +88,13 @@ Napi::Value cpus(const Napi::CallbackInfo& info) {
   return to_js_array(info.Env(), out);
 }
 
+Napi::Value watch_host_changes(const Napi::CallbackInfo& info) {
+  auto watched = watch_host();
+  if (watched.ok()) return Napi::Number::New(info.Env(), watched.value());
+  throw_system(info.Env(), watched.error());
+  return {};
+}
+
 Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   std::string path;
   std::string message;
@@ -153,6 +161,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("deleteVtep", entry<delete_vtep_of>);
   surface.add_function("vteps", entry<list_vteps_of>);
   surface.add_function("cpus", entry<cpus>);
+  surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);
   surface.add_function("guardSignals", entry<guard_stop>);
   surface.add_function("exitWithin", entry<exit_process_within>);

@@ -90,22 +90,25 @@ bool read_array(const Napi::Object& from, const char* field, uint32_t most, Napi
   return true;
 }
 
-bool read_mode(const Napi::Object& from, Mode& out) {
-  std::string text;
-  if (!read_string(from, "mode", text)) return false;
-  if (text == "basic") {
+bool mode_named(Napi::Env env, const std::string& name, Mode& out) {
+  if (name == "basic") {
     out = Mode::kBasic;
-  } else if (text == "batch") {
+  } else if (name == "batch") {
     out = Mode::kBatch;
-  } else if (text == "offload") {
+  } else if (name == "offload") {
     out = Mode::kOffload;
-  } else if (text == "kernel") {
+  } else if (name == "kernel") {
     out = Mode::kKernel;
   } else {
-    throw_unexpected(from.Env(), "mode", "basic, batch, offload or kernel");
+    throw_unexpected(env, "mode", "basic, batch, offload or kernel");
     return false;
   }
   return true;
+}
+
+bool read_mode(const Napi::Object& from, Mode& out) {
+  std::string text;
+  return read_string(from, "mode", text) && mode_named(from.Env(), text, out);
 }
 
 // One thread, or two for each queue pair.
@@ -206,6 +209,11 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_boolean(from, "sourceCheck", out.source_check))
     return false;
   return true;
+}
+
+bool read_mode_name(const Napi::Value& value, Mode& out) {
+  std::string text;
+  return read_text(value, "mode", text) && mode_named(value.Env(), text, out);
 }
 
 bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, SignalLimits& out) {

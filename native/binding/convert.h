@@ -20,6 +20,7 @@ namespace flannelette {
 // argument or field was thrown, and when reading it was refused (binding/node_api.h).
 bool read_text(const Napi::Value& value, const char* name, std::string& out);
 bool read_options(const Napi::Value& value, EngineOptions& out);
+bool read_mode_name(const Napi::Value& value, Mode& out);
 // A next hop of 0 takes the route away.
 bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
 

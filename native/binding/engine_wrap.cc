@@ -13,6 +13,7 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("takeEventFd", call<&EngineWrap::take_event_fd>);
   methods.add_function("start", call<&EngineWrap::start>);
   methods.add_function("changeRoutes", call<&EngineWrap::change_routes>);
+  methods.add_function("changeMode", call<&EngineWrap::change_mode>);
   methods.add_function("restoreDevice", call<&EngineWrap::restore_device>);
   methods.add_function("lookup", call<&EngineWrap::lookup>);
   methods.add_function("counters", call<&EngineWrap::counters>);
@@ -89,6 +90,13 @@ Napi::Value EngineWrap::start(const Napi::CallbackInfo& info) {
 Napi::Value EngineWrap::change_routes(const Napi::CallbackInfo& info) {
   std::vector<Route> changes;
   if (read_route_changes(info[0], changes)) engine_->change_routes(changes);
+  return {};
+}
+
+Napi::Value EngineWrap::change_mode(const Napi::CallbackInfo& info) {
+  Mode mode = Mode::kBasic;
+  if (!read_mode_name(info[0], mode)) return {};
+  if (auto error = engine_->change_mode(mode)) throw_system(info.Env(), *error);
   return {};
 }
 

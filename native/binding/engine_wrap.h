@@ -42,6 +42,7 @@ class EngineWrap {
   Napi::Value take_event_fd(const Napi::CallbackInfo& info);
   Napi::Value start(const Napi::CallbackInfo& info);
   Napi::Value change_routes(const Napi::CallbackInfo& info);
+  Napi::Value change_mode(const Napi::CallbackInfo& info);
   Napi::Value restore_device(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);

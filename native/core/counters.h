@@ -109,6 +109,20 @@ struct alignas(64) ThreadCounters {
   std::array<Counter, kDropReasons> drops;
   std::array<Counter, kBatchBuckets> batch_sizes;
 
+  // Everything but the sizes of the ring.
+  void add(const ThreadCounters& other) {
+    const uint64_t used = ring_bytes.get();
+    const uint64_t capacity = ring_capacity.get();
+#define FLANNELETTE_ADD(member, name) member.add(other.member.get());
+    FLANNELETTE_COUNTERS(FLANNELETTE_ADD)
+#undef FLANNELETTE_ADD
+    ring_bytes.set(used);
+    ring_capacity.set(capacity);
+    ring_high_water.set(other.ring_high_water.get());
+    for (size_t i = 0; i < drops.size(); ++i) drops[i].add(other.drops[i].get());
+    for (size_t i = 0; i < batch_sizes.size(); ++i) batch_sizes[i].add(other.batch_sizes[i].get());
+  }
+
   void drop(DropReason reason, uint64_t n = 1) { drops[static_cast<size_t>(reason)].add(n); }
 };
 

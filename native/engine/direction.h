@@ -114,6 +114,8 @@ class Direction {
     counters_.kernel_packets.set(packets);
     counters_.kernel_bytes.set(bytes);
   }
+  // Before it carries: takes over what another one has counted.
+  void count_on_from(const ThreadCounters& before) { counters_.add(before); }
   // False when there is no memory for packets: it must not carry any.
   bool has_memory() const { return memory_.valid(); }
 

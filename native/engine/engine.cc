@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "sys/retry.h"
 #include "sys/scheduling.h"
@@ -33,6 +34,8 @@ FeatureSet used_by(const EngineOptions& options) {
 
 // Switches off what the socket refuses.
 void try_udp_features(int fd, FeatureSwitches& features) {
+  // It may be on from another mode.
+  if (!features.on(KernelFeature::kUdpGro)) disable_udp_gro(fd);
   if (features.on(KernelFeature::kUdpGso)) {
     const int number = check_udp_gso(fd);
     if (number != 0) features.refuse(KernelFeature::kUdpGso, number);
@@ -55,26 +58,37 @@ Result<Tun> open_device(TunOptions options, FeatureSwitches& features) {
   return Tun::open(options);
 }
 
-// Opens the device with as much offload as the switches want and the kernel grants.
-Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& vnet_header) {
+bool wants_vnet_header(const FeatureSwitches& features) {
+  return features.on(KernelFeature::kTunTso) || features.on(KernelFeature::kTunUso);
+}
+
+// As much offload as the switches want and the kernel grants: 0, or the errno of the last refusal
+// when it grants none, which is then switched off.
+int use_offload(const Tun& tun, FeatureSwitches& features) {
   constexpr KernelFeature kTcp = KernelFeature::kTunTso;
   constexpr KernelFeature kUdp = KernelFeature::kTunUso;
+  int number = 0;
+  if (features.on(kUdp)) {
+    const int refused = tun.set_offload(features.on(kTcp), true);
+    if (refused != 0) features.refuse(kUdp, refused);
+  }
+  if (!features.on(kUdp)) number = features.on(kTcp) ? tun.set_offload(true, false) : EOPNOTSUPP;
+  if (number != 0) features.refuse(kTcp, number);
+  return number;
+}
+
+// Opens the device with as much offload as the switches want and the kernel grants.
+Result<Tun> open_tun(const std::string& name, FeatureSwitches& features, bool& vnet_header) {
   TunOptions options;
   options.name = name;
-  vnet_header = options.vnet_header = features.on(kTcp) || features.on(kUdp);
+  vnet_header = options.vnet_header = wants_vnet_header(features);
   if (vnet_header) {
     auto tun = open_device(options, features);
-    int number = tun.ok() ? 0 : tun.error().number;
+    const int number = tun.ok() ? use_offload(tun.value(), features) : tun.error().number;
     if (!tun.ok() && number != EINVAL && number != EOPNOTSUPP) return tun;
-    if (tun.ok() && features.on(kUdp)) {
-      const int refused = tun.value().set_offload(features.on(kTcp), true);
-      if (refused != 0) features.refuse(kUdp, refused);
-    }
-    if (tun.ok() && !features.on(kUdp))
-      number = features.on(kTcp) ? tun.value().set_offload(true, false) : EOPNOTSUPP;
     if (number == 0) return tun;
-    features.refuse(kTcp, number);
-    features.refuse(kUdp, number);
+    features.refuse(KernelFeature::kTunTso, number);
+    features.refuse(KernelFeature::kTunUso, number);
   }
   vnet_header = options.vnet_header = false;
   return open_device(options, features);
@@ -91,6 +105,13 @@ void add_pairs(const EngineOptions& options, size_t pairs, Tun& tun, std::vector
   if (number == 0) return;
   features.refuse(kQueues, number);
   leave_one_udp_socket(sockets);
+}
+
+void use_sockets(const std::vector<OwnedFd>& sockets, FeatureSwitches& features) {
+  // A train cannot be taken apart in front of the socket, so none must be made there: not UDP_GRO
+  // beside the kernel's own way, which enables it when it fails.
+  if (features.on(KernelFeature::kKernelPath)) features.leave(KernelFeature::kUdpGro);
+  for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), features);
 }
 
 DeviceSettings settings_from(const EngineOptions& options) {
@@ -150,10 +171,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   std::vector<OwnedFd> sockets;
   sockets.push_back(std::move(udp.value()));
   add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
-  // A train cannot be taken apart in front of the socket, so none must be made there: not UDP_GRO
-  // beside the kernel's own way, which enables it when it fails.
-  if (features->on(KernelFeature::kKernelPath)) features->leave(KernelFeature::kUdpGro);
-  for (const OwnedFd& socket : sockets) try_udp_features(socket.get(), *features);
+  use_sockets(sockets, *features);
   if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
 
   std::unique_ptr<Engine> engine(
@@ -162,7 +180,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
                        std::move(sources), std::move(raw.value()), std::move(stop_event),
                        std::move(events.value())}));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
-  engine->open_kernel_share(options);
+  engine->open_kernel_share();
   return engine;
 }
 
@@ -173,7 +191,9 @@ bool Engine::has_memory() const {
 }
 
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
-    : tun_name_(parts.tun.name()),
+    : options_(options),
+      io_(io),
+      tun_name_(parts.tun.name()),
       settings_(settings_from(options)),
       probe_(beyond(options.overlay, options.own)),
       features_(std::move(parts.features)),
@@ -185,19 +205,25 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       udp_(std::move(parts.udp)),
       sources_(std::move(parts.sources)),
       tun_(std::make_unique<Tun>(std::move(parts.tun))) {
-  for (size_t pair = 0; pair < udp_.size() && has_memory(); ++pair) {
-    encapsulations_.push_back(std::make_unique<Encapsulation>(context(options, io, pair)));
-    decapsulations_.push_back(std::make_unique<Decapsulation>(context(options, io, pair)));
-  }
-  if (has_memory()) plan_workers(options);
+  make_directions();
 }
 
-void Engine::open_kernel_share(const EngineOptions& options) {
+void Engine::make_directions() {
+  for (size_t pair = 0; pair < udp_.size() && has_memory(); ++pair) {
+    encapsulations_.push_back(std::make_unique<Encapsulation>(context(pair)));
+    decapsulations_.push_back(std::make_unique<Decapsulation>(context(pair)));
+  }
+  if (has_memory()) plan_workers();
+}
+
+void Engine::open_kernel_share() {
   if (!features_->on(KernelFeature::kKernelPath)) return;
-  kernel_share_.emplace(KernelPathOptions{.local = options.bind_address,
-                                          .port = options.port,
-                                          .own = options.own,
-                                          .source_check = options.source_check});
+  // One that was closed before has counted.
+  if (!kernel_share_)
+    kernel_share_.emplace(KernelPathOptions{.local = options_.bind_address,
+                                            .port = options_.port,
+                                            .own = options_.own,
+                                            .source_check = options_.source_check});
   if (const int number = kernel_share_->open(tun_->ifindex()); number != 0)
     give_up_kernel_share(number);
 }
@@ -229,8 +255,8 @@ void Engine::count_kernel_share() {
   decapsulations_[0]->count_kernel(now.received_packets, now.received_bytes);
 }
 
-void Engine::plan_workers(const EngineOptions& options) {
-  if (options.workers == 1) {
+void Engine::plan_workers() {
+  if (options_.workers == 1) {
     workers_.push_back({encapsulations_[0].get(), decapsulations_[0].get(), "fl-tunnel"});
   } else {
     for (size_t pair = 0; pair < udp_.size(); ++pair) {
@@ -239,15 +265,15 @@ void Engine::plan_workers(const EngineOptions& options) {
       workers_.push_back({decapsulations_[pair].get(), nullptr, "fl-decap-" + number});
     }
   }
-  for (size_t i = 0; i < workers_.size() && !options.cpus.empty(); ++i)
-    workers_[i].cpu = static_cast<int>(options.cpus[i % options.cpus.size()]);
+  for (size_t i = 0; i < workers_.size() && !options_.cpus.empty(); ++i)
+    workers_[i].cpu = static_cast<int>(options_.cpus[i % options_.cpus.size()]);
 }
 
-DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pair) {
+DirectionContext Engine::context(size_t pair) {
   std::vector<int> source_fds;
   for (const OwnedFd& source : sources_) source_fds.push_back(source.get());
   return {
-      .io = io,
+      .io = io_,
       .pair = pair,
       .tun_fd = tun_->fd(pair),
       .udp_fd = udp_[pair].get(),
@@ -259,14 +285,14 @@ DirectionContext Engine::context(const EngineOptions& options, Io& io, size_t pa
       .events = events_,
       .features = *features_,
       .vnet_header = vnet_header_,
-      .mode = options.mode,
-      .tun_address = options.tun_address,
-      .overlay = options.overlay,
-      .own = options.own,
-      .port = options.port,
-      .mtu = options.mtu,
-      .source_check = options.source_check,
-      .ring_bytes = options.ring_bytes,
+      .mode = options_.mode,
+      .tun_address = options_.tun_address,
+      .overlay = options_.overlay,
+      .own = options_.own,
+      .port = options_.port,
+      .mtu = options_.mtu,
+      .source_check = options_.source_check,
+      .ring_bytes = options_.ring_bytes,
       .one_cpu = has_one_cpu(),
   };
 }
@@ -292,6 +318,62 @@ void* Engine::run_worker(void* worker) {
   return nullptr;
 }
 
+void Engine::stop_threads() {
+  stop_.store(true, std::memory_order_relaxed);
+  // Not read before they are joined, so that it stays readable for every waiter.
+  (void)retry_interrupted([&] { return ::eventfd_write(stop_event_.get(), 1); });
+  for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
+  started_ = 0;
+}
+
+// With the virtio header or without, as the switches want and the kernel grants.
+Status Engine::reopen_device() {
+  const bool wanted = wants_vnet_header(*features_);
+  if (!wanted) tun_->leave_offload();
+  int number = wanted == vnet_header_ ? 0 : tun_->reopen(wanted);
+  vnet_header_ = wanted;
+  if (number == 0 && wanted && use_offload(*tun_, *features_) != 0) {
+    number = tun_->reopen(false);
+    vnet_header_ = false;
+  }
+  if (number != 0) return Error{number, "changeMode", tun_name_};
+  tun_name_ = tun_->name();
+  return std::nullopt;
+}
+
+Status Engine::change_mode(Mode mode) {
+  if (closed_) return Error{EBADF, "changeMode", "closed"};
+  const bool was_started = started_ != 0;
+  stop_threads();
+  if (kernel_share_) kernel_share_->close();
+  options_.mode = mode;
+  features_ = std::make_unique<FeatureSwitches>(used_by(options_), options_.disabled);
+  if (auto error = reopen_device()) {
+    close();
+    return error;
+  }
+  use_sockets(udp_, *features_);
+  workers_.clear();
+  auto encapsulations = std::exchange(encapsulations_, {});
+  auto decapsulations = std::exchange(decapsulations_, {});
+  eventfd_t signalled = 0;
+  (void)::eventfd_read(stop_event_.get(), &signalled);
+  stop_.store(false, std::memory_order_relaxed);
+  make_directions();
+  if (!has_memory()) {
+    encapsulations_ = std::move(encapsulations);
+    decapsulations_ = std::move(decapsulations);
+    close();
+    return Error{ENOMEM, "packet memory", ""};
+  }
+  for (size_t pair = 0; pair < encapsulations_.size(); ++pair) {
+    encapsulations_[pair]->count_on_from(encapsulations[pair]->counters());
+    decapsulations_[pair]->count_on_from(decapsulations[pair]->counters());
+  }
+  open_kernel_share();
+  return was_started ? start() : std::nullopt;
+}
+
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
@@ -299,10 +381,7 @@ void Engine::close() {
     kernel_share_->close();
     count_kernel_share();
   }
-  stop_.store(true, std::memory_order_relaxed);
-  // Never read, so that it stays readable for every waiter.
-  (void)retry_interrupted([&] { return ::eventfd_write(stop_event_.get(), 1); });
-  for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
+  stop_threads();
   // Now, and not when the object goes: a garbage collector may take its time.
   udp_.clear();
   sources_.clear();

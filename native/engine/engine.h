@@ -91,6 +91,13 @@ class Engine {
   // Idempotent.
   void close();
 
+  // Goes on in another mode with the same device, port, routes and counters: the threads stop, and
+  // start again if they had been started. Packets wait in the kernel meanwhile, about a
+  // millisecond; where the virtio header comes or goes those in the TUN's queue are lost. The
+  // kernel's own share knows no routes then: they have to be given again. EBADF when closed; after
+  // another error it is closed.
+  Status change_mode(Mode mode);
+
   // Compares the device with the options and restores what it has lost (Tun::check). EBADF when
   // closed.
   Result<EngineDeviceCheck> restore_device();
@@ -118,7 +125,7 @@ class Engine {
  private:
   struct Parts;
   Engine(const EngineOptions& options, Io& io, Parts parts);
-  DirectionContext context(const EngineOptions& options, Io& io, size_t pair);
+  DirectionContext context(size_t pair);
   // What one thread carries: a direction, or two in turns.
   struct Worker {
     Direction* first;
@@ -128,20 +135,25 @@ class Engine {
     pthread_t thread = {};
   };
   bool has_memory() const;
-  void open_kernel_share(const EngineOptions& options);
+  void open_kernel_share();
   void maintain_kernel_share();
   // The threads carry everything from now on.
   void give_up_kernel_share(int number);
-  void plan_workers(const EngineOptions& options);
+  void stop_threads();
+  void make_directions();
+  void plan_workers();
+  Status reopen_device();
   static void* run_worker(void* worker);
 
   // In the order of use: the directions, made last, go first.
+  EngineOptions options_;
+  Io& io_;
   std::string tun_name_;
   DeviceSettings settings_;
   uint32_t probe_;                // an address of the overlay beyond this host's subnet
   bool probe_is_routed_ = false;  // it lies in a subnet that was published
   std::unique_ptr<FeatureSwitches> features_;
-  bool vnet_header_;
+  bool vnet_header_;  // as the device has it
   std::atomic<bool> stop_{false};
   ForwardingTable routes_;  // the control thread's; what is published are copies
   PublishedTable table_;

@@ -103,6 +103,27 @@ int Tun::set_offload(bool tcp, bool udp) const {
   return ::ioctl(fd(), TUNSETOFFLOAD, flags) < 0 ? errno : 0;
 }
 
+void Tun::leave_offload() const { (void)::ioctl(fd(), TUNSETOFFLOAD, 0); }
+
+int Tun::reopen(bool vnet_header) {
+  std::array<char, IF_NAMESIZE> name{};
+  // It may have been renamed.
+  if (::if_indextoname(static_cast<unsigned>(ifindex_), name.data()) == nullptr) return ENODEV;
+  if (::ioctl(fd(), TUNSETPERSIST, 1) < 0) return errno;
+  name_ = name.data();
+  const size_t queues = fds_.size();
+  flags_ = vnet_header ? flags_ | IFF_VNET_HDR : flags_ & ~IFF_VNET_HDR;
+  fds_.clear();
+  auto first = open_queue(name_, flags_);
+  if (!first.ok()) {
+    if (auto netlink = Netlink::open(); netlink.ok()) (void)netlink.value().delete_link(ifindex_);
+    return first.error().number;
+  }
+  fds_.push_back(std::move(first.value()));
+  (void)::ioctl(fd(), TUNSETPERSIST, 0);
+  return add_queues(queues);
+}
+
 Status Tun::configure(const DeviceSettings& settings) {
   auto opened = Netlink::open();
   if (!opened.ok()) return opened.error();

@@ -56,6 +56,15 @@ class Tun {
   // UDP too. Needs the virtio header. 0 or an errno; the device is then as before.
   int set_offload(bool tcp, bool udp) const;
 
+  // Takes none any more; packets that wait already stay as they are.
+  void leave_offload() const;
+
+  // Opens every queue anew, with the virtio header or without: the kernel fixes it at the open. The
+  // device stays, with its address and routes; packets that waited in its queues are lost, a few
+  // microseconds without a queue. 0 or an errno: without a queue the device is deleted. ENODEV: it
+  // is not in this network namespace, and nothing has changed.
+  int reopen(bool vnet_header);
+
   // Opens more queues, `count` in all, of a device opened for several. 0 or an errno; there is one
   // queue then.
   int add_queues(size_t count);

@@ -96,6 +96,11 @@ int enable_udp_gro(int fd) {
   return ::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0 ? errno : 0;
 }
 
+void disable_udp_gro(int fd) {
+  const int off = 0;
+  (void)::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
+}
+
 SocketBuffers socket_buffers(int fd) {
   SocketBuffers out;
   socklen_t length = sizeof(int);

@@ -160,6 +160,7 @@ Exit codes:
 
 export const benchGroup: CommandGroup = {
   name: 'bench',
+  noun: 'benchmark',
   summary: 'benchmarks: copies, modes; their report',
   description: 'Benchmarks of the tunnel and of what it is made of.',
   commands: [copiesCommand, modesCommand, reportCommand],

@@ -18,6 +18,8 @@ export interface Command extends Grammar {
 /** Commands under a common name: `flannelette bench copies`. Their own names are whole: `bench copies`. */
 export interface CommandGroup {
   readonly name: string;
+  /** What its commands are, for errors. */
+  readonly noun: string;
   readonly summary: string;
   readonly description: string;
   readonly commands: readonly Command[];

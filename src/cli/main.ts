@@ -1,7 +1,11 @@
 #!/usr/bin/env node
 /** The executable: the process's own streams, arguments and exit code around `main`. */
 import './check-node.js';
+import { keepSmall } from './keep-small.js';
 import { ProcessSignals } from './signals.js';
+
+// Before more is loaded, and compiled.
+if (process.argv[2] === 'run') keepSmall();
 
 // First of all: until there are listeners, a signal would end the daemon or open Node's debugger.
 const signals = process.argv[2] === 'run' ? await ProcessSignals.claim() : undefined;

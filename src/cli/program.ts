@@ -12,6 +12,7 @@ import { commandHelp, groupHelp, programHelp } from './help.js';
 import type { CliIo } from './io.js';
 import { labCommand } from './lab-command.js';
 import { nearest } from '../nearest.js';
+import { modeGroup } from './mode-command.js';
 import { probeCommand } from './probe-command.js';
 import { runCommand } from './run-command.js';
 import { statusCommand } from './status-command.js';
@@ -25,7 +26,7 @@ const COMMANDS: readonly Command[] = [
   statusCommand,
   dockerOptsCommand,
 ];
-const GROUPS: readonly CommandGroup[] = [benchGroup];
+const GROUPS: readonly CommandGroup[] = [modeGroup, benchGroup];
 
 /** Runs a command line (without node and script) and returns how the process is to end. */
 export async function main(argv: readonly string[], io: CliIo): Promise<ExitCode> {
@@ -68,7 +69,8 @@ async function dispatchGroup(
   const command = group.commands.find((candidate) => candidate.name === `${group.name} ${name}`);
   if (command !== undefined) return runOrHelp(command, rest, io);
   const expected = group.commands.map((candidate) => candidate.name).join(', ');
-  const wrong = name === undefined ? 'no benchmark' : `unknown benchmark ${JSON.stringify(name)}`;
+  const { noun } = group;
+  const wrong = name === undefined ? `no ${noun}` : `unknown ${noun} ${JSON.stringify(name)}`;
   throw usageError(
     `${wrong}: expected one of ${expected}; see flannelette ${group.name} --help`,
     name,

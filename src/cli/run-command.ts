@@ -1,6 +1,5 @@
 /** `flannelette run`: the daemon in the foreground, with flanneld's flags. */
 import { LIMITS } from '../dataplane/limits.js';
-import { setFlagsFromString } from 'node:v8';
 import {
   DAEMON_DEFAULTS,
   DAEMON_MODES,
@@ -292,7 +291,6 @@ Exit codes:
     }
     const options = daemonOptions(values);
     validateDaemonOptions(resolveDaemonOptions(options));
-    keepHeapSmall();
     const log = createLogger({ verbosity: values.verbosity, format: values.logFormat });
     for (const text of flagsWithoutEffect(runFlags, given, io.env)) log.warn(text);
     const releaseProcess = logProcessEvents(log);
@@ -341,15 +339,6 @@ function formatAskedFor(argv: readonly string[], env: CliIo['env']): LogFormat |
   const [, flag] = /.*--?log-format[= ](\w+)/.exec(argv.join(' ')) ?? [];
   const text = flag ?? env[environmentName(runFlags.logFormat.name)];
   return LOG_FORMATS.find((format) => format === text);
-}
-
-/**
- * Collects garbage when the heap has grown by 30 % since the last time; V8 lets it grow fourfold on a
- * large machine. That costs a little CPU on a thread that no packet passes, and with 65,536 leases it
- * keeps the daemon under 250 MB.
- */
-function keepHeapSmall(): void {
-  setFlagsFromString('--heap-growing-percent=30');
 }
 
 /** From flag values to what the daemon takes; the daemon validates the rest. */

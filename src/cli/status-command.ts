@@ -1,22 +1,16 @@
 /** `flannelette status`: asks a running daemon over its unix socket and prints what it says. */
 import { systemCalls } from '../dataplane/counters.js';
-import { requestJson } from '../daemon/status-client.js';
-import { checkSubnetFile, DAEMON_DEFAULTS, statusSocketPath } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
-import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
+import { ExitCode } from '../errors.js';
+import { askDaemon, subnetFileFlag } from './ask-daemon.js';
 import type { Command } from './command.js';
-import { booleanFlag, resolveFlags, textFlag } from './flags.js';
+import { booleanFlag, resolveFlags } from './flags.js';
 import { formatBytes, formatCount, formatDuration, formatTable, type Column } from '../text.js';
 
 const flags = {
-  subnetFile: textFlag('subnet-file', 'subnet file of the daemon to ask', {
-    placeholder: 'path',
-    fallback: DAEMON_DEFAULTS.subnetFile,
-  }),
+  subnetFile: subnetFileFlag,
   json: booleanFlag('json', 'print one JSON object', false, { argumentOnly: true }),
 };
-
-const TIMEOUT_MS = 5_000;
 
 /** Rows of routes and of rejected entries shown; a network may have 65,536. `--json` gives all. */
 const MAX_ROWS = 50;
@@ -42,35 +36,12 @@ Exit codes:
 `,
   run: async (given, io) => {
     const { subnetFile, json } = resolveFlags(flags, given, io.env);
-    checkSubnetFile(subnetFile);
-    const status = await ask(statusSocketPath(subnetFile));
+    // Written by the same package's daemon; a foreign answer fails as bad JSON or not 200.
+    const status = (await askDaemon(subnetFile, '/status')) as DaemonStatus;
     io.out(json ? `${JSON.stringify(status)}\n` : formatStatus(status, Date.now()));
     return ExitCode.ok;
   },
 };
-
-async function ask(path: string): Promise<DaemonStatus> {
-  try {
-    // Written by the same package's daemon; a foreign answer fails as bad JSON or not 200.
-    return (await requestJson(path, '/status', TIMEOUT_MS)) as DaemonStatus;
-  } catch (error) {
-    const code = errnoOf(error);
-    const detail = { cause: error, field: '--subnet-file', value: path };
-    if (code === 'ENOENT' || code === 'ECONNREFUSED') {
-      throw systemError(
-        `no daemon answers on ${path} (${code}): start one with flannelette run, or name its --subnet-file`,
-        { ...detail, code },
-      );
-    }
-    if (code === 'EACCES' || code === 'EPERM') {
-      throw systemError(`${path} is open to the daemon's user and to root only (${code})`, {
-        ...detail,
-        code,
-      });
-    }
-    throw systemError(`no status from ${path}: ${messageOf(error)}`, detail);
-  }
-}
 
 /** `now` in milliseconds since the epoch. */
 export function formatStatus(status: DaemonStatus, now: number): string {

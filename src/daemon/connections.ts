@@ -1,6 +1,8 @@
 /**
  * Bounds what strangers can hold of the daemon: so many connections, the oldest goes for a new one,
- * and some descriptors are left free, because a data plane that has to be opened again needs them.
+ * and some descriptors are left free, because a data plane that has to be opened again needs them. Who
+ * asks nothing in time goes as well: a timer for each connection, where Node's own check of them would
+ * wake an idle daemon each second.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -13,28 +15,45 @@ const RESERVE = 24;
 
 /** Those of one server: who holds the TCP port does not keep the unix socket from anybody. */
 export class Connections {
-  /** In the order of their last request. */
-  readonly #open = new Set<Socket>();
+  /** In the order of their last request; each with the end of its time to ask. */
+  readonly #open = new Map<Socket, NodeJS.Timeout>();
   readonly #limit = readDescriptorLimit();
+  readonly #askWithinMs: number;
+
+  constructor(askWithinMs: number) {
+    this.#askWithinMs = askWithinMs;
+  }
 
   /** Takes a new connection, and ends as many of the oldest as it takes to stay within the bounds. */
   add(socket: Socket): void {
-    this.#open.add(socket);
-    socket.once('close', () => this.#open.delete(socket));
+    this.#await(socket);
+    socket.once('close', () => this.#forget(socket));
     if (this.#open.size > MAX_CONNECTIONS) this.#endOldest();
     // Ended ones give their descriptors back in the event loop's next turn: one for one suffices.
     if (this.#free() < Math.min(RESERVE, this.#limit / 8)) this.#endOldest();
   }
 
-  /** A connection that asks something is not the oldest any more. */
-  touch(socket: Socket): void {
-    if (this.#open.delete(socket)) this.#open.add(socket);
+  /** A connection that asked something is not the oldest any more. */
+  asked(socket: Socket): void {
+    if (this.#forget(socket)) this.#await(socket);
+  }
+
+  #await(socket: Socket): void {
+    const late = (): void => {
+      socket.destroy();
+    };
+    this.#open.set(socket, setTimeout(late, this.#askWithinMs).unref());
+  }
+
+  #forget(socket: Socket): boolean {
+    clearTimeout(this.#open.get(socket));
+    return this.#open.delete(socket);
   }
 
   #endOldest(): void {
-    const [oldest] = this.#open;
+    const [oldest] = this.#open.keys();
     if (oldest === undefined) return;
-    this.#open.delete(oldest);
+    this.#forget(oldest);
     oldest.destroy();
   }
 

@@ -11,14 +11,15 @@
  * Server and store live on while networks are registered again. An unreachable store is waited for:
  * what forwards goes on with the last known routes.
  */
-import { pause, settledWithin, unlessAborted } from '../abort.js';
+import { pause, settledWithin, unlessAborted, type Pause } from '../abort.js';
 import type { NetworkConfig } from '../config/network.js';
 import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/dataplane.js';
-import { messageOf } from '../errors.js';
+import { untilHostChanges } from '../dataplane/host-changes.js';
+import { messageOf, systemError } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
-import { createMetrics } from '../metrics/metrics.js';
+import type { Metrics } from '../metrics/metrics.js';
 import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
@@ -27,6 +28,7 @@ import { summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig } from './network-config.js';
 import { openStore } from './open-store.js';
 import {
+  checkMode,
   dataPlaneMode,
   HEALTHZ_DEFAULT_IP,
   resolveDaemonOptions,
@@ -73,7 +75,8 @@ export class Daemon {
   readonly #dependencies: DaemonDependencies;
   readonly #problems: ProblemBoard;
   readonly #externals: ExternalInterfaces;
-  readonly #state = new DaemonState();
+  readonly #hostPause: () => Pause;
+  readonly #state: DaemonState;
   readonly #reporter: Reporter;
 
   /**
@@ -87,10 +90,16 @@ export class Daemon {
   ) {
     const settings = resolveDaemonOptions(options);
     this.#options = settings;
+    this.#state = new DaemonState(settings.mode);
     this.#log = log;
     this.#problems = new ProblemBoard(log);
     this.#dependencies = dependencies;
-    this.#externals = new ExternalInterfaces(settings, dependencies, this.#problems, log);
+    // Of a host that is not this one nobody tells.
+    const told = dependencies.hostInterfaces === undefined && dependencies.pause === undefined;
+    this.#hostPause =
+      dependencies.hostPause ?? (told ? () => untilHostChanges() : () => this.#pause);
+    const parts = { ...dependencies, hostPause: this.#hostPause };
+    this.#externals = new ExternalInterfaces(settings, parts, this.#problems, log);
     this.#reporter = new Reporter(this.#state, settings, this.#problems);
   }
 
@@ -143,6 +152,23 @@ export class Daemon {
     }
   }
 
+  /**
+   * Lets packets cross the kernel in another mode, without losing device, port or connections. Throws an
+   * input error when there is no such mode, a system error when the backend has but one.
+   */
+  changeMode(mode: string): void {
+    checkMode('mode', mode);
+    const forwarder = this.#state.network?.forwarder;
+    if (forwarder !== undefined && forwarder.changeMode === undefined) {
+      const backend = this.#state.config?.backend.type ?? 'this';
+      throw systemError(`the ${backend} backend has no modes: expected the udp backend`);
+    }
+    const before = this.#state.mode;
+    this.#state.mode = mode;
+    forwarder?.changeMode?.(dataPlaneMode(mode));
+    this.#log.info({ before, mode }, 'the mode was changed');
+  }
+
   /** The same JSON that /status gives. */
   status(): DaemonStatus {
     return this.#reporter.status();
@@ -151,6 +177,10 @@ export class Daemon {
   /** What /readyz gives. */
   readiness(): Readiness {
     return this.#reporter.readiness();
+  }
+
+  get #pause(): Pause {
+    return this.#dependencies.pause ?? pause;
   }
 
   #openStore(signal: AbortSignal): Promise<LeaseStore> {
@@ -167,11 +197,14 @@ export class Daemon {
 
   #loop(store: LeaseStore, config: NetworkConfig): RegistrationLoop {
     const { openDataPlane, createFirewall, serviceManager, ...dependencies } = this.#dependencies;
-    const { mode, disable, resources, sourceCheck } = this.#options;
+    const { disable, resources, sourceCheck } = this.#options;
+    const state = this.#state;
     return new RegistrationLoop({
       options: this.#options,
       forwarding: {
-        mode: dataPlaneMode(mode),
+        get mode() {
+          return dataPlaneMode(state.mode);
+        },
         disabled: disable,
         resources,
         sourceCheck,
@@ -183,7 +216,8 @@ export class Daemon {
       state: this.#state,
       problems: this.#problems,
       log: this.#log,
-      pause: this.#dependencies.pause ?? pause,
+      pause: this.#pause,
+      hostPause: this.#hostPause,
       interfaces: dependencies.hostInterfaces ?? hostInterfaces,
       createView: () => (openDataPlane === undefined ? new KernelView() : undefined),
       createFirewall,
@@ -213,7 +247,7 @@ export class Daemon {
     this.#state.phase = 'waiting for the network configuration';
     const state = this.#state;
     const log = this.#log;
-    const wait = this.#dependencies.pause ?? pause;
+    const wait = this.#pause;
     const ask = (): Promise<string | undefined> =>
       untilAnswered({ store, state, log, pause: wait }, signal, () =>
         store.readNetworkConfig(signal),
@@ -222,16 +256,26 @@ export class Daemon {
     return awaitNetworkConfig(parts, signal);
   }
 
-  async #openServer(): Promise<{ close(): Promise<void> }> {
-    const metrics = createMetrics({
+  async #createMetrics(): Promise<Metrics> {
+    const { createMetrics } = await import('../metrics/metrics.js');
+    return createMetrics({
       version: packageVersion(),
-      mode: this.#options.mode,
+      mode: this.#state.mode,
       sample: () => this.#reporter.sample(),
     });
+  }
+
+  async #openServer(): Promise<{ close(): Promise<void> }> {
+    // Loaded when somebody may ask: prom-client takes 5 MB.
+    let metrics: Promise<Metrics> | undefined;
+    const metricsOnce = (): Promise<Metrics> => (metrics ??= this.#createMetrics());
     const server = new StatusServer({
       ready: () => this.#reporter.readiness(),
       status: () => this.#reporter.status(),
-      metrics: () => metrics.scrape(),
+      changeMode: (mode) => {
+        this.changeMode(mode);
+      },
+      metrics: async () => (await metricsOnce()).scrape(),
     });
     const end = new AbortController();
     let settled = Promise.resolve();
@@ -245,7 +289,10 @@ export class Daemon {
       const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
       ({ settled } = await listenOnStatusSocket(socket, end.signal));
       const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
-      if (port !== 0) await server.listenTcp({ host, port, open });
+      if (port !== 0) {
+        await metricsOnce();
+        await server.listenTcp({ host, port, open });
+      }
     } catch (error) {
       await close();
       throw error;

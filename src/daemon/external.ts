@@ -34,6 +34,8 @@ export interface ExternalDependencies {
   readonly outgoingInterfaces?: PeerRoutesView['outgoingInterfaces'];
   /** How the daemon waits from one look or attempt to the next; tests make it short. */
   readonly pause?: Pause;
+  /** How it waits for the host to change, made for each that waits; `pause` when not given. */
+  readonly hostPause?: (() => Pause) | undefined;
 }
 
 export interface RunningOverlay extends OwnOverlay {
@@ -51,6 +53,7 @@ export class ExternalInterfaces {
   readonly #board: ProblemBoard;
   readonly #log: Logger;
   readonly #pause: Pause;
+  readonly #hostPause: () => Pause;
   #failures = 0;
 
   constructor(
@@ -65,6 +68,7 @@ export class ExternalInterfaces {
     this.#peers = new PeerRoutes({ interfaces, outgoingInterfaces: outgoing });
     this.#board = board;
     this.#pause = dependencies.pause ?? pause;
+    this.#hostPause = dependencies.hostPause ?? (() => this.#pause);
     this.#log = log;
   }
 
@@ -100,6 +104,7 @@ export class ExternalInterfaces {
         },
         log: this.#log,
         pause: this.#pause,
+        untilChange: this.#hostPause(),
       },
       signal,
     );
@@ -138,6 +143,7 @@ export class ExternalInterfaces {
   ): Promise<void> {
     const overlay = overlayOf(network);
     await network.synced.catch(() => undefined);
+    const wait = this.#hostPause();
     while (!signal.aborted) {
       const peers = [...new Set(network.routes.routes().map(({ nextHop }) => nextHop))];
       const question = { peers, external: external(), overlay };
@@ -146,7 +152,7 @@ export class ExternalInterfaces {
         return undefined;
       });
       if (problems !== undefined) this.#board.report('routes to other nodes', problems);
-      await this.#pause(PEERS_INTERVAL_MS, signal);
+      await wait(PEERS_INTERVAL_MS, signal);
     }
   }
 

@@ -27,6 +27,12 @@ export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 export type DaemonMode = 'auto' | 'basic' | 'batch' | 'offload' | 'kernel';
 export const DAEMON_MODES: readonly DaemonMode[] = ['auto', 'basic', 'batch', 'offload', 'kernel'];
 
+/** Throws an input error that names the field when it is no mode. */
+export function checkMode(field: string, mode: string): asserts mode is DaemonMode {
+  const known: readonly string[] = DAEMON_MODES;
+  if (!known.includes(mode)) throw inputError(field, mode, DAEMON_MODES.join(', '));
+}
+
 /** The data plane's mode for a daemon's. */
 export function dataPlaneMode(mode: DaemonMode): DataPlaneOptions['mode'] {
   return mode === 'auto' ? 'offload' : mode;
@@ -157,9 +163,7 @@ export function statusSocketPath(subnetFile: string): string {
 /** Throws an input error for the first option that cannot be. */
 export function validateDaemonOptions(options: DaemonSettings): void {
   checkStore(options);
-  if (!DAEMON_MODES.includes(options.mode)) {
-    throw inputError('--mode', options.mode, DAEMON_MODES.join(', '));
-  }
+  checkMode('--mode', options.mode);
   checkFeatures('--disable', options.disable);
   checkResources(options.resources);
   if (options.iface.includes('')) {

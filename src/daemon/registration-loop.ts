@@ -50,6 +50,8 @@ export interface RegistrationLoopParts {
   readonly problems: ProblemBoard;
   readonly log: Logger;
   readonly pause: Pause;
+  /** A wait for the host to change, made for each that waits. */
+  readonly hostPause: () => Pause;
   readonly interfaces: () => readonly HostInterfaceInfo[];
   /** A view for each network: it remembers the index of the network's device for a moment. */
   readonly createView: () => HostView | undefined;
@@ -147,7 +149,8 @@ export class RegistrationLoop {
     network: Registration,
     signal: AbortSignal,
   ): Promise<Change | undefined> {
-    const { store, config, externals, state, problems, log, interfaces, pause } = this.#parts;
+    const { store, config, externals, state, problems, log, interfaces, pause, hostPause } =
+      this.#parts;
     const end = new AbortController();
     const both = AbortSignal.any([signal, end.signal]);
     // Every task below waits on it at once, which from the eleventh on Node takes for a leak.
@@ -169,7 +172,14 @@ export class RegistrationLoop {
       externals.watchPeers(current, network, both),
       this.#guard(external, network, both),
       watchBridges(
-        { interfaces, network: config.network, subnet, external, problems, pause },
+        {
+          interfaces,
+          network: config.network,
+          subnet,
+          external,
+          problems,
+          pause: hostPause(),
+        },
         both,
       ),
       watchNetworkConfig({ store, config, followed, problems, log, pause }, both),

@@ -62,7 +62,7 @@ export class Reporter {
     const readiness = this.#readiness(look);
     return describeStatus({
       version: packageVersion(),
-      mode: this.#options.mode,
+      mode: this.#state.mode,
       ready: readiness.ready,
       phase: readiness.phase,
       uptimeSeconds: Math.round(performance.now() - startedAt) / 1000,
@@ -95,6 +95,7 @@ export class Reporter {
     const look = this.#look();
     const { ready, store } = this.#readiness(look);
     return {
+      mode: this.#state.mode,
       dataPlane: this.#dataPlane(look),
       dataPlaneUp: look.health !== undefined && look.health.error === undefined,
       dataPlaneRestarts: this.#restarts(look),
@@ -146,7 +147,7 @@ export class Reporter {
     const threads = this.#state.totals(live?.threads);
     if (threads === undefined) return undefined;
     return {
-      mode: dataPlaneMode(this.#options.mode),
+      mode: dataPlaneMode(this.#state.mode),
       threads,
       features: live?.features ?? [],
       queues: live?.queues ?? null,

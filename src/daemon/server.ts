@@ -8,7 +8,9 @@
  * Over TCP the right column, and the detail of /readyz, are for this host alone by default.
  *
  * The unix socket doubles as the lock of its path: a daemon that answers there keeps a second one
- * out, and what a killed daemon left is replaced. Nothing here can write to the daemon.
+ * out, and what a killed daemon left is replaced. It alone takes a request that changes something:
+ *
+ *   PUT /mode/NAME   the data plane goes on in that mode
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { lookup } from 'node:dns/promises';
@@ -25,6 +27,8 @@ export interface StatusSource {
   readonly ready: () => { readonly ready: boolean; readonly [detail: string]: unknown };
   readonly status: () => unknown;
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
+  /** Throws when it cannot be done now, or there is no such mode. */
+  readonly changeMode: (mode: string) => void;
 }
 
 export interface TcpAddress {
@@ -43,12 +47,14 @@ interface Reply {
 
 const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
+/** Of PUT, with the mode behind it; on the unix socket alone, which is the owner's. */
+const MODE_PATH = '/mode/';
 const PATHS = ['/healthz', '/readyz', '/metrics', '/status'];
 /** Milliseconds a connection may say nothing, or take to ask. */
 const IDLE_MS = 5_000;
 
-/** `full` tells everything; otherwise a reply says why not. */
-type Access = 'full' | Reply;
+/** `owner` may also change something; `full` tells everything; otherwise a reply says why not. */
+type Access = 'owner' | 'full' | Reply;
 
 const FOR_THIS_HOST: Reply = {
   code: 403,
@@ -78,7 +84,7 @@ export class StatusServer {
     });
     await removeStaleSocket(path);
     try {
-      await this.#listen({ path }, () => 'full');
+      await this.#listen({ path }, () => 'owner');
       await chmod(path, 0o600);
     } catch (error) {
       throw socketError(path, error);
@@ -135,14 +141,13 @@ export class StatusServer {
     access: (request: IncomingMessage) => Access,
   ): Promise<Server> {
     const limits = {
-      headersTimeout: this.#idleMs,
-      requestTimeout: this.#idleMs,
       keepAliveTimeout: this.#idleMs,
-      connectionsCheckingInterval: Math.min(1_000, this.#idleMs),
+      // Never, as far as that goes: Connections has a timer for each.
+      connectionsCheckingInterval: 2 ** 31 - 1,
     };
-    const connections = new Connections();
+    const connections = new Connections(this.#idleMs);
     const server = createServer(limits, (request, response) => {
-      connections.touch(request.socket);
+      connections.asked(request.socket);
       void this.#answer(request, response, access(request));
     });
     server.on('connection', (socket) => {
@@ -179,25 +184,39 @@ export class StatusServer {
     response.end(request.method === 'HEAD' ? undefined : reply.body);
   }
 
+  #changeMode(mode: string): Reply {
+    try {
+      this.#source.changeMode(mode);
+    } catch (error) {
+      return { code: 409, type: TEXT, body: `${messageOf(error)}\n` };
+    }
+    return { code: 200, type: JSON_TYPE, body: toJson({ mode }) };
+  }
+
   async #reply(request: IncomingMessage, access: Access): Promise<Reply> {
+    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    if (request.method === 'PUT' && access === 'owner' && path.startsWith(MODE_PATH)) {
+      return this.#changeMode(path.slice(MODE_PATH.length));
+    }
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
     }
-    switch ((request.url ?? '/').split('?', 1)[0]) {
+    const tellsAll = access === 'owner' || access === 'full';
+    switch (path) {
       case '/healthz':
         return { code: 200, type: TEXT, body: 'ok' };
       case '/readyz': {
         const { ready, ...detail } = this.#source.ready();
-        const body = toJson(access === 'full' ? { ready, ...detail } : { ready });
+        const body = toJson(tellsAll ? { ready, ...detail } : { ready });
         return { code: ready ? 200 : 503, type: JSON_TYPE, body };
       }
       case '/metrics': {
-        if (access !== 'full') return access;
+        if (!tellsAll) return access;
         const { contentType, text } = await this.#source.metrics();
         return { code: 200, type: contentType, body: text };
       }
       case '/status':
-        if (access !== 'full') return access;
+        if (!tellsAll) return access;
         return { code: 200, type: JSON_TYPE, body: toJson(this.#source.status()) };
       default:
         return { code: 404, type: TEXT, body: `not found; there are ${PATHS.join(', ')}\n` };

@@ -5,6 +5,7 @@ import type { FirewallKeeper } from '../firewall/firewall.js';
 import { addCounters, retire } from '../dataplane/totals.js';
 import type { ExternalInterface } from '../host/interface.js';
 import type { LeaseStore } from '../lease/store.js';
+import type { DaemonMode } from './options.js';
 import type { Registration } from '../network/registration.js';
 
 /**
@@ -31,6 +32,8 @@ export class DaemonState {
   // Until the daemon ends.
   readonly startedAt = performance.now();
   phase: Phase = 'starting';
+  /** As asked for, at the start or since. */
+  mode: DaemonMode;
   /** Undefined until they were probed, once a network forwards. */
   features: readonly KernelFeature[] | undefined;
   external: ExternalInterface | undefined;
@@ -48,6 +51,10 @@ export class DaemonState {
   // Until the network is registered again.
   network: Registration | undefined;
   firewall: FirewallKeeper | undefined;
+
+  constructor(mode: DaemonMode) {
+    this.mode = mode;
+  }
 
   /** The leases are known and traffic flows. */
   get synced(): boolean {

@@ -72,7 +72,7 @@ export interface DataPlaneSnapshot {
 /** Emits `event` with a DataPlaneEvent. Closing is idempotent and ends the events. */
 export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   readonly device: string;
-  readonly #mode: DataPlaneOptions['mode'];
+  #mode: DataPlaneOptions['mode'];
   readonly #engine: NativeEngine;
   readonly #events: Socket;
   #last: Omit<DataPlaneSnapshot, 'mode'> = { threads: [], features: [], queues: null };
@@ -103,6 +103,15 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
 
   changeRoutes(changes: Uint32Array): void {
     this.#engine.changeRoutes(changes);
+  }
+
+  /**
+   * Goes on in another mode with the same device, port and counters; about a millisecond passes. The
+   * routes have to be given again. After an error it is closed.
+   */
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    this.#engine.changeMode(mode);
+    this.#mode = mode;
   }
 
   /** Restores what others changed of the device; throws ENODEV when it left this namespace. */

@@ -1,5 +1,6 @@
 /** The kernel's own IPv4 routes of the main table, by rtnetlink. */
 import { cidrOf, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import { hostChanges, type HostChanges } from './host-changes.js';
 import { native } from './native.js';
 
 export interface KernelRoute {
@@ -32,11 +33,16 @@ export interface KernelRoutes {
   put(route: GatewayRoute): void;
   /** Takes that route away, if it is there. */
   delete(route: GatewayRoute): void;
+  /** Tells when the list may be another. */
+  readonly changes?: HostChanges;
 }
 
 const NUMBERS = 7;
 
 export const KERNEL_ROUTES: KernelRoutes = {
+  get changes() {
+    return hostChanges();
+  },
   list: () => {
     const numbers = native().routes();
     return Array.from({ length: numbers.length / NUMBERS }, (_, at) => {

@@ -118,6 +118,12 @@ export interface NativeEngine {
    */
   changeRoutes(changes: Uint32Array): void;
   /**
+   * Goes on in another mode with the same device, port and counters; packets wait about a millisecond.
+   * The routes have to be given again: the kernel's own share does not know them. EBADF when closed;
+   * after another error it is closed.
+   */
+  changeMode(mode: NativeMode): void;
+  /**
    * Restores what others changed of the device: its address, the overlay's route, an MTU that is too
    * large. A device that is down is left alone. ENODEV: it is not in this network namespace.
    */
@@ -241,6 +247,11 @@ export interface NativeAddon {
   deleteVtep(ifindex: number, address: number, mac: number, host: number): void;
   /** Those of which both entries are there: address, upper 16 and lower 32 bits of the MAC, host. */
   vteps(ifindex: number): Uint32Array;
+  /**
+   * A descriptor, the caller's to close, of which a byte can be read after links, IPv4 addresses, routes
+   * or rules of this network namespace changed; at most ten a second.
+   */
+  watchHost(): number;
   /** CPUs that this process may run on. */
   cpus(): readonly number[];
   /**

@@ -6,6 +6,7 @@
  * metric); others are left alone.
  */
 import { formatCidr, formatIpv4, subnetKey, type Cidr } from '../config/ipv4.js';
+import { lookAtHost, type Looks } from '../dataplane/host-changes.js';
 import type { GatewayRoute, KernelRoute, KernelRoutes } from '../dataplane/kernel-routes.js';
 import { errnoOf, messageOf } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -14,6 +15,7 @@ import type { Problem, ProblemBoard } from '../problems.js';
 import { RateLimitedLog } from '../rate-limited-log.js';
 import type { ExternalLink } from './external-link.js';
 
+/** Least time between two checks. */
 const CHECK_MS = 2_000;
 /** But the time between checks is so many times what the last one took. */
 const CHECK_REST = 20;
@@ -44,7 +46,7 @@ export class RouteNetwork {
   readonly #refusals: RateLimitedLog;
   /** Why the kernel's routes could not be read last time. */
   #unread: string | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #looks: Looks | undefined;
   #closed = false;
 
   constructor(parts: RouteNetworkParts) {
@@ -86,14 +88,20 @@ export class RouteNetwork {
       }
     }
     this.#report();
-    if (this.#timer === undefined) this.#checkAfter(CHECK_MS);
+    this.#looks ??= lookAtHost(
+      () => {
+        this.check();
+      },
+      { restMs: CHECK_MS, restTimes: CHECK_REST },
+      this.#parts.kernel.changes,
+    );
   }
 
   /** Takes every route away that was put. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#timer);
+    this.#looks?.end();
     for (const route of this.#wanted.values()) this.#delete(route);
     this.#parts.problems?.report(SOURCE, []);
   }
@@ -122,15 +130,6 @@ export class RouteNetwork {
       }
     }
     this.#report();
-  }
-
-  #checkAfter(ms: number): void {
-    this.#timer = setTimeout(() => {
-      const started = performance.now();
-      this.check();
-      const rest = CHECK_REST * (performance.now() - started);
-      this.#checkAfter(Math.max(CHECK_MS, rest));
-    }, ms).unref();
   }
 
   /** False when the kernel refuses. */

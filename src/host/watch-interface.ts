@@ -24,6 +24,8 @@ export interface InterfaceWatchOptions {
   /** Milliseconds between looks. */
   readonly intervalMs?: number;
   readonly pause?: Pause;
+  /** How to wait while there is nothing to be seen again; `pause` when not given. */
+  readonly untilChange?: Pause | undefined;
 }
 
 /** Resolves with the new interface, or with `undefined` when the signal aborts. Never rejects. */
@@ -33,11 +35,13 @@ export async function watchExternalInterface(
 ): Promise<ExternalInterface | undefined> {
   const { look, onRenamed, onMissing, log, intervalMs = INTERVAL_MS } = options;
   const wait = options.pause ?? pause;
+  const { untilChange = wait } = options;
   let current = options.current;
   let candidate: ExternalInterface | undefined;
   let problem: string | undefined;
   for (;;) {
-    await wait(intervalMs, signal);
+    const settled = candidate === undefined && problem === undefined;
+    await (settled ? untilChange : wait)(intervalMs, signal);
     if (signal.aborted) return undefined;
     let seen: ExternalInterface;
     try {

@@ -15,6 +15,8 @@ import { BucketHistogram } from './bucket-histogram.js';
 
 /** What a scrape sees. */
 export interface MetricsSample {
+  /** As it is now; that of the options when not given. */
+  readonly mode?: string;
   /** Totals that never fall, also when the engine is replaced; `undefined` before there is one. */
   readonly dataPlane: DataPlaneSnapshot | undefined;
   readonly dataPlaneUp: boolean;
@@ -99,10 +101,17 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     labelNames: ['version', 'mode', 'node_version'] as const,
     registers,
     collect: () => {
-      write(options.sample());
+      const sample = options.sample();
+      build(sample.mode ?? options.mode);
+      write(sample);
     },
   });
-  buildInfo.set({ version: options.version, mode: options.mode, node_version: process.version }, 1);
+  const build = (mode: string): void => {
+    const { version } = options;
+    buildInfo.reset();
+    buildInfo.set({ version, mode, node_version: process.version }, 1);
+  };
+  build(options.mode);
   const gauge = (name: string, help: string): Gauge =>
     new Gauge({ name: `flannelette_${name}`, help, registers });
   const ready = gauge(

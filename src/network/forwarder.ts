@@ -66,6 +66,8 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   readonly device: string | undefined;
   /** Brings changes of routes into force; the first call begins to forward. Never throws. */
   apply(changes: readonly RouteChange[]): void;
+  /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
+  changeMode?(mode: DataPlaneSnapshot['mode']): void;
   health(): ForwarderHealth;
   /** How packets for a route that was applied travel now. */
   reach(route: Route): Reach;

@@ -3,6 +3,7 @@
  */
 import type { Ipv4 } from '../config/ipv4.js';
 import { hostInterfaces, outgoingInterfaces } from '../dataplane/dataplane.js';
+import { hostChanges, type HostChanges } from '../dataplane/host-changes.js';
 import type { HostAddress } from '../lease/store.js';
 
 /** How the kernel would send: by the overlay's own device, by another one, or not at all. */
@@ -16,6 +17,8 @@ export interface HostView {
    * undefined when the overlay has no device of its own.
    */
   ways(device: string | undefined, destinations: readonly Ipv4[], source: Ipv4): readonly Way[];
+  /** Tells when the answers may be others. */
+  readonly changes?: HostChanges;
 }
 
 /** How long a device's index is taken for granted, so that a burst of questions lists them once. */
@@ -23,6 +26,7 @@ const INDEX_MS = 200;
 
 /** The kernel's own answers; each method throws what the kernel refuses. */
 export class KernelView implements HostView {
+  readonly changes = hostChanges();
   #overlay: { readonly name: string; readonly index: number; readonly until: number } | undefined;
 
   addresses(): readonly HostAddress[] {

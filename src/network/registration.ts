@@ -27,6 +27,7 @@ import { messageOf, systemError } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { keyOf } from '../lease/attributes.js';
 import { storeFault, type StoreFault } from '../lease/store-errors.js';
+import { lookAtHost, type HostChanges, type Looks } from '../dataplane/host-changes.js';
 import { Moment } from '../lease/expiry.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Logger } from '../log.js';
@@ -38,7 +39,7 @@ import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
 import { leaseOf, RouteTable } from './route-table.js';
 
-/** How often the kernel's routes are looked at again: for leases that wait for them, and for problems. */
+/** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
 /** But the time between such looks is so many times what the last one took. */
 const CHECK_REST = 20;
@@ -156,6 +157,7 @@ export class Registration implements Network {
   readonly synced: Promise<void>;
   readonly #problems: ProblemBoard | undefined;
   readonly #ways: PeerCheck['ways'];
+  readonly #changes: HostChanges | undefined;
   readonly #store: LeaseStore;
   readonly #formerPublicIp: Ipv4 | undefined;
   readonly #external: ExternalInterface;
@@ -169,7 +171,7 @@ export class Registration implements Network {
   #trueUntil: Pick<Moment, 'time'> | undefined;
   readonly #degradedLog: RateLimitedLog;
   #publication: NodeJS.Immediate | undefined;
-  #check: NodeJS.Timeout | undefined;
+  #looks: Looks | undefined;
   #resolveSynced!: () => void;
   #rejectSynced!: (reason: Error) => void;
   #published = false;
@@ -189,6 +191,7 @@ export class Registration implements Network {
     this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
     this.#ways = parts.ways;
+    this.#changes = parts.view?.changes;
     this.#degradedLog = new RateLimitedLog((fields) => {
       parts.log.warn(fields, 'cannot follow the lease store; the last known routes stay in force');
     });
@@ -263,12 +266,13 @@ export class Registration implements Network {
     if (this.#closed) return;
     this.#closed = true;
     clearImmediate(this.#publication);
-    clearTimeout(this.#check);
+    this.#looks?.end();
     this.forwarder.close();
     this.#rejectSynced(systemError('the network was closed before its leases were known'));
   }
 
   #apply(event: LeaseEvent): void {
+    this.#looks?.ring();
     switch (event.type) {
       case 'snapshot':
         this.#applySnapshot(event.leases, event.rejected);
@@ -391,22 +395,26 @@ export class Registration implements Network {
       this.#published = true;
       // Before it is said that traffic can flow.
       this.#checkPeers();
+      this.#looks = lookAtHost(
+        () => {
+          this.#checkPeers();
+        },
+        { restMs: CHECK_MS, restTimes: CHECK_REST },
+        this.#changes,
+      );
     }
+    // What looks at the way to each host has others to look at.
+    this.#changes?.touch();
     this.#resolveSynced();
   }
 
-  /** Leases that wait for the kernel's routes, and whether any other host can be reached; again and again. */
+  /** Leases that wait for the kernel's routes, and whether any other host can be reached. */
   #checkPeers(): void {
-    const started = performance.now();
     this.routes.reconsider(true);
     if (this.routes.changed) this.#publishSoon();
     const { routes } = this;
     const { device = this.#external.name } = this.forwarder;
     const found = peerProblems({ routes, rejected: this.#rejected(), device, ways: this.#ways });
     this.#problems?.report('leases', found);
-    const wait = Math.max(CHECK_MS, CHECK_REST * (performance.now() - started));
-    this.#check = setTimeout(() => {
-      this.#checkPeers();
-    }, wait).unref();
   }
 }

@@ -106,6 +106,11 @@ export class DaemonProcess {
     return (await requestJson(statusSocketPath(this.subnetFile), '/status', 2_000)) as DaemonStatus;
   }
 
+  /** Lets it go on in another mode; it has when this resolves. */
+  async changeMode(mode: DaemonMode): Promise<void> {
+    await requestJson(statusSocketPath(this.subnetFile), `/mode/${mode}`, 2_000, 'PUT');
+  }
+
   async readSubnetFile(): Promise<SubnetFile> {
     const lines = (await readFile(this.subnetFile, 'utf8')).trim().split('\n');
     const pairs = lines.map((line) => [

@@ -7,7 +7,8 @@ import type { DaemonMode } from '../../src/daemon/options.js';
 import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
-import type { HostPlan } from '../../src/testbed/topology.js';
+import type { DaemonStatus } from '../../src/daemon/status.js';
+import { hostPlan, type HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { counters, remakeUplink, TestLab } from '../support/test-lab.js';
 
@@ -16,6 +17,8 @@ const DIRECT = { ...PLAIN, Backend: { ...PLAIN.Backend, DirectRouting: true } };
 const canKernel = probeKernel().some(
   ({ name, state }) => name === 'kernel-path' && state === 'yes',
 );
+
+type Reached = DaemonStatus['routes'][number];
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -99,20 +102,24 @@ describe('a host of DirectRouting', () => {
   it('has the tunnel for a host that is off the segment, and follows one that moves', async () => {
     const now = await setUp(DIRECT, DIRECT);
     const { near, far, nearDaemon } = now;
-    const moved = { ...far, address: '192.0.2.7' };
-    await writeLeaseFile([near, moved], DIRECT);
-    await routeTo(near, far.subnet, []);
-    const found = await waitFor('the tunnel', 5_000, async () =>
-      (await nearDaemon.status()).routes.find(({ way }) => way === 'tunnel'),
-    );
-    expect(found).toMatchObject({ nextHop: '192.0.2.7', why: 'not on the segment of eth0' });
-    await writeLeaseFile([near, far], DIRECT);
-    await routeTo(near, far.subnet, [direct(far)]);
-    // Host 2 found its own lease at another address meanwhile, and may still be registering again.
-    await waitFor('host 2', 15_000, async () => {
-      const { received } = await ping(near, far.containerAddress, { count: 1 });
-      return received === 1 ? true : undefined;
-    });
+    // A host without a daemon: one that finds its own lease elsewhere registers again.
+    const third = hostPlan(3);
+    const wayTo = async (wanted: string): Promise<Reached> =>
+      waitFor(`the way ${wanted}`, 5_000, async () =>
+        (await nearDaemon.status()).routes.find(
+          ({ subnet, way }) => subnet === third.subnet && way === wanted,
+        ),
+      );
+    await writeLeaseFile([near, far, { ...third, address: '192.0.2.7' }], DIRECT);
+    const off = await wayTo('tunnel');
+    expect(off).toMatchObject({ nextHop: '192.0.2.7', why: 'not on the segment of eth0' });
+    expect(await routes(near, third.subnet)).toEqual([]);
+    await writeLeaseFile([near, far, third], DIRECT);
+    await wayTo('direct');
+    await routeTo(near, third.subnet, [direct(third)]);
+    await writeLeaseFile([near, far, { ...third, address: '192.0.2.7' }], DIRECT);
+    await wayTo('tunnel');
+    await routeTo(near, third.subnet, []);
     await reached(now);
   });
 

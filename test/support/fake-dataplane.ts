@@ -60,6 +60,9 @@ export class FakeDataPlane
   implements DataPlaneHandle
 {
   readonly options: DataPlaneOptions;
+  /** As asked for, in order; the next change of mode throws what is here. */
+  readonly modes: DataPlaneOptions['mode'][] = [];
+  modeFailure: Error | undefined;
   readonly device: string;
   readonly published: (readonly number[])[] = [];
   /** NETWORK/PREFIX to next hop, as the changes published so far leave them. */
@@ -91,6 +94,11 @@ export class FakeDataPlane
     }
   }
 
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    if (this.modeFailure !== undefined) throw this.modeFailure;
+    this.modes.push(mode);
+  }
+
   restoreDevice(): DeviceCheck {
     this.restoreCalls += 1;
     const found = this.restorations.shift() ?? {};
@@ -100,7 +108,12 @@ export class FakeDataPlane
 
   snapshot(): DataPlaneSnapshot {
     this.snapshots += 1;
-    return { mode: this.options.mode, threads: this.threads, features: [], queues: null };
+    return {
+      mode: this.modes.at(-1) ?? this.options.mode,
+      threads: this.threads,
+      features: [],
+      queues: null,
+    };
   }
 
   close(): void {

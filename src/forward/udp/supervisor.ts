@@ -9,7 +9,7 @@
  * retried ten times a second.
  *
  * A device that is set down and up again is no failure, but the kernel removes its routes and says
- * nothing to the descriptor. So the device is checked every CHECK_MS while it forwards. One that was
+ * nothing to the descriptor. So the device is checked after changes of the host while it forwards. One that was
  * moved to another network namespace still has its descriptor: it is replaced like a deleted one.
  */
 import type {
@@ -24,6 +24,7 @@ import { errnoOf, messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
+import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-changes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
@@ -32,7 +33,7 @@ import { formatIpv4 } from '../../config/ipv4.js';
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'changeRoutes' | 'restoreDevice' | 'snapshot' | 'close'
+  'device' | 'start' | 'changeRoutes' | 'changeMode' | 'restoreDevice' | 'snapshot' | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -43,12 +44,13 @@ export type OpenDataPlane = (options: DataPlaneOptions) => DataPlaneHandle;
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 4_000;
 const STABLE_MS = 10_000;
+/** Least time between two checks of the device. */
 const CHECK_MS = 1_000;
 /** Key of what is reported to the problem board. */
 const SOURCE = 'device';
 
 export class DataPlaneSupervisor {
-  readonly #options: DataPlaneOptions;
+  #options: DataPlaneOptions;
   readonly #open: OpenDataPlane;
   readonly #log: Logger;
   readonly #misses: RateLimitedLog;
@@ -67,12 +69,13 @@ export class DataPlaneSupervisor {
   #attempts = 0;
   #openedAt = 0;
   #timer: NodeJS.Timeout | undefined;
-  #check: NodeJS.Timeout | undefined;
+  readonly #changes: HostChanges | undefined;
+  #check: Looks | undefined;
   #checkError: string | undefined;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
-   * compiled, when a replacement needs them.
+   * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS.
    */
   constructor(
     options: DataPlaneOptions,
@@ -80,12 +83,14 @@ export class DataPlaneSupervisor {
     routes: () => Uint32Array,
     log: Logger,
     problems?: ProblemBoard,
+    changes?: HostChanges,
   ) {
     this.#options = options;
     this.#open = open;
     this.#routes = routes;
     this.#log = log;
     this.#problems = problems;
+    this.#changes = changes;
     this.#watch = new DeviceWatch(log);
     this.#misses = new RateLimitedLog((fields) => {
       log.debug(fields, 'no route to the destination');
@@ -116,10 +121,10 @@ export class DataPlaneSupervisor {
   start(): void {
     if (this.#started || this.#closed) return;
     this.#started = true;
-    this.#check = setInterval(() => {
+    const look = (): void => {
       this.#restoreDevice();
-    }, CHECK_MS);
-    this.#check.unref();
+    };
+    this.#check = lookAtHost(look, { restMs: CHECK_MS }, this.#changes);
     this.#use((plane) => {
       plane.start();
     });
@@ -129,6 +134,17 @@ export class DataPlaneSupervisor {
   changeRoutes(changes: Uint32Array): void {
     this.#use((plane) => {
       plane.changeRoutes(changes);
+    });
+  }
+
+  /** Goes on in another mode with the same device; a replacement comes in that mode as well. */
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    if (mode === this.#options.mode) return;
+    this.#options = { ...this.#options, mode };
+    this.#use((plane) => {
+      plane.changeMode(mode);
+      plane.changeRoutes(this.#routes());
+      this.#logFeatures(plane);
     });
   }
 
@@ -147,7 +163,7 @@ export class DataPlaneSupervisor {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
-    clearInterval(this.#check);
+    this.#check?.end();
     this.#retireLive();
   }
 

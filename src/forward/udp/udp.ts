@@ -22,6 +22,7 @@ import {
   type FeatureName,
   type HostInterface,
 } from '../../dataplane/dataplane.js';
+import { hostChanges } from '../../dataplane/host-changes.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type {
@@ -120,7 +121,9 @@ export class UdpBackend implements Backend {
     const open = openDataPlane ?? ((dataPlane: DataPlaneOptions) => new DataPlane(dataPlane));
     const all = (): Uint32Array => compileRoutes(routes());
     const direct = this.#directRouting ? this.#directRoutes() : undefined;
-    const plane = new DataPlaneSupervisor(options, open, all, log, problems);
+    // Another data plane than the native one has no device of this host.
+    const changes = openDataPlane === undefined ? hostChanges() : undefined;
+    const plane = new DataPlaneSupervisor(options, open, all, log, problems, changes);
     return new UdpForwarder(this, plane, direct);
   }
 
@@ -160,6 +163,10 @@ class UdpForwarder implements Forwarder {
     this.#plane.changeRoutes(compileChanges(changes));
     this.#plane.start();
     this.#direct?.apply(changes);
+  }
+
+  changeMode(mode: DataPlaneOptions['mode']): void {
+    this.#plane.changeMode(mode);
   }
 
   reach(route: Route): Reach {

@@ -36,6 +36,7 @@ describe('help', () => {
         'probe',
         'status',
         'docker-opts',
+        'mode',
         'bench',
         '100.96.1.0/24',
         'Exit codes:',
@@ -47,7 +48,7 @@ describe('help', () => {
 
   it.each([
     ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts'],
-    ...['bench copies', 'bench modes', 'bench report'],
+    ...['bench copies', 'bench modes', 'bench report', 'mode kernel'],
   ])('of %s is complete and fits a terminal', async (name) => {
     const words = name.split(' ');
     const { code, out } = await run(...words, '--help');
@@ -293,6 +294,7 @@ describe('status', () => {
       ready: () => ({ ready: true }),
       status: () => answer,
       metrics: () => Promise.resolve({ contentType: 'text/plain', text: '' }),
+      changeMode: () => undefined,
     });
     await server.listenUnix(`${path}.sock`);
     const { code, out } = await run('status', `-subnet-file=${path}`, '--json');

@@ -30,6 +30,7 @@ function createStatusServer(source: Partial<StatusSource> = {}, idleMs?: number)
       ready: () => ({ ready: false, phase: 'starting' }),
       status: () => ({ pid: 4711 }),
       metrics: () => Promise.resolve({ contentType: 'text/plain', text: 'up 1\n' }),
+      changeMode: () => undefined,
       ...source,
     },
     idleMs,
