@@ -88,9 +88,17 @@ static ALWAYS_INLINE __u32 host_of(__u32 address) {
   return host ? *host : 0;
 }
 
-// On the wire.
-static ALWAYS_INLINE __u64 packets_of(const struct __sk_buff *skb) {
-  return skb->gso_segs ? skb->gso_segs : 1;
+// IPv4 and TCP with timestamps, as Linux sends it.
+#define INNER_HEADERS 52
+
+// On the wire; `headers` are in front of the inner packet. What came through encapsulate and no network
+// card, as from another container of this machine, has lost its gso_segs (bpf_skb_adjust_room) and is
+// counted by its bytes.
+static ALWAYS_INLINE __u64 packets_of(const struct __sk_buff *skb, __u32 headers) {
+  const __u32 segments = skb->gso_segs, size = skb->gso_size, once = headers + INNER_HEADERS;
+  if (segments) return segments;
+  if (size == 0 || skb->len <= once) return 1;
+  return (skb->len - once + size - 1) / size;
 }
 
 static ALWAYS_INLINE __u16 header_checksum(const struct iphdr *ip) {
@@ -128,7 +136,7 @@ SECTION("tc/encapsulate") int encapsulate(struct __sk_buff *skb) {
   const __u32 host = host_of(inner->daddr);
   if (host == 0) return PASS;
 
-  const __u64 packets = packets_of(skb);
+  const __u64 packets = packets_of(skb, 0);
   if (skb_adjust_room(skb, OUTER, BPF_ADJ_ROOM_MAC,
                       BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
                           BPF_F_ADJ_ROOM_ENCAP_L4_UDP))
@@ -188,7 +196,7 @@ SECTION("tc/decapsulate") int decapsulate(struct __sk_buff *skb) {
   const __u32 host = host_of(inner->saddr);
   if (config->source_check && (host == 0 || host != outer->saddr)) return PASS;
 
-  const __u64 packets = packets_of(skb);
+  const __u64 packets = packets_of(skb, sizeof(struct ethhdr) + OUTER);
   if (skb_adjust_room(skb, sizeof(struct vxlan_gpe), BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
     return PASS;
   const struct {
@@ -223,7 +231,7 @@ SECTION("tc/admit") int admit(struct __sk_buff *skb) {
     return DROP;
   }
   skb->mark = 0;
-  count(KERNEL_PATH_RECEIVED_PACKETS, packets_of(skb));
+  count(KERNEL_PATH_RECEIVED_PACKETS, packets_of(skb, 0));
   count(KERNEL_PATH_RECEIVED_BYTES, skb->len);
   return redirect(config->tun, BPF_F_INGRESS);
 }

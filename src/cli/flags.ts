@@ -117,6 +117,36 @@ export function choiceFlag<const T extends string>(
   };
 }
 
+/** Several values of a few, separated by commas; the default is undefined. */
+export function choicesFlag<const T extends string>(
+  name: string,
+  help: string,
+  choices: readonly T[],
+  most: number,
+): Flag<readonly [T, ...T[]] | undefined> {
+  return {
+    name,
+    help,
+    placeholder: 'list',
+    choices,
+    fallback: undefined,
+    shownDefault: undefined,
+    parse: (field, values) => {
+      const text = last(values);
+      const found = text.split(',').map((word) => {
+        const choice = choices.find((one) => one === word);
+        if (choice === undefined) throw inputError(field, word, choices.join(' or '));
+        return choice;
+      });
+      const [first, ...more] = found;
+      if (first === undefined || found.length > most) {
+        throw inputError(field, text, `at most ${most} separated by commas`);
+      }
+      return [first, ...more];
+    },
+  };
+}
+
 export function integerFlag(
   name: string,
   help: string,

@@ -1,18 +1,27 @@
 /** `flannelette lab`: the documents' hosts on this machine; the work is in src/lab. */
-import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
+import { DAEMON_MODES } from '../daemon/options.js';
 import type { Command } from './command.js';
-import { inputError } from '../errors.js';
 import {
   booleanFlag,
   choiceFlag,
+  choicesFlag,
   integerFlag,
   optionalPortFlag,
   resolveFlags,
-  type GivenFlags,
 } from './flags.js';
+import { checkLabFlags, LAB_FLAGS, refuseBeside } from './lab-flags.js';
+
+/** The lab's. */
+const HOSTS = 3;
 
 const flags = {
-  mode: choiceFlag('mode', 'mode all daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  ...LAB_FLAGS,
+  modes: choicesFlag(
+    'modes',
+    'mode of host 1, host 2 and host 3, separated by commas; fewer are repeated',
+    DAEMON_MODES,
+    HOSTS,
+  ),
   store: choiceFlag(
     'store',
     'where the daemons keep their leases: a lease file, or a real etcd started for the lab',
@@ -39,7 +48,7 @@ export const labCommand: Command = {
   name: 'lab',
   summary: 'build the example network on this machine and send real traffic through it',
   description:
-    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of UDP port 8285; then a third host joins, leaves and comes back. Takes about 20 s.\nWith --web a page shows the hosts live instead,\nwith buttons for traffic, mode and the third host, until Ctrl-C.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
+    'Two hosts and two containers in network namespaces, a daemon on each host, then ping, iperf3 and a\ncapture of what crosses the wire; then a third host joins, leaves and comes back. Takes about 20 s.\nWith --web a page shows the hosts live instead,\nwith buttons for traffic, mode and the third host, until Ctrl-C.\nEverything is removed at the end, also when killed; the interfaces, routes and firewall of this\nmachine are not touched.',
   flags,
   footer: `
 The network:
@@ -52,6 +61,9 @@ Examples:
   flannelette lab
   flannelette lab --store=etcd      # needs etcd (Debian package etcd-server)
   flannelette lab --mode=basic --seconds=10
+  flannelette lab --modes=kernel,offload        # hosts of different modes in one network
+  flannelette lab --backend=vxlan               # flannel.1 in place of flannel0
+  flannelette lab --backend=vxlan --direct-routing
   flannelette lab --keep            # then follow the printed commands into container-1
   flannelette lab --json | tail -1
   flannelette lab --web             # then open http://127.0.0.1:8080/
@@ -63,18 +75,19 @@ Exit codes:
 `,
   run: async (given, _io, argv) => {
     // The measurement's length and the rest have no meaning outside one command line.
-    const { mode, store, seconds, json, keep, web, isolated } = resolveFlags(flags, given, {});
-    if (web !== undefined) checkWithWeb(given);
+    const values = resolveFlags(flags, given, {});
+    const { backend, directRouting, mode, modes = [mode] as const, ...more } = values;
+    checkLabFlags(values, given);
+    if (values.modes !== undefined) refuseBeside(given, ['mode'], '--modes');
+    if (more.web !== undefined) refuseBeside(given, BESIDE_WEB, '--web');
     // Loaded when wanted: a daemon has no use for it.
-    const lab = await import('../lab/scenario/scenario.js');
-    return lab.labCommand({ mode, store, seconds, json, keep, web, isolated }, argv);
+    const [lab, { labBackend }] = await Promise.all([
+      import('../lab/scenario/scenario.js'),
+      import('../lab/backends/registry.js'),
+    ]);
+    return lab.labCommand({ ...more, modes, backend: labBackend(backend, directRouting) }, argv);
   },
 };
 
-/** Flags of the measurements, which the live page takes the place of. */
-function checkWithWeb(given: GivenFlags): void {
-  for (const name of ['seconds', 'json', 'keep']) {
-    const values = given.get(name);
-    if (values !== undefined) throw inputError(`--${name}`, values[0], 'no such flag beside --web');
-  }
-}
+/** Flags of the measurements, which the live page takes the place of; and it has one mode. */
+const BESIDE_WEB = ['seconds', 'json', 'keep', 'modes'];

@@ -1,7 +1,7 @@
 /** `flannelette trace`: one packet followed through the lab; the work is in src/lab/trace. */
-import { DAEMON_DEFAULTS, DAEMON_MODES } from '../daemon/options.js';
 import type { Command } from './command.js';
 import { booleanFlag, choiceFlag, integerFlag, resolveFlags, textFlag } from './flags.js';
+import { checkLabFlags, LAB_FLAGS } from './lab-flags.js';
 
 const flags = {
   from: textFlag(
@@ -26,7 +26,7 @@ const flags = {
     { min: 0, max: 65_535, fallback: 56 },
     { placeholder: 'bytes' },
   ),
-  mode: choiceFlag('mode', 'mode both daemons run in', DAEMON_MODES, DAEMON_DEFAULTS.mode),
+  ...LAB_FLAGS,
   pcap: textFlag(
     'pcap',
     'write the packet as every hop saw it, for Wireshark (pcapng); - is standard output, and the text goes to standard error',
@@ -45,10 +45,14 @@ export const traceCommand: Command = {
   footer: `
 The way:
   container-1  eth0, docker0, flannel0, daemon, eth0, switch, eth0, daemon, flannel0, docker0, eth0  container-2
+  With --mode=kernel eBPF programs are in the place of the daemons; with --backend=vxlan flannel.1 in that
+  of flannel0 and daemon; with --backend=host-gw and --direct-routing there is nothing between docker0 and eth0.
 
 Examples:
   flannelette trace
   flannelette trace --proto=udp --size=1444       # the greatest datagram that fits
+  flannelette trace --backend=vxlan               # inner Ethernet, VXLAN header and VNI, FDB entry
+  flannelette trace --backend=vxlan --direct-routing
   flannelette trace --from=100.96.2.3 --to=100.96.1.2 --proto=tcp
   flannelette trace --pcap=packet.pcapng          # Wireshark: Decode As, UDP port 8285, IPv4
   flannelette trace --pcap=- | wireshark -k -i -
@@ -61,8 +65,13 @@ Exit codes:
 `,
   run: async (given, _io, argv) => {
     const values = resolveFlags(flags, given, {});
+    checkLabFlags(values, given);
+    const { backend, directRouting, ...more } = values;
     // Loaded when wanted: a daemon has no use for it.
-    const trace = await import('../lab/trace/trace.js');
-    return trace.traceCommand(values, argv);
+    const [trace, { labBackend }] = await Promise.all([
+      import('../lab/trace/trace.js'),
+      import('../lab/backends/registry.js'),
+    ]);
+    return trace.traceCommand({ ...more, backend: labBackend(backend, directRouting) }, argv);
   },
 };

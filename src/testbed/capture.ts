@@ -1,16 +1,17 @@
 /**
- * The capture check: what crosses the wire on UDP 8285 is exactly the inner IP packet.
+ * The capture check: what crosses the wire is exactly the inner IP packet, in the backend's format
+ * (wire/format.ts) or as it is.
  *
- * tcpdump listens on host-1's eth0 and on both containers while pings go both ways. Every datagram
+ * tcpdump listens on host-1's eth0 and on both containers while pings go both ways. Every frame
  * on the wire must carry, byte for byte, a packet that a container sent; only TTL (one less for the
- * host's forwarding, one less for encapsulation) and header checksum may differ, and must differ
- * right. And every packet a container sent must be on the wire.
+ * host's forwarding, with udp one less for encapsulation) and header checksum may differ, and must
+ * differ right. And every packet a container sent must be on the wire.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemError } from '../errors.js';
 import { inNamespace, Program, run, waitFor } from './programs.js';
-import { TUNNEL_PORT } from './daemon-process.js';
+import { ECHO_FILTER, UDP_FORMAT, type Opened, type WireFormat } from './wire/format.js';
 import { addressAt, headerChecksum } from './wire/packet.js';
 import { ipv4Of, readFrames, readPcap, type PcapFile } from './wire/pcap.js';
 import { LAB_DIRECTORY, type HostPlan } from './topology.js';
@@ -101,13 +102,16 @@ async function offerTrains(hosts: readonly HostPlan[], on: boolean): Promise<voi
 }
 
 /** Starts the three captures of the check. */
-export async function startCaptures(near: HostPlan, far: HostPlan): Promise<Captures> {
+export async function startCaptures(
+  near: HostPlan,
+  far: HostPlan,
+  format = UDP_FORMAT,
+): Promise<Captures> {
   await offerTrains([near, far], false);
-  const echo = 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply';
   const started = await Capture.startAll([
-    { namespace: near.host, filter: `udp port ${TUNNEL_PORT}` },
-    { namespace: near.container, filter: echo },
-    { namespace: far.container, filter: echo },
+    { namespace: near.host, filter: format.filter },
+    { namespace: near.container, filter: ECHO_FILTER },
+    { namespace: far.container, filter: ECHO_FILTER },
   ]);
   return {
     settle: async (packets, deadlineMs = 2_000) => {
@@ -142,15 +146,19 @@ export interface Captures {
 
 export interface CaptureCheck {
   readonly ok: boolean;
+  /** On the wire, whatever they are called there. */
   readonly datagrams: number;
-  /** Datagrams whose payload is a packet a container sent. */
+  /** Those whose payload is a packet a container sent. */
   readonly matched: number;
   /** One line for each deviation, at most twenty. */
   readonly problems: readonly string[];
 }
 
 export interface CaptureSides {
+  /** Frames between the hosts. */
   readonly wire: readonly Buffer[];
+  /** How packets travel there; default UDP_FORMAT. */
+  readonly format?: WireFormat;
   /** Packets the containers must have sent, both together; not checked when undefined. */
   readonly expected?: number;
   /** Frames at each container, with the address of the host it is on. */
@@ -161,9 +169,14 @@ export interface CaptureSides {
   }[];
 }
 
-export function checkCapture({ wire, sides, expected }: CaptureSides): CaptureCheck {
+export function checkCapture({
+  wire,
+  sides,
+  expected,
+  format = UDP_FORMAT,
+}: CaptureSides): CaptureCheck {
   const problems: string[] = [];
-  const sent = new Map<string, { packet: Buffer; hostAddress: string; seen: boolean }>();
+  const sent = new Map<string, SentPacket>();
   for (const { hostAddress, containerAddress, frames } of sides) {
     for (const frame of frames) {
       const packet = ipv4Of(frame);
@@ -174,14 +187,16 @@ export function checkCapture({ wire, sides, expected }: CaptureSides): CaptureCh
   const hosts = new Set(sides.map((side) => side.hostAddress));
   let matched = 0;
   wire.forEach((frame, index) => {
-    const problem = checkDatagram(frame, hosts, sent);
+    const opened = format.open(frame, hosts);
+    const problem =
+      typeof opened === 'string' ? opened : checkPacket(opened, format.ttlTaken, sent);
     if (problem === undefined) matched += 1;
-    else problems.push(`datagram ${index + 1}: ${problem}`);
+    else problems.push(`${format.noun} ${index + 1}: ${problem}`);
   });
   for (const { packet, seen } of sent.values()) {
     if (!seen) problems.push(`packet ${describe(packet)} was sent but is not on the wire`);
   }
-  if (wire.length === 0) problems.push('no datagram was captured');
+  if (wire.length === 0) problems.push(`no ${format.noun} was captured`);
   if (expected !== undefined && sent.size !== expected) {
     problems.push(`the containers sent ${sent.size} packets, expected ${expected}`);
   }
@@ -193,53 +208,36 @@ export function checkCapture({ wire, sides, expected }: CaptureSides): CaptureCh
   };
 }
 
-function checkDatagram(
-  frame: Buffer,
-  hosts: ReadonlySet<string>,
-  sent: ReadonlyMap<string, { packet: Buffer; hostAddress: string; seen: boolean }>,
-): string | undefined {
-  const outer = ipv4Of(frame);
-  if (outer === undefined) return 'not an IPv4 frame';
-  const header = (outer.readUInt8(0) & 0x0f) * 4;
-  if (outer.readUInt8(9) !== 17) return `outer protocol ${outer.readUInt8(9)}, expected UDP (17)`;
-  if ((outer.readUInt16BE(6) & 0x3fff) !== 0) return 'the outer packet is a fragment';
-  const udp = outer.subarray(header);
-  if (udp.length < 8) return 'the UDP header is cut';
-  const ports = [udp.readUInt16BE(0), udp.readUInt16BE(2)];
-  if (ports.some((port) => port !== TUNNEL_PORT)) {
-    return `UDP ports ${ports.join(' to ')}, expected ${TUNNEL_PORT} to ${TUNNEL_PORT}`;
-  }
-  const source = addressAt(outer, 12);
-  const destination = addressAt(outer, 16);
-  if (!hosts.has(source) || !hosts.has(destination) || source === destination) {
-    return `outer addresses ${source} to ${destination}, expected one host to the other`;
-  }
-  const length = udp.readUInt16BE(4);
-  if (length !== udp.length) return `UDP length ${length}, captured ${udp.length}`;
-  return checkPayload(udp.subarray(8), source, sent);
+interface SentPacket {
+  readonly packet: Buffer;
+  readonly hostAddress: string;
+  seen: boolean;
 }
 
-function checkPayload(
-  payload: Buffer,
-  source: string,
-  sent: ReadonlyMap<string, { packet: Buffer; hostAddress: string; seen: boolean }>,
+/** The packet inside, against what its container sent. */
+function checkPacket(
+  { packet: found, sender }: Opened,
+  ttlTaken: number,
+  sent: ReadonlyMap<string, SentPacket>,
 ): string | undefined {
-  if (payload.length < 20) return `payload of ${payload.length} bytes is no IPv4 packet`;
-  if (payload.readUInt8(0) >> 4 !== 4) return `payload of IP version ${payload.readUInt8(0) >> 4}`;
-  const total = payload.readUInt16BE(2);
-  if (total !== payload.length) return `inner total length ${total}, payload ${payload.length}`;
-  const origin = sent.get(identity(payload));
-  if (origin === undefined) return `no container sent ${describe(payload)}`;
-  if (origin.hostAddress !== source) return `${describe(payload)} came from ${source}`;
-  if (origin.seen) return `${describe(payload)} is on the wire twice`;
+  if (found.length < 20) return `payload of ${found.length} bytes is no IPv4 packet`;
+  if (found.readUInt8(0) >> 4 !== 4) return `payload of IP version ${found.readUInt8(0) >> 4}`;
+  const total = found.readUInt16BE(2);
+  if (total !== found.length) return `inner total length ${total}, payload ${found.length}`;
+  const origin = sent.get(identity(found));
+  if (origin === undefined) return `no container sent ${describe(found)}`;
+  if (sender !== undefined && origin.hostAddress !== sender) {
+    return `${describe(found)} came from ${sender}`;
+  }
+  if (origin.seen) return `${describe(found)} is on the wire twice`;
   origin.seen = true;
   const expected = Buffer.from(origin.packet);
-  expected.writeUInt8(expected.readUInt8(8) - 2, 8);
+  expected.writeUInt8(expected.readUInt8(8) - ttlTaken, 8);
   expected.writeUInt16BE(0, 10);
   expected.writeUInt16BE(headerChecksum(expected), 10);
   for (let at = 0; at < expected.length; at += 1) {
-    if (expected[at] !== payload[at]) {
-      return `inner byte ${at} is ${String(payload[at])}, the container sent ${String(expected[at])}`;
+    if (expected[at] !== found[at]) {
+      return `inner byte ${at} is ${String(found[at])}, the container sent ${String(expected[at])}`;
     }
   }
   return undefined;

@@ -89,6 +89,15 @@ describe.skipIf(missing !== undefined)('mode kernel', () => {
     expect(await pings(now, '-M', 'do', '-s', '1445', '-c', '1')).toContain('+1 errors');
   });
 
+  it('counts what comes in as what went out, in packets and not in trains', async () => {
+    const { near, far, nearDaemon, farDaemon } = await setUp();
+    await new IperfTarget(far).tcp(near, { seconds: 1 });
+    const [out] = await inKernel(nearDaemon);
+    const [, into] = await inKernel(farDaemon);
+    expect(out).toBeGreaterThan(10_000);
+    expect(Math.abs(into - out) / out).toBeLessThan(0.05);
+  });
+
   it('leaves to the daemon what has to be answered', async () => {
     const now = await setUp();
     const from = async (...words: string[]): Promise<string> => {

@@ -4,7 +4,8 @@
     send ADDRESS PORT COUNT BYTES    COUNT datagrams of BYTES (a multiple of 8) each
 
 They go in bursts, each after the one before was acknowledged, so that no socket buffer overflows:
-what is missing, the tunnel has lost. Every other burst is one send with UDP_SEGMENT (Linux 4.18).
+what is missing, the tunnel has lost. Every other burst is one send with UDP_SEGMENT (Linux 4.18), unless
+a datagram is larger than the path's MTU: those go as fragments.
 """
 
 import socket
@@ -12,6 +13,8 @@ import struct
 import sys
 
 UDP_SEGMENT = 103
+IP_MTU = 14  # ip(7)
+HEADERS = 28  # IPv4 and UDP
 END = 1 << 63  # beside the number: the last of all
 PATIENCE_S = 5
 
@@ -52,10 +55,11 @@ def send(address, port, count, size):
     client.settimeout(PATIENCE_S)
     client.connect((address, port))
     most = burst_of(size)
+    whole = size + HEADERS <= client.getsockopt(socket.IPPROTO_IP, IP_MTU)
     for first in range(0, count, most):
         numbers = range(first, min(first + most, count))
         burst = [payload(number, size, number == count - 1) for number in numbers]
-        if first // most % 2 == 0:
+        if whole and first // most % 2 == 0:
             segment = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))]
             client.sendmsg([b"".join(burst)], segment)
         else:

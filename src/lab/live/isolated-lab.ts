@@ -1,14 +1,16 @@
 /** The live lab in the isolated process: set up, served to the parent by IPC, and torn down. */
-import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf } from '../../errors.js';
 import { tellParent } from '../../testbed/isolated.js';
-import { inLab, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { inLab, modeOf, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { hostPlan } from '../../testbed/topology.js';
 import { LiveLab } from './live-lab.js';
 import type { CommandRequest, IsolatedEvent, LabState } from './messages.js';
+import { buildingState, resultName } from './state.js';
 
 /** Runs until asked to stop, which is a good end; rejects when the lab fails. */
 export async function runLive(scenario: LabScenario): Promise<void> {
-  const state: LabState = buildingState(dataPlaneMode(scenario.mode));
+  const mode = modeOf(scenario, hostPlan(1));
+  const state: LabState = buildingState(resultName(scenario.backend, mode), scenario.backend);
   const building = {
     ...scenario,
     progress: (line: string) => {
@@ -24,18 +26,6 @@ export async function runLive(scenario: LabScenario): Promise<void> {
     await tell({ type: 'state', state: { ...state, phase: 'failed', message } });
     throw error;
   }
-}
-
-export function buildingState(mode: LabState['mode']): LabState {
-  return {
-    phase: 'building',
-    mode,
-    load: null,
-    change: null,
-    thirdHost: false,
-    results: [],
-    message: 'The lab is being built.',
-  };
 }
 
 async function serve(lab: StandingLab, scenario: LabScenario): Promise<void> {

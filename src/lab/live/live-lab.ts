@@ -4,12 +4,12 @@
  * on beside a load, so that its effect shows.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { dataPlaneMode } from '../../daemon/options.js';
 import { messageOf, systemError } from '../../errors.js';
 import { endedEarly, type DaemonSettings } from '../../testbed/daemon-process.js';
-import type { LabScenario, StandingLab } from '../scenario/lab.js';
+import { modeOf, type LabScenario, type StandingLab } from '../scenario/lab.js';
+import { AFTER_LEAVE } from '../scenario/report.js';
 import { join, leave, THIRD_HOST, type Change, type Stage } from '../scenario/third-host.js';
-import { addHost, removeContainer, removeHost } from '../../testbed/topology.js';
+import { addHost, removeContainer, removeHost, type HostPlan } from '../../testbed/topology.js';
 import { formatCount } from '../../text.js';
 import { IperfTarget, ping, type UdpResult } from '../../testbed/traffic.js';
 import type {
@@ -19,7 +19,9 @@ import type {
   LoadKind,
   ModeResult,
   PageMode,
+  ResultName,
 } from './messages.js';
+import { buildingState, resultName } from './state.js';
 import { addTotals, figuresOf, NO_TOTALS, Sampler, type Totals } from './sampler.js';
 
 const SAMPLE_MS = 500;
@@ -38,9 +40,9 @@ export class LiveLab {
   readonly #scenario: LabScenario;
   readonly #tell: (event: IsolatedEvent) => void;
   readonly #sampler = new Sampler();
-  readonly #results = new Map<string, { mode: PageMode; kind: LoadKind; totals: Totals }>();
+  readonly #results = new Map<string, { mode: ResultName; kind: LoadKind; totals: Totals }>();
   #state: LabState;
-  #settings: DaemonSettings;
+  #settings: (plan: HostPlan) => DaemonSettings;
   #load: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
   #change: Promise<void> | undefined;
   /** What ends the lab, from a change that failed. */
@@ -51,15 +53,13 @@ export class LiveLab {
     this.#scenario = scenario;
     this.#tell = tell;
     this.#settings = lab.settings;
-    const mode = dataPlaneMode(scenario.mode);
+    const { backend } = lab;
+    const mode = resultName(backend, modeOf(scenario, lab.near));
+    const what = backend.hasModes ? 'mode' : 'backend';
     this.#state = {
+      ...buildingState(mode, backend),
       phase: 'live',
-      mode,
-      load: null,
-      change: null,
-      thirdHost: false,
-      results: [],
-      message: `The lab is up: two hosts, mode ${mode}.`,
+      message: `The lab is up: two hosts, ${what} ${mode}.`,
     };
   }
 
@@ -93,6 +93,7 @@ export class LiveLab {
         this.#load.stop.abort();
         return null;
       case 'mode':
+        if (!this.#lab.backend.hasModes) return 'the kernel forwards: there are no modes';
         if (command.mode === this.#state.mode) return `the mode is ${command.mode} already`;
         return this.#beginChange(`Switching to ${command.mode}`, () =>
           this.#switchMode(command.mode),
@@ -183,7 +184,8 @@ export class LiveLab {
   /** The daemons go on in another mode; nothing starts again. */
   async #switchMode(mode: PageMode): Promise<string> {
     const started = performance.now();
-    this.#settings = { ...this.#settings, mode };
+    const before = this.#settings;
+    this.#settings = (plan) => ({ ...before(plan), mode });
     await Promise.all([...this.#lab.running].map((daemon) => daemon.changeMode(mode)));
     this.#say({ mode });
     const { load } = this.#state;
@@ -214,7 +216,8 @@ export class LiveLab {
     } finally {
       await this.#clearThird();
     }
-    return describe('host-3 has left: "Destination Net Unreachable" for the others', change);
+    const seen = AFTER_LEAVE[this.#lab.backend.afterLeave];
+    return describe(`host-3 has left: ${seen}, for the others`, change);
   }
 
   /** Removes what there is of the third host. */
@@ -232,13 +235,14 @@ export class LiveLab {
   }
 
   #stage(): Stage {
-    const { near, far, store, running } = this.#lab;
+    const { near, far, store, running, backend } = this.#lab;
     const { signal } = this.#scenario;
     return {
       near,
       far,
       store,
       running,
+      backend,
       signal,
       settings: this.#settings,
       progress: () => undefined,
@@ -257,7 +261,7 @@ export class LiveLab {
     const { mode, load, change } = this.#state;
     if (change !== null || load === null || load.kind === 'ping') return;
     if (this.#settling > 0) {
-      if (totals.deliveredPackets > 0) this.#settling -= 1;
+      if (totals.deliveredBytes > 0) this.#settling -= 1;
       return;
     }
     const key = `${load.kind} ${mode}`;
@@ -267,7 +271,7 @@ export class LiveLab {
   }
 
   /** A result is of one load: what the last of its kind measured in this mode goes. */
-  #forget(kind: LoadKind, mode: PageMode): void {
+  #forget(kind: LoadKind, mode: ResultName): void {
     this.#results.delete(`${kind} ${mode}`);
     this.#settling = SETTLING_SAMPLES;
   }

@@ -8,6 +8,9 @@
 /** Modes the page offers. */
 export type PageMode = 'basic' | 'batch' | 'offload' | 'kernel';
 
+/** What results are of: a mode, or a backend that has none. */
+export type ResultName = PageMode | 'vxlan' | 'host-gw';
+
 export type LoadKind = 'ping' | 'tcp' | 'udp';
 
 export type Command =
@@ -17,7 +20,11 @@ export type Command =
 export interface LabState {
   /** `stopped`: asked to end; `failed`: it ended by itself, `message` says why. */
   readonly phase: 'building' | 'live' | 'stopped' | 'failed';
-  readonly mode: PageMode;
+  readonly mode: ResultName;
+  /** Between which the page may switch; none where the kernel alone forwards. */
+  readonly modes: readonly PageMode[];
+  /** Name of the overlay's own device; null where packets leave by eth0. */
+  readonly device: string | null;
   /** The traffic that runs now, and how long it was started for. */
   readonly load: { readonly kind: LoadKind; readonly seconds: number } | null;
   /** A change under way, e.g. `Switching to batch`. */
@@ -30,18 +37,24 @@ export interface LabState {
 }
 
 export interface ModeResult extends Figures {
-  readonly mode: PageMode;
+  readonly mode: ResultName;
   readonly kind: LoadKind;
 }
 
 /** Derived from counters over a time; null where nothing was carried. */
 export interface Figures {
-  /** Inner IP bytes that the daemons delivered into their TUN, all hosts and directions together. */
+  /**
+   * Inner IP bytes that daemons or their programs delivered into flannel0, all hosts and directions
+   * together; where the kernel alone forwards, those that went into the containers.
+   */
   readonly bitsPerSecond: number;
-  /** Inner packets of these. */
-  readonly packetsPerSecond: number;
-  /** By the daemons, and by the kernel in front of them; not those of the containers' sockets. */
-  readonly dropsPerSecond: number;
+  /** Inner packets of these; null where nobody counts packets. */
+  readonly packetsPerSecond: number | null;
+  /**
+   * By the daemons, and by the kernel in front of them; not those of the containers' sockets. Null where
+   * the kernel alone forwards.
+   */
+  readonly dropsPerSecond: number | null;
   /**
    * read, write and poll calls of all daemons' packet loops for a packet delivered: of both ends, as
    * `bench modes` counts. Null with few packets, when most calls are looks that find nothing.
@@ -53,6 +66,7 @@ export interface Figures {
   readonly busyCpus: number;
 }
 
+/** `flannel0` stands for the overlay's device, whatever its name. */
 export type HopName = 'container' | 'docker0' | 'flannel0' | 'daemon' | 'eth0';
 
 /**
@@ -68,7 +82,12 @@ export interface HopRate {
 
 export interface HostSample {
   readonly number: number;
-  readonly hops: Readonly<Record<HopName, HopRate>>;
+  /** Null: not on the way, or nobody counts packets there. */
+  readonly hops: Readonly<Record<HopName, HopRate | null>>;
+  /** Inner packets by daemon and programs; null where the kernel alone forwards. */
+  readonly carried: HopRate | null;
+  /** No process is on the way. */
+  readonly byKernel: boolean;
   /** CPU seconds a second of this host's daemon. */
   readonly daemonCpu: number;
 }

@@ -4,11 +4,12 @@
  *
  *   browser -- HTTP 127.0.0.1 -- this process -- IPC -- flannelette lab --isolated
  */
-import { dataPlaneMode, type DaemonMode } from '../../daemon/options.js';
+import type { DaemonMode } from '../../daemon/options.js';
+import type { LabBackend } from '../backends/backend.js';
 import { ExitCode } from '../../errors.js';
 import { runIsolated } from '../../testbed/isolate.js';
 import { readPage } from './files.js';
-import { buildingState } from './isolated-lab.js';
+import { buildingState, resultName } from './state.js';
 import type { Command, CommandRequest, IsolatedEvent, LabState } from './messages.js';
 import { PageServer } from './page-server.js';
 
@@ -18,6 +19,7 @@ const NOT_YET = 'the lab is not up yet, or has ended';
 export interface PageOptions {
   /** TCP port on 127.0.0.1; 0 for a free one. */
   readonly port: number;
+  readonly backend: LabBackend;
   readonly mode: DaemonMode;
   readonly print: (text: string) => void;
 }
@@ -25,10 +27,10 @@ export interface PageOptions {
 /** Runs `argv`, the isolated lab, with a page in front of it; the exit code of the lab. */
 export async function runWithPage(
   argv: readonly string[],
-  { port, mode, print }: PageOptions,
+  { port, backend, mode, print }: PageOptions,
 ): Promise<ExitCode> {
   const lab = new RemoteLab();
-  let state: LabState = buildingState(dataPlaneMode(mode));
+  let state: LabState = buildingState(resultName(backend, mode), backend);
   const server = await PageServer.listen(port, await readPage(), (command) =>
     state.phase === 'live' ? lab.ask(command) : Promise.resolve(NOT_YET),
   );

@@ -24,12 +24,14 @@ export interface DeviceCounters {
 /** What was counted over a time by all hosts together. */
 export interface Totals {
   readonly seconds: number;
-  /** Inner packets and bytes that went from the daemons into their TUN. */
+  /** Inner packets and bytes that were delivered (Figures). */
   readonly deliveredPackets: number;
   readonly deliveredBytes: number;
   readonly calls: number;
   readonly copiedBytes: number;
   readonly drops: number;
+  /** Hosts where nobody counts packets: what there is of them is not known. */
+  readonly uncounted: number;
   /** CPU seconds in which the machine had nothing to do. */
   readonly idleSeconds: number;
 }
@@ -41,6 +43,7 @@ export const NO_TOTALS: Totals = {
   calls: 0,
   copiedBytes: 0,
   drops: 0,
+  uncounted: 0,
   idleSeconds: 0,
 };
 
@@ -48,9 +51,11 @@ export const NO_TOTALS: Totals = {
 interface HostCounters {
   /** Milliseconds of the monotonic clock. */
   readonly at: number;
-  readonly hops: Readonly<Record<HopName, HopRate>>;
+  readonly hops: HostSample['hops'];
+  readonly carried: HopRate | null;
+  readonly byKernel: boolean;
   readonly cpuSeconds: number;
-  readonly daemon: Omit<Totals, 'seconds' | 'idleSeconds'>;
+  readonly daemon: Omit<Totals, 'seconds' | 'idleSeconds' | 'uncounted'>;
 }
 
 const CPUS = cpus().length;
@@ -79,7 +84,12 @@ export class Sampler {
       const before = this.#hosts.get(daemon);
       if (before === undefined) continue;
       samples.push(hostSince(daemon.plan.number, now, before));
-      totals = addTotals(totals, { ...NO_TOTALS, ...subtract(now.daemon, before.daemon) });
+      const uncounted = now.carried === null ? 1 : 0;
+      totals = addTotals(totals, {
+        ...NO_TOTALS,
+        ...subtract(now.daemon, before.daemon),
+        uncounted,
+      });
     }
     if ([...hosts.keys()].some((daemon) => !this.#hosts.has(daemon))) this.#recent = [];
     this.#recent = [...this.#recent, totals].slice(-RECENT);
@@ -117,12 +127,15 @@ const LOADED = 1_000;
 export function figuresOf(totals: Totals, recent = totals): Figures {
   const { seconds, deliveredBytes, deliveredPackets } = totals;
   const rate = (count: number): number => (seconds > 0 ? count / seconds : 0);
+  const counted = totals.uncounted === 0;
+  const loaded = rate(deliveredPackets) >= LOADED;
+  const callsPerPacket = loaded ? recent.calls / recent.deliveredPackets : null;
   return {
     bitsPerSecond: rate(deliveredBytes * 8),
-    packetsPerSecond: rate(deliveredPackets),
-    dropsPerSecond: rate(totals.drops),
-    callsPerPacket:
-      rate(deliveredPackets) >= LOADED ? recent.calls / recent.deliveredPackets : null,
+    packetsPerSecond: counted ? rate(deliveredPackets) : null,
+    dropsPerSecond: counted ? rate(totals.drops) : null,
+    // Where the kernel alone forwards no daemon makes any.
+    callsPerPacket: counted ? callsPerPacket : deliveredBytes > 0 ? 0 : null,
     daemonCopies: deliveredBytes > 0 ? recent.copiedBytes / recent.deliveredBytes : null,
     busyCpus: Math.max(0, CPUS - rate(totals.idleSeconds)),
   };
@@ -146,6 +159,9 @@ export function parseDevices(text: string): ReadonlyMap<string, DeviceCounters> 
   );
 }
 
+/** Bytes of Ethernet, which a container's device counts once a pass. */
+const FRAME_BYTES = 14;
+
 async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
   const { program, plan } = daemon;
   const pid = program.pid ?? 0;
@@ -157,32 +173,44 @@ async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
   const at = performance.now();
   const devices = parseDevices(text);
   const threads = status.dataPlane?.threads ?? [];
-  const device = (name: string, outward: 'rx' | 'tx'): HopRate => {
-    const { rxPackets, rxBytes, txPackets, txBytes } = devices.get(name) ?? NO_DEVICE;
+  const way = wayOf(status);
+  const device = (name: string, outward: 'rx' | 'tx'): HopRate | null => {
+    const counters = devices.get(name);
+    if (counters === undefined) return null;
+    const { rxPackets, rxBytes, txPackets, txBytes } = counters;
     return outward === 'tx'
       ? { outPackets: txPackets, outBytes: txBytes, inPackets: rxPackets, inBytes: rxBytes }
       : { outPackets: rxPackets, outBytes: rxBytes, inPackets: txPackets, inBytes: txBytes };
   };
   const [out, back] = [sent(threads, 'encapsulate'), sent(threads, 'decapsulate')];
+  const container = device(containerPort(plan), 'rx');
+  const own = rateOf(out, back);
+  const counted = way === 'daemon' || way === 'programs';
+  const carried = counted
+    ? rateOf(
+        plus(out, inKernel(threads, 'encapsulate')),
+        plus(back, inKernel(threads, 'decapsulate')),
+      )
+    : null;
   return {
     at,
     cpuSeconds,
     hops: {
       // The other end of the container's eth0: what leaves the one enters the other.
-      container: device(containerPort(plan), 'rx'),
+      container,
       docker0: device('docker0', 'rx'),
-      flannel0: device('flannel0', 'tx'),
-      daemon: {
-        outPackets: out.packets,
-        outBytes: out.bytes,
-        inPackets: back.packets,
-        inBytes: back.bytes,
-      },
+      // The programs carry packets past its counters; direct routes lead past it altogether.
+      flannel0: way === 'daemon' || way === 'device' ? device(status.device ?? '', 'tx') : null,
+      daemon: counted ? own : null,
       eth0: device('eth0', 'tx'),
     },
+    carried,
+    byKernel: way !== 'daemon',
     daemon: {
-      deliveredPackets: back.packets,
-      deliveredBytes: back.bytes,
+      deliveredPackets: carried?.inPackets ?? 0,
+      deliveredBytes:
+        carried?.inBytes ??
+        (container === null ? 0 : container.inBytes - FRAME_BYTES * container.inPackets),
       calls: sum(threads, systemCalls),
       copiedBytes: sum(threads, (of) => of.receivedBytes + of.sentBytes),
       drops: sum(threads, dropsOf),
@@ -190,10 +218,53 @@ async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
   };
 }
 
-function sent(
+/**
+ * What packets pass on a host: its daemon, the daemon's programs (mode kernel), a device of the kernel's
+ * (VXLAN), or none of these.
+ */
+function wayOf({
+  backend,
+  routes,
+  dataPlane,
+}: DaemonStatus): 'daemon' | 'programs' | 'device' | 'none' {
+  // The lab's hosts are on one segment: with DirectRouting all are reached alike.
+  if (routes.some(({ way }) => way === 'direct')) return 'none';
+  if (backend !== 'udp') return backend === 'vxlan' ? 'device' : 'none';
+  const features = dataPlane?.features ?? [];
+  const active = features.some(({ name, state }) => name === 'kernel-path' && state === 'active');
+  return active ? 'programs' : 'daemon';
+}
+
+interface Packets {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+function plus(a: Packets, b: Packets): Packets {
+  return { packets: a.packets + b.packets, bytes: a.bytes + b.bytes };
+}
+
+function rateOf(out: Packets, back: Packets): HopRate {
+  return {
+    outPackets: out.packets,
+    outBytes: out.bytes,
+    inPackets: back.packets,
+    inBytes: back.bytes,
+  };
+}
+
+function inKernel(
   threads: readonly ThreadCounters[],
   direction: ThreadCounters['direction'],
-): { packets: number; bytes: number } {
+): Packets {
+  const those = threads.filter((thread) => thread.direction === direction);
+  return {
+    packets: sum(those, (thread) => thread.kernelPackets),
+    bytes: sum(those, (thread) => thread.kernelBytes),
+  };
+}
+
+function sent(threads: readonly ThreadCounters[], direction: ThreadCounters['direction']): Packets {
   const those = threads.filter((thread) => thread.direction === direction);
   return {
     packets: sum(those, (thread) => thread.sentPackets),
@@ -213,13 +284,16 @@ function sum<T>(items: readonly T[], value: (item: T) => number): number {
 function hostSince(number: number, now: HostCounters, before: HostCounters): HostSample {
   const seconds = (now.at - before.at) / 1_000;
   const names = Object.keys(now.hops) as HopName[];
-  const hops = names.map((name): [HopName, HopRate] => [
-    name,
-    mapValues(subtract(now.hops[name], before.hops[name]), (count) => count / seconds),
-  ]);
+  const rate = (later: HopRate | null, earlier: HopRate | null): HopRate | null =>
+    later === null || earlier === null
+      ? null
+      : mapValues(subtract(later, earlier), (count) => count / seconds);
+  const hops = names.map((name) => [name, rate(now.hops[name], before.hops[name])]);
   return {
     number,
-    hops: Object.fromEntries(hops) as Record<HopName, HopRate>,
+    hops: Object.fromEntries(hops) as HostSample['hops'],
+    carried: rate(now.carried, before.carried),
+    byKernel: now.byKernel,
     daemonCpu: (now.cpuSeconds - before.cpuSeconds) / seconds,
   };
 }
@@ -237,5 +311,3 @@ function mapValues<T extends object>(of: T, change: (value: number, key: string)
   const entries = Object.entries(of as Record<string, number>);
   return Object.fromEntries(entries.map(([key, value]) => [key, change(value, key)])) as T;
 }
-
-const NO_DEVICE: DeviceCounters = { rxPackets: 0, rxBytes: 0, txPackets: 0, txBytes: 0 };

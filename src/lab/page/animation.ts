@@ -32,9 +32,9 @@ type Kind = 'out' | 'in';
 
 interface Lane {
   readonly path: SVGPathElement;
-  readonly length: number;
+  length: number;
   readonly kind: Kind;
-  /** Packets a second of the host's daemon. */
+  /** Packets a second that the host carried, or passes where nobody counts packets. */
   packets: number;
   train: boolean;
   /** Progress of a dot; the next leaves at 1. */
@@ -50,6 +50,8 @@ interface Dot {
 }
 
 interface HostLanes {
+  readonly place: HostPlace;
+  byKernel: boolean;
   readonly out: Lane;
   readonly in: Lane;
   /** Dots that are to go on to this host behind the switch; the next does at 1. */
@@ -75,11 +77,12 @@ export class Animation {
   show(hosts: readonly HostSample[]): number {
     let busiest = 0;
     for (const [number, lanes] of this.#hosts) {
-      const hops = hosts.find((host) => host.number === number)?.hops;
+      const host = hosts.find((one) => one.number === number);
+      if (host !== undefined && host.byKernel !== lanes.byKernel) lead(lanes, host.byKernel);
       for (const kind of ['out', 'in'] as const) {
-        const packets = hops?.daemon[`${kind}Packets`] ?? 0;
+        const packets = (host?.carried ?? host?.hops.eth0)?.[`${kind}Packets`] ?? 0;
         lanes[kind].packets = packets;
-        lanes[kind].train = hops !== undefined && trainLength('eth0', kind, hops) >= TRAIN_PACKETS;
+        lanes[kind].train = host !== undefined && trainLength('eth0', kind, host) >= TRAIN_PACKETS;
         busiest = Math.max(busiest, packets);
       }
     }
@@ -170,16 +173,23 @@ export class Animation {
   }
 }
 
+function lanesOf(place: HostPlace): HostLanes {
+  const lane = (kind: Kind): Lane => {
+    const path = element('path', { fill: 'none' });
+    return { path, kind, packets: 0, train: false, due: 0, length: 0 };
+  };
+  const lanes = { place, byKernel: false, out: lane('out'), in: lane('in'), due: 0 };
+  lead(lanes, false);
+  return lanes;
+}
+
 /** The lanes lie so that what leaves host 1 comes into host 2 on one line. */
-function lanesOf({ number, way }: HostPlace): HostLanes {
-  const side = number === 2 ? SHIFT : -SHIFT;
-  const lane = (kind: Kind, d: string): Lane => {
-    const path = element('path', { d, fill: 'none' });
-    return { path, kind, packets: 0, train: false, due: 0, length: path.getTotalLength() };
-  };
-  return {
-    out: lane('out', pathOf(way, side)),
-    in: lane('in', pathOf([...way].reverse(), -side)),
-    due: 0,
-  };
+function lead(lanes: HostLanes, byKernel: boolean): void {
+  const { place, out, in: inward } = lanes;
+  const side = place.number === 2 ? SHIFT : -SHIFT;
+  const way = byKernel ? place.kernelWay : place.way;
+  lanes.byKernel = byKernel;
+  out.path.setAttribute('d', pathOf(way, side));
+  inward.path.setAttribute('d', pathOf([...way].reverse(), -side));
+  for (const lane of [out, inward]) lane.length = lane.path.getTotalLength();
 }

@@ -6,6 +6,8 @@ import { BORDER, HOST, HOSTS, NODE, pathOf, SWITCH, VIEW, type HostPlace } from 
 
 const SVG = 'http://www.w3.org/2000/svg';
 const NOTHING: HopRate = { outPackets: 0, outBytes: 0, inPackets: 0, inBytes: 0 };
+/** Not on the way, or counted by nobody. */
+const UNKNOWN = '–';
 
 type Attributes = Readonly<Record<string, string | number>>;
 
@@ -43,6 +45,11 @@ export class Drawing {
     svg.append(drawSwitch(), this.packets);
   }
 
+  /** Gives the overlay's device its name. */
+  name(device: string | null): void {
+    for (const drawing of this.#hosts.values()) drawing.name(device);
+  }
+
   /** Shows which hosts there are; one without a sample has no daemon that forwards. */
   show(hosts: readonly HostSample[], present: ReadonlySet<number>): void {
     for (const [number, drawing] of this.#hosts) {
@@ -56,10 +63,15 @@ class HostDrawing {
   readonly group: SVGGElement;
   readonly #texts = new Map<HopName, HopTexts>();
   readonly #daemon: SVGTextElement;
+  readonly #lane: SVGPathElement;
+  readonly #place: HostPlace;
+  #device: SVGTextElement | undefined;
 
   constructor(place: HostPlace) {
     const { number, x, y } = place;
     this.group = element('g', { class: 'host', id: `host-${number}` });
+    this.#place = place;
+    this.#lane = element('path', { class: 'lane', d: pathOf(place.way) });
     this.group.append(
       element('rect', { class: 'box', x, y, width: HOST.width, height: HOST.height, rx: 12 }),
       element('text', { class: 'title', x: x + 14, y: y + 22 }, `host-${number}`),
@@ -68,7 +80,7 @@ class HostDrawing {
         { class: 'address', x: x + 78, y: y + 22 },
         `10.168.0.${number + 1}  ·  subnet 100.96.${number}.0/24`,
       ),
-      element('path', { class: 'lane', d: pathOf(place.way) }),
+      this.#lane,
       element('path', {
         class: 'border',
         d: `M${x + 4} ${y + BORDER}H${x + HOST.width - 4}`,
@@ -101,15 +113,27 @@ class HostDrawing {
     this.group.classList.toggle('down', present && sample === undefined);
     this.#daemon.textContent =
       sample === undefined ? (present ? 'starting' : '') : `${percent(sample.daemonCpu)} CPU`;
+    const way = sample?.byKernel === true ? this.#place.kernelWay : this.#place.way;
+    this.#lane.setAttribute('d', pathOf(way));
     for (const [hop, texts] of this.#texts) {
-      const { outPackets, outBytes, inPackets, inBytes } = sample?.hops[hop] ?? NOTHING;
+      const rate = sample === undefined ? NOTHING : sample.hops[hop];
+      if (rate === null) {
+        for (const text of Object.values(texts) as SVGTextElement[]) text.textContent = UNKNOWN;
+        continue;
+      }
+      const { outPackets, outBytes, inPackets, inBytes } = rate;
       const count = (direction: 'out' | 'in', passes: number): string =>
-        packetsText(passes, sample === undefined ? 1 : trainLength(hop, direction, sample.hops));
+        packetsText(passes, sample === undefined ? 1 : trainLength(hop, direction, sample));
       texts.outPackets.textContent = count('out', outPackets);
       texts.outBytes.textContent = si(outBytes, 'B/s');
       texts.inPackets.textContent = count('in', inPackets);
       texts.inBytes.textContent = si(inBytes, 'B/s');
     }
+  }
+
+  /** The overlay's device; null: there is none. */
+  name(device: string | null): void {
+    if (this.#device !== undefined) this.#device.textContent = device ?? 'no device';
   }
 
   /** On the side of the wire, where the border is free. */
@@ -131,13 +155,15 @@ class HostDrawing {
     const group = element('g', { class: `node ${user ? 'user' : 'kernel'}`, 'data-hop': hop });
     // The lane takes the edge at the border.
     const first = user ? y + 18 : y + 33;
+    const name = element(
+      'text',
+      { class: 'name', x: x + 9, y: first },
+      hop === 'container' ? `container-${number}` : hop,
+    );
+    if (hop === 'flannel0') this.#device = name;
     group.append(
       element('rect', { x, y, width: NODE.width, height: NODE.height, rx: 7 }),
-      element(
-        'text',
-        { class: 'name', x: x + 9, y: first },
-        hop === 'container' ? `container-${number}` : hop,
-      ),
+      name,
       element(
         'text',
         { class: 'address', x: x + NODE.width - 9, y: first, 'text-anchor': 'end' },

@@ -44,6 +44,8 @@ export interface HostPlace {
   readonly nodes: readonly NodePlace[];
   /** Corners of the way from the container to the switch. */
   readonly way: readonly Point[];
+  /** The same where no process is on it. */
+  readonly kernelWay: readonly Point[];
 }
 
 const LEFT: Readonly<Record<HopName, number>> = {
@@ -77,18 +79,21 @@ function placeHost(number: number, x: number, y: number, mirrored: boolean): Hos
   const user = y + USER_TOP + NODE.height - LANE;
   const kernel = y + KERNEL_TOP + LANE;
   const container = LEFT.container + NODE.width / 2;
-  const way: Point[] = [
+  const start = [
     { x: across(container), y: user },
     { x: across(container), y: kernel },
+  ];
+  const daemon = [
     { x: across(UP), y: kernel },
     { x: across(UP), y: user },
     { x: across(DOWN), y: user },
     { x: across(DOWN), y: kernel },
-    { x: SWITCH.x, y: kernel },
   ];
+  const end = [{ x: SWITCH.x, y: kernel }];
   // Down to the third host, or not at all.
-  if (kernel !== SWITCH.y) way.push({ x: SWITCH.x, y: SWITCH.y });
-  return { number, x, y, nodes, way };
+  if (kernel !== SWITCH.y) end.push({ x: SWITCH.x, y: SWITCH.y });
+  const way = [...start, ...daemon, ...end];
+  return { number, x, y, nodes, way, kernelWay: [...start, ...end] };
 }
 
 /** Beside the way, so that both directions can be told apart: an SVG path. */

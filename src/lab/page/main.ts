@@ -1,12 +1,5 @@
 /** The page: what the lab says is shown, what is pressed is asked for. */
-import type {
-  Command,
-  LabState,
-  LoadKind,
-  ModeResult,
-  PageMode,
-  Sample,
-} from '../live/messages.js';
+import type { Command, LabState, LoadKind, PageMode, Sample } from '../live/messages.js';
 import { Animation } from './animation.js';
 import { Chart } from './chart.js';
 import { Drawing } from './drawing.js';
@@ -113,7 +106,8 @@ function showState(news: LabState): void {
   say(news.message);
   byId('message').dataset['phase'] = news.phase;
   showButtons();
-  showResults(news.results);
+  showResults(news);
+  drawing.name(news.device);
   if (news.phase === 'building') drawing.show([], presentHosts());
 }
 
@@ -145,7 +139,7 @@ function showButtons(): void {
 
 function possible(command: Command): boolean {
   if (!connected || state?.phase !== 'live') return false;
-  const { load, change, mode, thirdHost } = state;
+  const { load, change, mode, modes, thirdHost } = state;
   switch (command.command) {
     case 'ping':
     case 'tcp':
@@ -154,7 +148,7 @@ function possible(command: Command): boolean {
     case 'stop':
       return load !== null;
     case 'mode':
-      return change === null && mode !== command.mode;
+      return change === null && modes.includes(command.mode) && mode !== command.mode;
     case 'add-host':
       return change === null && !thirdHost;
     case 'remove-host':
@@ -167,11 +161,17 @@ function showSample({ hosts, figures, cpus }: Sample): void {
   const { bitsPerSecond, packetsPerSecond, dropsPerSecond, busyCpus } = figures;
   const { callsPerPacket, daemonCopies } = figures;
   drawing.show(hosts, presentHosts());
-  setText('scale', describeDot(animation.show(hosts)));
+  const unit = hosts.every(({ carried }) => carried !== null) ? 'packet' : 'pass';
+  setText('scale', describeDot(animation.show(hosts), unit));
   setText('throughput', si(bitsPerSecond, 'bit/s'));
-  const drops = dropsPerSecond === 0 ? 'none' : `${si(dropsPerSecond, '')}/s`;
-  setText('packets', `${si(packetsPerSecond, '')} packets/s, lost: ${drops}`);
-  const few = callsPerPacket === null && packetsPerSecond > 0;
+  const drops =
+    dropsPerSecond === 0 ? 'none' : orDash(dropsPerSecond, (rate) => `${si(rate, '')}/s`);
+  const packets =
+    packetsPerSecond === null
+      ? 'packets and losses are not counted'
+      : `${si(packetsPerSecond, '')} packets/s, lost: ${drops}`;
+  setText('packets', packets);
+  const few = callsPerPacket === null && packetsPerSecond !== null && packetsPerSecond > 0;
   setText('calls', orDash(callsPerPacket, digits));
   setText('calls-more', few ? 'shown from 1,000 packets/s: of few packets most find nothing' : '');
   setText(
@@ -179,25 +179,31 @@ function showSample({ hosts, figures, cpus }: Sample): void {
     orDash(daemonCopies, (made) => made.toFixed(1)),
   );
   const load = state?.load?.kind;
-  setText('copies-more', load === undefined ? '' : CONTAINER_COPIES[load]);
+  // In mode kernel and with other backends the containers' programs alone copy.
+  const byDaemon = load !== undefined && daemonCopies !== null && daemonCopies > 1;
+  setText('copies-more', byDaemon ? CONTAINER_COPIES[load] : '');
   setText('cpu', `${digits(busyCpus)} of ${cpus}`);
-  const each = callsPerPacket === null ? '' : digits((busyCpus / packetsPerSecond) * 1e6);
+  const each =
+    callsPerPacket === null || packetsPerSecond === null
+      ? ''
+      : digits((busyCpus / packetsPerSecond) * 1e6);
   setText('cpu-more', each === '' ? '' : `${each} µs of it for each packet delivered`);
   charts.throughput.add(bitsPerSecond, state?.mode ?? '');
   charts.calls.add(callsPerPacket, state?.mode ?? '');
 }
 
-function describeDot(packets: number): string {
-  if (packets === 0) return '';
-  if (packets < 1.05) return 'A dot is a packet.';
-  return packets < 1.5
-    ? 'A dot is about a packet.'
-    : `A dot stands for about ${si(packets < 10 ? packets : Math.round(packets), '')} packets.`;
+function describeDot(count: number, unit: 'packet' | 'pass'): string {
+  if (count === 0) return '';
+  if (count < 1.05) return `A dot is a ${unit}.`;
+  if (count < 1.5) return `A dot is about a ${unit}.`;
+  const many = unit === 'pass' ? 'passes' : 'packets';
+  return `A dot stands for about ${si(count < 10 ? count : Math.round(count), '')} ${many}.`;
 }
 
 /** A row a mode, with the last load of each kind: TCP and UDP do not compare. */
-function showResults(results: readonly ModeResult[]): void {
-  const rows = ['basic', 'batch', 'offload', 'kernel'].map((mode) => {
+function showResults({ results, modes, mode: only }: LabState): void {
+  const names = modes.length > 0 ? modes : [only];
+  const rows = names.map((mode) => {
     const row = document.createElement('tr');
     row.append(cell('th', mode));
     for (const kind of ['tcp', 'udp'] as const) {
@@ -207,7 +213,7 @@ function showResults(results: readonly ModeResult[]): void {
           ? ['–', '–', '–']
           : [
               si(found.bitsPerSecond, 'bit/s'),
-              si(found.packetsPerSecond, ''),
+              orDash(found.packetsPerSecond, (rate) => si(rate, '')),
               orDash(found.callsPerPacket, digits),
             ];
       for (const text of texts) {

@@ -1,5 +1,5 @@
 /** How many packets pass through a device at once. */
-import type { HopName, HostSample } from '../live/messages.js';
+import type { HopName, HopRate, HostSample } from '../live/messages.js';
 
 /** Bytes around the inner packet that a device counts once a pass. */
 const FRAME: Readonly<Record<HopName, number>> = {
@@ -12,17 +12,17 @@ const FRAME: Readonly<Record<HopName, number>> = {
 };
 
 /**
- * Packets of one pass, by its bytes and those of a packet in the host's daemon: about, as a train has its
- * inner headers once, too. 1 where each packet passes alone, and where nothing passes.
+ * Packets of one pass, by its bytes and those of a packet that the host carried: about, as a train has its
+ * inner headers once, too. 1 where each packet passes alone, where nothing passes, and where it is not known.
  */
 export function trainLength(
   hop: HopName,
   direction: 'out' | 'in',
-  hops: HostSample['hops'],
+  { hops, carried }: Pick<HostSample, 'hops' | 'carried'>,
 ): number {
-  const mean = (name: HopName): number =>
-    hops[name][`${direction}Bytes`] / hops[name][`${direction}Packets`];
-  const [pass, packet] = [mean(hop) - FRAME[hop], mean('daemon')];
+  const mean = (rate: HopRate | null): number =>
+    rate === null ? NaN : rate[`${direction}Bytes`] / rate[`${direction}Packets`];
+  const [pass, packet] = [mean(hops[hop]) - FRAME[hop], mean(carried)];
   const length = pass / packet;
   return Number.isFinite(length) && length > 1 ? length : 1;
 }

@@ -3,9 +3,8 @@
  * lease a host, each key and value to the byte, because flanneld reads them too; each lease attached
  * to a grant of 24 h, so that it ends by itself when its host never comes back.
  *
- * The expected text is written out here, not made by the code that is checked.
+ * The expected text is made by the lab (backends), not by the code that is checked.
  */
-import { NETWORK_CONFIG } from '../../testbed/daemon-process.js';
 import type { HostPlan } from '../../testbed/topology.js';
 
 /** flannel's, in etcd. */
@@ -26,8 +25,8 @@ export interface EtcdCheck {
   readonly problems: readonly string[];
 }
 
-export function configEntry(): EtcdEntry {
-  const value = JSON.stringify(NETWORK_CONFIG);
+export function configEntry(config: object): EtcdEntry {
+  const value = JSON.stringify(config);
   return { key: `${ETCD_PREFIX}/config`, value, leaseSeconds: undefined };
 }
 
@@ -35,15 +34,11 @@ export function leaseKey(plan: HostPlan): string {
   return `${ETCD_PREFIX}/subnets/${plan.subnet.replace('/', '-')}`;
 }
 
-export function checkEtcd(found: readonly EtcdEntry[], hosts: readonly HostPlan[]): EtcdCheck {
-  const expected: EtcdEntry[] = [
-    configEntry(),
-    ...hosts.map((plan) => ({
-      key: leaseKey(plan),
-      value: `{"PublicIP":"${plan.address}","PublicIPv6":null}`,
-      leaseSeconds: LEASE_SECONDS,
-    })),
-  ];
+export function leaseEntry(plan: HostPlan, value: string): EtcdEntry {
+  return { key: leaseKey(plan), value, leaseSeconds: LEASE_SECONDS };
+}
+
+export function checkEtcd(found: readonly EtcdEntry[], expected: readonly EtcdEntry[]): EtcdCheck {
   const problems = expected.flatMap((entry) => {
     const stored = found.find(({ key }) => key === entry.key);
     return stored === undefined ? [`missing: ${entry.key}`] : compare(stored, entry);

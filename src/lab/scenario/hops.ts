@@ -1,20 +1,25 @@
-/**
- * Packets at each hop. The daemons count packets. An interface counts what passes through it, and a
- * train of many packets passes as one; its bytes tell how many there were, because a train has its
- * headers once and the rest of each packet:
- *
- *   container-1 eth0   [Ethernet IP UDP] [payload] [payload] ...       bytes = 42 x passes + 64 x packets
- *   host-1 eth0        [Ethernet IP UDP] [inner IP UDP payload] ...    bytes = 42 x passes + 92 x packets
- */
+/** Packets at each hop: who counted them, and how many. What nobody counts is not known. */
 import type { DaemonProcess } from '../../testbed/daemon-process.js';
-import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp-settings.js';
 import { inNamespace, run } from '../../testbed/programs.js';
 import { readSnmp } from '../../testbed/snmp.js';
 import type { HostPlan } from '../../testbed/topology.js';
+import type { LabBackend } from '../backends/backend.js';
+import type {
+  Count,
+  Counter,
+  DaemonCounts,
+  Direction,
+  Drop,
+  HostCounts,
+  Links,
+  TrainShape,
+} from '../backends/counts.js';
+import { PROGRAMS } from '../backends/udp.js';
 
 /** What went one way through a hop. */
 export interface Passage {
-  readonly packets: number;
+  /** Undefined: not known. */
+  readonly packets: number | undefined;
   /** How often the kernel carried them through an interface; undefined at a daemon. */
   readonly passes: number | undefined;
 }
@@ -27,38 +32,18 @@ export interface Hop {
   readonly back: Passage;
 }
 
-export interface Drop {
-  readonly where: string;
-  readonly reason: string;
-  /** Who is to blame. */
-  readonly cause: string;
-  readonly packets: number;
-}
-
 export interface HopCounts {
   readonly hops: readonly Hop[];
   readonly drops: readonly Drop[];
 }
 
-/** What an interface counts; of a daemon, packets are the passes. */
-export interface Counter {
-  readonly passes: number;
-  readonly bytes: number;
-}
-
 export interface HopReading {
   readonly where: string;
   readonly device: string;
-  readonly forward: Counter;
-  readonly back: Counter;
-  /** How a train of UDP looks there; undefined at a daemon. */
+  readonly forward: Counter | undefined;
+  readonly back: Counter | undefined;
+  /** How a train of UDP that goes forward looks there; undefined where packets are counted. */
   readonly train: TrainShape | undefined;
-}
-
-/** Bytes that a train has once, and those around the payload that each of its packets has. */
-export interface TrainShape {
-  readonly once: number;
-  readonly each: number;
 }
 
 /** Counters since the start of everything; subtract an earlier reading with `since`. */
@@ -67,105 +52,44 @@ export interface Reading {
   readonly drops: readonly Drop[];
 }
 
-/** Stands for the programs of mode kernel. */
-export const PROGRAMS = 'eBPF';
-
-const ETHERNET = 14;
-const IP_UDP = UDP_OVERHEAD_BYTES;
-/** In flannel0, and as a bridge counts what it receives: without Ethernet. */
-const BARE: TrainShape = { once: IP_UDP, each: 0 };
-const FRAMED: TrainShape = { once: ETHERNET + IP_UDP, each: 0 };
-/** Each datagram of a train has a whole inner packet. */
-const TUNNELLED: TrainShape = { once: ETHERNET + IP_UDP, each: IP_UDP };
-
 export async function readHops(
   near: HostPlan,
   far: HostPlan,
   daemons: readonly [DaemonProcess, DaemonProcess],
+  backend: LabBackend,
 ): Promise<Reading> {
-  const [nearHost, farHost, nearContainer, farContainer] = await Promise.all([
-    readLinks(near.host),
-    readLinks(far.host),
-    readLinks(near.container),
-    readLinks(far.container),
-  ]);
-  const [nearDaemon, farDaemon] = await Promise.all(daemons.map(readDaemon));
-  // An interface counts what enters it on the way there, and what leaves it on the way back.
-  const link = (
-    where: string,
-    device: string,
-    links: Links,
-    outward: boolean,
-    train: TrainShape,
-  ): HopReading => {
-    const { rx, tx } = links.get(device) ?? NOTHING;
-    const [forward, back] = outward ? [tx, rx] : [rx, tx];
-    return { where, device, forward, back, train };
+  const [one, two] = await Promise.all([readHost(near, daemons[0]), readHost(far, daemons[1])]);
+  const out = backend.counts(one).map(({ where, device, out: forward, in: back, trains }) => ({
+    ...{ where, device, forward, back },
+    train: trains?.out,
+  }));
+  const into = backend
+    .counts(two)
+    .map(({ where, device, out: back, in: forward, trains }: Count) => ({
+      ...{ where, device, forward, back },
+      train: trains?.in,
+    }));
+  const containers = await Promise.all([near, far].map(containerDrop));
+  return {
+    hops: [...out, ...into.toReversed()],
+    drops: [...backend.drops(one), ...backend.drops(two), ...containers],
   };
-  const counted = (
-    where: string,
-    device: string,
-    forward: Direction,
-    counter: ((direction: Direction) => Counter) | undefined,
-  ): HopReading => ({
-    where,
-    device,
-    train: undefined,
-    forward: counter?.(forward) ?? NONE,
-    back: counter?.(forward === 'encapsulate' ? 'decapsulate' : 'encapsulate') ?? NONE,
-  });
-  const hops = [
-    link(near.container, 'eth0', nearContainer, true, FRAMED),
-    link(near.host, 'docker0', nearHost, false, BARE),
-    link(near.host, 'flannel0', nearHost, true, BARE),
-    counted(near.host, 'daemon', 'encapsulate', nearDaemon?.sent),
-    // Mode kernel: what the programs carry passes flannel0's counters and the daemon's threads.
-    counted(near.host, PROGRAMS, 'encapsulate', nearDaemon?.inKernel),
-    link(near.host, 'eth0', nearHost, true, TUNNELLED),
-    link(far.host, 'eth0', farHost, false, TUNNELLED),
-    counted(far.host, PROGRAMS, 'decapsulate', farDaemon?.inKernel),
-    counted(far.host, 'daemon', 'decapsulate', farDaemon?.sent),
-    link(far.host, 'flannel0', farHost, false, BARE),
-    link(far.host, 'docker0', farHost, true, FRAMED),
-    link(far.container, 'eth0', farContainer, false, FRAMED),
-  ];
+}
 
-  const drops: Drop[] = [];
-  for (const [plan, links, of] of [
-    [near, nearHost, nearDaemon],
-    [far, farHost, farDaemon],
-  ] as const) {
-    const cause = `the daemon of ${plan.host} did not read in time`;
-    drops.push({
-      where: `${plan.host} flannel0`,
-      reason: 'queue full',
-      cause,
-      packets: links.get('flannel0')?.txDropped ?? 0,
-    });
-    drops.push({
-      where: `${plan.host} UDP socket`,
-      reason: 'buffer full',
-      cause,
-      packets: await readUdpBufferErrors(plan.host),
-    });
-    drops.push(...(of?.drops(plan.host) ?? []));
-  }
-  for (const plan of [near, far]) {
-    drops.push({
-      where: `${plan.container} UDP socket`,
-      reason: 'buffer full',
-      cause: `the program in ${plan.container} did not read in time; the tunnel had delivered them`,
-      packets: await readUdpBufferErrors(plan.container),
-    });
-  }
-  return { hops, drops };
+async function containerDrop({ container }: HostPlan): Promise<Drop> {
+  return {
+    where: `${container} UDP socket`,
+    reason: 'buffer full',
+    cause: `the program in ${container} did not read in time; they had been delivered`,
+    packets: await readUdpBufferErrors(container),
+  };
 }
 
 export function since(now: Reading, earlier: Reading): Reading {
-  const difference = (counter: Counter, before: Counter = NONE): Counter => ({
-    passes: counter.passes - before.passes,
-    bytes: counter.bytes - before.bytes,
-  });
+  const difference = (counter: Counter | undefined, before: Counter | undefined) =>
+    counter === undefined || before === undefined
+      ? undefined
+      : { passes: counter.passes - before.passes, bytes: counter.bytes - before.bytes };
   return {
     hops: now.hops.map((hop, index) => ({
       ...hop,
@@ -174,7 +98,7 @@ export function since(now: Reading, earlier: Reading): Reading {
     })),
     drops: now.drops.map((drop, index) => ({
       ...drop,
-      packets: drop.packets - (earlier.drops[index]?.packets ?? 0),
+      packets: known(drop.packets, earlier.drops[index]?.packets, (a, b) => a - b),
     })),
   };
 }
@@ -193,11 +117,11 @@ export function countPackets({ hops, drops }: Reading, payloadBytes?: number): H
       forward: {
         packets:
           train === undefined || payloadBytes === undefined
-            ? forward.passes
-            : packetsOf(forward, train, payloadBytes),
-        passes: train && forward.passes,
+            ? forward?.passes
+            : forward && packetsOf(forward, train, payloadBytes),
+        passes: train && forward?.passes,
       },
-      back: { packets: back.passes, passes: train && back.passes },
+      back: { packets: back?.passes, passes: train && back?.passes },
     })),
   };
 }
@@ -214,14 +138,15 @@ function packetsOf(
 export function together(first: HopCounts, second: HopCounts): HopCounts {
   const { hops, drops } = sumOf(first, second);
   const isIdle = ({ device, forward, back }: Hop): boolean =>
-    device === PROGRAMS && forward.packets + back.packets === 0;
+    device === PROGRAMS && forward.packets === 0 && back.packets === 0;
   return { drops, hops: hops.filter((hop) => !isIdle(hop)) };
 }
 
 function sumOf(first: HopCounts, second: HopCounts): HopCounts {
+  const plus = (a: number, b: number): number => a + b;
   const sum = (a: Passage, b: Passage | undefined): Passage => ({
-    packets: a.packets + (b?.packets ?? 0),
-    passes: a.passes === undefined ? undefined : a.passes + (b?.passes ?? 0),
+    packets: known(a.packets, b?.packets, plus),
+    passes: known(a.passes, b?.passes, plus),
   });
   return {
     hops: first.hops.map((hop, index) => ({
@@ -231,35 +156,44 @@ function sumOf(first: HopCounts, second: HopCounts): HopCounts {
     })),
     drops: first.drops.map((drop, index) => ({
       ...drop,
-      packets: drop.packets + (second.drops[index]?.packets ?? 0),
+      packets: known(drop.packets, second.drops[index]?.packets, plus),
     })),
   };
 }
 
-interface LinkCounters {
-  readonly rx: Counter;
-  readonly tx: Counter;
-  readonly txDropped: number;
+/** Of two numbers that are both known; else undefined. */
+function known(
+  a: number | undefined,
+  b: number | undefined,
+  of: (a: number, b: number) => number,
+): number | undefined {
+  return a === undefined || b === undefined ? undefined : of(a, b);
 }
 
-type Links = ReadonlyMap<string, LinkCounters>;
-const NONE: Counter = { passes: 0, bytes: 0 };
-const NOTHING: LinkCounters = { rx: NONE, tx: NONE, txDropped: 0 };
+async function readHost(plan: HostPlan, daemon: DaemonProcess): Promise<HostCounts> {
+  const [host, container, counts, socketDrops] = await Promise.all([
+    readLinks(plan.host),
+    readLinks(plan.container),
+    readDaemon(daemon),
+    readUdpBufferErrors(plan.host),
+  ]);
+  return { plan, host, container, daemon: counts, socketDrops };
+}
+
+interface DeviceJson {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly dropped: number;
+}
 
 interface LinkJson {
-  ifname: string;
-  stats64: {
-    rx: { packets: number; bytes: number };
-    tx: { packets: number; bytes: number; dropped: number };
-  };
+  readonly ifname: string;
+  readonly stats64: { readonly rx: DeviceJson; readonly tx: DeviceJson };
 }
 
 async function readLinks(namespace: string): Promise<Links> {
   const { stdout } = await run(inNamespace(namespace, ['ip', '-j', '-s', 'link']));
-  const counter = ({ packets, bytes }: { packets: number; bytes: number }): Counter => ({
-    passes: packets,
-    bytes,
-  });
+  const counter = ({ packets, bytes }: DeviceJson): Counter => ({ passes: packets, bytes });
   return new Map(
     (JSON.parse(stdout) as LinkJson[]).map(({ ifname, stats64: { rx, tx } }) => [
       ifname,
@@ -272,16 +206,13 @@ async function readUdpBufferErrors(namespace: string): Promise<number> {
   return (await readSnmp(namespace))('Udp', 'RcvbufErrors');
 }
 
-type Direction = 'encapsulate' | 'decapsulate';
+const NONE: Counter = { passes: 0, bytes: 0 };
 
-interface Daemon {
-  readonly sent: (direction: Direction) => Counter;
-  readonly inKernel: (direction: Direction) => Counter;
-  readonly drops: (host: string) => Drop[];
-}
-
-async function readDaemon(daemon: DaemonProcess): Promise<Daemon> {
-  const threads = (await daemon.status()).dataPlane?.threads ?? [];
+/** Undefined where no daemon carries packets. */
+async function readDaemon(daemon: DaemonProcess): Promise<DaemonCounts | undefined> {
+  const { dataPlane } = await daemon.status();
+  if (dataPlane === null) return undefined;
+  const { threads, features } = dataPlane;
   // Each queue pair has a thread or more for each direction.
   const sum = (
     direction: Direction,
@@ -292,18 +223,13 @@ async function readDaemon(daemon: DaemonProcess): Promise<Daemon> {
       .map(counterOf)
       .reduce((a, b) => ({ passes: a.passes + b.passes, bytes: a.bytes + b.bytes }), NONE);
   return {
+    kernelPath: features.some(({ name, state }) => name === 'kernel-path' && state === 'active'),
     sent: (direction) =>
       sum(direction, ({ sentPackets: passes, sentBytes: bytes }) => ({ passes, bytes })),
     inKernel: (direction) =>
       sum(direction, ({ kernelPackets: passes, kernelBytes: bytes }) => ({ passes, bytes })),
-    drops: (host) =>
-      threads.flatMap((thread) =>
-        Object.entries(thread.drops).map(([reason, packets]) => ({
-          where: `${host} daemon, ${thread.direction}`,
-          reason: reason.replaceAll('_', ' '),
-          cause: `the daemon of ${host} refused them, or the kernel refused them to it`,
-          packets,
-        })),
-      ),
+    drops: threads.flatMap(({ direction, drops }) =>
+      Object.entries(drops).map(([reason, packets]) => ({ direction, reason, packets })),
+    ),
   };
 }

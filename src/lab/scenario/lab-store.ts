@@ -6,6 +6,7 @@
  * leases are ordinary ones, as a cluster has them: subnet.env of an "earlier run" tells the daemon
  * which subnet to take again.
  */
+import { readFile } from 'node:fs/promises';
 import { systemError } from '../../errors.js';
 import { EtcdClient } from '../../lease/etcd/etcd-client.js';
 import type { KeyValue } from '../../lease/etcd/etcd-messages.js';
@@ -21,13 +22,22 @@ import {
   checkEtcd,
   configEntry,
   ETCD_PREFIX,
+  leaseEntry,
   leaseKey,
   type EtcdCheck,
   type EtcdEntry,
 } from './etcd-check.js';
 import { EtcdServer } from '../../testbed/etcd-server.js';
 import type { Programs } from '../../testbed/isolate.js';
-import { GATEWAY, LAB_DIRECTORY, OVERLAY, type HostPlan } from '../../testbed/topology.js';
+import {
+  GATEWAY,
+  LAB_DIRECTORY,
+  OVERLAY,
+  UNDERLAY_MTU,
+  type HostPlan,
+} from '../../testbed/topology.js';
+import type { LabBackend } from '../backends/backend.js';
+import { networkConfig } from '../backends/registry.js';
 
 export type StoreKind = 'file' | 'etcd';
 
@@ -55,28 +65,34 @@ export const STORE_PROGRAMS: Readonly<Record<StoreKind, Programs>> = {
 };
 
 /** Opens an empty store that holds the network's configuration; the switch must be there. */
-export async function openStore(kind: StoreKind): Promise<LabStore> {
-  return kind === 'etcd' ? EtcdLabStore.start() : FileLabStore.create();
+export async function openStore(kind: StoreKind, backend: LabBackend): Promise<LabStore> {
+  return kind === 'etcd' ? EtcdLabStore.start(backend) : FileLabStore.create(backend);
 }
 
 class FileLabStore implements LabStore {
   readonly kind = 'file';
   readonly location = LEASE_FILE;
   readonly daemonFlags = LEASE_FILE_FLAGS;
-  #hosts: readonly HostPlan[] = [];
+  readonly #backend: LabBackend;
 
-  static async create(): Promise<FileLabStore> {
-    const store = new FileLabStore();
-    await store.#write([]);
+  private constructor(backend: LabBackend) {
+    this.#backend = backend;
+  }
+
+  static async create(backend: LabBackend): Promise<FileLabStore> {
+    const store = new FileLabStore(backend);
+    await store.#write([], {});
     return store;
   }
 
   async add(plan: HostPlan): Promise<void> {
-    await this.#write([...this.#hosts, plan]);
+    await this.#write([plan], await this.#leases());
   }
 
   async remove(plan: HostPlan): Promise<void> {
-    await this.#write(this.#hosts.filter(({ number }) => number !== plan.number));
+    const { [fileKey(plan)]: removed, ...others } = await this.#leases();
+    if (removed === undefined) throw systemError(`${LEASE_FILE} has no lease of ${plan.host}`);
+    await this.#write([], others);
   }
 
   check(): Promise<undefined> {
@@ -91,19 +107,29 @@ class FileLabStore implements LabStore {
     return Promise.resolve();
   }
 
-  /** Daemons with a reservation write nothing, so there is no change of theirs to lose. */
-  async #write(hosts: readonly HostPlan[]): Promise<void> {
-    this.#hosts = hosts;
-    await writeLeaseFile(hosts);
+  async #leases(): Promise<Record<string, unknown>> {
+    const { leases } = JSON.parse(await readFile(LEASE_FILE, 'utf8')) as {
+      leases: Record<string, unknown>;
+    };
+    return leases;
   }
+
+  /** No daemon writes now: those that run have completed their reservations (awaitRoutes). */
+  async #write(hosts: readonly HostPlan[], others: object): Promise<void> {
+    const { leaseType } = this.#backend;
+    const attributes = leaseType === undefined ? {} : { BackendType: leaseType };
+    await writeLeaseFile(hosts, networkConfig(this.#backend), attributes, others);
+  }
+}
+
+function fileKey(plan: HostPlan): string {
+  return plan.subnet.replace('/', '-');
 }
 
 /** etcd's own, for clients. */
 const ETCD_PORT = 2379;
 /** A call without an answer ends by itself. */
 const NEVER = new AbortController().signal;
-/** Written by the "earlier run": UDP over an Ethernet of 1500. */
-const EARLIER_MTU = 1_472;
 
 class EtcdLabStore implements LabStore {
   readonly kind = 'etcd';
@@ -112,21 +138,24 @@ class EtcdLabStore implements LabStore {
   readonly #server: EtcdServer;
   readonly #client: EtcdClient;
 
-  private constructor(server: EtcdServer, client: EtcdClient) {
+  readonly #backend: LabBackend;
+
+  private constructor(server: EtcdServer, client: EtcdClient, backend: LabBackend) {
     this.#server = server;
     this.#client = client;
+    this.#backend = backend;
     this.location = server.endpoint;
     this.daemonFlags = [`--etcd-endpoints=${server.endpoint}`];
   }
 
-  static async start(): Promise<EtcdLabStore> {
+  static async start(backend: LabBackend): Promise<EtcdLabStore> {
     const options = { directory: LAB_DIRECTORY, address: GATEWAY, port: ETCD_PORT };
     const server = await EtcdServer.start(options);
     const { endpoint } = server;
     const etcd = { endpoints: [endpoint], prefix: ETCD_PREFIX };
-    const store = new EtcdLabStore(server, new EtcdClient(etcd, { location: endpoint }));
+    const store = new EtcdLabStore(server, new EtcdClient(etcd, { location: endpoint }), backend);
     try {
-      const { key, value } = configEntry();
+      const { key, value } = store.#config();
       await store.#client.put(key, value, NO_GRANT, NEVER);
       return store;
     } catch (error) {
@@ -139,7 +168,7 @@ class EtcdLabStore implements LabStore {
     const lines = [
       `FLANNEL_NETWORK=${OVERLAY}`,
       `FLANNEL_SUBNET=${plan.bridgeAddress}/24`,
-      `FLANNEL_MTU=${EARLIER_MTU}`,
+      `FLANNEL_MTU=${UNDERLAY_MTU - this.#backend.overhead}`,
       'FLANNEL_IPMASQ=false',
     ];
     await replaceFile(subnetFileOf(plan), `${lines.join('\n')}\n`);
@@ -159,7 +188,10 @@ class EtcdLabStore implements LabStore {
       value: value.toString('utf8'),
       leaseSeconds: lease === NO_GRANT ? undefined : await this.#grantedSeconds(lease),
     }));
-    return checkEtcd(await Promise.all(entries), hosts);
+    const leases = hosts.map(async (plan) =>
+      leaseEntry(plan, await this.#backend.leaseValue(plan)),
+    );
+    return checkEtcd(await Promise.all(entries), [this.#config(), ...(await Promise.all(leases))]);
   }
 
   ended(): Promise<Error> {
@@ -169,6 +201,10 @@ class EtcdLabStore implements LabStore {
   async close(): Promise<void> {
     this.#client.close();
     await this.#server.stop();
+  }
+
+  #config(): EtcdEntry {
+    return configEntry(networkConfig(this.#backend));
   }
 
   async #grantedSeconds(lease: bigint): Promise<number> {

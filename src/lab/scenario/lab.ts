@@ -2,6 +2,7 @@
 import { release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonMode } from '../../daemon/options.js';
+import type { LabBackend } from '../backends/backend.js';
 import { messageOf, systemError } from '../../errors.js';
 import { checkCapture, startCaptures } from '../../testbed/capture.js';
 import { waitFor } from '../../testbed/programs.js';
@@ -24,7 +25,9 @@ import { IperfTarget, ping, type PingResult } from '../../testbed/traffic.js';
 const IP_ICMP_BYTES = 28;
 
 export interface LabPlan {
-  readonly mode: DaemonMode;
+  readonly backend: LabBackend;
+  /** Of host 1, host 2 and so on, and again from the first; at least one. */
+  readonly modes: readonly DaemonMode[];
   readonly store: StoreKind;
   /** The command that is flannelette. */
   readonly command: readonly string[];
@@ -49,7 +52,8 @@ export interface StandingLab {
   readonly daemons: readonly [DaemonProcess, DaemonProcess];
   /** Every daemon that is meant to run now, the third host's included. */
   readonly running: Set<DaemonProcess>;
-  readonly settings: DaemonSettings;
+  readonly backend: LabBackend;
+  readonly settings: (plan: HostPlan) => DaemonSettings;
   readonly store: LabStore;
   readonly mtu: number;
 }
@@ -76,30 +80,75 @@ async function setUpLab(scenario: LabPlan): Promise<StandingLab> {
   await buildSwitch();
   for (const plan of [near, far]) await addHost(plan);
   if (scenario.store === 'etcd') scenario.progress('a real etcd at the switch: 10.168.0.1:2379');
-  const store = await openStore(scenario.store);
+  const { backend } = scenario;
+  const store = await openStore(scenario.store, backend);
   const running = new Set<DaemonProcess>();
   try {
     const where = store.kind === 'etcd' ? 'etcd' : 'one lease file';
-    scenario.progress(`a daemon on each host, mode ${scenario.mode}, ${where}`);
+    scenario.progress(`a daemon on each host, ${describeBackend(scenario)}, ${where}`);
     for (const plan of [near, far]) await store.add(plan);
-    const { command, mode } = scenario;
-    const settings = { command, mode, storeFlags: store.daemonFlags, flags: HEALTHZ };
+    const { command } = scenario;
+    const common = { command, storeFlags: store.daemonFlags, flags: HEALTHZ };
+    const settings = (plan: HostPlan): DaemonSettings => ({
+      ...common,
+      mode: modeOf(scenario, plan),
+    });
     const daemons = await startDaemons([near, far], settings);
     for (const daemon of daemons) running.add(daemon);
     const [nearDaemon, farDaemon] = daemons;
     if (nearDaemon === undefined || farDaemon === undefined)
       throw new Error('two hosts, two daemons');
     scenario.signal.throwIfAborted();
+    await awaitRoutes(daemons, backend, scenario.signal);
     scenario.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
     const mtu = await attachContainer(nearDaemon);
     await attachContainer(farDaemon);
-    return { near, far, daemons: [nearDaemon, farDaemon], running, settings, store, mtu };
+    const both = [nearDaemon, farDaemon] as const;
+    return { near, far, daemons: both, running, backend, settings, store, mtu };
   } catch (error) {
     // Daemons without their store only wait: its end is the cause.
     const cause = await Promise.race([store.ended(), delay(0)]);
     await Promise.allSettled([...running].map((daemon) => daemon.program.stop()));
     await store.close();
     throw cause ?? error;
+  }
+}
+
+/** The mode of a host's daemon. */
+export function modeOf({ modes }: Pick<LabPlan, 'modes'>, { number }: HostPlan): DaemonMode {
+  const mode = modes[(number - 1) % modes.length];
+  if (mode === undefined) throw new Error('a lab has at least one mode');
+  return mode;
+}
+
+/** `backend udp, mode auto`. */
+export function describeBackend({ backend, modes }: Pick<LabPlan, 'backend' | 'modes'>): string {
+  const direct = backend.directRouting ? ' with DirectRouting' : '';
+  const mode = backend.hasModes ? `, mode ${modes.join(', ')}` : '';
+  return `backend ${backend.type}${direct}${mode}`;
+}
+
+/** How long hosts may take to learn of each other, in milliseconds. */
+const LEARN_MS = 10_000;
+
+/** Until each daemon has a route to the other: a VXLAN host is one only when its MAC address is known. */
+async function awaitRoutes(
+  daemons: readonly DaemonProcess[],
+  { directRouting, type }: LabBackend,
+  signal: AbortSignal,
+): Promise<void> {
+  const way = directRouting || type === 'host-gw' ? 'direct' : 'tunnel';
+  for (const daemon of daemons) {
+    await waitFor(`the routes of ${daemon.plan.host}`, LEARN_MS, async () => {
+      signal.throwIfAborted();
+      const { routes } = await daemon.status();
+      const found = daemons.every(
+        ({ plan }) =>
+          plan === daemon.plan ||
+          routes.some((route) => route.subnet === plan.subnet && route.way === way),
+      );
+      return found ? true : undefined;
+    });
   }
 }
 
@@ -126,24 +175,25 @@ export async function runScenario(lab: StandingLab, scenario: LabScenario): Prom
 }
 
 async function measure(lab: StandingLab, scenario: LabScenario): Promise<LabResult> {
-  const { near, far, daemons, store, mtu } = lab;
+  const { near, far, daemons, backend, store, mtu } = lab;
   const { progress, signal, seconds } = scenario;
   const load = { seconds, signal };
 
-  progress('capture of UDP 8285 while pings of several sizes go both ways');
+  progress(`capture of ${backend.format.noun}s while pings of several sizes go both ways`);
   const capture = await captureCheck(lab, signal);
-  const routes = await checkRoutes(near);
+  const routes = await checkRoutes(near, [far], backend);
 
-  const before = await readHops(near, far, daemons);
+  const read = () => readHops(near, far, daemons, backend);
+  const before = await read();
   progress(`ping both ways, ${PINGS} each`);
   const [pingForward, pingBack] = await bothWays(lab, (from, to) =>
     ping(from, to.containerAddress, { count: PINGS, signal }),
   );
-  const pinged = await readHops(near, far, daemons);
+  const pinged = await read();
   const target = new IperfTarget(far);
   progress(`iperf3 UDP, ${UDP_PAYLOAD_BYTES}-byte payloads, ${seconds} s`);
   const udp = await target.udp(near, { ...load, bytes: UDP_PAYLOAD_BYTES });
-  const loaded = await readHops(near, far, daemons);
+  const loaded = await read();
   const ofUdp = countPackets(since(loaded, pinged), UDP_PAYLOAD_BYTES);
   const counts = together(countPackets(since(pinged, before)), ofUdp);
   progress(`iperf3 TCP, container-1 to container-2, ${seconds} s`);
@@ -154,7 +204,8 @@ async function measure(lab: StandingLab, scenario: LabScenario): Promise<LabResu
   const etcd = await store.check([near, far, THIRD_HOST]);
 
   return {
-    mode: scenario.mode,
+    backend,
+    modes: [near, far, THIRD_HOST].map((plan) => modeOf(scenario, plan)),
     kernel: release(),
     mtu,
     store: { kind: store.kind, location: store.location },
@@ -183,10 +234,11 @@ async function lowerLab({ running, store }: StandingLab): Promise<void> {
 }
 
 async function captureCheck(
-  { near, far, mtu }: StandingLab,
+  { near, far, mtu, backend }: StandingLab,
   signal: AbortSignal,
 ): Promise<LabResult['capture']> {
-  const captures = await startCaptures(near, far);
+  const { format } = backend;
+  const captures = await startCaptures(near, far, format);
   // The least, a usual and the greatest payload that fits without fragments.
   const sizes = [0, 56, 1000, mtu - IP_ICMP_BYTES];
   const count = 3;
@@ -213,6 +265,7 @@ async function captureCheck(
   });
   const check = checkCapture({
     wire: frames.wire,
+    format,
     sides: [side(near, frames.near), side(far, frames.far)],
     expected,
   });

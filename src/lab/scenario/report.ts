@@ -2,7 +2,11 @@
 import { formatCount, formatTable } from '../../text.js';
 import type { CaptureCheck } from '../../testbed/capture.js';
 import type { EtcdCheck } from './etcd-check.js';
-import { PROGRAMS, type Drop, type HopCounts, type Passage } from './hops.js';
+import type { DaemonMode } from '../../daemon/options.js';
+import type { LabBackend } from '../backends/backend.js';
+import type { Drop } from '../backends/counts.js';
+import { PROGRAMS } from '../backends/udp.js';
+import type { HopCounts, Passage } from './hops.js';
 import type { RoutesCheck } from './routes-check.js';
 import type { StoreKind } from './lab-store.js';
 import {
@@ -11,12 +15,17 @@ import {
   type Change,
   type ThirdHostResult,
 } from './third-host.js';
-import type { PingResult, TcpResult, UdpResult } from '../../testbed/traffic.js';
+import type { PingResult, ProbeOutcome, TcpResult, UdpResult } from '../../testbed/traffic.js';
 
 export interface LabResult {
-  readonly mode: string;
+  readonly backend: Pick<
+    LabBackend,
+    'type' | 'directRouting' | 'hasModes' | 'device' | 'carrier' | 'format' | 'afterLeave'
+  >;
+  /** Of each host's daemon; without meaning where the backend has none. */
+  readonly modes: readonly DaemonMode[];
   readonly kernel: string;
-  /** MTU of flannel0 in bytes. */
+  /** MTU of the overlay in bytes. */
   readonly mtu: number;
   readonly store: { readonly kind: StoreKind; readonly location: string };
   /** What is in etcd with three hosts registered; undefined for another store. */
@@ -46,7 +55,7 @@ export interface Check {
 /** Every statement the lab makes about itself; all must hold. */
 export function checksOf(result: LabResult): Check[] {
   const { pingForward, pingBack, tcpForward, tcpReverse, udp, capture, routes } = result;
-  const { thirdHost, etcd } = result;
+  const { thirdHost, etcd, backend } = result;
   const reached = (ping: Pick<PingResult, 'sent' | 'received'>): Pick<Check, 'ok' | 'detail'> => ({
     ok: ping.sent > 0 && ping.received === ping.sent,
     detail: `${ping.received} of ${ping.sent} came back`,
@@ -59,25 +68,41 @@ export function checksOf(result: LabResult): Check[] {
     {
       name: `UDP, ${udp.payloadBytes}-byte payloads`,
       ok: udp.arrivedPackets > 0,
-      detail: `${pps(udp.arrivedPackets, udp.receivedSeconds)} carried by the tunnel`,
+      detail: `${pps(udp.arrivedPackets, udp.receivedSeconds)} carried by ${backend.carrier}`,
     },
     {
-      name: 'datagrams on UDP 8285 are exactly the inner packets',
+      name: backend.format.statement,
       ok: capture.ok,
-      detail: capture.problems[0] ?? `${capture.matched} of ${capture.datagrams} datagrams`,
+      detail:
+        capture.problems[0] ?? `${capture.matched} of ${capture.datagrams} ${backend.format.noun}s`,
     },
     {
       name: "node 1's routes are the documents'",
       ok: routes.ok,
-      detail: routes.problems[0] ?? `${routes.text.split('\n').length} routes`,
+      detail: routes.problems[0] ?? routesDetail(routes),
     },
     { name: 'a third host joins and is reached, both ways', ...inTime(thirdHost.joined) },
-    { name: 'it leaves: Destination Net Unreachable', ...inTime(thirdHost.left) },
+    { name: `it leaves: ${AFTER_LEAVE[backend.afterLeave]}`, ...inTime(thirdHost.left) },
     { name: 'it comes back and is reached, both ways', ...inTime(thirdHost.returned) },
     { name: 'ping container-1 to container-2 meanwhile', ...reached(thirdHost.meanwhile) },
     ...(etcd === undefined ? [] : [checkOfEtcd(etcd)]),
   ];
 }
+
+/** What the others see of a host that has left. */
+export const AFTER_LEAVE: Readonly<Record<ProbeOutcome, string>> = {
+  'net unreachable': 'Destination Net Unreachable',
+  silent: 'no route to it, no answer',
+  answered: 'an answer',
+  'other error': 'an error',
+};
+
+function routesDetail({ text, entries }: RoutesCheck): string {
+  const routes = `${text.split('\n').length} routes`;
+  return entries === undefined ? routes : `${routes}, ${entries.found.length} ${ENTRIES}`;
+}
+
+const ENTRIES = 'neighbours and forwarding entries';
 
 function inTime({ seconds, pending }: Change): Pick<Check, 'ok' | 'detail'> {
   if (seconds === undefined) {
@@ -95,9 +120,8 @@ function checkOfEtcd({ ok, entries, problems }: EtcdCheck): Check {
 
 export function renderReport(result: LabResult): string {
   const { pingForward, pingBack, tcpForward, tcpReverse, counts, routes } = result;
-  const indented = routes.text.replaceAll(/^/gm, '  ');
   return [
-    `Mode ${result.mode}, store ${describeStore(result.store)}, flannel0 MTU ${result.mtu}, kernel ${result.kernel}`,
+    describeHead(result),
     section(
       'What passed',
       formatTable(
@@ -135,11 +159,48 @@ export function renderReport(result: LabResult): string {
       ) + passesText(counts),
     ),
     section('Drops, during ping and UDP', renderDrops(counts)),
-    section("Node 1's routes", `${indented}\n`),
+    section("Node 1's routes", indented(routes.text)),
+    ...(routes.entries === undefined
+      ? []
+      : [
+          section(
+            `Node 1's ${routes.entries.title}`,
+            routes.entries.found.length === 0
+              ? '  none\n'
+              : indented(routes.entries.found.join('\n')),
+          ),
+        ]),
     ...(result.etcd === undefined
       ? []
       : [section('In etcd, with three hosts registered', renderEtcd(result.etcd))]),
   ].join('\n');
+}
+
+function describeHead(result: LabResult): string {
+  const { backend, mtu, kernel } = result;
+  const modes = distinct(result.modes);
+  const direct = backend.directRouting ? ' with DirectRouting' : '';
+  return [
+    `Backend ${backend.type}${direct}`,
+    ...(backend.hasModes
+      ? [modes.length === 1 ? `mode ${modes[0] ?? ''}` : describeModes(result)]
+      : []),
+    `store ${describeStore(result.store)}`,
+    `${backend.device === undefined ? '' : `${backend.device} `}MTU ${mtu}`,
+    `kernel ${kernel}`,
+  ].join(', ');
+}
+
+function describeModes({ modes }: LabResult): string {
+  return modes.map((mode, index) => `host-${index + 1} mode ${mode}`).join(', ');
+}
+
+function distinct<T>(items: readonly T[]): readonly T[] {
+  return [...new Set(items)];
+}
+
+function indented(text: string): string {
+  return `${text.replaceAll(/^/gm, '  ')}\n`;
 }
 
 function describeStore({ kind, location }: LabResult['store']): string {
@@ -165,13 +226,14 @@ function renderDrops(counts: HopCounts): string {
       ...[{ title: 'where' }, { title: 'reason' }],
       ...[{ title: 'packets', align: 'right' } as const, { title: 'why' }],
     ],
-    drops.map(({ where, reason, packets, cause }) => [where, reason, formatCount(packets), cause]),
+    drops.map(({ where, reason, packets, cause }) => [where, reason, countText(packets), cause]),
   );
 }
 
 /** Who sent, carried and read how much; who lost the rest is in the table of drops. */
-function udpRows({ udp }: LabResult): string[][] {
+function udpRows({ udp, backend }: LabResult): string[][] {
   const { payloadBytes, sentPackets, arrivedPackets, receivedPackets } = udp;
+  const { carrier } = backend;
   const ofSent = (packets: number): string =>
     sentPackets === 0 ? '-' : `${((packets / sentPackets) * 100).toFixed(1)} %`;
   const inSocket = arrivedPackets - receivedPackets;
@@ -182,20 +244,24 @@ function udpRows({ udp }: LabResult): string[][] {
       `${formatCount(sentPackets)} datagrams, as fast as one program can`,
     ],
     [
-      `UDP ${payloadBytes} B, carried by the tunnel`,
+      `UDP ${payloadBytes} B, carried by ${carrier}`,
       pps(arrivedPackets, udp.receivedSeconds),
       `${ofSent(arrivedPackets)} of those sent reached container-2`,
     ],
     [
       `UDP ${payloadBytes} B, read in container-2`,
       pps(receivedPackets, udp.receivedSeconds),
-      `${ofSent(receivedPackets)}; ${ofSent(inSocket)} lost in the reader's own socket, not in the tunnel`,
+      `${ofSent(receivedPackets)}; ${ofSent(inSocket)} lost in the reader's own socket, not on the way`,
     ],
   ];
 }
 
 function passageCells({ packets, passes }: Passage): string[] {
-  return [formatCount(packets), passes === undefined ? '-' : formatCount(passes)];
+  return [countText(packets), passes === undefined ? '-' : formatCount(passes)];
+}
+
+function countText(packets: number | undefined): string {
+  return packets === undefined ? 'not known' : formatCount(packets);
 }
 
 function pps(packets: number, seconds: number): string {
@@ -220,12 +286,19 @@ const PASSES = `
   A train of packets passes through a device as one. The daemons count packets; at a device
   they follow from its bytes, to a few packets (ARP and the load's own TCP connection).
 `;
+const BY_KERNEL = `
+  The kernel alone forwards, and no daemon counts. The packets follow from a device's passes and
+  bytes, to a few packets (ARP and the load's own TCP connection).
+`;
 const IN_KERNEL = `
-  What the eBPF programs carry is not counted by flannel0 and never reaches the daemon.
+  What the eBPF programs carry never reaches the daemon, and flannel0 does not count it: how many
+  packets passed there is not known.
 `;
 
 function passesText({ hops }: HopCounts): string {
-  return hops.some(({ device }) => device === PROGRAMS) ? PASSES + IN_KERNEL : PASSES;
+  const has = (name: string): boolean => hops.some(({ device }) => device === name);
+  if (has(PROGRAMS)) return PASSES + IN_KERNEL;
+  return has('daemon') ? PASSES : BY_KERNEL;
 }
 
 /** The object of `--json`; field names are a contract. */
@@ -233,10 +306,16 @@ export function toJson(result: LabResult): object {
   const { pingForward, pingBack, tcpForward, tcpReverse, udp } = result;
   const times = [pingForward.avgMs, pingBack.avgMs].filter((time) => time !== undefined);
   const checks = checksOf(result);
+  const modes = distinct(result.modes);
   const { joined, left, returned, meanwhile } = result.thirdHost;
   return {
     ok: checks.every(({ ok }) => ok),
-    mode: result.mode,
+    backend: result.backend.type,
+    directRouting: result.backend.directRouting,
+    device: result.backend.device ?? null,
+    // Null where no daemon carries packets, and mode also where the hosts have different ones.
+    mode: result.backend.hasModes && modes.length === 1 ? (modes[0] ?? null) : null,
+    modes: result.backend.hasModes ? result.modes : null,
     kernel: result.kernel,
     mtu: result.mtu,
     store: {
@@ -264,7 +343,7 @@ export function toJson(result: LabResult): object {
       ...perSecond('sentPps', udp.sentPackets, udp.sentSeconds),
       ...perSecond('arrivedPps', udp.arrivedPackets, udp.receivedSeconds),
       ...perSecond('receivedPps', udp.receivedPackets, udp.receivedSeconds),
-      drops: happened(udp.drops),
+      drops: happened(udp.drops).map(dropToJson),
     },
     captureOk: result.capture.ok,
     capture: result.capture,
@@ -279,18 +358,23 @@ export function toJson(result: LabResult): object {
     hops: result.counts.hops.map(({ where, device, forward, back }) => ({
       where,
       device,
-      forward: forward.packets,
-      back: back.packets,
+      // Null: nobody there counts them.
+      forward: forward.packets ?? null,
+      back: back.packets ?? null,
       // As the device counts: a train of packets is one. The daemons have none.
       forwardPasses: forward.passes ?? null,
       backPasses: back.passes ?? null,
     })),
-    drops: happened(result.counts.drops),
+    drops: happened(result.counts.drops).map(dropToJson),
   };
 }
 
 function happened(drops: readonly Drop[]): Drop[] {
-  return drops.filter(({ packets }) => packets > 0);
+  return drops.filter(({ packets }) => packets !== 0);
+}
+
+function dropToJson({ packets, ...rest }: Drop): object {
+  return { ...rest, packets: packets ?? null };
 }
 
 function perSecond(name: string, packets: number, seconds: number): Record<string, number> {

@@ -1,25 +1,25 @@
-/** Node 1's routes compared with the documents'. */
+/** Node 1's routes compared with the documents', and what the routes need besides. */
+import type { Entries, LabBackend } from '../backends/backend.js';
+import { showRoute, type Route } from '../backends/route.js';
+import { UDP } from '../backends/udp.js';
 import { inNamespace, run } from '../../testbed/programs.js';
 import { GATEWAY, hostPlan, OVERLAY, type HostPlan } from '../../testbed/topology.js';
-
-/** As `ip -j route` says it. */
-export interface Route {
-  readonly dst: string;
-  readonly dev: string;
-  readonly gateway?: string;
-  readonly prefsrc?: string;
-  /** Unless it is unicast: `local` for the host's own addresses. */
-  readonly type?: string;
-}
 
 export interface RoutesCheck {
   readonly ok: boolean;
   /** `ip route` of the host, as a person sees it. */
   readonly text: string;
+  /** Neighbours and forwarding entries, where the backend has some of its own. */
+  readonly entries?: Entries;
   readonly problems: readonly string[];
 }
 
-export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
+/** Of a host whose peers are these, which routes of udp do not depend on. */
+export async function checkRoutes(
+  plan: HostPlan,
+  peers: readonly HostPlan[] = [],
+  backend: LabBackend = UDP,
+): Promise<RoutesCheck> {
   const { stdout } = await run(inNamespace(plan.host, ['ip', '-j', 'route']));
   const { stdout: text } = await run(inNamespace(plan.host, ['ip', 'route']));
   const found = await Promise.all(
@@ -27,7 +27,7 @@ export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
   );
   const expected: Route[] = [
     { dst: 'default', gateway: GATEWAY, dev: 'eth0' },
-    { dst: OVERLAY, dev: 'flannel0', prefsrc: plan.tunAddress },
+    ...backend.routes(plan, peers),
     { dst: plan.subnet, dev: 'docker0', prefsrc: plan.bridgeAddress },
     { dst: '10.168.0.0/24', dev: 'eth0' },
   ];
@@ -39,7 +39,23 @@ export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
       problems.push(`not in the documents: ${showRoute(route)}`);
     }
   }
-  return { ok: problems.length === 0, text: text.trimEnd(), problems };
+  const entries = await backend.entries?.(plan, peers);
+  if (entries !== undefined) problems.push(...entryProblems(entries));
+  return {
+    ok: problems.length === 0,
+    text: text.trimEnd(),
+    ...(entries === undefined ? {} : { entries }),
+    problems,
+  };
+}
+
+function entryProblems({ found, expected }: Entries): string[] {
+  return [
+    ...expected.filter((line) => !found.includes(line)).map((line) => `missing: ${line}`),
+    ...found
+      .filter((line) => !expected.includes(line))
+      .map((line) => `not in the documents: ${line}`),
+  ];
 }
 
 /**
@@ -48,27 +64,22 @@ export async function checkRoutes(plan: HostPlan): Promise<RoutesCheck> {
  */
 async function withSource(plan: HostPlan, route: Route): Promise<Route> {
   if (route.dst !== OVERLAY || route.prefsrc !== undefined) return route;
-  const peer = hostPlan(plan.number === 1 ? 2 : 1).containerAddress;
-  const query = inNamespace(plan.host, ['ip', '-j', 'route', 'get', peer]);
+  const query = inNamespace(plan.host, ['ip', '-j', 'route', 'get', UNLEASED]);
   const { stdout } = await run(query, { accept: [0, 2] });
   const [picked] = JSON.parse(stdout || '[]') as Route[];
   const leadsThere = picked?.prefsrc !== undefined && picked.dev === route.dev;
   return leadsThere ? { ...route, prefsrc: picked.prefsrc } : route;
 }
 
+/** In the overlay, and in no host's subnet: hosts may have routes of their own. */
+const UNLEASED = hostPlan(200).containerAddress;
+
 function matches(found: Route, expected: Route): boolean {
   return (
     found.dst === expected.dst &&
     found.dev === expected.dev &&
     (expected.gateway === undefined || found.gateway === expected.gateway) &&
-    (expected.prefsrc === undefined || found.prefsrc === expected.prefsrc)
+    (expected.prefsrc === undefined || found.prefsrc === expected.prefsrc) &&
+    (expected.flags ?? []).every((flag) => found.flags?.includes(flag) ?? false)
   );
-}
-
-/** As `ip route` shows it. */
-export function showRoute({ dst, gateway, dev, prefsrc, type }: Route): string {
-  const kind = type === undefined || type === 'unicast' ? '' : `${type} `;
-  const via = gateway === undefined ? '' : ` via ${gateway}`;
-  const source = prefsrc === undefined ? '' : ` src ${prefsrc}`;
-  return `${kind}${dst}${via} dev ${dev}${source}`;
 }

@@ -1,5 +1,6 @@
 /** `flannelette lab` as the command line calls it: the parent isolates itself, the isolated process works. */
 import type { DaemonMode } from '../../daemon/options.js';
+import type { LabBackend } from '../backends/backend.js';
 import { ExitCode } from '../../errors.js';
 import { LEASE_FILE } from '../../testbed/daemon-process.js';
 import { ETCD_PREFIX } from './etcd-check.js';
@@ -18,7 +19,9 @@ import { runLive } from '../live/isolated-lab.js';
 import { runWithPage } from '../live/parent.js';
 
 export interface LabOptions {
-  readonly mode: DaemonMode;
+  readonly backend: LabBackend;
+  /** Of host 1, host 2 and so on, and again from the first; at least one. */
+  readonly modes: readonly [DaemonMode, ...DaemonMode[]];
   /** Where the daemons keep their leases. */
   readonly store: StoreKind;
   /** Length of each throughput measurement. */
@@ -35,16 +38,17 @@ export interface LabOptions {
 
 /** `argv` is what followed `lab` on the command line. */
 export async function labCommand(options: LabOptions, argv: readonly string[]): Promise<ExitCode> {
-  const { mode, store, json } = options;
+  const { backend, modes, store, json } = options;
   if (options.isolated) {
-    const about = { mode, store: { kind: store } };
+    const about = { backend: backend.type, modes, store: { kind: store } };
     return runIsolatedPart(json, about, (output) => scenario(options, output));
   }
   await checkIsolation(STORE_PROGRAMS[store]);
   const again = [...ownCommand(), 'lab', ...argv, '--isolated'];
   if (options.web !== undefined) {
     const print = (text: string): void => void process.stdout.write(text);
-    return runWithPage(again, { port: options.web, mode, print });
+    const { web: port } = options;
+    return runWithPage(again, { port, backend, mode: modes[0], print });
   }
   return runIsolated<IsolatedMessage>(again, {
     hear: (_message, findPid) => {
@@ -55,9 +59,10 @@ export async function labCommand(options: LabOptions, argv: readonly string[]): 
 
 async function scenario(options: LabOptions, output: Output): Promise<ExitCode> {
   const signal = stopSignal();
-  const { mode, store, seconds } = options;
+  const { backend, modes, store, seconds } = options;
   const { print, progress } = output;
-  const plan: LabScenario = { mode, store, seconds, command: ownCommand(), signal, progress };
+  const command = ownCommand();
+  const plan: LabScenario = { backend, modes, store, seconds, command, signal, progress };
   if (options.web !== undefined) {
     await runLive(plan);
     print('The lab has ended; nothing of it is left behind.\n');

@@ -2,7 +2,8 @@
  * A third host that joins, leaves and comes back, while pings run between the first two.
  *
  *   join:   daemon started -> subnet.env -> docker0 and container-3 -> everybody reaches everybody
- *   leave:  daemon stopped, lease removed -> containers 1 and 2 are told "Destination Net Unreachable"
+ *   leave:  daemon stopped, lease removed -> no host has a route to it, and containers 1 and 2 see what
+ *           the backend has for a host that is gone: "Destination Net Unreachable", or nothing
  *   return: daemon started again -> the same subnet, everybody reaches everybody
  *
  * Each is timed from its first action to the last container that sees the result.
@@ -15,6 +16,8 @@ import {
   type DaemonProcess,
   type DaemonSettings,
 } from '../../testbed/daemon-process.js';
+import type { LabBackend } from '../backends/backend.js';
+import { inNamespace, run } from '../../testbed/programs.js';
 import type { LabStore } from './lab-store.js';
 import { addHost, hostPlan, type HostPlan } from '../../testbed/topology.js';
 import { PingStream, probe, type ProbeOutcome } from '../../testbed/traffic.js';
@@ -43,7 +46,8 @@ export interface Stage {
   readonly near: HostPlan;
   readonly far: HostPlan;
   readonly store: LabStore;
-  readonly settings: DaemonSettings;
+  readonly backend: LabBackend;
+  readonly settings: (plan: HostPlan) => DaemonSettings;
   /** Every daemon that is meant to run now; kept up to date here. */
   readonly running: Set<DaemonProcess>;
   readonly progress: (line: string) => void;
@@ -75,7 +79,7 @@ export async function join(stage: Stage): Promise<{ daemon: DaemonProcess; chang
   const daemon = await startThird(stage);
   await attachContainer(daemon);
   const signal = endedEarly([daemon], stage.signal);
-  return { daemon, change: await awaitChange(started, everyWay(stage), 'answered', signal) };
+  return { daemon, change: await awaitChange(started, everyWay(stage), isAnswered, signal) };
 }
 
 /** Stops the third host's daemon and removes its lease. */
@@ -84,14 +88,14 @@ export async function leave(stage: Stage, daemon: DaemonProcess): Promise<Change
   stage.running.delete(daemon);
   await daemon.stop();
   await stage.store.remove(THIRD_HOST);
-  return awaitChange(started, waysThere(stage), 'net unreachable', stage.signal);
+  return awaitChange(started, waysThere(stage), isGone(stage.backend), stage.signal);
 }
 
 async function comeBack(stage: Stage): Promise<Change> {
   const started = performance.now();
   const daemon = await startThird(stage);
   const signal = endedEarly([daemon], stage.signal);
-  return awaitChange(started, everyWay(stage), 'answered', signal);
+  return awaitChange(started, everyWay(stage), isAnswered, signal);
 }
 
 async function startThird({ store, settings, running }: Stage): Promise<DaemonProcess> {
@@ -116,21 +120,41 @@ function everyWay(stage: Stage): Way[] {
   return [...there, ...there.map(({ from, to }) => ({ from: to, to: from }))];
 }
 
+/** What a way saw that is not wanted; undefined when it saw what is. */
+type Look = (way: Way, signal: AbortSignal) => Promise<string | undefined>;
+
+function saw(wanted: ProbeOutcome): Look {
+  return async ({ from, to }, signal) => {
+    const outcome = await probe(from, to.containerAddress, signal);
+    return outcome === wanted ? undefined : outcome;
+  };
+}
+
+const isAnswered = saw('answered');
+
+/** Silence alone proves nothing: the host has taken its device with it. */
+function isGone({ afterLeave }: LabBackend): Look {
+  const isSilent = saw(afterLeave);
+  return async (way, signal) => {
+    const { stdout } = await run(
+      inNamespace(way.from.host, ['ip', 'route', 'show', way.to.subnet]),
+    );
+    if (stdout.trim() !== '') return `a route, ${stdout.trim()}`;
+    return isSilent(way, signal);
+  };
+}
+
 /** Asks until each way has once seen what is wanted. */
 async function awaitChange(
   started: number,
   ways: readonly Way[],
-  wanted: ProbeOutcome,
+  look: Look,
   signal: AbortSignal,
 ): Promise<Change> {
-  let pending = ways.map((way) => ({ ...way, saw: undefined as ProbeOutcome | undefined }));
+  let pending = ways.map((way) => ({ ...way, saw: undefined as string | undefined }));
   for (;;) {
-    const seen = pending.map(async ({ from, to }) => ({
-      from,
-      to,
-      saw: await probe(from, to.containerAddress, signal),
-    }));
-    pending = (await Promise.all(seen)).filter(({ saw }) => saw !== wanted);
+    const seen = pending.map(async (way) => ({ ...way, saw: await look(way, signal) }));
+    pending = (await Promise.all(seen)).filter((way) => way.saw !== undefined);
     const seconds = (performance.now() - started) / 1_000;
     if (pending.length === 0) return { seconds, pending: [] };
     if (seconds > GIVE_UP_SECONDS) {

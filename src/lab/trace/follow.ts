@@ -1,17 +1,11 @@
 /** Finds one packet in the captures of its way. */
 import { systemError } from '../../errors.js';
-import { TUNNEL_PORT } from '../../testbed/daemon-process.js';
-import {
-  decodePacket,
-  identityOf,
-  innerPacketOf,
-  PROTOCOLS,
-  type Packet,
-} from '../../testbed/wire/packet.js';
+import { decodePacket, identityOf, PROTOCOLS, type Packet } from '../../testbed/wire/packet.js';
 import { ipv4Of, type PcapFile } from '../../testbed/wire/pcap.js';
+import { openEnvelope, type Envelope } from './envelope.js';
 import type { TracePlan } from './plan.js';
 import { TRACE_PORT } from './send.js';
-import type { Tap } from './way.js';
+import type { Tap } from './step.js';
 
 /** The packet as one capture has it. */
 export interface Sighting {
@@ -20,8 +14,8 @@ export interface Sighting {
   readonly timeNs: bigint;
   readonly linkType: number;
   readonly frame: Buffer;
-  /** The datagram it travels in; undefined outside the tunnel. */
-  readonly outer: Packet | undefined;
+  /** What it travels in; undefined outside a tunnel. */
+  readonly envelope: Envelope | undefined;
   readonly packet: Packet;
 }
 
@@ -85,9 +79,7 @@ function sightings({ tap, linkType, records }: TapCapture): Sighting[] {
     const bytes = ipv4Of(frame, linkType);
     const packet = bytes === undefined ? undefined : decodePacket(bytes);
     if (packet === undefined) return [];
-    const inner = innerPacketOf(packet, TUNNEL_PORT);
-    const carried =
-      inner === undefined ? { outer: undefined, packet } : { outer: packet, packet: inner };
-    return [{ tap, timeNs, linkType, frame, ...carried }];
+    const envelope = openEnvelope(packet);
+    return [{ tap, timeNs, linkType, frame, envelope, packet: envelope?.packet ?? packet }];
   });
 }

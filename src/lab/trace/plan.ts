@@ -1,5 +1,4 @@
 /** What a trace is asked for, checked before anything is built. */
-import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp-settings.js';
 import { inputError } from '../../errors.js';
 import { HEADER_BYTES, type Protocol } from '../../testbed/wire/packet.js';
 import { hostPlan, UNDERLAY_MTU, type HostPlan } from '../../testbed/topology.js';
@@ -21,13 +20,11 @@ export interface TracePlan {
   readonly size: number;
 }
 
-/** MTU of flannel0 in bytes. */
-const OVERLAY_MTU = UNDERLAY_MTU - UDP_OVERHEAD_BYTES;
 /** Linux sends the timestamp option (RFC 7323), padded to words, in each TCP segment. */
 const TCP_TIMESTAMP_BYTES = 12;
 
-/** Throws an input error that names the flag. */
-export function planTrace({ from, to, proto, size }: TraceRequest): TracePlan {
+/** `overhead`: bytes that the backend takes from the MTU. Throws an input error that names the flag. */
+export function planTrace({ from, to, proto, size }: TraceRequest, overhead: number): TracePlan {
   const hosts = [hostPlan(1), hostPlan(2)] as const;
   const sender = containerAt('--from', from, hosts) ?? other(containerAt('--to', to, hosts), hosts);
   const receiver = containerAt('--to', to, hosts) ?? other(sender, hosts);
@@ -35,7 +32,7 @@ export function planTrace({ from, to, proto, size }: TraceRequest): TracePlan {
     const expected = `${other(sender, hosts).containerAddress}, the container that is not --from`;
     throw inputError('--to', to, expected);
   }
-  checkSize(proto, size);
+  checkSize(proto, size, UNDERLAY_MTU - overhead);
   return { from: sender, to: receiver, proto, size };
 }
 
@@ -57,9 +54,9 @@ function other(plan: HostPlan | undefined, [one, two]: readonly [HostPlan, HostP
   return plan === one ? two : one;
 }
 
-function checkSize(proto: Protocol, size: number): void {
+function checkSize(proto: Protocol, size: number, mtu: number): void {
   const options = proto === 'tcp' ? TCP_TIMESTAMP_BYTES : 0;
-  const max = OVERLAY_MTU - HEADER_BYTES.ipv4 - HEADER_BYTES[proto] - options;
+  const max = mtu - HEADER_BYTES.ipv4 - HEADER_BYTES[proto] - options;
   // A segment without payload carries no data.
   const min = proto === 'tcp' ? 1 : 0;
   if (size >= min && size <= max) return;
@@ -67,6 +64,6 @@ function checkSize(proto: Protocol, size: number): void {
   throw inputError(
     '--size',
     size,
-    `${min} to ${max} bytes for ${proto}, so that the packet fits the MTU of ${OVERLAY_MTU} (${headers})`,
+    `${min} to ${max} bytes for ${proto}, so that the packet fits the MTU of ${mtu} (${headers})`,
   );
 }

@@ -1,9 +1,14 @@
 /** The way of the traced packet with all that is known of each step, and what must hold of it. */
+import type { LabBackend } from '../backends/backend.js';
 import type { TransportHeader } from '../../testbed/wire/packet.js';
-import type { Decision, Decisions } from './decisions.js';
+import { ETHERNET_BYTES } from '../../testbed/wire/pcap.js';
+import type { Carriages } from './carriage/carriage.js';
+import type { Decisions } from './decisions.js';
 import type { Sighting } from './follow.js';
 import type { TracePlan } from './plan.js';
-import { wayOf, type Crossing, type Step, type StepName } from './way.js';
+import type { Decision } from './look-up.js';
+import type { Crossing, Step, StepName, TtlTaker } from './step.js';
+import { wayOf } from './way.js';
 
 export interface HopCrossing extends Crossing {
   /** Copied across the border: of the packet, or of what a process sends or gets. */
@@ -18,7 +23,8 @@ export interface Hop {
   readonly sighting: Sighting | undefined;
   /**
    * Nanoseconds since the packet was first seen: when it was captured, or for a daemon from when to
-   * when it had the packet, wake-up and both calls included. Undefined for the two ends.
+   * when it had the packet, wake-up and both calls included. Undefined for the two ends, and where it is
+   * not known (Step.keepsStamp).
    */
   readonly time: { readonly fromNs: number; readonly toNs: number } | undefined;
   /** The border crossed to get here. */
@@ -29,8 +35,11 @@ export interface Hop {
 
 export interface Trace {
   readonly plan: TracePlan;
-  /** flannel0's MTU in bytes. */
+  readonly backend: Pick<LabBackend, 'type' | 'directRouting' | 'hasModes' | 'device'>;
+  readonly carriages: Carriages;
+  /** Of the overlay, in bytes. */
   readonly mtu: number;
+  /** Of both daemons; without meaning where the kernel alone forwards. */
   readonly mode: string;
   readonly kernel: string;
   readonly hops: readonly Hop[];
@@ -39,18 +48,20 @@ export interface Trace {
 /** Joins a way that was seen as a whole with what decided its steps. */
 export function joinHops(
   plan: TracePlan,
+  carriages: Carriages,
   sightings: readonly Sighting[],
   decisions: Decisions,
 ): readonly Hop[] {
-  const way = wayOf(plan);
+  const way = wayOf(plan, carriages);
   const start = sightings[0]?.timeNs ?? 0n;
   const seen = way.map(({ name }) => sightings.find(({ tap }) => tap.name === name));
+  const timed = seen.map((sighting) => (sighting?.tap.keepsStamp === true ? undefined : sighting));
   const offset = (sighting: Sighting): number => Number(sighting.timeNs - start);
   return way.map((step, index) => {
     const sighting = seen[index];
     // A process holds the packet from when it was seen before to when it is seen after.
     const [before, after] =
-      sighting === undefined ? [seen[index - 1], seen[index + 1]] : [sighting, sighting];
+      sighting === undefined ? [timed[index - 1], timed[index + 1]] : [timed[index], timed[index]];
     return {
       number: index + 1,
       step,
@@ -59,7 +70,10 @@ export function joinHops(
         before === undefined || after === undefined
           ? undefined
           : { fromNs: offset(before), toNs: offset(after) },
-      crossing: step.crossing === undefined ? undefined : withBytes(step.crossing, plan, sightings),
+      crossing:
+        step.crossing === undefined
+          ? undefined
+          : withBytes(step.crossing, step.name, plan, sightings),
       decisions: decisions.get(step.name) ?? [],
     };
   });
@@ -67,6 +81,7 @@ export function joinHops(
 
 function withBytes(
   crossing: Crossing,
+  at: StepName,
   { proto, size }: TracePlan,
   sightings: readonly Sighting[],
 ): HopCrossing {
@@ -74,7 +89,7 @@ function withBytes(
   const packet = first?.packet.bytes.length ?? 0;
   // ping writes the ICMP header itself; UDP and TCP write theirs in the kernel.
   const own = proto === 'icmp' ? size + (first?.packet.transport.headerBytes ?? 0) : size;
-  const atEnd = crossing.number === 1 || crossing.number === 6;
+  const atEnd = at === 'container out' || at === 'receiver';
   return { ...crossing, bytes: atEnd ? own : packet };
 }
 
@@ -84,28 +99,29 @@ export interface TraceCheck {
   readonly detail: string;
 }
 
-/** TTL taken before each tap: by the forwarding hosts and by the two daemons. */
-const TTL_TAKEN_BEFORE: readonly StepName[] = [
-  'flannel0 out',
-  'eth0 out',
-  'flannel0 in',
-  'docker0 out',
-];
-const BETWEEN_DAEMONS: readonly StepName[] = ['eth0 out', 'switch in', 'switch out', 'eth0 in'];
+const BETWEEN_HOSTS: readonly StepName[] = ['eth0 out', 'switch in', 'switch out', 'eth0 in'];
 
-/** What must hold of any packet that crosses the tunnel. */
-export function checkHops(hops: readonly Hop[]): readonly TraceCheck[] {
+/** What must hold of any packet that crosses from host to host. */
+export function checkHops({
+  hops,
+  carriages,
+}: Pick<Trace, 'hops' | 'carriages'>): readonly TraceCheck[] {
   const sightings = sightingsOf(hops);
   return [
     checkTimes(sightings),
-    checkTtl(sightings),
+    checkTtl(sightings, ttlTakers(hops)),
     checkSums(sightings),
-    checkPayload(sightings),
+    checkEnvelope(sightings, carriages),
   ];
 }
 
 export function sightingsOf(hops: readonly Hop[]): readonly Sighting[] {
   return hops.flatMap(({ sighting }) => sighting ?? []);
+}
+
+/** Who takes one from the TTL, in the order of the way. */
+export function ttlTakers(hops: readonly Hop[]): readonly TtlTaker[] {
+  return hops.flatMap(({ step }) => step.ttlTakenBy ?? []);
 }
 
 export interface TraceSummary {
@@ -121,7 +137,8 @@ export interface TraceSummary {
 
 export function summaryOf(hops: readonly Hop[]): TraceSummary {
   const crossings = hops.flatMap(({ crossing }) => crossing ?? []);
-  const sending = crossings.filter(({ number }) => number <= 3).length;
+  const middle = hops.findIndex(({ step }) => step.name === 'switch in');
+  const sending = hops.slice(0, middle).filter(({ crossing }) => crossing !== undefined).length;
   return {
     sending,
     receiving: crossings.length - sending,
@@ -136,19 +153,20 @@ function checkTimes(sightings: readonly Sighting[]): TraceCheck {
   return check('times never go back', back, () => 'earlier than the step before');
 }
 
-function checkTtl(sightings: readonly Sighting[]): TraceCheck {
+function checkTtl(sightings: readonly Sighting[], takers: readonly TtlTaker[]): TraceCheck {
   let expected = sightings[0]?.packet.ipv4.ttl ?? 0;
   const wrong = sightings.find(({ tap, packet }) => {
-    if (TTL_TAKEN_BEFORE.includes(tap.name)) expected -= 1;
+    expected -= tap.ttlTakenBy?.length ?? 0;
     return packet.ipv4.ttl !== expected;
   });
-  const name = 'each host and each daemon takes one from the TTL';
+  const each = [...new Set(takers)].map((taker) => `each ${taker}`);
+  const name = `${each.join(' and ')} takes one from the TTL`;
   return check(name, wrong, ({ packet }) => `TTL ${packet.ipv4.ttl}, expected ${expected}`);
 }
 
 function checkSums(sightings: readonly Sighting[]): TraceCheck {
-  const wrong = sightings.find(({ packet, outer }) =>
-    [packet, ...(outer === undefined ? [] : [outer])].some(
+  const wrong = sightings.find(({ packet, envelope }) =>
+    [packet, ...(envelope === undefined ? [] : [envelope.outer])].some(
       ({ ipv4, transport }) =>
         ipv4.checksumState !== 'right' || transport.checksumState === 'wrong',
     ),
@@ -156,13 +174,18 @@ function checkSums(sightings: readonly Sighting[]): TraceCheck {
   return check('every checksum is right, or left to a device', wrong, () => 'a wrong checksum');
 }
 
-function checkPayload(sightings: readonly Sighting[]): TraceCheck {
-  const wrong = sightings.find(({ tap, outer, packet }) => {
-    const inside = outer?.payload.equals(packet.bytes) ?? false;
-    return inside !== BETWEEN_DAEMONS.includes(tap.name);
+function checkEnvelope(sightings: readonly Sighting[], { sending }: Carriages): TraceCheck {
+  const wrong = sightings.find(({ tap, envelope }) => {
+    const expected = BETWEEN_HOSTS.includes(tap.name) ? sending.envelope : undefined;
+    return envelope?.kind !== expected || envelope?.exact === false;
   });
-  const name = 'between the daemons, and only there, it is the payload of a datagram';
-  return check(name, wrong, ({ outer }) => (outer === undefined ? 'no datagram' : 'a datagram'));
+  const found = ({ envelope }: Sighting): string => {
+    if (envelope === undefined) return 'no datagram';
+    return envelope.kind === 'vxlan' ? 'a VXLAN frame' : 'a datagram';
+  };
+  return check(sending.statement, wrong, (sighting) =>
+    sighting.envelope?.exact === false ? `not exactly ${found(sighting)}` : found(sighting),
+  );
 }
 
 function check(
@@ -184,8 +207,8 @@ export interface Region {
 }
 
 /** A frame in its parts, in order; padding behind the packet is left out. */
-export function regionsOf({ frame, outer, packet }: Sighting): readonly Region[] {
-  const whole = outer ?? packet;
+export function regionsOf({ frame, envelope, packet }: Sighting): readonly Region[] {
+  const whole = envelope?.outer ?? packet;
   const regions: Region[] = [];
   let offset = 0;
   const add = (name: string, bytes: number): void => {
@@ -198,11 +221,18 @@ export function regionsOf({ frame, outer, packet }: Sighting): readonly Region[]
   };
   // The frame may be padded behind, never in front: what is left in front is Ethernet's.
   add('Ethernet', whole.bytes.byteOffset - frame.byteOffset);
-  if (outer !== undefined) addHeaders('outer ', outer);
-  addHeaders(outer === undefined ? '' : 'inner ', packet);
+  if (envelope !== undefined) addHeaders('outer ', envelope.outer);
+  if (envelope?.vxlan !== undefined) {
+    add('VXLAN', envelope.vxlan.header.length);
+    add(INNER_ETHERNET, ETHERNET_BYTES);
+  }
+  addHeaders(envelope === undefined ? '' : 'inner ', packet);
   add('payload', packet.payload.length);
   return regions;
 }
+
+/** The frame behind a VXLAN header. */
+export const INNER_ETHERNET = 'inner Ether';
 
 export function protocolName(transport: TransportHeader): string {
   return transport.protocol.toUpperCase();

@@ -1,13 +1,14 @@
 /** The object of `flannelette trace --json`; field names are a contract. */
 import { macAt, type Packet } from '../../testbed/wire/packet.js';
 import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../../testbed/wire/pcap.js';
+import type { VxlanFrame } from '../../testbed/wire/vxlan.js';
 import type { Sighting } from './follow.js';
 import { checkHops, regionsOf, summaryOf, type Hop, type Trace } from './trace-hops.js';
 
 export function toJson(trace: Trace): object {
-  const { plan, mode, mtu, kernel, hops } = trace;
+  const { plan, backend, mode, mtu, kernel, hops } = trace;
   const { from, to, proto, size } = plan;
-  const checks = checkHops(hops);
+  const checks = checkHops(trace);
   const { sending, receiving, copiedBytes, ttls, nanoseconds } = summaryOf(hops);
   return {
     ok: checks.every(({ ok }) => ok),
@@ -15,7 +16,11 @@ export function toJson(trace: Trace): object {
     to: to.containerAddress,
     proto,
     size,
-    mode,
+    backend: backend.type,
+    directRouting: backend.directRouting,
+    device: backend.device ?? null,
+    // Null where no daemon carries packets.
+    mode: backend.hasModes ? mode : null,
     mtu,
     kernel,
     hops: hops.map(hopToJson),
@@ -41,13 +46,18 @@ function hopToJson({ number, step, sighting, time, crossing, decisions }: Hop): 
     crossing: crossing ?? null,
     decisions,
     packet: sighting === undefined ? null : packetToJson(sighting.packet),
-    outer: sighting?.outer === undefined ? null : packetToJson(sighting.outer),
+    outer: sighting?.envelope === undefined ? null : packetToJson(sighting.envelope.outer),
+    vxlan: sighting?.envelope?.vxlan === undefined ? null : vxlanToJson(sighting.envelope.vxlan),
     frame: sighting === undefined ? null : frameToJson(sighting),
   };
 }
 
 function packetToJson({ bytes, ipv4, transport, payload }: Packet): object {
   return { ipv4, transport, payloadBytes: payload.length, hex: bytes.toString('hex') };
+}
+
+function vxlanToJson({ flags, vni, source, destination, header }: VxlanFrame): object {
+  return { flags, vni, ethernet: { source, destination }, hex: header.toString('hex') };
 }
 
 function frameToJson(sighting: Sighting): object {

@@ -1,20 +1,22 @@
 /** A trace for people: a block for each hop, the bytes on the wire, and a summary; 100 columns at most. */
 import { hexBytes, macAt, type Packet, type TransportHeader } from '../../testbed/wire/packet.js';
 import { ETHERNET_BYTES, LINKTYPE_ETHERNET } from '../../testbed/wire/pcap.js';
-import type { Decision } from './decisions.js';
+import type { VxlanFrame } from '../../testbed/wire/vxlan.js';
+import type { Decision } from './look-up.js';
 import type { Sighting } from './follow.js';
 import {
   checkHops,
+  INNER_ETHERNET,
   protocolName,
   regionsOf,
   sightingsOf,
   summaryOf,
+  ttlTakers,
   type Hop,
   type HopCrossing,
   type Region,
   type Trace,
 } from './trace-hops.js';
-import type { TracePlan } from './plan.js';
 import { endsInProcess } from './way.js';
 
 /** Where the bytes are shown. */
@@ -28,17 +30,23 @@ const INDENT = '      ';
 export function renderTrace(trace: Trace): string {
   const blocks = trace.hops.flatMap((hop, index) => [
     ...(hop.crossing === undefined ? [] : [renderCrossing(hop.crossing)]),
-    renderHop(hop, trace.plan, previousTtl(trace.hops, index)),
+    renderHop(hop, previousTtl(trace.hops, index)),
   ]);
   return [renderHead(trace), ...blocks, renderSummary(trace)].join('\n\n');
 }
 
-function renderHead({ plan, mode, mtu, kernel }: Trace): string {
+function renderHead({ plan, backend, mode, mtu, kernel }: Trace): string {
   const { from, to, proto, size } = plan;
   const what = { icmp: 'ICMP echo request', tcp: 'TCP segment', udp: 'UDP datagram' }[proto];
   return [
     `One ${what} from ${from.containerAddress} to ${to.containerAddress}, ${size} bytes of payload`,
-    `Mode ${mode}, flannel0 MTU ${mtu}, kernel ${kernel}; times since the packet was first seen`,
+    [
+      `Backend ${backend.type}${backend.directRouting ? ' with DirectRouting' : ''}`,
+      ...(backend.hasModes ? [`mode ${mode}`] : []),
+      `${backend.device === undefined ? '' : `${backend.device} `}MTU ${mtu}`,
+      `kernel ${kernel}`,
+    ].join(', '),
+    'Times since the packet was first seen',
   ].join('\n');
 }
 
@@ -47,12 +55,12 @@ function renderCrossing({ number, name, from, to, bytes }: HopCrossing): string 
   return `${INDENT}==== ${text} `.padEnd(84, '=');
 }
 
-function renderHop(hop: Hop, plan: TracePlan, ttlBefore: number | undefined): string {
+function renderHop(hop: Hop, ttlBefore: number | undefined): string {
   const { number, step, sighting } = hop;
   const direction = step.direction === undefined ? '' : ` ${step.direction}`;
   const name = `${step.where} ${step.device}${direction}`;
   const head = `${String(number).padStart(3)}.  ${name.padEnd(38)} ${step.side.padEnd(8)} ${renderTime(hop)}`;
-  const lines = sighting === undefined ? workOf(hop, plan) : decode(sighting, ttlBefore);
+  const lines = sighting === undefined ? workOf(hop) : decode(sighting, ttlBefore);
   const bytes = sighting !== undefined && step.name === SHOWN_AT ? dump(sighting) : [];
   return [
     head.trimEnd(),
@@ -68,7 +76,8 @@ function row(label: string, text: string): string {
   return `${label.padEnd(LABEL_WIDTH)} ${text}`;
 }
 
-function renderTime({ time }: Hop): string {
+function renderTime({ step, time }: Hop): string {
+  if (step.keepsStamp === true) return 'time not known: stamped at eth0';
   if (time === undefined) return '';
   const [from, to] = [microseconds(time.fromNs), microseconds(time.toNs)];
   return time.fromNs === time.toNs ? `+${from} us` : `+${from} to +${to} us`;
@@ -83,48 +92,36 @@ function renderDecision({ kind, key, found }: Decision): string {
 }
 
 /** What happens to the packet where it cannot be captured. */
-function workOf({ step }: Hop, plan: TracePlan): readonly string[] {
-  const { proto, size } = plan;
-  switch (step.name) {
-    case 'sender':
-      return proto === 'icmp'
-        ? [row('does', `sends an echo request with ${size} bytes; the kernel adds the IPv4 header`)]
-        : [
-            row(
-              'does',
-              `sends ${size} bytes; the kernel adds the ${proto.toUpperCase()} and IPv4 headers`,
-            ),
-          ];
-    case 'encapsulation':
-      return [
-        row('does', 'reads the packet from flannel0, takes 1 from the TTL, looks the host up,'),
-        row('', 'and sends the packet as the payload of one UDP datagram'),
-      ];
-    case 'decapsulation':
-      return [
-        row('does', 'receives the datagram, checks its sender, takes 1 from the TTL,'),
-        row('', 'and writes the payload to flannel0'),
-      ];
-    case 'receiver':
-      return endsInProcess(plan)
-        ? [row('does', `receives the ${size} bytes`)]
-        : [row('does', 'answers the echo request within the kernel: no process, no crossing')];
-    default:
-      return [];
-  }
+function workOf({ step }: Hop): readonly string[] {
+  return (step.work ?? []).map((line, index) => row(index === 0 ? 'does' : '', line));
 }
 
 function decode(sighting: Sighting, ttlBefore: number | undefined): readonly string[] {
-  const { frame, linkType, outer, packet } = sighting;
+  const { frame, linkType, envelope, packet } = sighting;
   const ethernet =
     linkType === LINKTYPE_ETHERNET
       ? [row('Ethernet', `${macAt(frame, 6)} > ${macAt(frame, 0)}  ${frame.length} bytes`)]
       : [row('no Ethernet', 'a layer-3 device: the frame is the IP packet')];
-  const outside = outer === undefined ? [] : describe('outer ', outer);
+  const outside = envelope === undefined ? [] : describe('outer ', envelope.outer);
+  const between = envelope?.vxlan === undefined ? [] : describeVxlan(envelope.vxlan);
   return [
     ...ethernet,
     ...outside,
-    ...describe(outer === undefined ? '' : 'inner ', packet, ttlBefore),
+    ...between,
+    ...describe(envelope === undefined ? '' : 'inner ', packet, ttlBefore),
+  ];
+}
+
+/** The flags and the VNI as tcpdump has them, which takes the port for that of OTV. */
+function describeVxlan({ flags, vni, source, destination }: VxlanFrame): readonly string[] {
+  const byte = flags.toString(16).padStart(2, '0');
+  const vniFlag = (flags & 0x08) === 0 ? '.' : 'I';
+  return [
+    row(
+      'VXLAN',
+      `flags [${vniFlag}] (0x${byte})  VNI ${vni}  (tcpdump: OTV, overlay 0, instance ${vni})`,
+    ),
+    row(INNER_ETHERNET, `${source} > ${destination}`),
   ];
 }
 
@@ -196,36 +193,53 @@ function renderSummary(trace: Trace): string {
   const { hops, plan } = trace;
   const { sending, receiving, copiedBytes, ttls, nanoseconds } = summaryOf(hops);
   const wire = sightingsOf(hops).find(({ tap }) => tap.name === SHOWN_AT);
-  const inner = wire?.packet.bytes.length ?? 0;
-  const outer = wire?.outer?.bytes.length ?? 0;
+  const next = sending + receiving + 1;
   const note = endsInProcess(plan)
     ? []
-    : [row('', 'a process that receives (--proto=udp, tcp) would be the sixth crossing')];
+    : [row('', `a process that receives (--proto=udp, tcp) would be crossing ${next}`)];
   return [
     'Summary',
     ...[
       row('crossings', `${sending} sending, ${receiving} receiving, of the user/kernel border`),
       ...note,
       row('copies', `${copiedBytes} bytes across the border: one copy at each crossing`),
-      row('TTL', `${[...new Set(ttls)].join(' -> ')}: host, daemon, daemon, host take 1 each`),
-      row(
-        'bytes',
-        `${inner} of the packet, ${outer} with outer IPv4 and UDP, ${outer + ETHERNET_BYTES} with Ethernet`,
-      ),
+      row('TTL', `${[...new Set(ttls)].join(' -> ')}: ${ttlTakers(hops).join(', ')} take 1 each`),
+      ...(wire === undefined ? [] : renderSizes(wire)),
       ...renderSpans(hops, nanoseconds),
-      ...checkHops(hops).map(({ name, ok, detail }) =>
+      ...checkHops(trace).map(({ name, ok, detail }) =>
         ok ? row('ok', name) : row('FAILED', `${name}: ${detail}`),
       ),
     ].map(indent),
   ].join('\n');
 }
 
+/** How the packet grows from inside out. */
+function renderSizes({ packet, envelope }: Sighting): readonly string[] {
+  const inner = packet.bytes.length;
+  const outer = envelope?.outer.bytes.length ?? inner;
+  const between =
+    envelope?.vxlan === undefined
+      ? []
+      : [
+          `${envelope.vxlan.frame.length} with inner Ethernet`,
+          `${outer - envelope.outer.ipv4.headerBytes - envelope.outer.transport.headerBytes} with VXLAN`,
+        ];
+  const outside = [
+    ...(envelope === undefined ? [] : [`${outer} with outer IPv4 and UDP`]),
+    `${outer + ETHERNET_BYTES} with Ethernet`,
+  ];
+  const first = [`${inner} of the packet`, ...between];
+  if (between.length === 0) return [row('bytes', [...first, ...outside].join(', '))];
+  return [row('bytes', `${first.join(', ')},`), row('', outside.join(', '))];
+}
+
 /** Where the time went, from the first capture to the last. */
 function renderSpans(hops: readonly Hop[], total: number): readonly string[] {
-  const daemons = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
-  const spans = daemons.map(({ step, time }) => {
+  const hidden = hops.filter(({ sighting, time }) => sighting === undefined && time !== undefined);
+  const spans = hidden.map(({ step, time }) => {
     const spent = microseconds((time?.toNs ?? 0) - (time?.fromNs ?? 0));
-    return `${spent} us of them around the daemon of ${step.where}, its wake-up included`;
+    const who = `the ${step.device} of ${step.where}`;
+    return `${spent} us of them around ${who}${step.side === 'user' ? ', its wake-up included' : ''}`;
   });
   return [
     row('time', `${microseconds(total)} us between the two containers' eth0, captures on:`),

@@ -16,6 +16,8 @@ import {
   type IsolatedMessage,
 } from '../../testbed/isolate.js';
 import { inLab, whileRunning, type StandingLab } from '../scenario/lab.js';
+import { VXLAN_PORT } from '../../testbed/wire/vxlan.js';
+import type { LabBackend } from '../backends/backend.js';
 import { writePcapng } from '../../testbed/wire/pcapng.js';
 import { readDecisions } from './decisions.js';
 import { follow, nameOf, requireWhole, type Followed, type Sighting } from './follow.js';
@@ -24,9 +26,12 @@ import { toJson } from './trace-json.js';
 import { planTrace, type TracePlan, type TraceRequest } from './plan.js';
 import { sendOne, warmUp } from './send.js';
 import { renderTrace } from './trace-text.js';
-import { isTap, wayOf } from './way.js';
+import { chooseCarriages } from './carriage/choose.js';
+import { isTap, type Tap } from './step.js';
+import { wayOf } from './way.js';
 
 export interface TraceOptions extends TraceRequest {
+  readonly backend: LabBackend;
   readonly mode: DaemonMode;
   /** Print one JSON object as the last line; all else goes to standard error. */
   readonly json: boolean;
@@ -41,11 +46,11 @@ export async function traceCommand(
   options: TraceOptions,
   argv: readonly string[],
 ): Promise<ExitCode> {
-  const plan = planTrace(options);
-  const { mode, json, pcap } = options;
+  const { backend, mode, json, pcap } = options;
+  const plan = planTrace(options, backend.overhead);
   if (options.isolated) {
-    const about = { ...addressesOf(plan), mode };
-    const work = (output: Output): Promise<ExitCode> => scenario(plan, mode, output);
+    const about = { ...addressesOf(plan), backend: backend.type, mode };
+    const work = (output: Output): Promise<ExitCode> => scenario(plan, options, output);
     return runIsolatedPart(json, about, work, json || pcap === STDOUT);
   }
   if (pcap === STDOUT) checkStdout(json);
@@ -103,10 +108,17 @@ async function writeCapture(path: string, file: Buffer): Promise<void> {
   }
 }
 
-async function scenario(plan: TracePlan, mode: DaemonMode, output: Output): Promise<ExitCode> {
+type Choice = Pick<TraceOptions, 'backend' | 'mode'>;
+
+async function scenario(
+  plan: TracePlan,
+  { backend, mode }: Choice,
+  output: Output,
+): Promise<ExitCode> {
   const { print, progress } = output;
   const signal = stopSignal();
-  const lab = { mode, store: 'file', command: ownCommand(), progress, signal } as const;
+  const command = ownCommand();
+  const lab = { backend, modes: [mode], store: 'file', command, progress, signal } as const;
   const trace = await inLab(lab, (standing) =>
     whileRunning(standing, signal, async (stop) => {
       progress('one ping, so that every neighbour is known; then the captures');
@@ -117,31 +129,36 @@ async function scenario(plan: TracePlan, mode: DaemonMode, output: Output): Prom
   const base64 = toPcapng(sightingsOf(trace.hops)).toString('base64');
   await tellParent({ type: 'file', base64 } satisfies IsolatedMessage);
   output.json(toJson(trace));
-  return checkHops(trace.hops).every(({ ok }) => ok) ? ExitCode.ok : ExitCode.failure;
+  return checkHops(trace).every(({ ok }) => ok) ? ExitCode.ok : ExitCode.failure;
 }
 
 async function traceOne(
-  { near, daemons, mtu }: StandingLab,
+  { near, daemons, mtu, backend }: StandingLab,
   plan: TracePlan,
   mode: DaemonMode,
   signal: AbortSignal,
 ): Promise<Trace> {
   await warmUp(plan, signal);
-  const sightings = requireWhole(await captureOne(plan, signal));
   const statuses = await Promise.all(daemons.map((daemon) => daemon.status()));
   const [first, second] = plan.from.number === near.number ? statuses : statuses.toReversed();
   if (first === undefined || second === undefined) throw new Error('two hosts, two daemons');
-  const decisions = await readDecisions({ plan, sightings, near: first, far: second });
-  const hops = joinHops(plan, sightings, decisions);
-  return { plan, mtu, mode, kernel: release(), hops };
+  const carriages = chooseCarriages(plan, first, second);
+  const taps = wayOf(plan, carriages).filter(isTap);
+  const sightings = requireWhole(await captureOne(plan, taps, signal));
+  const decisions = await readDecisions({ plan, carriages, sightings, near: first, far: second });
+  const hops = joinHops(plan, carriages, sightings, decisions);
+  return { plan, backend, carriages, mtu, mode, kernel: release(), hops };
 }
 
 /** Time for the packet to be in every capture's file, in milliseconds. */
 const SETTLE_MS = 5_000;
 
 /** Sends the packet while every device on its way is captured. */
-async function captureOne(plan: TracePlan, signal: AbortSignal): Promise<Followed> {
-  const taps = wayOf(plan).filter(isTap);
+async function captureOne(
+  plan: TracePlan,
+  taps: readonly Tap[],
+  signal: AbortSignal,
+): Promise<Followed> {
   const captures = await Capture.startAll(
     taps.map(({ namespace, device }) => ({ namespace, device, filter: filterOf(plan) })),
   );
@@ -171,7 +188,8 @@ async function captureOne(plan: TracePlan, signal: AbortSignal): Promise<Followe
 
 function filterOf({ from, to, proto }: TracePlan): string {
   const inner = `${proto} and host ${from.containerAddress} and host ${to.containerAddress}`;
-  return `( ${inner} ) or ( udp port ${TUNNEL_PORT} and host ${from.address} and host ${to.address} )`;
+  const tunnels = `( udp port ${TUNNEL_PORT} or udp port ${VXLAN_PORT} )`;
+  return `( ${inner} ) or ( ${tunnels} and host ${from.address} and host ${to.address} )`;
 }
 
 /** An interface for each hop, named as in the text. */

@@ -12,9 +12,12 @@ export const HEADER_BYTES = { ipv4: 20, icmp: 8, udp: 8, tcp: 20 } as const;
 
 /**
  * What a checksum field holds. `left to the device`: the sum of the pseudo-header only, which is what
- * Linux leaves there when a device further on offers to complete it. `none`: UDP's zero.
+ * Linux leaves there when a device further on offers to complete it. `none`: UDP's zero. `right once the
+ * inner is`: of a tunnel's datagram whose packet has one that is left to the device; Linux computes the
+ * outer one for the packet as it will be (local checksum offload).
  */
-export type ChecksumState = 'right' | 'wrong' | 'none' | 'left to the device';
+export type ChecksumState =
+  'right' | 'wrong' | 'none' | 'left to the device' | 'right once the inner is';
 
 export interface Ipv4Header {
   readonly headerBytes: number;
@@ -84,11 +87,17 @@ export function decodePacket(bytes: Buffer): Packet | undefined {
   return { bytes, ipv4, transport, payload: segment.subarray(transport.headerBytes) };
 }
 
-/** The packet that a datagram of the tunnel carries; undefined when it carries none. */
-export function innerPacketOf(packet: Packet, tunnelPort: number): Packet | undefined {
-  const { transport, payload } = packet;
-  if (transport.protocol !== 'udp' || transport.destinationPort !== tunnelPort) return undefined;
-  return decodePacket(payload);
+/** The packet with the transport checksum that a device would put there. */
+export function withTransportChecksum({ bytes, ipv4, transport }: Packet): Buffer {
+  const copy = Buffer.from(bytes);
+  const segment = copy.subarray(ipv4.headerBytes);
+  const at = TRANSPORT_CHECKSUM_AT[transport.protocol];
+  segment.writeUInt16BE(0, at);
+  const parts = transport.protocol === 'icmp' ? [] : [pseudoHeaderOf(ipv4, segment.length)];
+  const sum = ~onesSum(...parts, segment) & 0xffff;
+  // Zero would be none (RFC 768); both are zero in one's complement.
+  segment.writeUInt16BE(sum === 0 && transport.protocol === 'udp' ? 0xffff : sum, at);
+  return copy;
 }
 
 /**
@@ -209,17 +218,23 @@ function protocolOf(number: number): Protocol | undefined {
 
 function transportChecksumState(
   protocol: Protocol,
-  { protocol: number, source, destination }: Ipv4Header,
+  ipv4: Ipv4Header,
   segment: Buffer,
 ): ChecksumState {
   if (protocol === 'icmp') return onesSum(segment) === 0xffff ? 'right' : 'wrong';
   const checksum = segment.readUInt16BE(TRANSPORT_CHECKSUM_AT[protocol]);
   if (protocol === 'udp' && checksum === 0) return 'none';
-  const addresses = [...source.split('.'), ...destination.split('.')].map(Number);
-  const pseudoHeader = Buffer.from([...addresses, 0, number, 0, 0]);
-  pseudoHeader.writeUInt16BE(segment.length, 10);
+  const pseudoHeader = pseudoHeaderOf(ipv4, segment.length);
   if (onesSum(pseudoHeader, segment) === 0xffff) return 'right';
   return checksum === onesSum(pseudoHeader) ? 'left to the device' : 'wrong';
+}
+
+/** What the checksum of TCP and UDP covers besides (RFC 9293, RFC 768). */
+function pseudoHeaderOf({ protocol, source, destination }: Ipv4Header, length: number): Buffer {
+  const addresses = [...source.split('.'), ...destination.split('.')].map(Number);
+  const header = Buffer.from([...addresses, 0, protocol, 0, 0]);
+  header.writeUInt16BE(length, 10);
+  return header;
 }
 
 /** The one's complement sum of 16-bit words (RFC 1071); an odd part is padded with a zero. */

@@ -315,6 +315,17 @@ describe('the figures', () => {
     });
   });
 
+  it('are not known where the kernel alone forwards, but for bytes and calls', () => {
+    const kernel = { ...NO_TOTALS, seconds: 1, deliveredBytes: 1_000, uncounted: 2 };
+    expect(figuresOf(kernel)).toMatchObject({
+      bitsPerSecond: 8_000,
+      packetsPerSecond: null,
+      dropsPerSecond: null,
+      callsPerPacket: 0,
+      daemonCopies: 0,
+    });
+  });
+
   it('say nothing where nothing was carried', () => {
     expect(figuresOf(NO_TOTALS)).toMatchObject({
       bitsPerSecond: 0,
@@ -380,9 +391,10 @@ describe('the page', () => {
       ['daemon', 1],
       ['eth0', 355_255 / 53_021],
     ] as const)('at %s is %d', (hop, length) => {
-      const found = trainLength(hop, 'out', hops);
+      const found = trainLength(hop, 'out', { hops, carried: hops.daemon });
       expect(Math.abs(found - length) / length).toBeLessThan(0.03);
-      expect(trainLength(hop, 'in', hops)).toBe(1);
+      expect(trainLength(hop, 'in', { hops, carried: hops.daemon })).toBe(1);
+      expect(trainLength(hop, 'out', { hops, carried: null })).toBe(1);
     });
   });
 
@@ -404,12 +416,14 @@ describe('the page', () => {
       for (const to of HOSTS) {
         if (from === to) continue;
         expect(to.way.at(-1)).toEqual(SWITCH);
-        const way = [...from.way, ...[...to.way].reverse().slice(1)];
-        expect(way.some(({ x }) => x === SWITCH.x)).toBe(true);
-        for (const [index, point] of way.slice(1).entries()) {
-          const before = way[index];
-          // Straight along one axis.
-          expect(point.x === before?.x || point.y === before?.y).toBe(true);
+        for (const kind of ['way', 'kernelWay'] as const) {
+          const way = [...from[kind], ...[...to[kind]].reverse().slice(1)];
+          expect(way.some(({ x }) => x === SWITCH.x)).toBe(true);
+          for (const [index, point] of way.slice(1).entries()) {
+            const before = way[index];
+            // Straight along one axis.
+            expect(point.x === before?.x || point.y === before?.y).toBe(true);
+          }
         }
       }
     }

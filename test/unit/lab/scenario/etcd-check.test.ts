@@ -1,8 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { checkEtcd, type EtcdEntry } from '../../../../src/lab/scenario/etcd-check.js';
+import {
+  checkEtcd,
+  configEntry,
+  leaseEntry,
+  type EtcdEntry,
+} from '../../../../src/lab/scenario/etcd-check.js';
+import { labBackend, networkConfig } from '../../../../src/lab/backends/registry.js';
 import { hostPlan } from '../../../../src/testbed/topology.js';
 
-const HOSTS = [hostPlan(1), hostPlan(2)];
 const CONFIG: EtcdEntry = {
   key: '/coreos.com/network/config',
   value: '{"Network":"100.96.0.0/16","Backend":{"Type":"udp","Port":8285}}',
@@ -19,10 +24,19 @@ const SECOND: EtcdEntry = {
   leaseSeconds: 86_400,
 };
 
+/** As the lab expects them; what they are is written out above. */
+async function expected(): Promise<EtcdEntry[]> {
+  const backend = labBackend('udp');
+  const leases = [hostPlan(1), hostPlan(2)].map(async (plan) =>
+    leaseEntry(plan, await backend.leaseValue(plan)),
+  );
+  return [configEntry(networkConfig(backend)), ...(await Promise.all(leases))];
+}
+
 describe('checkEtcd', () => {
-  it("passes for exactly flannel's keys and values", () => {
+  it("passes for exactly flannel's keys and values", async () => {
     const entries = [CONFIG, FIRST, SECOND];
-    expect(checkEtcd(entries, HOSTS)).toEqual({ ok: true, entries, problems: [] });
+    expect(checkEtcd(entries, await expected())).toEqual({ ok: true, entries, problems: [] });
   });
 
   const wrong: [string, EtcdEntry[], string][] = [
@@ -64,8 +78,8 @@ describe('checkEtcd', () => {
       `missing: ${SECOND.key}`,
     ],
   ];
-  it.each(wrong)('fails for %s, and says so', (_what, entries, problem) => {
-    const check = checkEtcd(entries, HOSTS);
+  it.each(wrong)('fails for %s, and says so', async (_what, entries, problem) => {
+    const check = checkEtcd(entries, await expected());
     expect(check.ok).toBe(false);
     expect(check.problems[0]).toBe(problem);
     expect(check.entries).toEqual(entries);

@@ -8,6 +8,7 @@ import {
   type HopReading,
   type Reading,
 } from '../../../../src/lab/scenario/hops.js';
+import { labBackend } from '../../../../src/lab/backends/registry.js';
 import { explainKept } from '../../../../src/lab/scenario/scenario.js';
 import { checkIsolation } from '../../../../src/testbed/isolate.js';
 import {
@@ -22,7 +23,8 @@ import { parsePing, parseProbe } from '../../../../src/testbed/traffic.js';
 const PING = { sent: 20, received: 20, minMs: 0.05, avgMs: 0.1, maxMs: 0.4 };
 
 const RESULT: LabResult = {
-  mode: 'batch',
+  backend: labBackend('udp'),
+  modes: ['batch', 'batch', 'batch'],
   kernel: '6.1.0',
   mtu: 1472,
   store: { kind: 'file', location: '/run/flannelette-lab/leases.json' },
@@ -94,7 +96,11 @@ describe('toJson', () => {
   it('holds what the contract promises', () => {
     expect(toJson(RESULT)).toMatchObject({
       ok: true,
+      backend: 'udp',
+      directRouting: false,
+      device: 'flannel0',
       mode: 'batch',
+      modes: ['batch', 'batch', 'batch'],
       kernel: '6.1.0',
       mtu: 1472,
       ping: { sent: 40, received: 40, avgMs: 0.15 },
@@ -170,6 +176,35 @@ describe('toJson', () => {
     });
   });
 
+  it('has no mode where the kernel forwards, and none in common of different ones', () => {
+    const mixed = toJson({ ...RESULT, modes: ['kernel', 'offload', 'kernel'] });
+    expect(mixed).toMatchObject({ mode: null, modes: ['kernel', 'offload', 'kernel'] });
+    expect(toJson({ ...RESULT, backend: labBackend('vxlan', true) })).toMatchObject({
+      ...{ backend: 'vxlan', directRouting: true, device: 'flannel.1', mode: null, modes: null },
+    });
+    const hostGw = toJson({ ...RESULT, backend: labBackend('host-gw') });
+    expect(hostGw).toMatchObject({ backend: 'host-gw', directRouting: false, device: null });
+  });
+
+  it('has null for what is not known, and never 0', () => {
+    const unknown = { packets: undefined, passes: undefined };
+    const hop = { where: 'host-1', device: 'flannel0', forward: unknown, back: unknown };
+    const drop = {
+      where: 'host-1 flannel.1',
+      reason: 'queue full',
+      cause: '-',
+      packets: undefined,
+    };
+    const json = toJson({ ...RESULT, counts: { hops: [hop], drops: [drop] } });
+    expect(json).toMatchObject({
+      hops: [{ forward: null, back: null, forwardPasses: null, backPasses: null }],
+      drops: [{ packets: null }],
+    });
+    const report = renderReport({ ...RESULT, counts: { hops: [hop], drops: [drop] } });
+    expect(report).toMatch(/host-1 +flannel0 +not known +- +not known +-/);
+    expect(report).toMatch(/host-1 flannel\.1 +queue full +not known/);
+  });
+
   it('has no round trip when nothing came back', () => {
     const none = { sent: 20, received: 0, minMs: undefined, avgMs: undefined, maxMs: undefined };
     expect(toJson({ ...RESULT, pingForward: none, pingBack: none })).toMatchObject({
@@ -240,9 +275,39 @@ describe('checksOf', () => {
 });
 
 describe('renderReport', () => {
+  it.each([
+    ['udp', false, /^Backend udp, mode batch, store/, /datagrams on UDP 8285 are exactly/],
+    ['udp', true, /^Backend udp with DirectRouting, mode/, /packets between the hosts are exactly/],
+    ['vxlan', false, /^Backend vxlan, store/, /frames on UDP 8472 are exactly .*, with VNI 1/],
+    ['host-gw', false, /^Backend host-gw, store file, MTU/, /it leaves: no route to it, no answer/],
+  ] as const)('is about backend %s, DirectRouting %s', (type, direct, head, check) => {
+    const report = renderReport({ ...RESULT, backend: labBackend(type, direct) });
+    expect(report).toMatch(head);
+    expect(report).toMatch(check);
+  });
+
+  it('names the mode of each host where they differ', () => {
+    const report = renderReport({ ...RESULT, modes: ['kernel', 'offload', 'kernel'] });
+    expect(report).toContain('host-1 mode kernel, host-2 mode offload, host-3 mode kernel, store');
+  });
+
+  it('shows the neighbours and forwarding entries of a device', () => {
+    const found = ['100.96.2.0 lladdr 02:00:00:00:00:01 PERMANENT'];
+    const entries = {
+      title: 'neighbours and forwarding entries of flannel.1',
+      found,
+      expected: [],
+    };
+    const report = renderReport({ ...RESULT, routes: { ...RESULT.routes, entries } });
+    expect(report).toMatch(/2 routes, 1 neighbours and forwarding entries/);
+    expect(report).toContain(`Node 1's ${entries.title}\n\n  ${found[0]}`);
+  });
+
   it('shows kernel, MTU, loss, hops, drops and routes, and marks what passed', () => {
     const report = renderReport(RESULT);
-    expect(report).toContain('Mode batch, store file, flannel0 MTU 1472, kernel 6.1.0');
+    expect(report).toContain(
+      'Backend udp, mode batch, store file, flannel0 MTU 1472, kernel 6.1.0',
+    );
     expect(report).toMatch(
       /TCP container-1 to container-2 +1\.23 Gbit\/s +one stream, payload .*; 3 segments sent again/,
     );
@@ -366,8 +431,16 @@ describe('hops', () => {
     expect(together(idle, idle).hops).toEqual([]);
     expect(together(idle, busy).hops).toMatchObject([{ device: 'eBPF', back: { packets: 7 } }]);
     const report = renderReport({ ...RESULT, counts: together(idle, busy) });
-    expect(report).toContain('What the eBPF programs carry is not counted by flannel0');
+    expect(report).toContain('What the eBPF programs carry never reaches the daemon');
     expect(renderReport(RESULT)).not.toContain('eBPF');
+  });
+
+  it('are not known where one of two readings is not', () => {
+    const lost = reading({ forward: undefined });
+    expect(since(reading({}), lost).hops[0]).toMatchObject({ forward: undefined });
+    const { hops } = together(countPackets(lost, 64), countPackets(reading({}), 64));
+    expect(hops[0]?.forward).toEqual({ packets: undefined, passes: undefined });
+    expect(hops[0]?.back).toEqual({ packets: 0, passes: 0 });
   });
 
   it('of two times are added', () => {

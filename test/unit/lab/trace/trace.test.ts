@@ -12,10 +12,22 @@ import {
 import { toJson } from '../../../../src/lab/trace/trace-json.js';
 import { planTrace, type TracePlan, type TraceRequest } from '../../../../src/lab/trace/plan.js';
 import { renderTrace } from '../../../../src/lab/trace/trace-text.js';
-import { isTap, wayOf, type StepName } from '../../../../src/lab/trace/way.js';
+import type { Carriage, Carriages } from '../../../../src/lab/trace/carriage/carriage.js';
+import { DIRECT } from '../../../../src/lab/trace/carriage/direct.js';
+import { KERNEL_PATH } from '../../../../src/lab/trace/carriage/kernel-path.js';
+import { USER_SPACE } from '../../../../src/lab/trace/carriage/user-space.js';
+import { VXLAN } from '../../../../src/lab/trace/carriage/vxlan.js';
+import { isTap, type StepName } from '../../../../src/lab/trace/step.js';
+import { openEnvelope } from '../../../../src/lab/trace/envelope.js';
+import { chooseCarriages } from '../../../../src/lab/trace/carriage/choose.js';
+import type { DaemonStatus } from '../../../../src/daemon/status.js';
+import { decodePacket, withTransportChecksum } from '../../../../src/testbed/wire/packet.js';
+import { wayOf } from '../../../../src/lab/trace/way.js';
+import { labBackend } from '../../../../src/lab/backends/registry.js';
 import { ethernetFrame, ipv4Packet, udpDatagram } from '../../../support/packets.js';
 
 const DEFAULTS: TraceRequest = { from: undefined, to: undefined, proto: 'udp', size: 56 };
+const UDP_OVERHEAD = labBackend('udp').overhead;
 const ONE = '100.96.1.2';
 const TWO = '100.96.2.3';
 
@@ -28,7 +40,7 @@ describe('planTrace', () => {
     [{ from: ONE, to: TWO }, ONE, TWO],
     [{ from: TWO, to: ONE }, TWO, ONE],
   ])('of %j goes from %s to %s', (request, from, to) => {
-    const plan = planTrace({ ...DEFAULTS, ...request });
+    const plan = planTrace({ ...DEFAULTS, ...request }, UDP_OVERHEAD);
     expect([plan.from.containerAddress, plan.to.containerAddress]).toEqual([from, to]);
   });
 
@@ -48,7 +60,7 @@ describe('planTrace', () => {
     [{ proto: 'tcp', size: 1_421 }, '--size: 1421 is not valid: expected 1 to 1420 bytes for tcp'],
     [{ proto: 'tcp', size: 0 }, '--size: 0 is not valid: expected 1 to 1420 bytes for tcp'],
   ] as const)('refuses %j', (request, message) => {
-    expect(() => planTrace({ ...DEFAULTS, ...request })).toThrow(
+    expect(() => planTrace({ ...DEFAULTS, ...request }, UDP_OVERHEAD)).toThrow(
       expect.objectContaining({
         kind: 'input',
         message: expect.stringContaining(message) as string,
@@ -62,19 +74,32 @@ describe('planTrace', () => {
     ['tcp', 1, 1_420],
   ] as const)('takes %s of %i and %i bytes', (proto, least, most) => {
     for (const size of [least, most]) {
-      expect(planTrace({ ...DEFAULTS, proto, size })).toMatchObject({ proto, size });
+      const plan = planTrace({ ...DEFAULTS, proto, size }, UDP_OVERHEAD);
+      expect(plan).toMatchObject({ proto, size });
     }
+  });
+
+  it.each([
+    ['vxlan', 1_422],
+    ['host-gw', 1_472],
+  ] as const)('takes with %s what its MTU takes, %i bytes', (type, most) => {
+    const { overhead } = labBackend(type);
+    expect(planTrace({ ...DEFAULTS, size: most }, overhead)).toMatchObject({ size: most });
+    expect(() => planTrace({ ...DEFAULTS, size: most + 1 }, overhead)).toThrow(
+      `--size: ${most + 1} is not valid: expected 0 to ${most} bytes for udp`,
+    );
   });
 });
 
-const PLAN = planTrace(DEFAULTS);
+const PLAN = planTrace(DEFAULTS, UDP_OVERHEAD);
+const UDP: Carriages = { sending: USER_SPACE, receiving: USER_SPACE };
 const TTLS: Readonly<Partial<Record<StepName, number>>> = {
-  'flannel0 out': 63,
+  'tunnel out': 63,
   'eth0 out': 62,
   'switch in': 62,
   'switch out': 62,
   'eth0 in': 62,
-  'flannel0 in': 61,
+  'tunnel in': 61,
   'docker0 out': 60,
   'port out': 60,
   'container in': 60,
@@ -90,7 +115,7 @@ function innerPacket(ttl: number, size = PLAN.size): Buffer {
 
 function frameAt(name: StepName, ttl = TTLS[name] ?? 64): Buffer {
   const inner = innerPacket(ttl);
-  if (name.startsWith('flannel0')) return inner;
+  if (name.startsWith('tunnel')) return inner;
   if (!ON_THE_WIRE.test(name)) return ethernetFrame(inner);
   const addresses = { source: '10.168.0.2', destination: '10.168.0.3' };
   const payload = udpDatagram(8285, 8285, inner);
@@ -99,7 +124,7 @@ function frameAt(name: StepName, ttl = TTLS[name] ?? 64): Buffer {
 
 /** What tcpdump would have on the way: 10 us from tap to tap, something else before and after. */
 function captures(): TapCapture[] {
-  return wayOf(PLAN)
+  return wayOf(PLAN, UDP)
     .filter(isTap)
     .map((tap, index) => {
       const timeNs = START + BigInt(index) * 10_000n;
@@ -130,8 +155,9 @@ const DECISIONS: Decisions = new Map([
 ]);
 
 function trace(from: readonly TapCapture[] = captures(), plan: TracePlan = PLAN): Trace {
-  const hops = joinHops(plan, requireWhole(follow(from, plan)), DECISIONS);
-  return { plan, mtu: 1_472, mode: 'auto', kernel: '6.1.0', hops };
+  const hops = joinHops(plan, UDP, requireWhole(follow(from, plan)), DECISIONS);
+  const backend = labBackend('udp');
+  return { plan, backend, carriages: UDP, mtu: 1_472, mode: 'auto', kernel: '6.1.0', hops };
 }
 
 describe('follow', () => {
@@ -139,9 +165,9 @@ describe('follow', () => {
     const { sightings, missing } = follow(captures(), PLAN);
     expect(missing).toEqual([]);
     expect(sightings.map(({ tap }) => tap.name)).toEqual(captures().map(({ tap }) => tap.name));
-    for (const { tap, packet, outer } of sightings) {
+    for (const { tap, packet, envelope } of sightings) {
       expect(packet.payload).toEqual(PAYLOAD);
-      expect(outer !== undefined).toBe(ON_THE_WIRE.test(tap.name));
+      expect(envelope !== undefined).toBe(ON_THE_WIRE.test(tap.name));
     }
   });
 
@@ -171,7 +197,7 @@ describe('follow', () => {
   it('does not take another packet of the same flow for it', () => {
     const other = innerPacket(63);
     other.writeUInt8(other.readUInt8(40) ^ 1, 40);
-    expect(follow(changed('flannel0 out', { frame: other }), PLAN).missing).toHaveLength(1);
+    expect(follow(changed('tunnel out', { frame: other }), PLAN).missing).toHaveLength(1);
   });
 });
 
@@ -180,7 +206,7 @@ describe('the hops', () => {
 
   it('are numbered in the order of the way, with times and crossings', () => {
     expect(hops.map(({ number, step }) => `${number} ${step.name}`)).toEqual(
-      wayOf(PLAN).map(({ name }, index) => `${index + 1} ${name}`),
+      wayOf(PLAN, UDP).map(({ name }, index) => `${index + 1} ${name}`),
     );
     expect(hops.map(({ time }) => time)).toMatchObject([
       ...[undefined, { fromNs: 0, toNs: 0 }, { fromNs: 10_000 }, { fromNs: 20_000 }],
@@ -201,7 +227,7 @@ describe('the hops', () => {
   });
 
   it('end in the kernel for an echo request: two crossings receive it', () => {
-    const way = wayOf({ ...PLAN, proto: 'icmp' });
+    const way = wayOf({ ...PLAN, proto: 'icmp' }, UDP);
     expect(way.at(-1)).toMatchObject({ where: 'container-2', side: 'kernel' });
     expect(way.flatMap(({ crossing }) => crossing?.number ?? [])).toEqual([1, 2, 3, 4, 5]);
   });
@@ -225,7 +251,7 @@ describe('the hops', () => {
 
 describe('checkHops', () => {
   const failures = (from: readonly TapCapture[]) =>
-    checkHops(trace(from).hops)
+    checkHops(trace(from))
       .filter(({ ok }) => !ok)
       .map(({ detail }) => detail);
   const broken = (name: StepName, at: number): Buffer => {
@@ -335,4 +361,205 @@ it('is one JSON document with a line for each hop', () => {
     frame: { time: String(START + 50_000n), bytes: 126 },
   });
   expect(hops[5]).toMatchObject({ device: 'daemon', packet: null, crossing: { number: 2 } });
+});
+
+/** Each way with frames as they are there, and what is said of it. */
+describe.each<[string, Carriages, number, number[], string[], string[]]>([
+  [
+    'vxlan',
+    { sending: VXLAN, receiving: VXLAN },
+    134,
+    [64, 64, 64, 63, 63, 63, 63, 63, 63, 62, 62, 62],
+    ['flannel.1 out', 'flannel.1 in'],
+    ['Ethernet', 'outer IPv4', 'UDP', 'VXLAN', 'inner Ether', 'inner IPv4', 'UDP', 'payload'],
+  ],
+  [
+    'host-gw',
+    { sending: DIRECT, receiving: DIRECT },
+    84,
+    [64, 64, 64, 63, 63, 63, 63, 62, 62, 62],
+    [],
+    ['Ethernet', 'IPv4', 'UDP', 'payload'],
+  ],
+  [
+    'kernel to user space',
+    { sending: KERNEL_PATH, receiving: USER_SPACE },
+    112,
+    [64, 64, 64, 62, 62, 62, 62, 61, 60, 60, 60],
+    ['eBPF', 'daemon', 'flannel0 in'],
+    ['Ethernet', 'outer IPv4', 'UDP', 'inner IPv4', 'UDP', 'payload'],
+  ],
+  [
+    'user space to kernel',
+    { sending: USER_SPACE, receiving: KERNEL_PATH },
+    112,
+    [64, 64, 64, 63, 62, 62, 62, 62, 61, 61, 60, 60, 60],
+    ['flannel0 out', 'daemon', 'eBPF', 'fx0aa80003205d in', 'flannel0 in'],
+    ['Ethernet', 'outer IPv4', 'UDP', 'inner IPv4', 'UDP', 'payload'],
+  ],
+])('the way of %s', (_, carriages, outerBytes, ttls, between, regions) => {
+  const way = wayOf(PLAN, carriages);
+  const kind = carriages.sending.envelope;
+
+  function frame(name: StepName, ttl: number, at: (frame: Buffer) => Buffer = (same) => same) {
+    const inner = innerPacket(ttl);
+    if (!ON_THE_WIRE.test(name) || kind === undefined) return at(ethernetFrame(inner));
+    const addresses = { source: '10.168.0.2', destination: '10.168.0.3' };
+    const payload =
+      kind === 'vxlan'
+        ? udpDatagram(50_000, 8472, Buffer.concat([VXLAN_HEADER, ethernetFrame(inner)]))
+        : udpDatagram(8285, 8285, inner);
+    return at(ethernetFrame(ipv4Packet({ ...addresses, protocol: 17, payload })));
+  }
+
+  function traced(change: { name: StepName; frame: Buffer } | undefined = undefined): Trace {
+    const found = way.filter(isTap).map((tap, index) => {
+      const timeNs = START + BigInt(index) * 10_000n;
+      const own = change?.name === tap.name ? change.frame : frame(tap.name, ttls[index] ?? 0);
+      return { tap, linkType: 1, records: [{ timeNs, frame: own }] };
+    });
+    const hops = joinHops(PLAN, carriages, requireWhole(follow(found, PLAN)), DECISIONS);
+    const backend = labBackend(kind === 'vxlan' ? 'vxlan' : kind === undefined ? 'host-gw' : 'udp');
+    return { plan: PLAN, backend, carriages, mtu: 1_450, mode: 'auto', kernel: '6.1.0', hops };
+  }
+
+  it('has its devices between docker0 and eth0', () => {
+    const own = way.filter(({ name }) => /tunnel|capsul/.test(name));
+    expect(
+      own.map(({ device, direction }) =>
+        [device, ...(direction === undefined ? [] : [direction])].join(' '),
+      ),
+    ).toEqual(between);
+    const processes = way.filter(({ side }) => side === 'user');
+    expect(way.flatMap(({ crossing }) => crossing?.number ?? [])).toEqual(
+      Array.from({ length: 2 * processes.length - 2 }, (_, index) => index + 1),
+    );
+  });
+
+  it('holds what must hold, and says how the packet grows', () => {
+    const now = traced();
+    expect(checkHops(now).filter(({ ok }) => !ok)).toEqual([]);
+    const wire = sightingsOf(now.hops).find(({ tap }) => tap.name === 'switch in');
+    expect(wire && regionsOf(wire).map(({ name }) => name)).toEqual(regions);
+    const text = renderTrace(now);
+    expect(text).toContain(`${outerBytes + 14} with Ethernet`);
+    expect(text.split('\n').filter((line) => line.length > 100)).toEqual([]);
+  });
+
+  it('finds a packet that travels otherwise', () => {
+    const bare = ethernetFrame(innerPacket(ttls[4] ?? 0));
+    const strange = kind === undefined ? udpWrapped(ttls[4] ?? 0) : bare;
+    const failed = checkHops(traced({ name: 'switch in', frame: strange })).filter(({ ok }) => !ok);
+    expect(failed.map(({ name }) => name)).toEqual([carriages.sending.statement]);
+  });
+});
+
+const VXLAN_HEADER = Buffer.from('0800000000000100', 'hex');
+
+function udpWrapped(ttl: number): Buffer {
+  const payload = udpDatagram(8285, 8285, innerPacket(ttl));
+  const addresses = { source: '10.168.0.2', destination: '10.168.0.3' };
+  return ethernetFrame(ipv4Packet({ ...addresses, protocol: 17, payload }));
+}
+
+describe('a VXLAN frame', () => {
+  it('is shown with flags and VNI, and is not exact with another VNI', () => {
+    const wrapped = (header: string) =>
+      decodePacket(
+        ipv4Packet({
+          ...{ source: '10.168.0.2', destination: '10.168.0.3', protocol: 17 },
+          payload: udpDatagram(
+            50_000,
+            8472,
+            Buffer.concat([Buffer.from(header, 'hex'), ethernetFrame(innerPacket(63))]),
+          ),
+        }),
+      );
+    const open = (header: string) => {
+      const packet = wrapped(header);
+      return packet === undefined ? undefined : openEnvelope(packet);
+    };
+    expect(open('0800000000000100')).toMatchObject({
+      kind: 'vxlan',
+      exact: true,
+      vxlan: { flags: 8, vni: 1 },
+      packet: { ipv4: { ttl: 63 } },
+    });
+    expect(open('0800000000000200')).toMatchObject({ exact: false, vxlan: { vni: 2 } });
+    expect(open('0000000000000100')).toMatchObject({ exact: false, vxlan: { flags: 0 } });
+  });
+});
+
+describe('the checksum of a VXLAN datagram', () => {
+  // As Linux 6.18 sends it from a veth: the packet's is left to the device, the datagram's is for the
+  // packet that the device completes.
+  const addresses = { source: '10.168.0.2', destination: '10.168.0.3', protocol: 17 };
+  const decoded = (bytes: Buffer) => {
+    const packet = decodePacket(bytes);
+    if (packet === undefined) throw new Error('no packet');
+    return packet;
+  };
+  const outerOf = (payload: Buffer) => decoded(ipv4Packet({ ...addresses, payload }));
+  const inner = withTransportChecksum(decoded(innerPacket(63)));
+  const complete = inner.readUInt16BE(26);
+  const datagram = udpDatagram(50_000, 8472, Buffer.concat([VXLAN_HEADER, ethernetFrame(inner)]));
+  /** Sum of the pseudo-header alone, in place of the checksum. */
+  function unfinished(): Buffer {
+    const copy = Buffer.from(withTransportChecksum(outerOf(datagram)).subarray(20));
+    const at = 8 + 8 + 14 + 26;
+    expect(copy.readUInt16BE(at)).toBe(complete);
+    const words = [0x6460, 0x0102, 0x6460, 0x0203, 17, inner.length - 20];
+    const sum = words.reduce((a, b) => a + b, 0);
+    copy.writeUInt16BE((sum & 0xffff) + (sum >>> 16), at);
+    return copy;
+  }
+
+  it('is right once the inner is', () => {
+    const opened = openEnvelope(outerOf(unfinished()));
+    expect(opened?.packet.transport.checksumState).toBe('left to the device');
+    expect(opened?.outer.transport.checksumState).toBe('right once the inner is');
+  });
+
+  it('is wrong all the same when it is', () => {
+    const bad = unfinished();
+    bad.writeUInt16BE(bad.readUInt16BE(6) ^ 1, 6);
+    expect(openEnvelope(outerOf(bad))?.outer.transport.checksumState).toBe('wrong');
+  });
+});
+
+describe('the choice of a carriage', () => {
+  const subnet = PLAN.to.subnet;
+  const status = (more: object): DaemonStatus =>
+    ({
+      routes: [{ subnet, nextHop: PLAN.to.address, way: 'tunnel' }],
+      ...more,
+    }) as unknown as DaemonStatus;
+  const kernelPath = (state: string) => ({ features: [{ name: 'kernel-path', state }] });
+  const direct = { routes: [{ subnet, nextHop: PLAN.to.address, way: 'direct' }] };
+
+  it.each<[string, object, Carriage]>([
+    ['the daemon of udp', { backend: 'udp', dataPlane: kernelPath('unused') }, USER_SPACE],
+    [
+      'a daemon whom the kernel refused',
+      { backend: 'udp', dataPlane: kernelPath('refused') },
+      USER_SPACE,
+    ],
+    ['programs', { backend: 'udp', dataPlane: kernelPath('active') }, KERNEL_PATH],
+    ['VXLAN', { backend: 'vxlan', dataPlane: null }, VXLAN],
+    ['a route of host-gw', { backend: 'host-gw', dataPlane: null, ...direct }, DIRECT],
+    [
+      'a route of DirectRouting',
+      { backend: 'udp', dataPlane: kernelPath('active'), ...direct },
+      DIRECT,
+    ],
+  ])('finds %s', (_, more, carriage) => {
+    expect(chooseCarriages(PLAN, status(more), status(more)).sending).toBe(carriage);
+  });
+
+  it('may differ between the hosts', () => {
+    const near = status({ backend: 'udp', dataPlane: kernelPath('active') });
+    const far = status({ backend: 'udp', dataPlane: kernelPath('unused') });
+    const found = chooseCarriages(PLAN, near, far);
+    expect(found).toEqual({ sending: KERNEL_PATH, receiving: USER_SPACE });
+  });
 });

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  decodePacket,
-  headerChecksum,
-  identityOf,
-  innerPacketOf,
-} from '../../../../src/testbed/wire/packet.js';
-import { ipv4Packet, udpDatagram } from '../../../support/packets.js';
+import { decodePacket, headerChecksum, identityOf } from '../../../../src/testbed/wire/packet.js';
+import { ipv4Packet } from '../../../support/packets.js';
 
 /** A DNS query of 10.0.0.2 to 10.0.0.1 and a SYN, as Linux sent them, with right checksums. */
 const UDP = Buffer.from(
@@ -158,24 +153,6 @@ describe('decodePacket', () => {
 
 describe('a packet in the tunnel', () => {
   const inner = udp(RIGHT);
-  const outer = (port: number, payload = inner): Buffer =>
-    ipv4Packet({
-      source: '10.168.0.2',
-      destination: '10.168.0.3',
-      protocol: 17,
-      payload: udpDatagram(8285, port, payload),
-    });
-
-  it('is taken out of a datagram to the port, and out of no other', () => {
-    const packet = (bytes: Buffer) => {
-      const decoded = decodePacket(bytes);
-      return decoded === undefined ? undefined : innerPacketOf(decoded, 8285);
-    };
-    expect(packet(outer(8285))?.bytes).toEqual(inner);
-    expect(packet(outer(8286))).toBeUndefined();
-    expect(packet(outer(8285, inner.subarray(0, 41)))).toBeUndefined();
-    expect(packet(inner)).toBeUndefined();
-  });
 
   it('is the same with another TTL and checksums, and another with any other bit', () => {
     const identity = (bytes: Buffer): string | undefined => {
