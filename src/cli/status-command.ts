@@ -120,6 +120,7 @@ function formatFacts(status: DaemonStatus, now: number): string {
     ],
     ['firewall', firewallWords(status.firewall)],
   ];
+  if (status.privileges !== null) facts.push(['privileges', privilegeWords(status.privileges)]);
   if (store !== null && store.leasesAsOf !== null) {
     const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
     facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);
@@ -144,6 +145,20 @@ function firewallWords({ enabled, inPlace, error, repairs }: DaemonStatus['firew
   const state = enabled ? wanted : 'rules off: neither --ip-masq nor --iptables-forward-rules';
   const repaired = repairs === 0 ? '' : `, repaired ${repairs} times`;
   return `${state}${repaired}${error === null ? '' : `, FAILING: ${error}`}`;
+}
+
+/** More than these few were not given up. */
+const FEW_CAPABILITIES = 4;
+
+function privilegeWords({
+  capabilities,
+  noNewPrivileges,
+}: NonNullable<DaemonStatus['privileges']>): string {
+  const names =
+    capabilities.length > FEW_CAPABILITIES
+      ? `${capabilities.length} capabilities`
+      : capabilities.map((name) => `CAP_${name}`).join(', ');
+  return `${names === '' ? 'none' : names}${noNewPrivileges === true ? '' : ', may gain others'}`;
 }
 
 /** What is in use, and of the rest what the kernel or the user did not want. */

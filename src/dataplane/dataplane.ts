@@ -19,6 +19,7 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
+  type NativeRestart,
   type NativeSignalLimits,
 } from './native.js';
 
@@ -33,6 +34,7 @@ export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
+export type Restart = NativeRestart;
 
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<
@@ -202,6 +204,14 @@ export function guardSignals(limits: SignalLimits): void {
 /** Ends this process with `code` unless it has ended after `ms` milliseconds; nothing is waited for. */
 export function exitWithin(ms: number, code: number): void {
   native().exitWithin(ms, code);
+}
+
+/**
+ * Runs another program in this process, with fewer privileges; returns only by throwing what the kernel
+ * refused. For a program, never for a library.
+ */
+export function restartWithLess(restart: Restart): void {
+  native().restartWithLess(restart);
 }
 
 function explain(error: unknown, options: DataPlaneOptions): Error {
