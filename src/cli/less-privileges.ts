@@ -7,7 +7,7 @@
  * The same way takes a password off the command line, which every user of the machine can read: it goes
  * on in the environment, which only this user and root can.
  */
-import { capabilityNumber, ownPrivileges, type Capability } from '../daemon/privileges.js';
+import { capabilityNumber, ownPrivileges, type Capability, type Privileges } from '../daemon/privileges.js';
 import { restartWithLess, type Restart } from '../daemon/process.js';
 import { environmentName, flagText, type Flag, type GivenFlags } from './flags.js';
 
@@ -42,20 +42,23 @@ export function runWithLess(
   options: LessPrivilegesOptions,
   start: StartedProcess = process,
   restart: (restart: Restart) => void = restartWithLess,
+  own: Privileges | undefined = ownPrivileges(),
 ): void {
   if (start.env[MARK] === String(start.pid)) {
     delete process.env[MARK];
     return;
   }
   const secrets = options.secrets.filter(({ name }) => options.given.has(name));
-  if (secrets.length === 0 && !hasMore(options.keep)) return;
+  if (secrets.length === 0 && !hasMore(own, options.keep)) return;
   restart(describeRestart(options, secrets, start));
 }
 
-function hasMore(keep: readonly Capability[] | undefined): boolean {
+function hasMore(
+  own: Privileges | undefined,
+  keep: readonly Capability[] | undefined,
+): boolean {
   if (keep === undefined) return false;
-  const own = ownPrivileges();
-  if (own === null || own.noNewPrivileges === false) return true;
+  if (own === undefined || own.noNewPrivileges === false) return true;
   return own.capabilities.some((name) => !(keep as readonly string[]).includes(name));
 }
 

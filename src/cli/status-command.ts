@@ -120,7 +120,7 @@ function formatFacts(status: DaemonStatus, now: number): string {
     ],
     ['firewall', firewallWords(status.firewall)],
   ];
-  if (status.privileges !== null) facts.push(['privileges', privilegeWords(status.privileges)]);
+  if (status.privileges !== undefined) facts.push(['privileges', privilegeWords(status.privileges)]);
   if (store !== null && store.leasesAsOf !== null) {
     const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
     facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);

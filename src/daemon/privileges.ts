@@ -39,19 +39,19 @@ export function capabilityNumber(name: Capability): number {
   return NAMES.indexOf(name);
 }
 
-/** Of the main thread; null where /proc does not tell. */
-export function ownPrivileges(path = '/proc/self/status'): Privileges | null {
+/** Of the main thread; undefined where /proc does not tell. */
+export function ownPrivileges(path = '/proc/self/status'): Privileges | undefined {
   try {
     return parsePrivileges(readFileSync(path, 'utf8'));
   } catch {
-    return null;
+    return undefined;
   }
 }
 
-/** Reads /proc/PID/status (proc(5)); null when it is not one. */
-export function parsePrivileges(status: string): Privileges | null {
+/** Reads /proc/PID/status (proc(5)); undefined when it is not one. */
+export function parsePrivileges(status: string): Privileges | undefined {
   const permitted = /^CapPrm:\s+([0-9a-f]{1,16})$/m.exec(status)?.[1];
-  if (permitted === undefined) return null;
+  if (permitted === undefined) return undefined;
   const set = BigInt(`0x${permitted}`);
   const numbers = Array.from({ length: 64 }, (_, number) => number);
   const noNew = /^NoNewPrivs:\s+([01])$/m.exec(status)?.[1];

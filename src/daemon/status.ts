@@ -21,8 +21,8 @@ export interface DaemonStatus {
   readonly pid: number;
   readonly mode: string;
   readonly ready: boolean;
-  /** Of the process that this daemon runs in; null where /proc does not tell. */
-  readonly privileges: Privileges | null;
+  /** Of the process that this daemon runs in; absent where /proc does not tell. */
+  readonly privileges?: Privileges;
   /** What the daemon waits for or does, e.g. `waiting for the network configuration`. */
   readonly phase: string;
   readonly uptimeSeconds: number;
@@ -103,12 +103,13 @@ export interface StatusParts {
 
 export function describeStatus(parts: StatusParts): DaemonStatus {
   const { store, config, network, follow, external } = parts;
+  const privileges = ownPrivileges();
   return {
     version: parts.version,
     pid: process.pid,
     mode: parts.mode,
     ready: parts.ready,
-    privileges: ownPrivileges(),
+    ...(privileges === undefined ? {} : { privileges }),
     phase: parts.phase,
     uptimeSeconds: parts.uptimeSeconds,
     store:

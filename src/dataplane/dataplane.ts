@@ -231,6 +231,12 @@ function explain(error: unknown, options: DataPlaneOptions): Error {
       detail,
     );
   }
+  if (syscall === 'bind' && code === 'EACCES') {
+    return systemError(
+      `UDP port ${options.port} is not permitted (EACCES): below net.ipv4.ip_unprivileged_port_start it needs CAP_NET_BIND_SERVICE, which --drop-privileges=false keeps; expected a Port from 1024 on`,
+      detail,
+    );
+  }
   if (syscall === 'packet memory') {
     const advice = 'lower --ring-bytes or --workers, or raise the memory limit';
     return systemError(`no memory for the packet rings (${code ?? 'unknown'}): ${advice}`, detail);
