@@ -7,7 +7,12 @@
  * The same way takes a password off the command line, which every user of the machine can read: it goes
  * on in the environment, which only this user and root can.
  */
-import { capabilityNumber, ownPrivileges, type Capability, type Privileges } from '../daemon/privileges.js';
+import {
+  capabilityNumber,
+  ownPrivileges,
+  type Capability,
+  type Privileges,
+} from '../daemon/privileges.js';
 import { restartWithLess, type Restart } from '../daemon/process.js';
 import { environmentName, flagText, type Flag, type GivenFlags } from './flags.js';
 
@@ -53,10 +58,7 @@ export function runWithLess(
   restart(describeRestart(options, secrets, start));
 }
 
-function hasMore(
-  own: Privileges | undefined,
-  keep: readonly Capability[] | undefined,
-): boolean {
+function hasMore(own: Privileges | undefined, keep: readonly Capability[] | undefined): boolean {
   if (keep === undefined) return false;
   if (own === undefined || own.noNewPrivileges === false) return true;
   return own.capabilities.some((name) => !(keep as readonly string[]).includes(name));

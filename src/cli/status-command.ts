@@ -3,7 +3,7 @@ import { systemCalls } from '../dataplane/counters.js';
 import { requestJson } from '../daemon/status-client.js';
 import { checkSubnetFile, DAEMON_DEFAULTS, statusSocketPath } from '../daemon/options.js';
 import type { DaemonStatus } from '../daemon/status.js';
-import { errnoOf, ExitCode, messageOf, systemError } from '../errors.js';
+import { errnoOf, escapeControls, ExitCode, messageOf, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags, textFlag } from './flags.js';
 import { formatBytes, formatCount, formatDuration, formatTable, type Column } from '../text.js';
@@ -85,7 +85,8 @@ export function formatStatus(status: DaemonStatus, now: number): string {
     const rows = status.rejected.map(({ key, reason }) => [key, reason]);
     sections.push(section('Rejected', firstRows([{ title: 'entry' }, { title: 'reason' }], rows)));
   }
-  return sections.join('\n');
+  // Much of it others wrote: the store's keys and values, a configuration's names.
+  return sections.join('\n').split('\n').map(escapeControls).join('\n');
 }
 
 function deviceWords({ device, mtu, mode, backend, external, dataPlane }: DaemonStatus): string {
@@ -120,7 +121,8 @@ function formatFacts(status: DaemonStatus, now: number): string {
     ],
     ['firewall', firewallWords(status.firewall)],
   ];
-  if (status.privileges !== undefined) facts.push(['privileges', privilegeWords(status.privileges)]);
+  if (status.privileges !== undefined)
+    facts.push(['privileges', privilegeWords(status.privileges)]);
   if (store !== null && store.leasesAsOf !== null) {
     const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
     facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);

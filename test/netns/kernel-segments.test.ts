@@ -31,6 +31,8 @@ interface Tally {
 const hasUso = probeKernel().some(({ name, state }) => name === 'tun-uso' && state === 'yes');
 
 describe('segments of random packets', () => {
+  /** The first of them, byte by byte. */
+  let differences: string;
   let tallies: { readonly tcp: Tally; readonly udp: Tally };
 
   beforeAll(async () => {
@@ -57,19 +59,22 @@ describe('segments of random packets', () => {
     for (const device of ['out0', 'in0']) {
       await run(inNamespace(NAMESPACE, ['ethtool', '-K', device, ...off]));
     }
-    const addresses = ['100.96.1.2', '100.96.2.3'].map((text) => String(parseIpv4('address', text)));
+    const addresses = ['100.96.1.2', '100.96.2.3'].map((text) =>
+      String(parseIpv4('address', text)),
+    );
     const argv = [PROGRAM, 'tun0', 'in0', ...addresses, String(PACKETS), SEED];
     const { stdout, stderr } = await run(inNamespace(NAMESPACE, argv), {
       timeoutMs: LIMIT_MS,
       accept: [0, 1],
     });
-    if (stderr !== '') console.error(stderr);
+    differences = stderr;
     tallies = JSON.parse(stdout) as typeof tallies;
   }, LIMIT_MS + 150_000);
   afterAll(() => ipBatch(undefined, [`netns delete ${NAMESPACE}`]));
 
   it("of TCP equal the kernel's", () => {
     const { packets, segments, ...faults } = tallies.tcp;
+    expect(differences).toBe('');
     expect(faults).toEqual({ different: 0, notCut: 0, refused: 0 });
     expect(packets).toBeGreaterThan(0.55 * PACKETS);
     // Cut by the kernel, and not carried whole to the capture.
@@ -78,6 +83,7 @@ describe('segments of random packets', () => {
 
   it.skipIf(!hasUso)("of UDP equal the kernel's", () => {
     const { packets, segments, ...faults } = tallies.udp;
+    expect(differences).toBe('');
     expect(faults).toEqual({ different: 0, notCut: 0, refused: 0 });
     expect(packets).toBeGreaterThan(0.35 * PACKETS);
     expect(segments).toBeGreaterThan(3 * packets);

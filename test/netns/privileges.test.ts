@@ -109,7 +109,11 @@ describe('a daemon started by root with every capability', () => {
         noNewPrivileges: true,
       });
       expect(await featureOf(nearDaemon, 'seccomp')).toBe('active');
-      const { stdout } = await run([...COMMAND, 'status', `--subnet-file=${nearDaemon.subnetFile}`]);
+      const { stdout } = await run([
+        ...COMMAND,
+        'status',
+        `--subnet-file=${nearDaemon.subnetFile}`,
+      ]);
       expect(stdout).toContain('privileges CAP_NET_ADMIN, CAP_NET_RAW\n');
       await transferBothWays(near, far, 2 * 1024 * 1024);
       // An ICMP error goes out by the raw socket of a thread without capabilities.
@@ -157,7 +161,8 @@ describe('a daemon started by root with every capability', () => {
     const { nearDaemon } = lab;
     const { pid, privileges } = await nearDaemon.status();
     const own = (await tasksOf(process.pid))[0]?.permitted ?? 0n;
-    for (const task of await tasksOf(pid)) expect(task.permitted).toBe(isPacketThread(task) ? 0n : own);
+    for (const task of await tasksOf(pid))
+      expect(task.permitted).toBe(isPacketThread(task) ? 0n : own);
     expect(privileges?.capabilities).toContain('SYS_ADMIN');
   });
 });

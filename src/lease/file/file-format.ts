@@ -126,9 +126,7 @@ export function withLease(document: LeaseDocument, lease: Lease): JsonObject {
   const entries = entriesOf(document);
   const before = entries[key];
   const kept = isObject(before) ? before : {};
-  const foreign = Object.entries(kept).filter(
-    ([name]) => !OWN_FIELDS.includes(name.toLowerCase()),
-  );
+  const foreign = Object.entries(kept).filter(([name]) => !OWN_FIELDS.includes(name.toLowerCase()));
   const entry: JsonObject = {
     PublicIP: formatIpv4(lease.attributes.publicIp),
     PublicIPv6: field(kept, 'PublicIPv6') ?? null,

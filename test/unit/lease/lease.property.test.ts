@@ -86,7 +86,7 @@ describe('any text of a lease file', () => {
       fc.property(fc.oneof(fc.string(), fc.json(), document), (text) => {
         const parsed = valueOrError('system', () => parseLeaseDocument(text));
         if (parsed === undefined) return;
-        const entries = (parsed.raw['leases'] ?? {}) as object;
+        const entries = parsed.raw['leases'] ?? {};
         expect(parsed.leases.size + parsed.rejected.length).toBe(Object.keys(entries).length);
         // Written and read again, with what was known before or without, it says the same.
         const again = serializeDocument(parsed.raw);
