@@ -67,11 +67,11 @@ void repair(Bytes& bytes, VirtioNetHeader& header, uint8_t how) {
   if ((how & 128) == 0 && length >= 20 && length <= bytes.size()) fix_checksum(bytes);
 }
 
-// What one hop makes of a packet that was not cut; its checksum may have been completed.
+// What one hop makes of a packet, of a TUN without virtio headers.
 bool carried(const Bytes& sent, const Bytes& from) {
   return from.size() >= sent.size() && from[8] == sent[8] + 1 && from[9] == sent[9] &&
          std::equal(sent.begin(), sent.begin() + 8, from.begin()) &&
-         std::equal(sent.begin() + 12, sent.begin() + 20, from.begin() + 12);
+         std::equal(sent.begin() + 12, sent.end(), from.begin() + 12);
 }
 
 }  // namespace
@@ -125,8 +125,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (headers) continue;
     while (next < reads.size() && !carried(datagram.bytes, reads[next].bytes)) ++next;
     require(next < reads.size());
-    require(std::equal(datagram.bytes.begin() + 20, datagram.bytes.end(),
-                       reads[next].bytes.begin() + 20));
     ++next;
   }
   for (SentDatagram& error : rig.io.raw) {
