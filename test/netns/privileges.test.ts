@@ -7,6 +7,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
+import { treeOf } from '../../src/testbed/proc.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { ipBatch, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { probeKernel } from '../../src/dataplane/dataplane.js';
@@ -252,6 +253,16 @@ it('a password on the command line is gone from it, and from what the daemon sta
   const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8');
   expect(commandLine.split('\0')).toContain('--etcd-username=flannel');
   expect(commandLine).not.toContain(secret);
+  // The one that watches the firewall lives as long as the daemon.
+  const children = await waitFor('a program that it started', 5_000, async () => {
+    const [, ...found] = await treeOf(pid);
+    return found.length > 0 ? found : undefined;
+  });
+  for (const child of children) {
+    const environment = await readFile(`/proc/${child}/environ`, 'utf8');
+    expect(environment).toContain('PATH=');
+    expect(environment).not.toContain(secret);
+  }
   expect(daemon.program.stderr).toContain('set FLANNELD_ETCD_PASSWORD instead');
   expect(daemon.program.stderr).not.toContain(secret);
   expect(JSON.stringify(await daemon.status())).not.toContain(secret);
