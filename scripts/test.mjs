@@ -6,7 +6,15 @@
  * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no
  * test has failed. With CI=true a skipped test fails the run.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
@@ -15,7 +23,8 @@ import { run } from './run.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');
-const FUZZ_SECONDS = 5;
+/** Of each target; FLANNELETTE_FUZZ_SECONDS asks for others. */
+const FUZZ_SECONDS = Number(process.env.FLANNELETTE_FUZZ_SECONDS ?? 5);
 const MINUTE = 60_000;
 const show = (chunk) => process.stdout.write(chunk);
 
@@ -89,9 +98,13 @@ async function fuzz() {
   if (built.code !== 0) return failed('cannot build the fuzz targets', built);
   return inTurns(namesIn('fuzz', '.cc'), async (target) => {
     const artifacts = mkdtempSync(join(tmpdir(), 'flannelette-fuzz-'));
+    // What is found goes to the first corpus; the one in the repository is read only.
+    const found = join(artifacts, 'corpus');
+    mkdirSync(found);
+    const corpora = [found, join(ROOT, 'test', 'fuzz', 'corpus', target)].filter(existsSync);
     const argv = [join(NATIVE, 'build', 'fuzz', target), '-seed=1', '-verbosity=0'];
     argv.push(`-max_total_time=${FUZZ_SECONDS}`, '-print_final_stats=1', '-max_len=2048');
-    const result = await run([...argv, `-artifact_prefix=${artifacts}/`], {
+    const result = await run([...argv, `-artifact_prefix=${artifacts}/`, ...corpora], {
       timeoutMs: (FUZZ_SECONDS + 60) * 1_000,
     });
     const runs = Number(/number_of_executed_units:\s*(\d+)/.exec(result.output)?.[1] ?? 0);

@@ -71,9 +71,19 @@ export function systemError(message: string, detail: ErrorDetail = {}): Flannell
   return new FlannelletteError('system', message, detail);
 }
 
-/** The message of anything thrown, as one line. */
+/** The message of anything thrown, as one line without control characters. */
 export function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, '; ');
+  const text = error instanceof Error ? error.message : String(error);
+  return escapeControls(text.replaceAll(/\s*\n\s*/g, '; '));
+}
+
+/** A value from elsewhere must not break the line, nor speak to the terminal. */
+export function escapeControls(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, (control) => {
+    const short = JSON.stringify(control).slice(1, -1);
+    // JSON leaves DEL and the second set of control characters as they are.
+    return short === control ? `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}` : short;
+  });
 }
 
 /** The errno name of a Node or addon error (`ENOENT`), if it has one. */
@@ -88,7 +98,7 @@ export function errnoOf(error: unknown): string | undefined {
 const MAX_SHOWN = 300;
 
 function show(value: unknown): string {
-  const text = textOf(value);
+  const text = escapeControls(textOf(value));
   return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}...`;
 }
 

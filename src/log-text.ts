@@ -3,6 +3,7 @@
  *
  *   2026-11-21 12:00:00.123 INFO  external interface interface=eth0 address=10.168.0.2 mtu=1500
  */
+import { escapeControls } from './errors.js';
 
 /** Names and colours (ANSI SGR) of pino's levels. */
 const LEVELS: Readonly<Record<number, readonly [name: string, colour: number]>> = {
@@ -38,15 +39,6 @@ export function formatEvent(line: string, style: TextStyle): string {
 function showValue(value: unknown): string {
   if (typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value)) return value;
   return escapeControls(JSON.stringify(value) ?? String(value));
-}
-
-/** A value from elsewhere must not break the line, nor speak to the terminal. */
-function escapeControls(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, (control) => {
-    const short = JSON.stringify(control).slice(1, -1);
-    // JSON leaves DEL and the second set of control characters as they are.
-    return short === control ? `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}` : short;
-  });
 }
 
 function localTime(date: Date): string {

@@ -1,5 +1,6 @@
 /** Tables and numbers as commands and the lab print them: plain text, no colour, so that a pipe is fine. */
 import Table from 'cli-table3';
+import { escapeControls } from './errors.js';
 
 export interface Column {
   readonly title: string;
@@ -33,7 +34,8 @@ export function formatTable(
       middle: '  ',
     },
   });
-  table.push(...rows.map((row) => row.map(String)));
+  // Cells may be texts of others, such as keys of the store.
+  table.push(...rows.map((row) => row.map((cell) => escapeControls(String(cell)))));
   const [head = '', ...body] = table
     .toString()
     .split('\n')

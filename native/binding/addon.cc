@@ -13,6 +13,7 @@
 #include "sys/host_watch.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
+#include "sys/privileges.h"
 #include "sys/probe.h"
 #include "sys/scheduling.h"
 
@@ -120,6 +121,12 @@ Napi::Value exit_process_within(const Napi::CallbackInfo& info) {
   return {};
 }
 
+Napi::Value restart_process(const Napi::CallbackInfo& info) {
+  Restart restart;
+  if (read_restart(info[0], restart)) throw_system(info.Env(), restart_with_less(restart));
+  return {};
+}
+
 // What the constructor of Engine takes; src/dataplane/limits.ts has the same.
 Napi::Value limits(Napi::Env env) {
   Fields out(env);
@@ -165,6 +172,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("notify", entry<notify_manager>);
   surface.add_function("guardSignals", entry<guard_stop>);
   surface.add_function("exitWithin", entry<exit_process_within>);
+  surface.add_function("restartWithLess", entry<restart_process>);
   // Refused only where the environment ends while it loads the addon.
   (void)surface.define(exports);
   return exports;

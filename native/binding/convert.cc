@@ -17,6 +17,9 @@ constexpr size_t kRouteChangesMax = size_t{1} << 24;
 constexpr double kExitMsMax = 86'400'000;
 // Names in a list that may repeat some.
 constexpr uint32_t kNamesMax = 64;
+// More than an execve takes by far.
+constexpr uint32_t kTextsMax = 65536;
+constexpr int kDescriptorsMax = 1024;
 
 // Fields and elements are read by `get`, which fails without throwing when reading was refused;
 // each check below has thrown when it fails.
@@ -134,6 +137,23 @@ bool read_numbers(const Napi::Object& from, const char* field, uint32_t most, do
   return true;
 }
 
+// A list of texts without NUL.
+bool read_texts(const Napi::Object& from, const char* field, std::vector<std::string>& out) {
+  Napi::Array texts;
+  if (!read_array(from, field, kTextsMax, texts)) return false;
+  for (uint32_t at = 0; at < texts.Length(); ++at) {
+    Napi::Value value;
+    std::string text;
+    if (!get(texts, at, value) || !read_text(value, field, text)) return false;
+    if (text.find('\0') != std::string::npos) {
+      throw_unexpected(from.Env(), field, "texts without NUL");
+      return false;
+    }
+    out.push_back(std::move(text));
+  }
+  return true;
+}
+
 // A list of feature names as a set.
 bool read_features(const Napi::Object& from, const char* field, FeatureSet& out) {
   Napi::Array names;
@@ -235,6 +255,23 @@ bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int&
     return false;
   ms_out = static_cast<int>(time);
   code_out = static_cast<int>(number);
+  return true;
+}
+
+bool read_restart(const Napi::Value& value, Restart& out) {
+  if (!value.IsObject()) {
+    throw_type(value.Env(), "restart: expected an object");
+    return false;
+  }
+  const auto from = value.As<Napi::Object>();
+  std::vector<unsigned> keep;
+  if (!read_string(from, "path", out.path) || !read_texts(from, "arguments", out.arguments) ||
+      !read_texts(from, "environment", out.environment) ||
+      !read_numbers(from, "keep", kNamesMax, 0, 63, keep) ||
+      !read_number(from, "descriptors", 3, kDescriptorsMax, out.descriptors) ||
+      !read_boolean(from, "unlimitedLockedMemory", out.unlimited_locked_memory))
+    return false;
+  for (const unsigned capability : keep) out.keep |= CapabilitySet{1} << capability;
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include "core/forwarding_table.h"
 #include "engine/engine.h"
 #include "sys/exit_guard.h"
+#include "sys/privileges.h"
 
 namespace flannelette {
 
@@ -27,6 +28,9 @@ bool read_route_changes(const Napi::Value& value, std::vector<Route>& out);
 bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, SignalLimits& out);
 // Milliseconds and an exit code.
 bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out);
+
+// What an execve takes; texts without NUL, and capabilities as their numbers.
+bool read_restart(const Napi::Value& value, Restart& out);
 
 // The greatest IPv4 address and the greatest index of an interface, as read_whole takes them.
 inline constexpr double kAddressMax = std::numeric_limits<uint32_t>::max();

@@ -49,6 +49,7 @@ size_t datagram_length(const msghdr& message, size_t received) {
        control = CMSG_NXTHDR(const_cast<msghdr*>(&message), const_cast<cmsghdr*>(control))) {
     if (control->cmsg_level != IPPROTO_UDP || control->cmsg_type != UDP_GRO) continue;
     int length = 0;
+    if (control->cmsg_len < CMSG_LEN(sizeof(length))) continue;
     std::memcpy(&length, CMSG_DATA(control), sizeof(length));
     if (length > 0) return static_cast<size_t>(length);
   }

@@ -7,6 +7,8 @@
 
 #include "core/bytes.h"
 #include "sys/address.h"
+#include "sys/privileges.h"
+#include "sys/thread_filter.h"
 
 namespace flannelette {
 
@@ -60,6 +62,14 @@ Direction::Direction(const DirectionContext& context, size_t reader, size_t ring
       ring_(memory_.bytes().first(ring_bytes), memory_.valid() ? ring_records : 1),
       reader_(reader) {
   counters_.ring_capacity.set(ring_.capacity());
+}
+
+void Direction::confine_thread() {
+  // Refused by no kernel; and what it would leave, carrying packets has no use for.
+  (void)drop_all_capabilities();
+  if (!on(KernelFeature::kSeccomp)) return;
+  if (const int number = filter_packet_thread(); number != 0)
+    refuse(KernelFeature::kSeccomp, number);
 }
 
 void Direction::carry(Direction* other) {

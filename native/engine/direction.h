@@ -108,6 +108,10 @@ class Direction {
   // until the descriptors are gone for good.
   void carry(Direction* other = nullptr);
 
+  // Takes the calling thread's capabilities, and all system calls but those of the loops where the
+  // kernel can; for good, so only for a thread that carries packets and ends.
+  void confine_thread();
+
   const ThreadCounters& counters() const { return counters_; }
   // What the kernel carried by itself in this direction; for the control thread.
   void count_kernel(uint64_t packets, uint64_t bytes) {

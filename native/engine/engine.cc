@@ -8,6 +8,7 @@
 
 #include "sys/retry.h"
 #include "sys/scheduling.h"
+#include "sys/thread_filter.h"
 #include "sys/udp_socket.h"
 
 namespace flannelette {
@@ -15,19 +16,21 @@ namespace flannelette {
 namespace {
 
 FeatureSet used_by(const EngineOptions& options) {
-  const FeatureSet queues =
-      options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0};
-  const FeatureSet trains = kAllFeatures & ~feature_bit(KernelFeature::kMultiqueue) &
+  const FeatureSet always =
+      feature_bit(KernelFeature::kSeccomp) |
+      (options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0});
+  const FeatureSet trains = kAllFeatures & ~feature_bit(KernelFeature::kSeccomp) &
+                            ~feature_bit(KernelFeature::kMultiqueue) &
                             ~feature_bit(KernelFeature::kKernelPath);
   switch (options.mode) {
     case Mode::kBasic:
-      return queues;
+      return always;
     case Mode::kBatch:
-      return queues | feature_bit(KernelFeature::kMmsg);
+      return always | feature_bit(KernelFeature::kMmsg);
     case Mode::kOffload:
-      return queues | trains;
+      return always | trains;
     case Mode::kKernel:
-      return queues | trains | feature_bit(KernelFeature::kKernelPath);
+      return always | trains | feature_bit(KernelFeature::kKernelPath);
   }
   return 0;
 }
@@ -164,6 +167,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   if (!events.ok()) return std::move(events.error());
   OwnedFd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop_event.valid()) return Error{errno, "eventfd", ""};
+
+  // Told with the other features; the threads may still be refused it.
+  if (features->on(KernelFeature::kSeccomp)) {
+    if (const int number = check_seccomp(); number != 0)
+      (void)features->refuse(KernelFeature::kSeccomp, number);
+  }
 
   bool vnet_header = false;
   auto tun = open_tun(options.tun_name, *features, vnet_header);
@@ -314,6 +323,8 @@ Status Engine::start() {
 void* Engine::run_worker(void* worker) {
   (void)ask_for_short_turns();
   const auto* work = static_cast<const Worker*>(worker);
+  // What it works on is open: nothing it does from here on takes a privilege.
+  work->first->confine_thread();
   work->first->carry(work->second);
   return nullptr;
 }

@@ -22,6 +22,7 @@ enum class KernelFeature : uint8_t {
   kUdpGro,      // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
   kMultiqueue,  // several queues of the TUN (3.8), several sockets on the port (3.9)
   kKernelPath,  // eBPF programs that carry packets inside the kernel (5.10)
+  kSeccomp,     // a list of system calls for the packet threads (3.5)
   kCount,
 };
 
@@ -29,7 +30,7 @@ inline constexpr size_t kKernelFeatures = static_cast<size_t>(KernelFeature::kCo
 
 constexpr const char* feature_name(KernelFeature feature) {
   constexpr std::array<const char*, kKernelFeatures> names = {
-      "mmsg", "tun-tso", "tun-uso", "udp-gso", "udp-gro", "multiqueue", "kernel-path"};
+      "mmsg", "tun-tso", "tun-uso", "udp-gso", "udp-gro", "multiqueue", "kernel-path", "seccomp"};
   return names[static_cast<size_t>(feature)];
 }
 

@@ -17,14 +17,14 @@ namespace {
 
 void add_link(nlmsghdr* message, std::vector<Interface>& out) {
   if (message->nlmsg_type != RTM_NEWLINK) return;
-  const auto* link = static_cast<const ifinfomsg*>(NLMSG_DATA(message));
+  const auto* link = family_of<ifinfomsg>(*message);
+  if (link == nullptr) return;
   Interface& added = out.emplace_back();
   added.index = static_cast<uint32_t>(link->ifi_index);
   added.up = (link->ifi_flags & IFF_UP) != 0;
   added.loopback = (link->ifi_flags & IFF_LOOPBACK) != 0;
   each_attribute<ifinfomsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
-    const auto* text = static_cast<const char*>(data);
-    if (type == IFLA_IFNAME) added.name.assign(text, ::strnlen(text, bytes));
+    if (type == IFLA_IFNAME) added.name = text_of(data, bytes);
     if (type == IFLA_MTU) added.mtu = number_of(data, bytes);
     if (MacAddress mac{}; type == IFLA_ADDRESS && bytes == mac.size()) {
       std::memcpy(mac.data(), data, bytes);
@@ -35,7 +35,8 @@ void add_link(nlmsghdr* message, std::vector<Interface>& out) {
 
 void add_address(nlmsghdr* message, std::vector<Interface>& out) {
   if (message->nlmsg_type != RTM_NEWADDR) return;
-  const auto* head = static_cast<const ifaddrmsg*>(NLMSG_DATA(message));
+  const auto* head = family_of<ifaddrmsg>(*message);
+  if (head == nullptr) return;
   uint32_t flags = head->ifa_flags;
   std::optional<uint32_t> local;
   std::optional<uint32_t> either;  // this end's, or the other's where there is IFA_LOCAL

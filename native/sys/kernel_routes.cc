@@ -13,7 +13,8 @@ namespace {
 
 void add_route(nlmsghdr* message, std::vector<KernelRoute>& out) {
   if (message->nlmsg_type != RTM_NEWROUTE) return;
-  const auto* head = static_cast<const rtmsg*>(NLMSG_DATA(message));
+  const auto* head = family_of<rtmsg>(*message);
+  if (head == nullptr) return;
   // Clones of the cache (path MTU exceptions) are no routes of a table.
   if (head->rtm_family != AF_INET || head->rtm_tos != 0 || (head->rtm_flags & RTM_F_CLONED) != 0)
     return;

@@ -30,11 +30,12 @@ namespace {
 constexpr timeval kReplyTime = {2, 0};
 
 void read_link(nlmsghdr& message, Link& out) {
-  const auto* body = static_cast<ifinfomsg*>(NLMSG_DATA(&message));
+  const auto* body = family_of<ifinfomsg>(message);
+  if (body == nullptr) return;
   out.up = (body->ifi_flags & IFF_UP) != 0;
   out.carrier = (body->ifi_flags & IFF_LOWER_UP) != 0;
   each_attribute<ifinfomsg>(&message, [&](uint16_t type, const void* data, size_t bytes) {
-    if (type == IFLA_IFNAME) out.name = static_cast<const char*>(data);
+    if (type == IFLA_IFNAME) out.name = text_of(data, bytes);
     if (type == IFLA_MASTER) out.master = static_cast<int>(number_of(data, bytes));
     if (type == IFLA_MTU) out.mtu = number_of(data, bytes);
     if (type == IFLA_TXQLEN) out.queue_packets = number_of(data, bytes);
@@ -48,7 +49,9 @@ void read_link(nlmsghdr& message, Link& out) {
 }
 
 void read_lookup(nlmsghdr& message, RouteLookup& out) {
-  out.type = static_cast<rtmsg*>(NLMSG_DATA(&message))->rtm_type;
+  const auto* body = family_of<rtmsg>(message);
+  if (body == nullptr) return;
+  out.type = body->rtm_type;
   each_attribute<rtmsg>(&message, [&](uint16_t type, const void* data, size_t bytes) {
     if (type == RTA_OIF) out.ifindex = static_cast<int>(number_of(data, bytes));
   });
@@ -302,8 +305,8 @@ std::string Netlink::program_at(int ifindex, ProgramPoint point, uint32_t priori
   (void)request(message.header(), "RTM_GETTFILTER", "", ENOENT, [&](nlmsghdr& reply) {
     each_attribute<tcmsg>(&reply, [&](uint16_t type, const void* data, size_t bytes) {
       if (type != TCA_OPTIONS) return;
-      each_nested(data, bytes, [&](uint16_t option, const void* text, size_t) {
-        if (option == TCA_BPF_NAME) name = static_cast<const char*>(text);
+      each_nested(data, bytes, [&](uint16_t option, const void* text, size_t length) {
+        if (option == TCA_BPF_NAME) name = text_of(text, length);
       });
     });
   });
@@ -432,18 +435,19 @@ Status Netlink::request(void* message, const char* operation, std::string detail
       const int number = received == 0 || errno == EAGAIN ? ETIMEDOUT : errno;
       return Error{number, operation, std::move(detail)};
     }
-    auto remaining = static_cast<size_t>(received);
-    for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
-         part = NLMSG_NEXT(part, remaining)) {
-      if (part->nlmsg_seq != sequence_) continue;
-      if (part->nlmsg_type != NLMSG_ERROR) {
-        if (on_reply) on_reply(*part);
-        continue;
+    int error = 0;
+    const auto take_part = [&](nlmsghdr& part) {
+      if (part.nlmsg_seq != sequence_) return true;
+      if (part.nlmsg_type == NLMSG_ERROR) {
+        error = error_of(part);
+        return false;
       }
-      const int error = -static_cast<nlmsgerr*>(NLMSG_DATA(part))->error;
-      if (error == 0 || error == ignored_errno) return std::nullopt;
-      return Error{error, operation, std::move(detail)};
-    }
+      if (on_reply) on_reply(part);
+      return true;
+    };
+    if (each_message({reply.data(), static_cast<size_t>(received)}, take_part)) continue;
+    if (error == 0 || error == ignored_errno) return std::nullopt;
+    return Error{error, operation, std::move(detail)};
   }
 }
 

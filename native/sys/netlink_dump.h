@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
+#include <string>
 
 #include "core/result.h"
 #include "sys/owned_fd.h"
@@ -45,6 +47,35 @@ struct Question {
   }
 };
 
+// Calls `take` with each whole message of what was received, until it returns false; true when it
+// never did. NLMSG_NEXT would go on behind the end when the last message is not padded.
+template <typename Take>
+bool each_message(std::span<uint8_t> received, Take&& take) {
+  for (size_t at = 0; received.size() - at >= sizeof(nlmsghdr);) {
+    auto* message = reinterpret_cast<nlmsghdr*>(received.data() + at);
+    const size_t room = received.size() - at;
+    if (message->nlmsg_len < sizeof(nlmsghdr) || message->nlmsg_len > room) return true;
+    if (!take(*message)) return false;
+    at += std::min<size_t>(NLMSG_ALIGN(message->nlmsg_len), room);
+  }
+  return true;
+}
+
+// The family's header of a message, null in one too short for it.
+template <typename Family>
+const Family* family_of(const nlmsghdr& message) {
+  if (message.nlmsg_len < NLMSG_LENGTH(sizeof(Family))) return nullptr;
+  return static_cast<const Family*>(NLMSG_DATA(&message));
+}
+
+// The errno of an NLMSG_ERROR; 0: it acknowledges. EBADMSG for what is none (MAX_ERRNO is 4095).
+inline int error_of(const nlmsghdr& message) {
+  constexpr int kErrnoMax = 4095;
+  const auto* number = family_of<int>(message);
+  if (number == nullptr || *number > 0 || *number < -kErrnoMax) return EBADMSG;
+  return -*number;
+}
+
 // Asks and hands every message of the answer to `take`, up to the end of a dump or, for a question
 // without NLM_F_DUMP, the first. EAGAIN: a listing was overtaken by a change.
 template <typename Family, typename Take>
@@ -60,17 +91,16 @@ Status ask(const Question<Family>& question, const char* operation, Take&& take)
     const ssize_t received =
         retry_interrupted([&] { return ::recv(fd.get(), reply.data(), reply.size(), 0); });
     if (received <= 0) return Error{received < 0 ? errno : EIO, operation, ""};
-    auto remaining = static_cast<size_t>(received);
-    for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
-         part = NLMSG_NEXT(part, remaining)) {
-      if ((part->nlmsg_flags & NLM_F_DUMP_INTR) != 0) overtaken = true;
-      if (part->nlmsg_type == NLMSG_ERROR)
-        return Error{-static_cast<nlmsgerr*>(NLMSG_DATA(part))->error, operation, ""};
-      if (part->nlmsg_type == NLMSG_DONE)
-        return overtaken ? Status(Error{EAGAIN, operation, ""}) : std::nullopt;
-      take(part);
-      if (!dump) return std::nullopt;
-    }
+    Status refused;
+    const auto take_part = [&](nlmsghdr& part) {
+      if ((part.nlmsg_flags & NLM_F_DUMP_INTR) != 0) overtaken = true;
+      if (part.nlmsg_type == NLMSG_ERROR) refused = Error{error_of(part), operation, ""};
+      if (part.nlmsg_type == NLMSG_DONE && overtaken) refused = Error{EAGAIN, operation, ""};
+      if (part.nlmsg_type == NLMSG_ERROR || part.nlmsg_type == NLMSG_DONE) return false;
+      take(&part);
+      return dump;
+    };
+    if (!each_message({reply.data(), static_cast<size_t>(received)}, take_part)) return refused;
   }
 }
 
@@ -86,8 +116,15 @@ void each_nested(const void* attributes, size_t bytes, Take&& take) {
 // Calls `take` likewise with each attribute behind the family's header.
 template <typename Family, typename Take>
 void each_attribute(nlmsghdr* message, Take&& take) {
+  if (message->nlmsg_len < NLMSG_SPACE(sizeof(Family))) return;
   each_nested(static_cast<uint8_t*>(NLMSG_DATA(message)) + NLMSG_ALIGN(sizeof(Family)),
               NLMSG_PAYLOAD(message, sizeof(Family)), take);
+}
+
+// The text of an attribute, up to its NUL or its end.
+inline std::string text_of(const void* data, size_t bytes) {
+  const auto* text = static_cast<const char*>(data);
+  return {text, ::strnlen(text, bytes)};
 }
 
 inline uint32_t number_of(const void* data, size_t bytes) {

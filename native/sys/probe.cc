@@ -16,6 +16,7 @@
 #include "sys/kernel_path.h"
 #include "sys/netlink.h"
 #include "sys/scheduling.h"
+#include "sys/thread_filter.h"
 #include "sys/tun.h"
 
 namespace flannelette {
@@ -143,6 +144,10 @@ void probe_udp(std::vector<Feature>& out) {
   out.push_back(gro);
 }
 
+void probe_seccomp(std::vector<Feature>& out) {
+  out.push_back(feature("seccomp", "3.5", "prctl PR_SET_SECCOMP", check_seccomp()));
+}
+
 }  // namespace
 
 Presence presence_after(int error) {
@@ -186,6 +191,7 @@ Result<std::vector<Feature>> probe_features() {
     probe_tun(found, error);
     probe_udp(found);
     probe_kernel_path(found, error);
+    probe_seccomp(found);
     return nullptr;
   };
   pthread_t thread{};

@@ -113,15 +113,14 @@ class Lookup {
     for (;;) {
       const ssize_t received = ::recv(fd_.get(), reply.data(), reply.size(), MSG_DONTWAIT);
       if (received <= 0) return;
-      auto remaining = static_cast<size_t>(received);
-      for (auto* part = reinterpret_cast<nlmsghdr*>(reply.data()); NLMSG_OK(part, remaining);
-           part = NLMSG_NEXT(part, remaining)) {
-        const size_t at = part->nlmsg_seq - 1U;
-        if (at >= answers_.size()) continue;
-        if (part->nlmsg_type == RTM_NEWROUTE) answers_[at] = interface_of(part);
+      (void)each_message({reply.data(), static_cast<size_t>(received)}, [&](nlmsghdr& part) {
+        const size_t at = part.nlmsg_seq - 1U;
+        if (at >= answers_.size()) return true;
+        if (part.nlmsg_type == RTM_NEWROUTE) answers_[at] = interface_of(&part);
         // ENETUNREACH, or what the route's type says (fib_props): EHOSTUNREACH, EACCES, EINVAL.
-        if (part->nlmsg_type == NLMSG_ERROR) answers_[at] = 0;
-      }
+        if (part.nlmsg_type == NLMSG_ERROR) answers_[at] = 0;
+        return true;
+      });
     }
   }
 

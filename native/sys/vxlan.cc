@@ -35,9 +35,9 @@ Result<std::vector<Neighbour>> list_neighbours(uint8_t family, int ifindex) {
     question.family.ndm_ifindex = ifindex;
     const auto take = [&](nlmsghdr* message) {
       if (message->nlmsg_type != RTM_NEWNEIGH) return;
-      const auto* head = static_cast<const ndmsg*>(NLMSG_DATA(message));
+      const auto* head = family_of<ndmsg>(*message);
       // Not every kernel filters by what was asked for.
-      if (head->ndm_family != family || head->ndm_ifindex != ifindex) return;
+      if (head == nullptr || head->ndm_family != family || head->ndm_ifindex != ifindex) return;
       Neighbour found;
       found.permanent = (head->ndm_state & NUD_PERMANENT) != 0;
       each_attribute<ndmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {

@@ -67,6 +67,11 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     gives: 'with --mode=kernel packets stay in the kernel',
     without: '--mode=kernel is as offload',
   },
+  seccomp: {
+    gives: 'packet threads keep to the system calls of their loops',
+    without: 'packet threads can make any system call',
+    optional: true,
+  },
 };
 
 export const probeCommand: Command = {

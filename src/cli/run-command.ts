@@ -14,6 +14,7 @@ import {
   type StoreOptions,
   type FeatureName,
 } from '../daemon/options.js';
+import { neededCapabilities, ownPrivileges } from '../daemon/privileges.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../errors.js';
@@ -30,8 +31,10 @@ import {
   textFlag,
   type Flag,
   type FlagValues,
+  type GivenFlags,
 } from './flags.js';
 import type { CliIo } from './io.js';
+import { runWithLess } from './less-privileges.js';
 import { logProcessEvents, logUnexpected } from './process-log.js';
 import { unknownVariables } from './unknown-variables.js';
 import { flagsWithoutEffect } from './without-effect.js';
@@ -231,6 +234,11 @@ export const runFlags = {
     "accept a datagram only from the holder of its inner source's lease; --source-check=false accepts any",
     DAEMON_DEFAULTS.sourceCheck,
   ),
+  dropPrivileges: booleanFlag(
+    'drop-privileges',
+    'give up all capabilities but CAP_NET_ADMIN and CAP_NET_RAW (and CAP_BPF in mode kernel) before anything is opened; false keeps what the daemon was started with',
+    true,
+  ),
   verbosity: integerFlag(
     'v',
     'log level: 0 info, 1 debug, 2 and more trace',
@@ -296,12 +304,15 @@ Exit codes:
     const options = daemonOptions(values);
     validateDaemonOptions(resolveDaemonOptions(options));
     const log = createLogger({ verbosity: values.verbosity, format: values.logFormat });
+    if (io.signals !== undefined) giveUpPrivileges(values, given, log);
     for (const text of flagsWithoutEffect(runFlags, given, io.env)) log.warn(text);
     const releaseProcess = logProcessEvents(log);
     for (const { name, near } of unknownVariables(runFlags, io.env)) {
       const hint = near === undefined ? '' : `; did you mean ${near}?`;
       log.warn({ variable: name }, `the variable ${name} names no flag and has no effect${hint}`);
     }
+    // The programs that the daemon starts have no use for it.
+    if (io.signals !== undefined) delete process.env[environmentName(runFlags.etcdPassword.name)];
     const serviceManager = ServiceManager.fromEnvironment(io.env, log);
     // Not before: the other commands start without what a daemon loads. And all of it here, where
     // nothing is held: on a busy machine loading takes longer than a stop may.
@@ -327,6 +338,31 @@ Exit codes:
     return endedBy(error, createLogger({ format }));
   },
 };
+
+/** In a process that is the daemon's alone. Does not return when there is something to give up. */
+function giveUpPrivileges(
+  { mode, dropPrivileges }: FlagValues<typeof runFlags>,
+  given: GivenFlags,
+  log: Logger,
+): void {
+  const { etcdPassword } = runFlags;
+  if (given.has(etcdPassword.name)) {
+    log.warn(
+      `--${etcdPassword.name} on a command line can be read by every user until the daemon has hidden it: set ${environmentName(etcdPassword.name)} instead`,
+    );
+  }
+  try {
+    runWithLess({
+      keep: dropPrivileges ? neededCapabilities(mode) : undefined,
+      given,
+      secrets: [etcdPassword],
+      unlimitedLockedMemory: mode === 'kernel',
+    });
+  } catch (error) {
+    log.warn({ error: messageOf(error) }, 'cannot give up privileges; going on with them');
+  }
+  log.info(ownPrivileges() ?? {}, 'privileges');
+}
 
 /** The daemon's last line, in the format of those before it. */
 function endedBy(error: unknown, log: Logger): ExitCode {

@@ -1,7 +1,7 @@
 /** `flannelette status`: asks a running daemon over its unix socket and prints what it says. */
 import { systemCalls } from '../dataplane/counters.js';
 import type { DaemonStatus } from '../daemon/status.js';
-import { ExitCode } from '../errors.js';
+import { escapeControls, ExitCode } from '../errors.js';
 import { askDaemon, subnetFileFlag } from './ask-daemon.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags } from './flags.js';
@@ -56,7 +56,8 @@ export function formatStatus(status: DaemonStatus, now: number): string {
     const rows = status.rejected.map(({ key, reason }) => [key, reason]);
     sections.push(section('Rejected', firstRows([{ title: 'entry' }, { title: 'reason' }], rows)));
   }
-  return sections.join('\n');
+  // Much of it others wrote: the store's keys and values, a configuration's names.
+  return sections.join('\n').split('\n').map(escapeControls).join('\n');
 }
 
 function deviceWords({ device, mtu, mode, backend, external, dataPlane }: DaemonStatus): string {
@@ -91,6 +92,8 @@ function formatFacts(status: DaemonStatus, now: number): string {
     ],
     ['firewall', firewallWords(status.firewall)],
   ];
+  if (status.privileges !== undefined)
+    facts.push(['privileges', privilegeWords(status.privileges)]);
   if (store !== null && store.leasesAsOf !== null) {
     const age = formatDuration((now - Date.parse(store.leasesAsOf)) / 1000);
     facts.push(['leases', `as of ${store.leasesAsOf}, ${age} ago`]);
@@ -115,6 +118,20 @@ function firewallWords({ enabled, inPlace, error, repairs }: DaemonStatus['firew
   const state = enabled ? wanted : 'rules off: neither --ip-masq nor --iptables-forward-rules';
   const repaired = repairs === 0 ? '' : `, repaired ${repairs} times`;
   return `${state}${repaired}${error === null ? '' : `, FAILING: ${error}`}`;
+}
+
+/** More than these few were not given up. */
+const FEW_CAPABILITIES = 4;
+
+function privilegeWords({
+  capabilities,
+  noNewPrivileges,
+}: NonNullable<DaemonStatus['privileges']>): string {
+  const names =
+    capabilities.length > FEW_CAPABILITIES
+      ? `${capabilities.length} capabilities`
+      : capabilities.map((name) => `CAP_${name}`).join(', ');
+  return `${names === '' ? 'none' : names}${noNewPrivileges === true ? '' : ', may gain others'}`;
 }
 
 /** What is in use, and of the rest what the kernel or the user did not want. */

@@ -6,5 +6,7 @@ export {
   exitWithin,
   guardSignals,
   probeKernel,
+  restartWithLess,
   type KernelFeature,
+  type Restart,
 } from '../dataplane/dataplane.js';

@@ -8,6 +8,7 @@ import type { ExternalInterface } from '../host/interface.js';
 import { expiryTime } from '../lease/expiry.js';
 import type { LeaseStore, RejectedEntry } from '../lease/store.js';
 import type { Problem } from '../problems.js';
+import { ownPrivileges, type Privileges } from './privileges.js';
 
 /** One other host, and how it is reached. */
 export interface RouteStatus extends Reach {
@@ -20,6 +21,8 @@ export interface DaemonStatus {
   readonly pid: number;
   readonly mode: string;
   readonly ready: boolean;
+  /** Of the process that this daemon runs in; absent where /proc does not tell. */
+  readonly privileges?: Privileges;
   /** What the daemon waits for or does, e.g. `waiting for the network configuration`. */
   readonly phase: string;
   readonly uptimeSeconds: number;
@@ -100,11 +103,13 @@ export interface StatusParts {
 
 export function describeStatus(parts: StatusParts): DaemonStatus {
   const { store, config, network, follow, external } = parts;
+  const privileges = ownPrivileges();
   return {
     version: parts.version,
     pid: process.pid,
     mode: parts.mode,
     ready: parts.ready,
+    ...(privileges === undefined ? {} : { privileges }),
     phase: parts.phase,
     uptimeSeconds: parts.uptimeSeconds,
     store:

@@ -19,6 +19,7 @@ import {
   type NativeFeatureState,
   type NativeInterface,
   type NativeQueueSizes,
+  type NativeRestart,
   type NativeSignalLimits,
 } from './native.js';
 
@@ -33,6 +34,7 @@ export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
+export type Restart = NativeRestart;
 
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<
@@ -213,6 +215,14 @@ export function exitWithin(ms: number, code: number): void {
   native().exitWithin(ms, code);
 }
 
+/**
+ * Runs another program in this process, with fewer privileges; returns only by throwing what the kernel
+ * refused. For a program, never for a library.
+ */
+export function restartWithLess(restart: Restart): void {
+  native().restartWithLess(restart);
+}
+
 function explain(error: unknown, options: DataPlaneOptions): Error {
   const code = errnoOf(error);
   const syscall = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';
@@ -227,6 +237,12 @@ function explain(error: unknown, options: DataPlaneOptions): Error {
   if (syscall === 'bind' && code === 'EADDRINUSE') {
     return systemError(
       `UDP port ${options.port} is taken (EADDRINUSE): another flanneld or flannelette runs on this address; expected a free port`,
+      detail,
+    );
+  }
+  if (syscall === 'bind' && code === 'EACCES') {
+    return systemError(
+      `UDP port ${options.port} is not permitted (EACCES): below net.ipv4.ip_unprivileged_port_start it needs CAP_NET_BIND_SERVICE, which --drop-privileges=false keeps; expected a Port from 1024 on`,
       detail,
     );
   }

@@ -24,6 +24,7 @@ export const FEATURE_NAMES = [
   'udp-gro',
   'multiqueue',
   'kernel-path',
+  'seccomp',
 ] as const;
 export type NativeFeatureName = (typeof FEATURE_NAMES)[number];
 
@@ -184,6 +185,22 @@ export interface NativeSignalLimits {
   readonly message: string;
 }
 
+/** Another program in this process, with fewer privileges: see native/sys/privileges.h. */
+export interface NativeRestart {
+  /** An absolute path. */
+  readonly path: string;
+  /** The first is the program's name for itself. */
+  readonly arguments: readonly string[];
+  /** NAME=VALUE. */
+  readonly environment: readonly string[];
+  /** Numbers of capabilities (linux/capability.h); it has of them what this process has. */
+  readonly keep: readonly number[];
+  /** File descriptors from 0 on that it gets, at least 3. */
+  readonly descriptors: number;
+  /** Takes RLIMIT_MEMLOCK away where permitted: kernels before 5.11 count eBPF maps in it. */
+  readonly unlimitedLockedMemory: boolean;
+}
+
 /** A route of the main table by a gateway: see `putRoute`. */
 type NativeGatewayRoute = [
   network: number,
@@ -263,6 +280,8 @@ export interface NativeAddon {
   guardSignals(limits: NativeSignalLimits): void;
   /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */
   exitWithin(ms: number, code: number): void;
+  /** Does not return: throws what the kernel refused. The main thread may have lost capabilities then. */
+  restartWithLess(restart: NativeRestart): void;
 }
 
 let loaded: NativeAddon | undefined;

@@ -5,7 +5,7 @@
  */
 import { formatIpv4, subnetKey, tryParseIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import { field, isDeeperThan, isObject } from '../config/json.js';
-import { inputError, messageOf } from '../errors.js';
+import { escapeControls, inputError, messageOf } from '../errors.js';
 import type { Lease, LeaseAttributes } from './store.js';
 
 /**
@@ -100,5 +100,5 @@ export function shownKey(key: string): string {
 }
 
 export function badKey(key: string): string {
-  return `${JSON.stringify(shownKey(key))} is not a subnet key: expected the form 100.96.1.0-24`;
+  return `${escapeControls(JSON.stringify(shownKey(key)))} is not a subnet key: expected the form 100.96.1.0-24`;
 }

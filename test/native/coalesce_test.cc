@@ -8,6 +8,8 @@
 #include <random>
 #include <string>
 
+#include "core/segment.h"
+#include "random_offload.h"
 #include "tun_write.h"
 
 namespace flannelette::test {
@@ -689,6 +691,72 @@ TEST_CASE("coalesce: random interleavings, cut as Linux would, are the packets t
   CHECK(packets >= 160000);
   CHECK(trains * 3 < packets * 2);
   CHECK(longest >= 20);
+}
+
+// What the segments of a packet become when they are coalesced again.
+struct Rejoined {
+  std::vector<Bytes> segments;
+  std::vector<TunWrite> writes;
+  const char* objection = nullptr;
+};
+
+Rejoined rejoin(OffloadPacket offload) {
+  Rejoined out;
+  Ipv4Packet packet;
+  SegmentPlan plan;
+  REQUIRE(Ipv4Packet::parse(offload.bytes, packet) == PacketFault::kNone);
+  REQUIRE(SegmentPlan::make(offload.offload, packet, plan) == SegmentFault::kNone);
+  Bytes all(plan.bytes());
+  plan.write(all);
+  Coalescer coalescer({});
+  std::vector<Ipv4Packet> views;
+  for (size_t i = 0; i < plan.count(); ++i) {
+    const std::span<uint8_t> bytes = std::span(all).subspan(i * plan.length(), plan.bytes(i, 1));
+    Ipv4Packet segment;
+    REQUIRE(Ipv4Packet::parse(bytes, segment) == PacketFault::kNone);
+    REQUIRE(coalescer.add(segment));
+    views.push_back(segment);
+    out.segments.emplace_back(bytes.begin(), bytes.end());
+  }
+  std::vector<size_t> order;
+  out.objection = batch_objection(coalescer, out.segments, views, order);
+  for (size_t train = 0; train < coalescer.size(); ++train) {
+    TunHeader header;
+    std::vector<Piece> pieces(coalescer.packets(train) + 1);
+    const size_t count = coalescer.gather(train, header, pieces);
+    out.writes.push_back(tun_write(std::span(pieces).first(count)));
+  }
+  return out;
+}
+
+TEST_CASE("coalesce: the segments of a packet are that packet, byte by byte") {
+  RandomOffload random(7);
+  const OffloadRange range{.ip_options_max = 0, .segments_max = 64, .plain_flags = true};
+  for (int i = 0; i < 3000; ++i) {
+    OffloadPacket packet = random.next(range);
+    packet.offload.gso_type &= static_cast<uint8_t>(~kGsoEcn);
+    const Rejoined rejoined = rejoin(packet);
+    REQUIRE(rejoined.objection == nullptr);
+    REQUIRE(rejoined.writes.size() == 1);
+    CHECK(rejoined.writes[0].packet == packet.bytes);
+    CHECK(std::memcmp(&rejoined.writes[0].offload, &packet.offload, sizeof(packet.offload)) == 0);
+  }
+}
+
+TEST_CASE("coalesce: the segments of any packet, cut as Linux would after, are the same") {
+  RandomOffload random(8);
+  size_t trains = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const Rejoined rejoined = rejoin(random.next({}));
+    REQUIRE(rejoined.objection == nullptr);
+    if (rejoined.writes.size() < rejoined.segments.size()) ++trains;
+    std::vector<Bytes> again;
+    for (const TunWrite& write : rejoined.writes)
+      for (Bytes& segment : cut(write)) again.push_back(std::move(segment));
+    CHECK(again == rejoined.segments);
+  }
+  // Many have IP options or flags that never share a train.
+  CHECK(trains > 500);
 }
 
 }  // namespace flannelette::test

@@ -24,6 +24,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/virtio_net.h"
 #include "engine/direction.h"
 #include "packets.h"
 #include "sys/address.h"
@@ -44,6 +45,8 @@ struct TunRead {
   Bytes bytes;
   int error = 0;
   VirtioNetHeader header = {};  // of a TUN that has them
+  // Of them, read; fewer than all, and no byte of the packet is.
+  size_t header_bytes = sizeof(VirtioNetHeader);
 };
 
 // One write to a TUN with virtio headers.
@@ -55,8 +58,9 @@ struct TunWrite {
 struct Datagram {
   Bytes bytes;
   uint32_t source = kNode2;
-  int error = 0;    // instead of a datagram
-  int segment = 0;  // of a train: bytes of each datagram but the last (UDP_GRO)
+  int error = 0;       // instead of a datagram
+  int segment = 0;     // of a train: bytes of each datagram but the last (UDP_GRO)
+  Bytes control = {};  // control messages instead of that one, cut to the room there is
 };
 
 struct SentDatagram {
@@ -194,7 +198,8 @@ class ScriptedIo final : public Io {
     if (tun_reads.empty()) return -EAGAIN;
     const TunRead next = take(tun_reads);
     if (next.error != 0) return -next.error;
-    std::memcpy(pieces[0].iov_base, &next.header, sizeof(next.header));
+    std::memcpy(pieces[0].iov_base, &next.header, next.header_bytes);
+    if (next.header_bytes < sizeof(next.header)) return static_cast<ssize_t>(next.header_bytes);
     const size_t length = std::min(pieces[1].iov_len, next.bytes.size());
     copy(pieces[1].iov_base, next.bytes, length);
     return static_cast<ssize_t>(sizeof(next.header) + length);
@@ -369,7 +374,10 @@ class ScriptedIo final : public Io {
     const size_t length = std::min(datagram.bytes.size(), message.msg_iov[0].iov_len);
     copy(message.msg_iov[0].iov_base, datagram.bytes, length);
     message.msg_flags = length < datagram.bytes.size() ? MSG_TRUNC : 0;
-    if (message.msg_control != nullptr && datagram.segment != 0) {
+    if (message.msg_control != nullptr && !datagram.control.empty()) {
+      message.msg_controllen = std::min(message.msg_controllen, datagram.control.size());
+      copy(message.msg_control, datagram.control, message.msg_controllen);
+    } else if (message.msg_control != nullptr && datagram.segment != 0) {
       auto* control = static_cast<cmsghdr*>(message.msg_control);
       control->cmsg_level = IPPROTO_UDP;
       control->cmsg_type = UDP_GRO;

@@ -58,6 +58,7 @@ describe('the features', () => {
       'udp-gro active',
       'multiqueue unused',
       'kernel-path unused',
+      'seccomp active',
     ]);
     await new IperfTarget(far).tcp(near, { seconds: 1 });
     const sent = await counters(nearDaemon, 'encapsulate');

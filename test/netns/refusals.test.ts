@@ -25,6 +25,7 @@ const FEATURES = [
   'udp-gro',
   'multiqueue',
   'kernel-path',
+  'seccomp',
 ] as const;
 type Feature = (typeof FEATURES)[number];
 /** What is refused in the end, with which errno. */

@@ -31,6 +31,8 @@ say docker cat /run/flannel/docker
 say device ip -br addr show flannel0
 say rules iptables-save
 say capabilities grep -E '^(CapBnd|NoNewPrivs)' "/proc/$(show MainPID)/status"
+say threads sh -c 'for t in /proc/$1/task/*; do grep -E "^(Name|CapEff|Seccomp_filters):" $t/status | cut -f2 | tr "\n" " "; echo; done' sh "$(show MainPID)"
+say status /opt/node /opt/flannelette/dist/package/cli/main.js status --json
 say log journalctl --no-pager -u flannelette -o cat _COMM=node
 say warnings journalctl --no-pager -u flannelette -p warning -o cat
 say metrics /opt/node -e "fetch('http://127.0.0.1:9470/metrics').then(async (r) => console.log(await r.text()))"
@@ -91,8 +93,33 @@ describe('the unit under systemd', () => {
     skip(why !== '', why);
     expect(section('capabilities')).toBe('CapBnd:\t0000000000003000\nNoNewPrivs:\t1');
     expect(section('log')).toMatch(/"untried":\["tun",/);
+    expect(section('log')).toContain(
+      '"capabilities":["NET_ADMIN","NET_RAW"],"noNewPrivileges":true,"msg":"privileges"',
+    );
     expect(section('metrics')).toContain('flannelette_kernel_feature{feature="tun"} 1');
     expect(section('metrics')).toContain('flannelette_kernel_feature{feature="multiqueue"} -1');
+  });
+
+  it('gives its packet threads one filter more than the unit, and no capability', ({ skip }) => {
+    skip(why !== '', why);
+    const threads = section('threads')
+      .split('\n')
+      .map((line) => line.trim().split(' '));
+    const [packet, others] = [true, false].map((carries) =>
+      threads.filter(([name]) => name?.startsWith('fl-') === carries),
+    );
+    const filters = Number(others?.[0]?.[2]);
+    expect(packet?.length).toBeGreaterThan(0);
+    for (const [, effective, count] of packet ?? []) {
+      expect([effective, Number(count)]).toEqual(['0000000000000000', filters + 1]);
+    }
+    for (const [, effective, count] of others ?? []) {
+      expect([effective, Number(count)]).toEqual(['0000000000003000', filters]);
+    }
+    const { dataPlane } = JSON.parse(section('status')) as {
+      dataPlane: { features: readonly unknown[] };
+    };
+    expect(dataPlane.features).toContainEqual({ name: 'seccomp', state: 'active', errno: 0 });
   });
 
   it('files its lines by priority', ({ skip }) => {

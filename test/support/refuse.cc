@@ -117,6 +117,8 @@ bool opens_with(const Call& call, short flag) {
 bool opens_with_header(const Call& call) { return opens_with(call, IFF_VNET_HDR); }
 bool opens_queue(const Call& call) { return opens_with(call, IFF_MULTI_QUEUE); }
 
+bool asks_for_filter(const Call& call) { return call.arguments[0] == PR_SET_SECCOMP; }
+
 // A train is a message with a control message. Of many messages the first is looked at: the kernel
 // would send those before a train it refuses, and the next call would begin with that train.
 bool sends_train(const Call& call) {
@@ -140,7 +142,7 @@ struct Kind {
   bool (*matches)(const Call&);
 };
 
-// Calls whose first argument is a descriptor.
+// Calls whose first argument is a descriptor, or an operation: there is none of number -1.
 const std::vector<Kind> kKinds = {
     {"recvmmsg", {SYS_recvmmsg}, always},
     {"sendmmsg", {SYS_sendmmsg}, always},
@@ -161,6 +163,8 @@ const std::vector<Kind> kKinds = {
     {"packet-poll", {SYS_poll}, by_packet_thread},
     {"netlink", {SYS_sendto}, is_netlink},
     {"netlink-answer", {SYS_recvfrom}, always},
+    {"seccomp", {SYS_seccomp}, always},
+    {"prctl-seccomp", {SYS_prctl}, asks_for_filter},
     {"lease-file", {SYS_openat, SYS_statx}, names_lease_file},
 };
 

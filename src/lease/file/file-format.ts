@@ -126,11 +126,13 @@ export function withLease(document: LeaseDocument, lease: Lease): JsonObject {
   const entries = entriesOf(document);
   const before = entries[key];
   const kept = isObject(before) ? before : {};
-  const entry: JsonObject = { PublicIP: '', PublicIPv6: field(kept, 'PublicIPv6') ?? null };
-  for (const [name, value] of Object.entries(kept)) {
-    if (!OWN_FIELDS.includes(name.toLowerCase())) entry[name] = value;
-  }
-  entry['PublicIP'] = formatIpv4(lease.attributes.publicIp);
+  const foreign = Object.entries(kept).filter(([name]) => !OWN_FIELDS.includes(name.toLowerCase()));
+  const entry: JsonObject = {
+    PublicIP: formatIpv4(lease.attributes.publicIp),
+    PublicIPv6: field(kept, 'PublicIPv6') ?? null,
+    // Not by assignment: `__proto__` is a name like any other.
+    ...Object.fromEntries(foreign),
+  };
   setOrRemove(entry, 'BackendType', lease.attributes.backendType);
   setOrRemove(entry, 'BackendData', lease.attributes.backendData);
   setOrRemove(

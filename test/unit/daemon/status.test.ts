@@ -85,6 +85,31 @@ Drops
     );
   });
 
+  it('says which privileges the daemon has left', () => {
+    const shown = (capabilities: readonly string[], noNewPrivileges: boolean | null) =>
+      /^privileges (.*)$/m.exec(
+        formatStatus({ ...STATUS, privileges: { capabilities, noNewPrivileges } }, NOW),
+      )?.[1];
+    expect(shown(['NET_ADMIN', 'NET_RAW'], true)).toBe('CAP_NET_ADMIN, CAP_NET_RAW');
+    expect(shown([], null)).toBe('none, may gain others');
+    const many = Array.from({ length: 41 }, (_, number) => String(number));
+    expect(shown(many, false)).toBe('41 capabilities, may gain others');
+  });
+
+  it('does not let what others wrote speak to the terminal', () => {
+    const evil = '\u001b]0;title\u0007\u009b31m\nnext';
+    const text = formatStatus(
+      {
+        ...STATUS,
+        rejected: [{ key: evil, reason: 'bad' }],
+        problems: [{ id: 'x', message: evil }],
+      },
+      NOW,
+    );
+    expect(text.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+    expect(text).toContain('\\u001b]0;title\\u0007\\u009b31m\\nnext');
+  });
+
   it('prints 50 routes of a large network and how many more there are', () => {
     const routes = Array.from({ length: 65_535 }, (_, index) => ({
       subnet: `10.${index >> 8}.${index & 255}.0/24`,
