@@ -48,6 +48,8 @@ export interface RememberingOptions {
 export class RememberingStore implements LeaseStore {
   readonly kind: string;
   readonly location: string;
+  readonly configLocation: string;
+  readonly anySubnetLength: boolean;
   readonly #inner: LeaseStore;
   readonly #path: string;
   readonly #log: Logger;
@@ -85,6 +87,8 @@ export class RememberingStore implements LeaseStore {
   ) {
     this.kind = inner.kind;
     this.location = inner.location;
+    this.configLocation = inner.configLocation ?? inner.location;
+    this.anySubnetLength = inner.anySubnetLength === true;
     this.#inner = inner;
     this.#path = path;
     this.#remembered = remembered;
@@ -127,6 +131,10 @@ export class RememberingStore implements LeaseStore {
 
   accepts(config: NetworkConfig, subnet: Cidr): boolean {
     return this.#inner.accepts(config, subnet);
+  }
+
+  async readPublicIp(signal: AbortSignal): Promise<string | undefined> {
+    return this.#inner.readPublicIp?.(signal);
   }
 
   async announce(signal: AbortSignal): Promise<void> {
