@@ -32,11 +32,11 @@ export async function parseKubeconfig(
   path: string,
   apiUrl?: string,
 ): Promise<Access> {
-  // Not before: a pod has no kubeconfig, and need not load what reads one.
+  // Not before: a pod has no kubeconfig, and need not load what reads one. Pretty errors quote the text.
   const { parse } = await import('yaml');
   let document: unknown;
   try {
-    document = parse(text, { maxAliasCount: 0, logLevel: 'silent' });
+    document = parse(text, { maxAliasCount: 0, logLevel: 'error', prettyErrors: false });
   } catch (error) {
     throw inputError(FLAG, path, `YAML or JSON (${messageOf(error)})`);
   }
