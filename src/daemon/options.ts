@@ -20,6 +20,7 @@ import {
   normalizeEtcdOptions,
   type EtcdOptions,
 } from '../lease/etcd/etcd-options.js';
+import { checkKubeOptions, KUBE_DEFAULTS, type KubeOptions } from '../lease/kube/kube-options.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
 
@@ -37,7 +38,9 @@ export type StoreOptions =
   /** A JSON file that the daemons of one machine share. */
   | { readonly kind: 'file'; readonly path: string }
   /** etcd v3, with flannel's keys and values; `prefix` is `/coreos.com/network` unless given. */
-  | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>);
+  | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>)
+  /** Annotations of Kubernetes' nodes, as flannel's; what is not given is what flanneld has in a pod. */
+  | ({ readonly kind: 'kube' } & Partial<KubeOptions>);
 
 /** What a daemon is told: the store; everything else has flanneld's default. */
 export interface DaemonOptions extends Partial<Omit<DaemonSettings, 'store' | 'resources'>> {
@@ -48,7 +51,9 @@ export interface DaemonOptions extends Partial<Omit<DaemonSettings, 'store' | 'r
 /** The same with nothing left open. */
 export interface DaemonSettings {
   readonly store:
-    { readonly kind: 'file'; readonly path: string } | ({ readonly kind: 'etcd' } & EtcdOptions);
+    | { readonly kind: 'file'; readonly path: string }
+    | ({ readonly kind: 'etcd' } & EtcdOptions)
+    | ({ readonly kind: 'kube' } & KubeOptions);
   readonly mode: DaemonMode;
   /** Kernel features to do without, of those that would be used. */
   readonly disable: readonly FeatureName[];
@@ -123,17 +128,22 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
  */
 export function resolveDaemonOptions(options: DaemonOptions): DaemonSettings {
   const { store, resources = {}, ...given } = options;
-  const kinds: readonly unknown[] = ['file', 'etcd'];
+  const kinds: readonly unknown[] = ['file', 'etcd', 'kube'];
   if (!kinds.includes((store as StoreOptions | undefined)?.kind)) {
-    throw inputError('store', store, "{ kind: 'file', path } or { kind: 'etcd', endpoints }");
+    const expected = "{ kind: 'file', path }, { kind: 'etcd', endpoints } or { kind: 'kube' }";
+    throw inputError('store', store, expected);
   }
   return {
     ...DAEMON_DEFAULTS,
     ...withoutUndefined(given),
     resources: { ...DEFAULT_RESOURCES, ...withoutUndefined(resources) },
-    store:
-      store.kind === 'etcd' ? { prefix: ETCD_DEFAULTS.prefix, ...withoutUndefined(store) } : store,
+    store: resolveStore(store),
   };
+}
+
+function resolveStore(store: StoreOptions): DaemonSettings['store'] {
+  if (store.kind === 'etcd') return { prefix: ETCD_DEFAULTS.prefix, ...withoutUndefined(store) };
+  return store.kind === 'kube' ? { ...KUBE_DEFAULTS, ...withoutUndefined(store) } : store;
 }
 
 function withoutUndefined<T extends object>(given: T): T {
@@ -240,6 +250,7 @@ function checkCpus(cpus: readonly number[]): void {
 
 function checkStore({ store }: DaemonSettings): void {
   if (store.kind === 'etcd') normalizeEtcdOptions(store);
+  else if (store.kind === 'kube') checkKubeOptions(store);
   else if (store.path === '') {
     throw inputError('--lease-file', store.path, 'the path of the lease file');
   }

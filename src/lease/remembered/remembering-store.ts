@@ -64,6 +64,7 @@ export class RememberingStore implements LeaseStore {
   /** By performance.now(): when the store has had its time. */
   #patienceEnds: number | undefined;
   #config: string | undefined;
+  #publicIp: string | undefined;
   #own: Lease | undefined;
   readonly #leases = new Map<string, Lease>();
   /** A snapshot of the store itself is in `#leases`. */
@@ -134,7 +135,11 @@ export class RememberingStore implements LeaseStore {
   }
 
   async readPublicIp(signal: AbortSignal): Promise<string | undefined> {
-    return this.#inner.readPublicIp?.(signal);
+    const remembered = this.#remembered && { publicIp: this.#remembered.publicIp };
+    const ask = async (own: AbortSignal) => ({ publicIp: await this.#inner.readPublicIp?.(own) });
+    const { publicIp } = await this.#orRemembered(ask, remembered, signal);
+    this.#publicIp = publicIp;
+    return publicIp;
   }
 
   async announce(signal: AbortSignal): Promise<void> {
@@ -368,6 +373,7 @@ export class RememberingStore implements LeaseStore {
           asOf: this.#trueUntil?.time ?? Date.now(),
           config,
           own: this.#ownEntry(),
+          publicIp: this.#publicIp,
           leases: [...this.#leases.values()],
         });
         this.#saveCostMs = performance.now() - started;
