@@ -20,6 +20,8 @@ import {
 export interface KubeApiOptions {
   readonly certFile: string;
   readonly keyFile: string;
+  /** Where it listens; the loopback unless told. */
+  readonly address?: string;
   /** Of a member of system:masters. */
   readonly adminToken: string;
   /** Between bookmarks, in milliseconds; kube-apiserver's is about a minute. */
@@ -78,7 +80,7 @@ export class KubeApi {
   }
 
   get url(): string {
-    return `https://127.0.0.1:${this.#port}`;
+    return `https://${this.#options.address ?? '127.0.0.1'}:${this.#port}`;
   }
 
   /** The same port as before. */
@@ -94,7 +96,7 @@ export class KubeApi {
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(this.#port, '127.0.0.1', resolve);
+      server.listen(this.#port, this.#options.address ?? '127.0.0.1', resolve);
     });
     this.#port = (server.address() as AddressInfo).port;
     this.#server = server;

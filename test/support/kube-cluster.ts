@@ -19,7 +19,7 @@ import type { Json, KubeObject } from './kube-objects.js';
 import { openssl, Pki } from './pki.js';
 import { TOOLS } from './test-tools.js';
 
-const ADMIN_TOKEN = 'token-of-the-tests-administrator';
+export const ADMIN_TOKEN = 'token-of-the-tests-administrator';
 
 export interface ApiServer {
   readonly url: string;
@@ -58,8 +58,9 @@ export const REAL: ServerKind = {
 export class InProcess implements ApiServer {
   readonly api: KubeApi;
 
-  constructor(pki: Pki) {
+  constructor(pki: Pki, address = '127.0.0.1') {
     this.api = new KubeApi({
+      address,
       certFile: pki.file('apiserver.pem'),
       keyFile: pki.file('apiserver.key'),
       adminToken: ADMIN_TOKEN,

@@ -120,13 +120,18 @@ export class RememberingStore implements LeaseStore {
   }
 
   async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
-    const config = await this.#orRemembered(
-      (own) => this.#inner.readNetworkConfig(own),
-      this.#remembered?.config,
-      signal,
-    );
+    // A file beside the store says nothing about the store.
+    const apart = this.#inner.configLocation !== undefined;
+    const config = apart
+      ? await this.#inner.readNetworkConfig(signal)
+      : await this.#orRemembered(
+          (own) => this.#inner.readNetworkConfig(own),
+          this.#remembered?.config,
+          signal,
+        );
     // One that makes no sense would be of no use to the next start, which has to go by it.
-    if (this.#answered && config !== undefined && this.#isConfig(config)) this.#config = config;
+    if ((apart || this.#answered) && config !== undefined && this.#isConfig(config))
+      this.#config = config;
     return config;
   }
 
