@@ -497,7 +497,7 @@ describe.each([IN_PROCESS, REAL])('$name', ({ missing, start }) => {
         code: STORE_REFUSES,
         message: expect.stringMatching(
           /: it does not allow "get" of "nodes": 403 Forbidden \(nodes "node-1" is forbidden: User "system:serviceaccount:kube-flannel:nobody" cannot get resource "nodes" in API group "" at the cluster scope\); expected a ClusterRole with that rule$/,
-        ),
+        ) as string,
       });
       expect(problems.map(({ id }) => id)).toEqual(['kube_permission']);
       const { error } = await watch(store).until('degraded');

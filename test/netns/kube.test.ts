@@ -25,7 +25,7 @@ let lab: TestLab;
 let pki: Pki;
 let server: InProcess;
 let admin: Admin;
-let daemons: DaemonOfHost[] = [];
+const daemons: DaemonOfHost[] = [];
 
 beforeAll(async () => {
   lab = await TestLab.bare(2);

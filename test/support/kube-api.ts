@@ -190,7 +190,7 @@ export class KubeApi {
         return this.objects.create(collection, resource === 'nodes' ? defaultedNode(body) : body);
       case 'update':
         return this.objects.update(collection, name, (before) => {
-          const after = { ...before, ...body } as KubeObject;
+          const after = { ...before, ...body };
           after.metadata = { ...before.metadata, ...(body.metadata as Json) };
           return resource === 'nodes' ? nodeUpdate(before, after, subresource) : after;
         });

@@ -16,7 +16,7 @@ import { Program, run, waitFor } from '../../src/testbed/programs.js';
 import { freePort } from './etcd.js';
 import { KubeApi } from './kube-api.js';
 import type { Json, KubeObject } from './kube-objects.js';
-import { openssl, Pki } from './pki.js';
+import { openssl, type Pki } from './pki.js';
 import { TOOLS } from './test-tools.js';
 
 export const ADMIN_TOKEN = 'token-of-the-tests-administrator';

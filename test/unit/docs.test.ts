@@ -233,12 +233,12 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
 
   it('shows command lines of run that are valid', () => {
     for (const line of text.split('\n')) {
-      const [, words] = /^\s*flannelette run\b([^`#&|]*)/.exec(line) ?? [];
+      const [, words] = /^\s*(?:\w+=\S+ )?flannelette run\b([^`#&|]*)/.exec(line) ?? [];
       if (words === undefined) continue;
       const argv = words.split(/\s+/).filter((word) => word !== '' && word !== '...');
       const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
       expect(() => {
-        validateDaemonOptions(resolveDaemonOptions(daemonOptions(values)));
+        validateDaemonOptions(resolveDaemonOptions(daemonOptions(values, POD)));
       }, line).not.toThrow();
     }
   });
@@ -279,6 +279,12 @@ describe.each([...DOCUMENTS].filter(([path]) => /teaching\/\d/.test(path)))('%s'
   });
 });
 
+/** What the kubelet gives a pod of the manifest. */
+const POD = {
+  NODE_NAME: 'node-1',
+  KUBERNETES_SERVICE_HOST: '10.96.0.1',
+  KUBERNETES_SERVICE_PORT: '443',
+};
 /** Values that are found to be none only when the host is looked at. */
 const ENDS_LATER: readonly string[] = ['-iface='];
 /** As flanneld: the value is taken or not, and is the same prefix and address if it is one. */

@@ -81,9 +81,8 @@ function tokenSource(user: JsonObject, path: string, at: At): Source | undefined
 /** The object of that name in a list such as `contexts: [{name, context: {...}}]`. */
 function named(document: JsonObject, list: string, key: string, name: unknown, at: At): JsonObject {
   const entries: unknown = document[list];
-  const found = Array.isArray(entries)
-    ? entries.find((entry: unknown) => isObject(entry) && entry.name === name)
-    : undefined;
+  const all: readonly unknown[] = Array.isArray(entries) ? entries : [];
+  const found = all.find((entry) => isObject(entry) && entry.name === name);
   const object: unknown = isObject(found) ? (found[key] ?? {}) : undefined;
   if (isObject(object)) return object;
   throw inputError(at(key), name, `the name of one of ${list}`);

@@ -55,7 +55,7 @@ describe('attributes', () => {
   ])('%j say what is wrong in one line', (more, why) => {
     const found = read(more);
     expect(found).toEqual(expect.stringContaining(why));
-    expect(String(found).length).toBeLessThan(500);
+    expect(JSON.stringify(found).length).toBeLessThan(500);
   });
 
   it('are told apart by the first that differs', () => {

@@ -105,13 +105,12 @@ describe('a kubeconfig', () => {
 });
 
 describe('options', () => {
-  const pod: KubeOptions = {
+  const nameless: KubeOptions = {
     ...KUBE_DEFAULTS,
     serviceHost: '10.96.0.1',
     servicePort: '443',
-    nodeName: 'node-1',
   };
-  const { nodeName: _, ...nameless } = pod;
+  const pod: KubeOptions = { ...nameless, nodeName: 'node-1' };
 
   it('of a pod are enough', () => {
     checkKubeOptions(pod);
