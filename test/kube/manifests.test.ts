@@ -13,7 +13,7 @@ import { KubeStore } from '../../src/lease/kube/kube-store.js';
 import { silentLogger } from '../../src/log.js';
 import { parseConfig } from '../../src/network/registry.js';
 import { waitFor } from '../../src/testbed/programs.js';
-import { Admin, IN_PROCESS, REAL, type ApiServer } from '../support/kube-cluster.js';
+import { Admin, SERVERS, type ApiServer } from '../support/kube-cluster.js';
 import type { Json } from '../support/kube-objects.js';
 import { Pki } from '../support/pki.js';
 import { Watcher } from '../support/watcher.js';
@@ -88,7 +88,7 @@ describe('deploy/kube-flannelette.yml', () => {
   });
 });
 
-describe.each([IN_PROCESS, REAL])('$name', ({ missing, start }) => {
+describe.each(SERVERS)('$name', ({ missing, start }) => {
   if (missing !== undefined) {
     it.skip(`is not there: ${missing}`, () => undefined);
     return;

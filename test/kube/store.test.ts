@@ -15,7 +15,7 @@ import type { Lease, LeaseRequest } from '../../src/lease/store.js';
 import { silentLogger } from '../../src/log.js';
 import type { Problem } from '../../src/problems.js';
 import { waitFor } from '../../src/testbed/programs.js';
-import { Admin, Cut, IN_PROCESS, REAL, type ApiServer } from '../support/kube-cluster.js';
+import { Admin, Cut, SERVERS, type ApiServer } from '../support/kube-cluster.js';
 import { Pki } from '../support/pki.js';
 import { Watcher } from '../support/watcher.js';
 
@@ -53,7 +53,7 @@ beforeAll(async () => {
 });
 afterAll(() => pki.end());
 
-describe.each([IN_PROCESS, REAL])('$name', ({ missing, start }) => {
+describe.each(SERVERS)('$name', ({ missing, start }) => {
   if (missing !== undefined) {
     it.skip(`is not there: ${missing}`, () => undefined);
     return;
@@ -161,6 +161,15 @@ describe.each([IN_PROCESS, REAL])('$name', ({ missing, start }) => {
   }
 
   describe('a lease', () => {
+    it('is not told under what is no address: that is waited for', async () => {
+      await admin.annotate('node-1', { [`${A}/public-ip-overwrite`]: 'nat.example.com' });
+      const store = await open();
+      await expect(store.acquireLease(request(), never)).rejects.toMatchObject({
+        code: STORE_MISCONFIGURED,
+        message: `${A}/public-ip-overwrite of node node-1: "nat.example.com" is not valid: expected an IPv4 address of four decimal parts such as 10.168.0.2`,
+      });
+    });
+
     it('is the podCIDR, and annotations to the byte as flanneld writes them', async () => {
       await admin.annotate('node-1', { 'example.com/other': 'kept' });
       const store = await open();
@@ -344,7 +353,7 @@ describe.each([IN_PROCESS, REAL])('$name', ({ missing, start }) => {
         },
         {
           key: 'node node-6',
-          reason: expect.stringContaining('podCIDR of node node-6: (missing)'),
+          reason: expect.stringContaining('podCIDR of node node-6: (missing)') as string,
         },
       ]);
     });

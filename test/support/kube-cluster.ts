@@ -17,7 +17,7 @@ import { freePort } from './etcd.js';
 import { KubeApi } from './kube-api.js';
 import type { Json, KubeObject } from './kube-objects.js';
 import { openssl, type Pki } from './pki.js';
-import { TOOLS } from './test-tools.js';
+import { testTool, TOOLS } from './test-tools.js';
 
 export const ADMIN_TOKEN = 'token-of-the-tests-administrator';
 
@@ -37,7 +37,7 @@ export interface ServerKind {
   readonly start: (pki: Pki) => Promise<ApiServer>;
 }
 
-export const IN_PROCESS: ServerKind = {
+const IN_PROCESS: ServerKind = {
   name: 'the API server in this process',
   missing: undefined,
   start: async (pki) => new InProcess(pki).started(),
@@ -49,11 +49,15 @@ const binary = (existsSync(TOOLS) ? readdirSync(TOOLS) : [])
   .sort()
   .at(-1);
 
-export const REAL: ServerKind = {
+const REAL: ServerKind = {
   name: 'kube-apiserver',
-  missing: binary === undefined ? 'it is not built: Go is missing' : undefined,
+  missing: binary === undefined ? 'it was not built' : undefined,
   start: (pki) => KubeApiserver.start(join(TOOLS, binary ?? ''), pki),
 };
+
+/** Where there is no Go there is no kube-apiserver, and nothing of it is skipped. */
+export const SERVERS: readonly ServerKind[] =
+  binary === undefined && testTool('go') === undefined ? [IN_PROCESS] : [IN_PROCESS, REAL];
 
 export class InProcess implements ApiServer {
   readonly api: KubeApi;

@@ -254,6 +254,35 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
   });
 });
 
+describe('docs/kubernetes.md', () => {
+  const page = DOCUMENTS.get('docs/kubernetes.md') ?? '';
+  const rows = page
+    .split('\n')
+    .filter((line) => / \| `.*` \|/.test(line) && !line.includes('.com/'));
+  /** As they are made up in the source, of which each is a part. */
+  const words = SOURCES.join('\n').replaceAll(/\$\{[^}]*\}/g, '…');
+
+  it('quotes log lines as the code has them', () => {
+    const quoted = rows.flatMap((row) => [...(row.split(' | ')[2] ?? '').matchAll(/`([^`]+)`/g)]);
+    expect(quoted.length).toBeGreaterThan(10);
+    for (const [, line = ''] of quoted) {
+      // What varies: names, values and addresses.
+      const parts = line.split(/node-\d|"[^"]*"|10\.[\d./]+|\(missing\)|\/[a-z/.-]+json/);
+      for (const part of parts.filter((one) => one.trim().length > 3)) {
+        if (line.startsWith('open /run')) continue;
+        expect([line, words.includes(part.trim().replace(/^: |:$/g, ''))]).toEqual([line, true]);
+      }
+    }
+  });
+
+  it('names problems and a manifest that are there', () => {
+    for (const [, id] of page.matchAll(/`(kube_[a-z_]+|config_[a-z]+)`/g)) {
+      expect(rowsOf('Problems', 'problem').map((row) => quotedIn(row.problem)[0])).toContain(id);
+    }
+    expect(existsSync(join(ROOT, 'deploy', 'kube-flannelette.yml'))).toBe(true);
+  });
+});
+
 describe.each([...DOCUMENTS].filter(([path]) => /teaching\/\d/.test(path)))('%s', (path, text) => {
   const PROMPT = /^(\$|host-\d#|container-\d#) \S/;
 

@@ -122,11 +122,9 @@ function judgeStatus({ status, message }: ApiStatus, ask: Ask, identity: string)
       return [
         STORE_MISCONFIGURED,
         'kube_no_object',
-        `it has no ${resource.split('/')[0]?.replace(/s$/, '') ?? ''} ${name}: expected ${
-          resource === 'pods'
-            ? 'the pod of POD_NAME in POD_NAMESPACE'
-            : 'NODE_NAME to be the name of a node (kubectl get nodes)'
-        }`,
+        resource === 'pods'
+          ? `it has no pod ${name}: expected that of POD_NAME in POD_NAMESPACE`
+          : `it has no node ${name}: expected NODE_NAME to be the name of a node (kubectl get nodes)`,
       ];
     default:
   }

@@ -10,7 +10,8 @@
  * A node that is gone, or whose annotations say something else than this host wrote, is a lost lease: it
  * is acquired again, from what the node says then.
  */
-import { containsCidr, formatCidr, formatIpv4, parseIpv4, type Cidr } from '../../config/ipv4.js';
+import { pause } from '../../abort.js';
+import { containsCidr, formatCidr, parseIpv4, type Cidr } from '../../config/ipv4.js';
 import type { NetworkConfig } from '../../config/network.js';
 import { inputError, messageOf, systemError } from '../../errors.js';
 import { readBounded } from '../../host/bounded-read.js';
@@ -32,6 +33,8 @@ import { NodeWatch } from './node-watch.js';
 
 /** A ConfigMap has at most 1 MiB. */
 const MAX_CONFIG_BYTES = 1024 * 1024;
+/** Between two writes of this node's annotations. */
+const WRITE_REST_MS = 1_000;
 
 export interface KubeStoreOptions {
   readonly log: Logger;
@@ -55,6 +58,7 @@ export class KubeStore implements LeaseStore {
   /** What this host asked for last. */
   #requested: LeaseAttributes | undefined;
   #acquired = false;
+  #wroteAt = Number.NEGATIVE_INFINITY;
 
   private constructor(options: KubeOptions, client: KubeClient, log: Logger) {
     this.#options = options;
@@ -93,7 +97,7 @@ export class KubeStore implements LeaseStore {
     const node = await this.#client.getNode(await this.#ownName(signal), signal);
     const text = node.annotations[this.#names.nodePublicIp] ?? '';
     if (text === '') return undefined;
-    parseIpv4(`${this.#names.nodePublicIp} of node ${node.name}`, text);
+    waitedFor(() => parseIpv4(`${this.#names.nodePublicIp} of node ${node.name}`, text));
     return text;
   }
 
@@ -105,6 +109,7 @@ export class KubeStore implements LeaseStore {
     const wanted = this.#wantedAnnotations(node, attributes);
     const difference = firstDifference(wanted, node.annotations);
     if (difference !== undefined) {
+      await this.#rest(signal);
       await this.#client.patchNodeStatus(node.name, { metadata: { annotations: wanted } }, signal);
       this.#log.debug({ node: node.name, difference }, 'annotations of this node written');
     }
@@ -171,12 +176,7 @@ export class KubeStore implements LeaseStore {
   /** What only the cluster's administrator can put right is waited for, but for the first answer. */
   #subnetIn(config: NetworkConfig, node: KubeNode): Cidr {
     const { name } = node;
-    let subnet: Cidr;
-    try {
-      subnet = podSubnet(node);
-    } catch (error) {
-      throw systemError(messageOf(error), { code: STORE_MISCONFIGURED, cause: error });
-    }
+    const subnet = waitedFor(() => podSubnet(node));
     if (this.accepts(config, subnet)) return subnet;
     const expected = `a subnet of Network ${formatCidr(config.network)} (${this.configLocation}): both must be the cluster's --cluster-cidr`;
     const error = inputError(`podCIDR of node ${name}`, formatCidr(subnet), expected);
@@ -184,12 +184,18 @@ export class KubeStore implements LeaseStore {
     throw systemError(error.message, { code: STORE_MISCONFIGURED, cause: error });
   }
 
+  /** Two that write one node's annotations by turns must not do it as fast as they can. */
+  async #rest(signal: AbortSignal): Promise<void> {
+    const since = performance.now() - this.#wroteAt;
+    if (since < WRITE_REST_MS) await pause(WRITE_REST_MS - since, signal);
+    signal.throwIfAborted();
+    this.#wroteAt = performance.now();
+  }
+
   #wantedAnnotations(node: KubeNode, attributes: LeaseAttributes) {
     const { annotations, name } = node;
     const address = advertisedIp(this.#names, annotations, attributes.publicIp);
-    if (address !== formatIpv4(attributes.publicIp)) {
-      parseIpv4(`${this.#names.publicIpOverwrite} of node ${name}`, address);
-    }
+    waitedFor(() => parseIpv4(`${this.#names.publicIpOverwrite} of node ${name}`, address));
     return ownAnnotations(this.#names, annotations, attributes);
   }
 
@@ -202,5 +208,14 @@ export class KubeStore implements LeaseStore {
     if (difference === undefined) return requested;
     this.#log.debug({ node: node.name, difference }, 'annotations of this node are not as written');
     return undefined;
+  }
+}
+
+/** What an operator wrote into the node is waited for to be put right, and ends no daemon. */
+function waitedFor<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw systemError(messageOf(error), { code: STORE_MISCONFIGURED, cause: error });
   }
 }

@@ -130,7 +130,10 @@ describe('run flags', () => {
     [['--lease-file=l', '--iface-regex=('], '--iface-regex: "(" is not valid'],
     [['--lease-file=l', '--iface-can-reach=here'], '--iface-can-reach: "here" is not valid'],
     [['--lease-file=l', '--iptables-resync=0'], '--iptables-resync: "0" is not valid'],
-    [['--kube-subnet-mgr'], 'KUBERNETES_SERVICE_HOST: (missing) is not valid: expected the variables'],
+    [
+      ['--kube-subnet-mgr'],
+      'KUBERNETES_SERVICE_HOST: (missing) is not valid: expected the variables',
+    ],
     [['--kube-subnet-mgr', '--kube-api-url=k'], '--kube-api-url: "k" is not valid'],
     [['--kube-subnet-mgr', '--kubeconfig-file=f'], 'NODE_NAME: (missing) is not valid'],
     [['--kube-subnet-mgr', '--lease-file=l'], '--lease-file: "l" is not valid: expected one store'],
