@@ -23,6 +23,16 @@ export default defineConfig({
         },
       },
       {
+        // An API server in the process and, where it was built, kube-apiserver on the loopback.
+        test: {
+          name: 'kube',
+          include: ['test/kube/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+      {
         // Run by `npm test -- --stage netns`, which isolates each file; one at a time within a run,
         // because files would share its set of namespaces.
         test: {

@@ -1,8 +1,8 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
  * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
- * Debian and an older one, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and the
- * CNI plugins of flannel and of the reference, for which Go is needed.
+ * Debian and an older one, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and,
+ * built where there is Go, kube-apiserver and the CNI plugins of flannel and of the reference.
  * What cannot be had is said, and the tests that need it are skipped by name.
  */
 import { spawnSync } from 'node:child_process';
@@ -20,6 +20,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CACHE } from './cache.mjs';
+import { buildKubeApiserver, KUBERNETES } from './kube-apiserver.mjs';
 
 const TOOLS = join(CACHE, 'tools');
 
@@ -44,6 +45,7 @@ export function installTestTools(step) {
   const wanted = [
     ['promtool', fetchPromtool],
     ['debian-13.tar', fetchDebian],
+    [`kube-apiserver-${KUBERNETES}`, buildKubernetes],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
     ['cni-plugins', fetchCniPlugins],
@@ -74,6 +76,13 @@ function fetchPromtool(folder) {
   run(folder, ['apt-get', 'download', 'prometheus']);
   run(folder, ['sh', '-c', 'dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool']);
   return join(folder, 'usr', 'bin', 'promtool');
+}
+
+/** Some minutes, once. */
+function buildKubernetes(folder) {
+  const file = join(folder, 'kube-apiserver');
+  buildKubeApiserver(file);
+  return file;
 }
 
 /** An archive, because files of other users and devices are in it. Needs root. */

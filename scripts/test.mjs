@@ -36,6 +36,7 @@ const STAGES = {
   unit: () => vitest('unit'),
   package: () => vitest('package'),
   etcd: () => vitest('etcd'),
+  kube: () => vitest('kube'),
   netns,
   'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),

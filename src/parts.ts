@@ -67,6 +67,8 @@ export { EtcdStore, type EtcdStoreOptions } from './lease/etcd/etcd-store.js';
 export { ETCD_DEFAULTS, type EtcdOptions } from './lease/etcd/etcd-options.js';
 export { isStoreAway, LEASE_LOST, STORE_AWAY } from './lease/store-errors.js';
 export { RememberingStore, type RememberingOptions } from './lease/remembered/remembering-store.js';
+export { KubeStore, type KubeStoreOptions } from './lease/kube/kube-store.js';
+export { KUBE_DEFAULTS, type KubeOptions } from './lease/kube/kube-options.js';
 export { LeaseFileStore, type LeaseFileOptions } from './lease/file/file-store.js';
 
 // Routes: from leases to next hops.

@@ -19,6 +19,7 @@ import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
 import { ExitCode, FlannelletteError, inputError, messageOf } from '../errors.js';
 import { ETCD_DEFAULTS } from '../lease/etcd/etcd-options.js';
+import { KUBE_DEFAULTS } from '../lease/kube/kube-options.js';
 import { createLogger, LOG_FORMATS, type LogFormat, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import {
@@ -59,7 +60,6 @@ const ignored = (name: string, why: string, placeholder = 'text'): Flag<string |
   ignored: why,
 });
 
-const KUBE_ONLY = 'it is of the Kubernetes store, which flannelette does not have';
 const KLOG_ONLY = "it is of flanneld's own log";
 
 const splitAtCommas = (values: readonly string[]): string[] =>
@@ -249,15 +249,35 @@ export const runFlags = {
     'ip-blackhole-route',
     'flannelette answers for addresses without a lease with net-unreachable instead',
   ),
-  kubeSubnetManager: refused('kube-subnet-mgr', 'flannelette keeps leases in etcd or a lease file'),
-  kubeApiUrl: ignored('kube-api-url', KUBE_ONLY, 'url'),
-  kubeAnnotationPrefix: ignored('kube-annotation-prefix', KUBE_ONLY),
-  kubeconfigFile: ignored('kubeconfig-file', KUBE_ONLY, 'path'),
-  netConfigPath: ignored('net-config-path', KUBE_ONLY, 'path'),
-  setNodeNetworkUnavailable: {
-    ...booleanFlag('set-node-network-unavailable', `ignored: ${KUBE_ONLY}`, true),
-    ignored: KUBE_ONLY,
-  },
+  kubeSubnetManager: booleanFlag(
+    'kube-subnet-mgr',
+    "leases are annotations of Kubernetes' nodes, the subnet is the podCIDR; instead of etcd. NODE_NAME, or POD_NAME and POD_NAMESPACE, say which node this is",
+  ),
+  kubeApiUrl: unsetText(
+    'kube-api-url',
+    'API server of Kubernetes, instead of the one that the pod or the kubeconfig names',
+    'url',
+  ),
+  kubeAnnotationPrefix: textFlag('kube-annotation-prefix', "begin of the annotations' names", {
+    placeholder: 'domain',
+    fallback: KUBE_DEFAULTS.annotationPrefix,
+    emptyIsUnset: true,
+  }),
+  kubeconfigFile: unsetText(
+    'kubeconfig-file',
+    "kubeconfig for the API server, instead of the pod's service account",
+    'path',
+  ),
+  netConfigPath: textFlag(
+    'net-config-path',
+    'the network configuration with --kube-subnet-mgr, a file of the ConfigMap',
+    { placeholder: 'path', fallback: KUBE_DEFAULTS.netConfigPath, emptyIsUnset: true },
+  ),
+  setNodeNetworkUnavailable: booleanFlag(
+    'set-node-network-unavailable',
+    "set the node's condition NetworkUnavailable to False once traffic can flow",
+    KUBE_DEFAULTS.setNodeNetworkUnavailable,
+  ),
   publicIpv6: ignored('public-ipv6', 'flannelette carries IPv4 only', 'ip'),
   vmodule: ignored('vmodule', KLOG_ONLY),
   logBacktraceAt: ignored('log_backtrace_at', KLOG_ONLY),
@@ -273,7 +293,7 @@ export const runCommand: Command = {
   name: 'run',
   summary: 'run the daemon of one host in the foreground',
   description:
-    "Takes a subnet for this host from etcd or a lease file, creates the TUN device flannel0, routes\nthe overlay network into it and carries the packets in UDP datagrams to the other hosts' daemons.\nFlags are flanneld's: one dash or two, --flag=value or --flag value.",
+    "Takes a subnet for this host from etcd, Kubernetes or a lease file, creates the TUN device flannel0,\nroutes the overlay network into it and carries the packets in UDP datagrams to the other hosts' daemons.\nFlags are flanneld's: one dash or two, --flag=value or --flag value.",
   flags: runFlags,
   footer: `
 Environment:
@@ -284,6 +304,9 @@ Examples (node 1, 10.168.0.2, of the two nodes in the documents):
   etcdctl put /coreos.com/network/config '{"Network":"100.96.0.0/16","Backend":{"Type":"udp"}}'
   flannelette run --etcd-endpoints=http://10.168.0.1:2379 --iface=eth0 --ip-masq
   cat /run/flannel/subnet.env       # FLANNEL_SUBNET=100.96.1.1/24, for dockerd --bip and --mtu
+
+  In a pod of a DaemonSet, with NODE_NAME (deploy/kube-flannelette.yml):
+  flannelette run --kube-subnet-mgr --ip-masq
 
   Without etcd, for daemons of one machine:
   echo '{"version":1,"config":{"Network":"100.96.0.0/16","Backend":{"Type":"udp"}},"leases":{}}' > /srv/leases.json
@@ -301,7 +324,7 @@ Exit codes:
       io.out(`${packageVersion()}\n`);
       return ExitCode.ok;
     }
-    const options = daemonOptions(values);
+    const options = daemonOptions(values, io.env);
     validateDaemonOptions(resolveDaemonOptions(options));
     const log = createLogger({ verbosity: values.verbosity, format: values.logFormat });
     if (io.signals !== undefined) giveUpPrivileges(values, given, log);
@@ -318,6 +341,7 @@ Exit codes:
     // nothing is held: on a busy machine loading takes longer than a stop may.
     const { Daemon } = await import('../daemon/daemon.js');
     if (options.store.kind === 'etcd') await import('../lease/etcd/etcd-store.js');
+    if (options.store.kind === 'kube') await import('../lease/kube/kube-store.js');
     const stop = new AbortController();
     io.signals?.stopBy(stop, log);
     let code: ExitCode = ExitCode.failure;
@@ -382,9 +406,12 @@ function formatAskedFor(argv: readonly string[], env: CliIo['env']): LogFormat |
 }
 
 /** From flag values to what the daemon takes; the daemon validates the rest. */
-export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOptions {
+export function daemonOptions(
+  values: FlagValues<typeof runFlags>,
+  env: CliIo['env'] = {},
+): DaemonOptions {
   return {
-    store: storeOptions(values),
+    store: storeOptions(values, env),
     mode: values.mode,
     disable: values.disable,
     resources: {
@@ -415,9 +442,13 @@ export function daemonOptions(values: FlagValues<typeof runFlags>): DaemonOption
   };
 }
 
-/** The lease file if there is one, else etcd, which is flanneld's default. */
-function storeOptions(values: FlagValues<typeof runFlags>): StoreOptions {
+/** The lease file or Kubernetes where one is asked for, else etcd, which is flanneld's default. */
+function storeOptions(values: FlagValues<typeof runFlags>, env: CliIo['env']): StoreOptions {
   const { leaseFile, etcdEndpoints } = values;
+  if (values.kubeSubnetManager) {
+    if (leaseFile === undefined) return kubeOptions(values, env);
+    throw inputError('--lease-file', leaseFile, 'one store: a lease file or --kube-subnet-mgr');
+  }
   if (leaseFile !== undefined) {
     if (etcdEndpoints === undefined) return { kind: 'file', path: leaseFile };
     throw inputError('--lease-file', leaseFile, 'one store: a lease file or --etcd-endpoints');
@@ -434,6 +465,27 @@ function storeOptions(values: FlagValues<typeof runFlags>): StoreOptions {
     kind: 'etcd',
     endpoints: etcdEndpoints?.split(',').map((text) => text.trim()) ?? ETCD_DEFAULTS.endpoints,
     prefix: values.etcdPrefix,
+    ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
+  };
+}
+
+/** What is not a flag a pod is told by its environment, as flanneld is. */
+function kubeOptions(values: FlagValues<typeof runFlags>, env: CliIo['env']): StoreOptions {
+  const optional = {
+    apiUrl: values.kubeApiUrl,
+    kubeconfigFile: values.kubeconfigFile,
+    nodeName: env.NODE_NAME,
+    podName: env.POD_NAME,
+    podNamespace: env.POD_NAMESPACE,
+    serviceHost: env.KUBERNETES_SERVICE_HOST,
+    servicePort: env.KUBERNETES_SERVICE_PORT,
+  };
+  const given = Object.entries(optional).filter(([, value]) => (value ?? '') !== '');
+  return {
+    kind: 'kube',
+    annotationPrefix: values.kubeAnnotationPrefix,
+    netConfigPath: values.netConfigPath,
+    setNodeNetworkUnavailable: values.setNodeNetworkUnavailable,
     ...(Object.fromEntries(given) as Partial<Record<keyof typeof optional, string>>),
   };
 }

@@ -2,7 +2,7 @@
  * One daemon, from its options to its end.
  *
  *   options -> status server -> external interface -> store -> network configuration (asked for each
- *   second) -> registration loop (registration-loop.ts)
+ *   second) -> registration loop (registration-loop.ts); in Kubernetes the store comes before the interface
  *
  * Each step holds what it opened in a `finally`, so everything is closed in reverse order whether
  * the daemon is asked to stop or fails half-way; an aborted signal is a normal end. subnet.env stays,
@@ -24,6 +24,7 @@ import { EventStream, type DaemonEvent } from '../network/events.js';
 import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
+import type { ExternalInterface } from '../host/interface.js';
 import { ExternalInterfaces, type ExternalDependencies } from './external.js';
 import { summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig } from './network-config.js';
@@ -75,7 +76,7 @@ export class Daemon {
   readonly #log: Logger;
   readonly #dependencies: DaemonDependencies;
   readonly #problems: ProblemBoard;
-  readonly #externals: ExternalInterfaces;
+  #externals: ExternalInterfaces;
   readonly #hostPause: () => Pause;
   readonly #state: DaemonState;
   readonly #reporter: Reporter;
@@ -100,8 +101,7 @@ export class Daemon {
     const told = dependencies.hostInterfaces === undefined && dependencies.pause === undefined;
     this.#hostPause =
       dependencies.hostPause ?? (told ? () => untilHostChanges() : () => this.#pause);
-    const parts = { ...dependencies, hostPause: this.#hostPause };
-    this.#externals = new ExternalInterfaces(settings, parts, this.#problems, log);
+    this.#externals = this.#externalInterfaces(settings);
     this.#reporter = new Reporter(this.#state, settings, this.#problems);
   }
 
@@ -137,13 +137,14 @@ export class Daemon {
 
   async #runWithServer(signal: AbortSignal): Promise<void> {
     const state = this.#state;
-    state.phase = 'choosing the external interface';
-    const external = await this.#externals.choose();
-    state.external = external;
+    // A node of Kubernetes may say there which address others reach it by.
+    const late = this.#options.store.kind === 'kube';
+    const chosen = late ? undefined : await this.#chooseExternal();
     state.phase = 'opening the lease store';
     const store = await this.#openStore(signal);
     try {
       state.store = store;
+      const external = chosen ?? (await this.#chooseExternalBy(store, signal));
       const inStore = await this.#readConfig(store, signal);
       const config = this.#withBackend(inStore);
       state.config = config;
@@ -185,6 +186,41 @@ export class Daemon {
    */
   events(signal?: AbortSignal): AsyncIterableIterator<DaemonEvent> {
     return this.#events.read(signal);
+  }
+
+  #externalInterfaces(settings: DaemonSettings): ExternalInterfaces {
+    const parts = { ...this.#dependencies, hostPause: this.#hostPause };
+    return new ExternalInterfaces(settings, parts, this.#problems, this.#log);
+  }
+
+  async #chooseExternal(): Promise<ExternalInterface> {
+    this.#state.phase = 'choosing the external interface';
+    const external = await this.#externals.choose();
+    this.#state.external = external;
+    return external;
+  }
+
+  async #chooseExternalBy(store: LeaseStore, signal: AbortSignal): Promise<ExternalInterface> {
+    const publicIp = await this.#untilAnswered(store, signal, () => store.readPublicIp?.(signal));
+    if (publicIp !== undefined) {
+      this.#log.info(
+        { publicIp, store: store.location },
+        'public address as the node is annotated',
+      );
+      const settings = { ...this.#options, publicIp };
+      this.#externals = this.#externalInterfaces(settings);
+    }
+    return this.#chooseExternal();
+  }
+
+  #untilAnswered<T>(
+    store: LeaseStore,
+    signal: AbortSignal,
+    ask: () => Promise<T> | undefined,
+  ): Promise<T | undefined> {
+    const wait = this.#pause;
+    const parts = { store, state: this.#state, log: this.#log, pause: wait };
+    return untilAnswered(parts, signal, async () => ask());
   }
 
   /** The same JSON that /status gives. */
@@ -272,13 +308,10 @@ export class Daemon {
 
   #readConfig(store: LeaseStore, signal: AbortSignal): Promise<NetworkConfig> {
     this.#state.phase = 'waiting for the network configuration';
-    const state = this.#state;
     const log = this.#log;
     const wait = this.#pause;
     const ask = (): Promise<string | undefined> =>
-      untilAnswered({ store, state, log, pause: wait }, signal, () =>
-        store.readNetworkConfig(signal),
-      );
+      this.#untilAnswered(store, signal, () => store.readNetworkConfig(signal));
     const parts = { store, ask, problems: this.#problems, log, pause: wait };
     return awaitNetworkConfig(parts, signal);
   }

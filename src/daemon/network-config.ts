@@ -25,6 +25,10 @@ const LOOK_MS = 10_000;
 const BROKEN = ['config_missing', 'config_invalid'];
 /** So many unknown keys are named. */
 const MAX_NAMED = 5;
+/** What restarts this daemon, where it is not a unit of systemd. */
+const RESTART: Readonly<Record<string, string>> = {
+  kube: 'kubectl -n kube-flannel rollout restart daemonset kube-flannel-ds',
+};
 /** The board's source of all this. */
 export const CONFIG_SOURCE = 'configuration';
 
@@ -43,6 +47,7 @@ export async function awaitNetworkConfig(
   { store, ask, problems, log, intervalMs = INTERVAL_MS, pause: wait = pause }: ConfigParts,
   signal: AbortSignal,
 ): Promise<NetworkConfig> {
+  const where = store.configLocation ?? store.location;
   for (let attempt = 0; ; attempt += 1) {
     const text = await ask();
     const say = attempt % LOG_EVERY === 0;
@@ -53,16 +58,16 @@ export async function awaitNetworkConfig(
       }
     } else {
       try {
-        const config = parseConfig(text, `config in ${store.location}`);
+        const config = parseConfig(text, `config in ${where}`);
         problems.report(CONFIG_SOURCE, unknownKeyProblems(text));
         return config;
       } catch (error) {
         if (isUnsupported(error) || store.kind === 'file') throw error;
-        const message = `the network configuration in ${store.location} is not valid: ${messageOf(error)}`;
+        const message = `the network configuration in ${where} is not valid: ${messageOf(error)}`;
         problems.report(CONFIG_SOURCE, [{ id: 'config_invalid', message }]);
         if (say && attempt > 0) {
           log.warn(
-            { store: store.location, error: messageOf(error) },
+            { store: where, error: messageOf(error) },
             'network configuration still not valid; waiting for it to be corrected',
           );
         }
@@ -96,7 +101,12 @@ export async function watchNetworkConfig(
     if (!followed()) continue;
     try {
       const text = await store.readNetworkConfig(signal);
-      const found = configProblems(text, config, store.location);
+      const found = configProblems(
+        text,
+        config,
+        store.configLocation ?? store.location,
+        RESTART[store.kind],
+      );
       problems.report(CONFIG_SOURCE, found);
       const bad = found.find(({ id }) => BROKEN.includes(id));
       broken = bad === undefined ? 0 : broken + 1;
@@ -134,7 +144,15 @@ export async function followNetworkConfig(
       if (now === undefined || (refused !== undefined && differences(refused, now).length === 0)) {
         // What was refused is on the board already.
         if (now === undefined) {
-          problems.report(CONFIG_SOURCE, configProblems(text, config, store.location));
+          problems.report(
+            CONFIG_SOURCE,
+            configProblems(
+              text,
+              config,
+              store.configLocation ?? store.location,
+              RESTART[store.kind],
+            ),
+          );
         }
         seen = undefined;
       } else if (seen !== undefined && differences(seen, now).length === 0) return now;
@@ -163,6 +181,7 @@ export function configProblems(
   text: string | undefined,
   config: NetworkConfig,
   location: string,
+  remedy = 'systemctl restart flannelette',
 ): Problem[] {
   const inForce = `Network ${formatCidr(config.network)} stays in force here`;
   if (text === undefined) {
@@ -182,7 +201,7 @@ export function configProblems(
     {
       id: 'config_changed',
       message: `the network configuration in ${location} has changed (${changes.join(', ')}): it takes effect when this daemon is restarted`,
-      remedy: 'systemctl restart flannelette',
+      remedy,
     },
     ...unknownKeyProblems(text),
   ];

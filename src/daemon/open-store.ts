@@ -20,9 +20,14 @@ export async function openStore(
   const { store: wanted, subnetFile } = options;
   if (wanted.kind === 'given') return wanted.store;
   if (wanted.kind === 'etcd') {
-    // etcd's client is half of what a daemon loads; one without etcd starts without it.
+    // A client is half of what a daemon loads: only the one that is needed.
     const { EtcdStore } = await import('../lease/etcd/etcd-store.js');
     const store = new EtcdStore(wanted, { log, report });
+    return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
+  }
+  if (wanted.kind === 'kube') {
+    const { KubeStore } = await import('../lease/kube/kube-store.js');
+    const store = await KubeStore.open(wanted, { log, report });
     return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
   }
   return LeaseFileStore.open(wanted.path, { log });

@@ -20,6 +20,7 @@ import {
   normalizeEtcdOptions,
   type EtcdOptions,
 } from '../lease/etcd/etcd-options.js';
+import { checkKubeOptions, KUBE_DEFAULTS, type KubeOptions } from '../lease/kube/kube-options.js';
 import type { LeaseStore } from '../lease/store.js';
 
 export { FEATURE_NAMES, type FeatureName } from '../dataplane/dataplane.js';
@@ -48,6 +49,8 @@ export type StoreOptions =
   | { readonly kind: 'file'; readonly path: string }
   /** etcd v3, with flannel's keys and values; `prefix` is `/coreos.com/network` unless given. */
   | ({ readonly kind: 'etcd' } & Partial<EtcdOptions> & Pick<EtcdOptions, 'endpoints'>)
+  /** Annotations of Kubernetes' nodes, as flannel's; what is not given is what flanneld has in a pod. */
+  | ({ readonly kind: 'kube' } & Partial<KubeOptions>)
   /** One that the program brings; the daemon closes it. */
   | { readonly kind: 'given'; readonly store: LeaseStore };
 
@@ -62,6 +65,7 @@ export interface DaemonSettings {
   readonly store:
     | { readonly kind: 'file'; readonly path: string }
     | ({ readonly kind: 'etcd' } & EtcdOptions)
+    | ({ readonly kind: 'kube' } & KubeOptions)
     | { readonly kind: 'given'; readonly store: LeaseStore };
   readonly mode: DaemonMode;
   /** Change the backend when the network configuration in the store does. */
@@ -142,17 +146,22 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
  */
 export function resolveDaemonOptions(options: DaemonOptions): DaemonSettings {
   const { store, resources = {}, ...given } = options;
-  const kinds: readonly unknown[] = ['file', 'etcd', 'given'];
+  const kinds: readonly unknown[] = ['file', 'etcd', 'kube', 'given'];
   if (!kinds.includes((store as StoreOptions | undefined)?.kind)) {
-    throw inputError('store', store, "{ kind: 'file', path } or { kind: 'etcd', endpoints }");
+    const expected = "{ kind: 'file', path }, { kind: 'etcd', endpoints } or { kind: 'kube' }";
+    throw inputError('store', store, expected);
   }
   return {
     ...DAEMON_DEFAULTS,
     ...withoutUndefined(given),
     resources: { ...DEFAULT_RESOURCES, ...withoutUndefined(resources) },
-    store:
-      store.kind === 'etcd' ? { prefix: ETCD_DEFAULTS.prefix, ...withoutUndefined(store) } : store,
+    store: resolveStore(store),
   };
+}
+
+function resolveStore(store: StoreOptions): DaemonSettings['store'] {
+  if (store.kind === 'etcd') return { prefix: ETCD_DEFAULTS.prefix, ...withoutUndefined(store) };
+  return store.kind === 'kube' ? { ...KUBE_DEFAULTS, ...withoutUndefined(store) } : store;
 }
 
 function withoutUndefined<T extends object>(given: T): T {
@@ -257,6 +266,7 @@ function checkCpus(cpus: readonly number[]): void {
 
 function checkStore({ store }: DaemonSettings): void {
   if (store.kind === 'etcd') normalizeEtcdOptions(store);
+  else if (store.kind === 'kube') checkKubeOptions(store);
   else if (store.kind === 'file' && store.path === '') {
     throw inputError('--lease-file', store.path, 'the path of the lease file');
   }

@@ -15,12 +15,15 @@ import {
 } from '../config/ipv4.js';
 import type { Lease } from './store.js';
 
-/** Why the subnet can be no host's of this Network; undefined when it can. */
-export function subnetFault(network: Cidr, subnet: Cidr): string | undefined {
+/**
+ * Why the subnet can be no host's of this Network; undefined when it can. `anyLength` where the store is
+ * told of subnets by somebody else, who may give a host as much as he likes.
+ */
+export function subnetFault(network: Cidr, subnet: Cidr, anyLength = false): string | undefined {
   const text = formatCidr(subnet);
   if (!containsCidr(network, subnet)) return `${text} is outside Network ${formatCidr(network)}`;
   const widest = network.prefix + 2;
-  if (subnet.prefix >= widest) return undefined;
+  if (anyLength || subnet.prefix >= widest) return undefined;
   return `${text} has the wrong length: expected at least /${widest} in Network ${formatCidr(network)}`;
 }
 
@@ -28,8 +31,9 @@ export function subnetFault(network: Cidr, subnet: Cidr): string | undefined {
 export function leaseFault(
   network: Cidr,
   { subnet, attributes }: Pick<Lease, 'subnet' | 'attributes'>,
+  anyLength = false,
 ): string | undefined {
-  const fault = subnetFault(network, subnet);
+  const fault = subnetFault(network, subnet, anyLength);
   if (fault !== undefined) return fault;
   const unreachable = unreachableReason(attributes.publicIp);
   if (unreachable === undefined) return undefined;

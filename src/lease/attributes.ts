@@ -13,7 +13,7 @@ import type { Lease, LeaseAttributes } from './store.js';
  * host from writing down what it knows.
  */
 export const MAX_LEASE_BYTES = 65_536;
-const MAX_LEASE_DEPTH = 32;
+export const MAX_LEASE_DEPTH = 32;
 
 /** The attributes in the text of a store's value, or why there are none. */
 export function parseLeaseText(value: Buffer): LeaseAttributes | string {

@@ -7,7 +7,10 @@ import type { Lease } from './store.js';
 export const LEASE_LOST = 'ELEASELOST';
 /** The store cannot be reached or does not answer. It may come back: try again. */
 export const STORE_AWAY = 'ESTOREAWAY';
-/** Certificates, scheme or port are wrong, here or at the store. Somebody may put it right: try again. */
+/**
+ * Certificates, scheme or port are wrong, here or at the store, or the store lacks what it must have (a
+ * node's podCIDR). Somebody may put it right: try again.
+ */
 export const STORE_MISCONFIGURED = 'ESTORECONFIG';
 /** The store answers and refuses: user, password, permission, space. Somebody may put it right: try again. */
 export const STORE_REFUSES = 'ESTOREREFUSES';

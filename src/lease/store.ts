@@ -3,8 +3,8 @@
  *
  * A store maps subnets to hosts and hands out this host's own subnet. It knows nothing of devices
  * or routes. Implementations: `EtcdStore` (flannel's keys in etcd v3), `LeaseFileStore` (a JSON file
- * shared by the daemons of one machine), and `RememberingStore`, which starts either without its
- * store from what was last known.
+ * shared by the daemons of one machine), `KubeStore` (annotations of Kubernetes' nodes, as flannel's),
+ * and `RememberingStore`, which starts the remote ones without their store from what was last known.
  */
 import type { Cidr, Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
@@ -93,8 +93,17 @@ export interface LeaseStore {
   readonly kind: string;
   /** Where it is, for people: a path or a URL, without secrets. */
   readonly location: string;
+  /** Where the network's configuration is, when not at `location`. */
+  readonly configLocation?: string;
+  /**
+   * Set when it is told of subnets and hands none out: one of any length inside Network may be a host's,
+   * the whole Network for a single host included.
+   */
+  readonly anySubnetLength?: boolean;
   /** The network's configuration as JSON text; `undefined` until it is written. */
   readNetworkConfig(signal: AbortSignal): Promise<string | undefined>;
+  /** The address that others reach this host by, where an operator has set it in the store. */
+  readPublicIp?(signal: AbortSignal): Promise<string | undefined>;
   /** This host's lease: its own taken again, else the previous subnet, else a free one. */
   acquireLease(request: LeaseRequest, signal: AbortSignal): Promise<Lease>;
   /** The same subnet with a new expiry. Rejects with code `ELEASELOST` when it is not ours now. */

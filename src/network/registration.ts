@@ -127,6 +127,7 @@ export async function register(
     own: lease.subnet,
     ownPublicIp: external.publicIp,
     ownAddress: external.address,
+    anySubnetLength: store.anySubnetLength,
     ownLinks: hostAddresses.map(({ address, prefix }) => cidrOf(address, prefix)),
     leadsIntoOverlay: (addresses) =>
       ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),

@@ -32,6 +32,8 @@ export interface OwnPlace {
   readonly ownPublicIp: Ipv4;
   /** Where the tunnel is bound, when NAT makes that another address than the PublicIP. */
   readonly ownAddress?: Ipv4;
+  /** See LeaseStore.anySubnetLength. */
+  readonly anySubnetLength?: boolean | undefined;
   /** Subnets of this host's links: their broadcast addresses belong to no host. */
   readonly ownLinks?: readonly Cidr[];
 }
@@ -43,7 +45,7 @@ export function isOwnLease(place: OwnPlace, { subnet, attributes }: Lease): bool
 
 /** Why the lease can be no route on this host, whatever else is leased; undefined when it can. */
 export function faultHere(place: OwnPlace, lease: Lease): string | undefined {
-  const fault = leaseFault(place.network, lease);
+  const fault = leaseFault(place.network, lease, place.anySubnetLength);
   if (fault !== undefined) return fault;
   const { subnet, attributes } = lease;
   const { own, ownPublicIp, ownAddress = ownPublicIp, ownLinks = [] } = place;

@@ -8,9 +8,11 @@ import { parseNetworkConfig } from '../../src/config/network.js';
 import { EtcdServer, type EtcdServerOptions } from '../../src/testbed/etcd-server.js';
 import { EtcdStore, type EtcdStoreOptions } from '../../src/lease/etcd/etcd-store.js';
 import { ETCD_DEFAULTS, type EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
-import type { LeaseEvent, LeaseRequest } from '../../src/lease/store.js';
+import type { LeaseRequest } from '../../src/lease/store.js';
 import { silentLogger } from '../../src/log.js';
 import { parseCidr, parseIpv4 } from '../../src/config/ipv4.js';
+
+export { Watcher } from './watcher.js';
 
 export const PREFIX = ETCD_DEFAULTS.prefix;
 export const CONFIG = { Network: '100.96.0.0/16', Backend: { Type: 'udp' } };
@@ -88,34 +90,3 @@ export function leaseRequest(publicIp: string, more: Partial<LeaseRequest> = {})
 }
 
 export const subnet = (text: string) => parseCidr('subnet', text);
-
-/** A watch whose events are taken one by one. */
-export class Watcher {
-  readonly events: LeaseEvent[] = [];
-  readonly #iterator: AsyncIterator<LeaseEvent>;
-  readonly #stop = new AbortController();
-
-  constructor(store: EtcdStore) {
-    this.#iterator = store.watchLeases(this.#stop.signal)[Symbol.asyncIterator]();
-  }
-
-  async next(): Promise<LeaseEvent> {
-    const result = await this.#iterator.next();
-    if (result.done === true) throw new Error('the watch ended');
-    this.events.push(result.value);
-    return result.value;
-  }
-
-  /** The next event of a type; others on the way are kept in `events`. */
-  async until<T extends LeaseEvent['type']>(type: T): Promise<Extract<LeaseEvent, { type: T }>> {
-    for (;;) {
-      const event = await this.next();
-      if (event.type === type) return event as Extract<LeaseEvent, { type: T }>;
-    }
-  }
-
-  async end(): Promise<void> {
-    this.#stop.abort();
-    await this.#iterator.return?.();
-  }
-}

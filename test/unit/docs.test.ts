@@ -233,12 +233,12 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
 
   it('shows command lines of run that are valid', () => {
     for (const line of text.split('\n')) {
-      const [, words] = /^\s*flannelette run\b([^`#&|]*)/.exec(line) ?? [];
+      const [, words] = /^\s*(?:\w+=\S+ )?flannelette run\b([^`#&|]*)/.exec(line) ?? [];
       if (words === undefined) continue;
       const argv = words.split(/\s+/).filter((word) => word !== '' && word !== '...');
       const values = resolveFlags(runFlags, readArguments(argv, runCommand), {});
       expect(() => {
-        validateDaemonOptions(resolveDaemonOptions(daemonOptions(values)));
+        validateDaemonOptions(resolveDaemonOptions(daemonOptions(values, POD)));
       }, line).not.toThrow();
     }
   });
@@ -251,6 +251,35 @@ describe.each([...DOCUMENTS])('%s', (document, text) => {
       const there = DOCUMENTS.get(path) ?? read(path);
       if (anchor !== undefined) expect(headingAnchors(there)).toContain(anchor);
     }
+  });
+});
+
+describe('docs/kubernetes.md', () => {
+  const page = DOCUMENTS.get('docs/kubernetes.md') ?? '';
+  const rows = page
+    .split('\n')
+    .filter((line) => / \| `.*` \|/.test(line) && !line.includes('.com/'));
+  /** As they are made up in the source, of which each is a part. */
+  const words = SOURCES.join('\n').replaceAll(/\$\{[^}]*\}/g, '…');
+
+  it('quotes log lines as the code has them', () => {
+    const quoted = rows.flatMap((row) => [...(row.split(' | ')[2] ?? '').matchAll(/`([^`]+)`/g)]);
+    expect(quoted.length).toBeGreaterThan(10);
+    for (const [, line = ''] of quoted) {
+      // What varies: names, values and addresses.
+      const parts = line.split(/node-\d|"[^"]*"|10\.[\d./]+|\(missing\)|\/[a-z/.-]+json/);
+      for (const part of parts.filter((one) => one.trim().length > 3)) {
+        if (line.startsWith('open /run')) continue;
+        expect([line, words.includes(part.trim().replace(/^: |:$/g, ''))]).toEqual([line, true]);
+      }
+    }
+  });
+
+  it('names problems and a manifest that are there', () => {
+    for (const [, id] of page.matchAll(/`(kube_[a-z_]+|config_[a-z]+)`/g)) {
+      expect(rowsOf('Problems', 'problem').map((row) => quotedIn(row.problem)[0])).toContain(id);
+    }
+    expect(existsSync(join(ROOT, 'deploy', 'kube-flannelette.yml'))).toBe(true);
   });
 });
 
@@ -279,6 +308,12 @@ describe.each([...DOCUMENTS].filter(([path]) => /teaching\/\d/.test(path)))('%s'
   });
 });
 
+/** What the kubelet gives a pod of the manifest. */
+const POD = {
+  NODE_NAME: 'node-1',
+  KUBERNETES_SERVICE_HOST: '10.96.0.1',
+  KUBERNETES_SERVICE_PORT: '443',
+};
 /** Values that are found to be none only when the host is looked at. */
 const ENDS_LATER: readonly string[] = ['-iface='];
 /** As flanneld: the value is taken or not, and is the same prefix and address if it is one. */

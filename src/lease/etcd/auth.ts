@@ -9,7 +9,7 @@
 import type { CallOptions, GrpcConnection } from './grpc.js';
 import { Code, GrpcError } from './grpc.js';
 import { AUTHENTICATE } from './etcd-messages.js';
-import { unlessAborted } from './timing.js';
+import { unlessAborted } from '../timing.js';
 
 const RETRY_MS = 5_000;
 

@@ -9,7 +9,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { TlsCredentials, TlsMaterial } from './credentials.js';
 import { GrpcConnection } from './grpc.js';
 import { firstToSucceed } from './race.js';
-import { unlessAborted, within } from './timing.js';
+import { unlessAborted, within } from '../timing.js';
 
 /** A member of etcd as given, and in its parts. */
 export interface Endpoint {

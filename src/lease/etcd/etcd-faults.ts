@@ -10,7 +10,8 @@ import { connect as connectTls, type PeerCertificate } from 'node:tls';
 import { errnoOf, messageOf } from '../../errors.js';
 import { openSocket, type DialError, type DialFailure } from './dial.js';
 import { GrpcConnection } from './grpc.js';
-import { SilenceError, within } from './timing.js';
+import { SilenceError, within } from '../timing.js';
+import { UNTRUSTED } from '../tls-codes.js';
 
 export interface Fault {
   readonly endpoint: string;
@@ -100,18 +101,6 @@ async function misconfiguration(
   if (own !== undefined) return `the certificate of --etcd-certfile ${own}`;
   return undefined;
 }
-
-/** Codes of X509_V_ERR that mean: no chain to a trusted certificate. */
-const UNTRUSTED = new Set([
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'CERT_SIGNATURE_FAILURE',
-  'CERT_UNTRUSTED',
-  'INVALID_CA',
-]);
 
 function absence({ stage, endpoint, address, cause }: DialFailure): string {
   const at = address === endpoint.host ? '' : ` (${address})`;

@@ -17,7 +17,7 @@ import type { Duplex } from 'node:stream';
 import { errnoOf, messageOf } from '../../errors.js';
 import type { Encodable } from './protobuf.js';
 import type { Method } from './etcd-messages.js';
-import { afterSilence } from './timing.js';
+import { afterSilence } from '../timing.js';
 
 /** google.golang.org/grpc/codes. */
 export const Code = {

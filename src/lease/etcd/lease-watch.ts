@@ -8,7 +8,7 @@ import { messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { otherKey } from '../attributes.js';
 import type { Lease, LeaseAttributes, LeaseEvent } from '../store.js';
-import { Backoff } from './backoff.js';
+import { Backoff } from '../backoff.js';
 import type { EtcdClient } from './etcd-client.js';
 import type { KeySpace } from './codec.js';
 import { decode, list, type Listing } from './listing.js';

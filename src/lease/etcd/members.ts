@@ -12,7 +12,7 @@ import { explain, type Fault } from './etcd-faults.js';
 import type { GrpcConnection } from './grpc.js';
 import type { EtcdOptions } from './etcd-options.js';
 import { firstToSucceed } from './race.js';
-import { unlessAborted } from './timing.js';
+import { unlessAborted } from '../timing.js';
 
 /** No member could be connected to: what is wrong with each, in the order they were tried. */
 export class NoMemberError extends Error {

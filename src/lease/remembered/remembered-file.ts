@@ -33,6 +33,8 @@ export interface RememberedLeases {
   readonly config: string;
   /** This host's lease, with its expiry. */
   readonly own: Lease | undefined;
+  /** Where the store says which address others reach this host by (LeaseStore.readPublicIp). */
+  readonly publicIp?: string | undefined;
   /** Everybody's leases, our own included. */
   readonly leases: readonly Lease[];
 }
@@ -61,7 +63,7 @@ export async function readRemembered(path: string): Promise<RememberedLeases | u
 /** Throws a system error that says what about the text makes no sense. */
 export function parseRemembered(text: string): RememberedLeases {
   const { raw, config, leases } = parseLeaseDocument(text);
-  const { store, asOf, own } = raw;
+  const { store, asOf, own, publicIp } = raw;
   const time = typeof asOf === 'string' ? Date.parse(asOf) : Number.NaN;
   if (typeof store !== 'string' || Number.isNaN(time) || config === undefined) {
     throw systemError('store, asOf or config is missing');
@@ -72,12 +74,13 @@ export function parseRemembered(text: string): RememberedLeases {
     asOf: time,
     config,
     own: ownSubnet === undefined ? undefined : leases.get(subnetKey(ownSubnet)),
+    ...(typeof publicIp === 'string' ? { publicIp } : {}),
     leases: [...leases.values()],
   };
 }
 
 export function formatRemembered(remembered: RememberedLeases): string {
-  const { store, asOf, config, own, leases } = remembered;
+  const { store, asOf, config, own, publicIp, leases } = remembered;
   const ownKey = own === undefined ? undefined : subnetKey(own.subnet);
   const entries = leases.slice(0, MAX_REMEMBERED).map((lease) => {
     const key = keyOf(lease);
@@ -86,7 +89,13 @@ export function formatRemembered(remembered: RememberedLeases): string {
     if (ends === undefined || !Number.isFinite(ends)) return `    ${entry}`;
     return `    ${entry.slice(0, -1)},"expiresAt":"${new Date(ends).toISOString()}"}`;
   });
-  const head = { version: FILE_VERSION, store, asOf: new Date(asOf).toISOString(), own: ownKey };
+  const head = {
+    version: FILE_VERSION,
+    store,
+    asOf: new Date(asOf).toISOString(),
+    own: ownKey,
+    publicIp,
+  };
   const lines = JSON.stringify(head, undefined, 2).slice(0, -2);
   // One entry a line: an indented object for each would double a file of 65,536.
   return `${lines},\n  "config": ${config},\n  "leases": {\n${entries.join(',\n')}\n  }\n}\n`;

@@ -48,6 +48,8 @@ export interface RememberingOptions {
 export class RememberingStore implements LeaseStore {
   readonly kind: string;
   readonly location: string;
+  readonly configLocation: string;
+  readonly anySubnetLength: boolean;
   readonly #inner: LeaseStore;
   readonly #path: string;
   readonly #log: Logger;
@@ -62,6 +64,7 @@ export class RememberingStore implements LeaseStore {
   /** By performance.now(): when the store has had its time. */
   #patienceEnds: number | undefined;
   #config: string | undefined;
+  #publicIp: string | undefined;
   #own: Lease | undefined;
   readonly #leases = new Map<string, Lease>();
   /** A snapshot of the store itself is in `#leases`. */
@@ -85,6 +88,8 @@ export class RememberingStore implements LeaseStore {
   ) {
     this.kind = inner.kind;
     this.location = inner.location;
+    this.configLocation = inner.configLocation ?? inner.location;
+    this.anySubnetLength = inner.anySubnetLength === true;
     this.#inner = inner;
     this.#path = path;
     this.#remembered = remembered;
@@ -115,18 +120,31 @@ export class RememberingStore implements LeaseStore {
   }
 
   async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
-    const config = await this.#orRemembered(
-      (own) => this.#inner.readNetworkConfig(own),
-      this.#remembered?.config,
-      signal,
-    );
+    // A file beside the store says nothing about the store.
+    const apart = this.#inner.configLocation !== undefined;
+    const config = apart
+      ? await this.#inner.readNetworkConfig(signal)
+      : await this.#orRemembered(
+          (own) => this.#inner.readNetworkConfig(own),
+          this.#remembered?.config,
+          signal,
+        );
     // One that makes no sense would be of no use to the next start, which has to go by it.
-    if (this.#answered && config !== undefined && this.#isConfig(config)) this.#config = config;
+    if ((apart || this.#answered) && config !== undefined && this.#isConfig(config))
+      this.#config = config;
     return config;
   }
 
   accepts(config: NetworkConfig, subnet: Cidr): boolean {
     return this.#inner.accepts(config, subnet);
+  }
+
+  async readPublicIp(signal: AbortSignal): Promise<string | undefined> {
+    const remembered = this.#remembered && { publicIp: this.#remembered.publicIp };
+    const ask = async (own: AbortSignal) => ({ publicIp: await this.#inner.readPublicIp?.(own) });
+    const { publicIp } = await this.#orRemembered(ask, remembered, signal);
+    this.#publicIp = publicIp;
+    return publicIp;
   }
 
   async announce(signal: AbortSignal): Promise<void> {
@@ -360,6 +378,7 @@ export class RememberingStore implements LeaseStore {
           asOf: this.#trueUntil?.time ?? Date.now(),
           config,
           own: this.#ownEntry(),
+          publicIp: this.#publicIp,
           leases: [...this.#leases.values()],
         });
         this.#saveCostMs = performance.now() - started;

@@ -131,10 +131,48 @@ describe('run flags', () => {
     [['--lease-file=l', '--iface-regex=('], '--iface-regex: "(" is not valid'],
     [['--lease-file=l', '--iface-can-reach=here'], '--iface-can-reach: "here" is not valid'],
     [['--lease-file=l', '--iptables-resync=0'], '--iptables-resync: "0" is not valid'],
-    [['--kube-subnet-mgr'], '--kube-subnet-mgr: true is not valid: expected false: flannelette'],
+    [
+      ['--kube-subnet-mgr'],
+      'KUBERNETES_SERVICE_HOST: (missing) is not valid: expected the variables',
+    ],
+    [['--kube-subnet-mgr', '--kube-api-url=k'], '--kube-api-url: "k" is not valid'],
+    [['--kube-subnet-mgr', '--kubeconfig-file=f'], 'NODE_NAME: (missing) is not valid'],
+    [['--kube-subnet-mgr', '--lease-file=l'], '--lease-file: "l" is not valid: expected one store'],
     [['--ip-blackhole-route=1'], '--ip-blackhole-route: true is not valid: expected false'],
   ])('refuses %j by name', (argv, message) => {
     expect(() => options(argv)).toThrow(message);
+  });
+
+  it('makes a store in Kubernetes of flags and the environment of a pod', () => {
+    const env = {
+      NODE_NAME: 'node-1',
+      POD_NAME: '',
+      KUBERNETES_SERVICE_HOST: '10.96.0.1',
+      KUBERNETES_SERVICE_PORT: '443',
+    };
+    const store = (argv: readonly string[]) => {
+      const values = resolveFlags(runFlags, readArguments(argv, runCommand), env);
+      return resolveDaemonOptions(daemonOptions(values, env)).store;
+    };
+    expect(store(['--kube-subnet-mgr'])).toEqual({
+      kind: 'kube',
+      annotationPrefix: 'flannel.alpha.coreos.com',
+      netConfigPath: '/etc/kube-flannel/net-conf.json',
+      setNodeNetworkUnavailable: true,
+      serviceAccountPath: '/var/run/secrets/kubernetes.io/serviceaccount',
+      nodeName: 'node-1',
+      serviceHost: '10.96.0.1',
+      servicePort: '443',
+    });
+    const flags = ['--kube-api-url=https://k:6443', '--kubeconfig-file=f', '--net-config-path=/n'];
+    flags.push('--kube-annotation-prefix=a.b', '--set-node-network-unavailable=false');
+    expect(store(['--kube-subnet-mgr', ...flags])).toMatchObject({
+      apiUrl: 'https://k:6443',
+      kubeconfigFile: 'f',
+      netConfigPath: '/n',
+      annotationPrefix: 'a.b',
+      setNodeNetworkUnavailable: false,
+    });
   });
 
   it('takes the rest of flanneld’s flags with their harmless values', () => {
@@ -297,7 +335,7 @@ describe('flags without effect', () => {
     expect(
       warned(argv, { FLANNELD_KUBE_API_URL: 'https://k', FLANNELD_NET_CONFIG_PATH: '' }),
     ).toEqual([
-      'FLANNELD_KUBE_API_URL has no effect: it is of the Kubernetes store, which flannelette does not have',
+      'FLANNELD_KUBE_API_URL has no effect: the store is not --kube-subnet-mgr',
       '--public-ipv6 has no effect: flannelette carries IPv4 only',
       "--vmodule has no effect: it is of flanneld's own log",
       "--log_backtrace_at has no effect: it is of flanneld's own log",
@@ -311,6 +349,11 @@ describe('flags without effect', () => {
         '--etcd-username has no effect: the store is --lease-file',
       ],
     );
+  });
+
+  it('are those of etcd with Kubernetes, whose own have one', () => {
+    const argv = ['--kube-subnet-mgr', '--etcd-username=u', '--kube-api-url=https://k'];
+    expect(warned(argv)).toEqual(['--etcd-username has no effect: the store is --kube-subnet-mgr']);
   });
 
   it('are none of the others, and none that are empty', () => {

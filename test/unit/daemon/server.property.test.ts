@@ -20,6 +20,7 @@ beforeAll(async () => {
     ready: () => ({ ready: true }),
     status: () => ({ pid: 4711 }),
     metrics: () => Promise.resolve({ contentType: 'text/plain', text: 'up 1\n' }),
+    changeMode: () => undefined,
   });
   await server.listenUnix(path);
 });

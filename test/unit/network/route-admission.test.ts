@@ -337,3 +337,28 @@ it('holds 32,768 hosts inside Network, and finds what covers them', () => {
   table.put(lease('10.128.0.0/12', '172.16.0.1'));
   expect(table.rejected).toHaveLength(1);
 });
+
+describe('a subnet that is most of Network', () => {
+  const table = (anySubnetLength: boolean) =>
+    new RouteTable({
+      network: cidr('10.244.0.0/16'),
+      own: cidr('10.244.1.0/24'),
+      ownPublicIp: ip('10.168.0.2'),
+      anySubnetLength,
+    });
+
+  it("is a slip, but where somebody else hands subnets out: a node's podCIDR", () => {
+    const strict = table(false);
+    strict.put(lease('10.244.128.0/17', '10.168.0.3'));
+    expect(reasons(strict)).toEqual([
+      '10.244.128.0-17: 10.244.128.0/17 has the wrong length: expected at least /18 in Network 10.244.0.0/16',
+    ]);
+    const free = table(true);
+    free.put(lease('10.244.128.0/17', '10.168.0.3'));
+    free.put(lease('10.245.0.0/24', '10.168.0.4'));
+    expect(show(free)).toEqual(['10.244.128.0/17 via 10.168.0.3']);
+    expect(reasons(free)).toEqual([
+      '10.245.0.0-24: 10.245.0.0/24 is outside Network 10.244.0.0/16',
+    ]);
+  });
+});

@@ -9,7 +9,7 @@ import {
 } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { Code, GrpcConnection, type CallOptions } from '../../../../src/lease/etcd/grpc.js';
-import { afterSilence } from '../../../../src/lease/etcd/timing.js';
+import { afterSilence } from '../../../../src/lease/timing.js';
 import { message, text } from '../../../../src/lease/etcd/protobuf.js';
 
 const Words = message({ words: text(1) });

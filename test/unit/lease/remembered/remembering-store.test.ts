@@ -413,3 +413,37 @@ it('reconnect is passed on to the store', async () => {
   store.reconnect();
   expect(inner.reconnects).toBe(1);
 });
+
+describe('a store whose configuration lies apart', () => {
+  it('has not answered because its configuration was read', async () => {
+    await writeRemembered(path, formatRemembered({ ...REMEMBERED, publicIp: '203.0.113.7' }));
+    const inner = Object.assign(new FakeStore(), {
+      configLocation: '/etc/net-conf.json',
+      anySubnetLength: true,
+      readPublicIp: () => Promise.reject(away()),
+    });
+    inner.acquireError = away();
+    const { store } = await open(inner);
+    expect(store.configLocation).toBe('/etc/net-conf.json');
+    expect(store.anySubnetLength).toBe(true);
+    expect(await store.readPublicIp(stop.signal)).toBe('203.0.113.7');
+    expect(await store.readNetworkConfig(stop.signal)).toBe(CONFIG_TEXT);
+    expect(await store.acquireLease(REQUEST, stop.signal)).toEqual({ ...OWN, deadline: undefined });
+    inner.config = undefined;
+    expect(await store.readNetworkConfig(stop.signal)).toBeUndefined();
+  });
+
+  it('remembers what it says of the public address', async () => {
+    const inner = Object.assign(new FakeStore(), {
+      configLocation: '/etc/net-conf.json',
+      readPublicIp: () => Promise.resolve('203.0.113.9'),
+    });
+    const { store } = await open(inner);
+    expect(await store.readPublicIp(stop.signal)).toBe('203.0.113.9');
+    await store.readNetworkConfig(stop.signal);
+    inner.snapshot(PEER);
+    await take(store, 1);
+    await store.close();
+    expect((await readRemembered(path))?.publicIp).toBe('203.0.113.9');
+  });
+});
