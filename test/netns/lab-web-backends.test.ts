@@ -59,7 +59,7 @@ if (canKernel) {
     counted: ['container', 'docker0', 'eth0'],
     unknown: ['flannel0'],
     row: 'kernel',
-    packets: /^[\d.]+ k$/,
+    packets: /^[\d.]+ [kM]$/,
     modes: true,
   });
 }
