@@ -10,9 +10,8 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DaemonMode } from '../../src/daemon/options.js';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { EtcdServer } from '../../src/testbed/etcd-server.js';
-import type { Program} from '../../src/testbed/programs.js';
+import type { Program } from '../../src/testbed/programs.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import {
   addContainer,
@@ -28,10 +27,8 @@ import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
 import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
 import { sendNumberedBothWays, transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 const MODES: readonly DaemonMode[] = [
   ...(canKernel ? (['kernel'] as const) : []),
   ...(['offload', 'basic'] as const),
