@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 
 namespace flannelette {
 
@@ -58,6 +59,16 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
   return out;
 }
 
+// Signals that are nothing to the daemon would end the process until the program that is started
+// has listeners. Blocked they wait, SIGUSR1 until Node unblocks it, the others for good.
+void block_signals() {
+  sigset_t blocked;
+  ::sigemptyset(&blocked);
+  for (const int number : {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGIO, SIGPWR, SIGXFSZ})
+    ::sigaddset(&blocked, number);
+  (void)::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+}
+
 }  // namespace
 
 int drop_all_capabilities() {
@@ -86,6 +97,7 @@ Error restart_with_less(const Restart& restart) {
   }
   const std::vector<char*> arguments = pointers_to(restart.arguments);
   const std::vector<char*> environment = pointers_to(restart.environment);
+  block_signals();
   ::execve(restart.path.c_str(), arguments.data(), environment.data());
   return {errno, "execve", restart.path};
 }
