@@ -575,7 +575,8 @@ describe('nftables', () => {
 
   it('guards the tunnel and counts; the count is no change', async () => {
     const guard = async () => (await nftRules()).match(/chain guard \{[^}]*/)?.[0] ?? 'none';
-    const rule = 'ip saddr 100.96.1.0/24 oifname "eth0" udp dport 8285 counter packets 0 bytes 0 drop';
+    const rule =
+      'ip saddr 100.96.1.0/24 oifname "eth0" udp dport 8285 counter packets 0 bytes 0 drop';
     await firewall.apply(GUARDED);
     expect(await guard()).toContain('type filter hook forward priority mangle; policy accept;');
     expect(await guard()).toContain(rule);

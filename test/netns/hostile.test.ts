@@ -91,11 +91,7 @@ async function goesOn(): Promise<void> {
 }
 
 /** Also what the kernel refuses itself, before the tunnel. */
-async function refuses(
-  reason: string,
-  send: () => Promise<void>,
-  packets = 1,
-): Promise<void> {
+async function refuses(reason: string, send: () => Promise<void>, packets = 1): Promise<void> {
   const before = (await counters(lab.nearDaemon, 'decapsulate')).drops[reason] ?? 0;
   await reachesNobody(send);
   const drops = await waitForDrops(lab.nearDaemon, 'decapsulate', reason, before + packets);
@@ -222,7 +218,9 @@ describe.each(MODES.map((mode) => [mode] as const))('mode %s', (mode) => {
     it('checks the greatest datagram like every other', async () => {
       const payload = Buffer.alloc(65_507 - 20);
       await refuses('source_mismatch', () =>
-        sendDatagrams(far, near.address, [ipv4Packet({ source: '8.8.8.8', destination: GOOD.destination, payload })]),
+        sendDatagrams(far, near.address, [
+          ipv4Packet({ source: '8.8.8.8', destination: GOOD.destination, payload }),
+        ]),
       );
       await refuses('unknown_source', () =>
         sendDatagrams(stranger, near.address, [ipv4Packet({ ...GOOD, payload })]),
@@ -260,20 +258,27 @@ describe.each(MODES.map((mode) => [mode] as const))('mode %s', (mode) => {
       const hop = Buffer.from(far.containerAddress.split('.').map(Number));
       const route = Buffer.concat([Buffer.from([131, 7, 4]), hop, Buffer.alloc(1)]);
       const lured = ipv4Packet({ ...GOOD, destination: near.bridgeAddress });
-      await reachesNobody(() =>
-        sendDatagrams(far, near.address, [withOptions(lured, route)]),
-      );
+      await reachesNobody(() => sendDatagrams(far, near.address, [withOptions(lured, route)]));
     });
 
     it('reaches no service of the node but by the addresses in its subnet', async () => {
       const answers = (address: string): Promise<boolean> => connects(far, address);
       const service = new Program(inNamespace(near.host, ['python3', '-c', SERVICE]));
       try {
-        await waitFor('the service', 5_000, () => service.stdout.includes('listening') || undefined);
+        await waitFor(
+          'the service',
+          5_000,
+          () => service.stdout.includes('listening') || undefined,
+        );
         // As containers of this node reach it: flannel's own.
         expect(await answers(near.bridgeAddress)).toBe(true);
         const syn = (destination: string): Buffer =>
-          ipv4Packet({ ...GOOD, destination, protocol: 6, payload: tcpSyn(GOOD.source, destination) });
+          ipv4Packet({
+            ...GOOD,
+            destination,
+            protocol: 6,
+            payload: tcpSyn(GOOD.source, destination),
+          });
         for (const address of ['127.0.0.1', near.address]) {
           await refuses('foreign_destination', () =>
             sendDatagrams(far, near.address, [syn(address)]),

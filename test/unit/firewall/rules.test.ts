@@ -78,7 +78,11 @@ describe('the guard of the tunnel', () => {
   });
 
   it.each([
-    ['containers send each other by that interface', { direct: true }, '! -d 100.96.0.0/16 -o eth0 '],
+    [
+      'containers send each other by that interface',
+      { direct: true },
+      '! -d 100.96.0.0/16 -o eth0 ',
+    ],
     ['the name would be a pattern', { device: 'eth+' }, '! -d 100.96.0.0/16 '],
   ])('goes by the destination where %s', (_what, change, match) => {
     const { rules } = guard({ tunnel: { ...TUNNEL, ...change } });
