@@ -13,7 +13,11 @@ import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.j
 import { readSnmp } from '../../src/testbed/snmp.js';
 import { addHost, hostPlan, removeHost, type HostPlan } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
-import { headerChecksum } from '../../src/testbed/wire/packet.js';
+import {
+  decodePacket,
+  headerChecksum,
+  withTransportChecksum,
+} from '../../src/testbed/wire/packet.js';
 import { ipv4Packet, udpDatagram, type PacketPlan } from '../support/packets.js';
 import { counters, ROOT, sendDatagrams, TestLab, waitForDrops } from '../support/test-lab.js';
 
@@ -272,16 +276,9 @@ describe.each(MODES.map((mode) => [mode] as const))('mode %s', (mode) => {
         );
         // As containers of this node reach it: flannel's own.
         expect(await answers(near.bridgeAddress)).toBe(true);
-        const syn = (destination: string): Buffer =>
-          ipv4Packet({
-            ...GOOD,
-            destination,
-            protocol: 6,
-            payload: tcpSyn(GOOD.source, destination),
-          });
         for (const address of ['127.0.0.1', near.address]) {
           await refuses('foreign_destination', () =>
-            sendDatagrams(far, near.address, [syn(address)]),
+            sendDatagrams(far, near.address, [tcpSyn(address)]),
           );
         }
         expect(service.stdout.match(/accepted/g)).toHaveLength(1);
@@ -321,18 +318,17 @@ async function connects(from: HostPlan, address: string): Promise<boolean> {
   return (await run(argv, { accept: [0, 1] })).code === 0;
 }
 
-/** A SYN to port 7070, with its checksum (RFC 9293). */
-function tcpSyn(source: string, destination: string): Buffer {
+/** A SYN to port 7070 of an address, from a container of host 2. */
+function tcpSyn(destination: string): Buffer {
   const header = Buffer.alloc(20);
   header.writeUInt16BE(40_000, 0);
   header.writeUInt16BE(7070, 2);
   header.writeUInt8(0x50, 12);
   header.writeUInt8(0x02, 13);
   header.writeUInt16BE(65_535, 14);
-  const addresses = `${source}.${destination}`.split('.').map(Number);
-  const sum = Buffer.concat([Buffer.from(addresses), Buffer.from([0, 6, 0, 20]), header]);
-  header.writeUInt16BE(headerChecksum(sum), 16);
-  return header;
+  const packet = decodePacket(ipv4Packet({ ...GOOD, destination, protocol: 6, payload: header }));
+  if (packet === undefined) throw new Error('not a TCP packet');
+  return withTransportChecksum(packet);
 }
 
 describe.each([
