@@ -129,7 +129,7 @@ export class DataPlaneSupervisor {
       this.#restoreDevice();
     };
     // The kernel's own share has to be kept alive, and watched for packets that get lost.
-    const often = (): boolean => this.#options.mode === 'kernel';
+    const often = (): boolean => this.#options.mode === 'kernel' || this.#checkError !== undefined;
     this.#check = lookAtHost(look, { restMs: CHECK_MS, often }, this.#changes);
     this.#use((plane) => {
       plane.start();
