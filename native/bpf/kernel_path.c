@@ -16,6 +16,7 @@
 // Built to kernel_path.inc by `npm run bpf`; a test holds that both agree.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/udp.h>
@@ -180,6 +181,8 @@ SECTION("tc/decapsulate") int decapsulate(struct __sk_buff *skb) {
     if ((void *)(outer + 1) > POINTER(skb->data_end)) return PASS;
   }
   if (*(__u8 *)outer != NO_OPTIONS || outer->protocol != IPPROTO_UDP) return PASS;
+  // For another host, or for all on the segment: the stack knows what to do with it.
+  if (skb->pkt_type != PACKET_HOST) return PASS;
   if (outer->daddr != config->local || (outer->frag_off & SWAP16(FRAGMENT))) return PASS;
   if (!has_bytes(skb, headers)) return PASS;
   outer = POINTER(skb->data) + sizeof(struct ethhdr);
@@ -195,6 +198,10 @@ SECTION("tc/decapsulate") int decapsulate(struct __sk_buff *skb) {
   if ((inner->daddr & config->own_mask) != config->own_network) return PASS;
   const __u32 host = host_of(inner->saddr);
   if (config->source_check && (host == 0 || host != outer->saddr)) return PASS;
+
+  // The outer header is summed again below, which would put a wrong sum right; a wrong inner one is
+  // the daemon's to count.
+  if (header_checksum(outer) || header_checksum(inner)) return PASS;
 
   const __u64 packets = packets_of(skb, sizeof(struct ethhdr) + OUTER);
   if (skb_adjust_room(skb, sizeof(struct vxlan_gpe), BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))

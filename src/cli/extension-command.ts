@@ -64,6 +64,7 @@ const tunnelFlags = {
   ringBytes: runFlags.ringBytes,
   sourceCheck: runFlags.sourceCheck,
   healthzIp: runFlags.healthzIp,
+  healthzTokenFile: runFlags.healthzTokenFile,
   healthzPort: runFlags.healthzPort,
   verbosity: runFlags.verbosity,
   logFormat: runFlags.logFormat,

@@ -223,6 +223,11 @@ export const runFlags = {
     ),
     shownDefault: HEALTHZ_DEFAULT_IP,
   },
+  healthzTokenFile: textFlag(
+    'healthz-token-file',
+    'file with a token: others than this host get /metrics and /status by "Authorization: Bearer TOKEN" alone',
+    { placeholder: 'path' },
+  ),
   healthzPort: integerFlag(
     'healthz-port',
     'TCP port of /healthz, /readyz, /metrics and /status; 0 is off',
@@ -430,6 +435,7 @@ export function daemonOptions(
     healthzIp: values.healthzIp ?? HEALTHZ_DEFAULT_IP,
     // Who names an address means it: also every address.
     ...(values.healthzIp === undefined ? {} : { healthzOpen: true }),
+    ...(values.healthzTokenFile === undefined ? {} : { healthzTokenFile: values.healthzTokenFile }),
     healthzPort: values.healthzPort,
     followConfig: values.followConfig,
     ipMasq: values.ipMasq,

@@ -25,6 +25,7 @@ import { KernelView } from '../network/host-view.js';
 import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
 import type { ExternalInterface } from '../host/interface.js';
+import { BearerToken } from './bearer-token.js';
 import { ExternalInterfaces, type ExternalDependencies } from './external.js';
 import { summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig } from './network-config.js';
@@ -42,7 +43,7 @@ import {
 import { RegistrationLoop } from './registration-loop.js';
 import { Reporter, type Readiness } from './reporter.js';
 import type { ServiceManager } from './sd-notify.js';
-import { StatusServer } from './server.js';
+import { StatusServer, type TcpAddress } from './server.js';
 import { DaemonState } from './state.js';
 import { listenOnStatusSocket } from './status-socket.js';
 import type { DaemonStatus } from './status.js';
@@ -325,6 +326,25 @@ export class Daemon {
     });
   }
 
+  /** Who else than this host is told everything over TCP; said when that is everybody. */
+  async #tcpAccess(host: string): Promise<Pick<TcpAddress, 'open' | 'token'>> {
+    const { healthzOpen, healthzTokenFile } = this.#options;
+    if (healthzTokenFile !== undefined) {
+      const token = new BearerToken(healthzTokenFile);
+      await token.check();
+      return { token };
+    }
+    const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
+    if (open && !/^(127\.|::1$|localhost$)/.test(host)) {
+      this.#log.warn(
+        { address: host },
+        '/metrics and /status are open to everyone who reaches --healthz-ip, containers too: ' +
+          '--healthz-token-file asks others than this host for a token',
+      );
+    }
+    return { open };
+  }
+
   async #openServer(): Promise<{ close(): Promise<void> }> {
     // Loaded when somebody may ask: prom-client takes 5 MB.
     let metrics: Promise<Metrics> | undefined;
@@ -345,13 +365,12 @@ export class Daemon {
       await server.close();
     };
     try {
-      const { healthzIp: host, healthzPort: port, healthzOpen, subnetFile } = this.#options;
+      const { healthzIp: host, healthzPort: port, subnetFile } = this.#options;
       const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
       ({ settled } = await listenOnStatusSocket(socket, end.signal));
-      const open = healthzOpen ?? host !== HEALTHZ_DEFAULT_IP;
       if (port !== 0) {
         await metricsOnce();
-        await server.listenTcp({ host, port, open });
+        await server.listenTcp({ host, port, ...(await this.#tcpAccess(host)) });
       }
     } catch (error) {
       await close();

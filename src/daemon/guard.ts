@@ -5,6 +5,7 @@
  */
 import type { Registration } from '../network/registration.js';
 import { contains, sameCidr, type Cidr, type Ipv4 } from '../config/ipv4.js';
+import { field } from '../config/json.js';
 import type { NetworkConfig } from '../config/network.js';
 
 import {
@@ -67,7 +68,7 @@ export class Guard {
 
   constructor(options: GuardOptions) {
     this.#options = options;
-    const { config, network, formerNetwork, log } = options;
+    const { config, network, external, formerNetwork, log } = options;
     const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = options.options;
     const [kind, otherKind] = config.enableNFTables
       ? (['nftables', 'iptables'] as const)
@@ -76,6 +77,8 @@ export class Guard {
     const others: Cleanable[] = [create(otherKind, log)];
     if (options.createFirewall === undefined) others.push(otherIptables(log));
     this.#firewall = create(kind, log);
+    const { udpPort } = network.forwarder;
+    const direct = field(config.backend.raw, 'DirectRouting') === true;
     this.keeper = new FirewallKeeper({
       firewall: this.#firewall,
       others,
@@ -85,6 +88,9 @@ export class Guard {
         masquerade: ipMasq,
         forward: forwardRules,
         randomFully: ipMasqFullyRandom,
+        ...(udpPort === undefined
+          ? {}
+          : { tunnel: { port: udpPort, device: external.name, direct } }),
         formerNetwork,
       },
       resyncSeconds: firewallResyncSeconds,

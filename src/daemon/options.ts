@@ -92,6 +92,11 @@ export interface DaemonSettings {
    * `healthzIp` is not the default, every IPv4 address: there only this host is told.
    */
   readonly healthzOpen?: boolean;
+  /**
+   * File with a bearer token: over TCP others than this host are told everything when they show it,
+   * and nothing but health and readiness otherwise. Read again when it changes.
+   */
+  readonly healthzTokenFile?: string;
   /** TCP port of /healthz, /readyz, /metrics and /status, 0 to 65535; 0 serves the unix socket only. */
   readonly healthzPort: number;
   /** Masquerade what leaves the overlay's subnet for elsewhere. */
@@ -196,6 +201,9 @@ export function validateDaemonOptions(options: DaemonSettings): void {
   if (options.publicIp !== undefined) parseIpv4('--public-ip', options.publicIp);
   checkSubnetFile(options.subnetFile);
   checkHealthzIp(options.healthzIp);
+  if (options.healthzTokenFile === '') {
+    throw inputError('--healthz-token-file', '', 'the path of a file with a token');
+  }
   checkRange('--healthz-port', options.healthzPort, 0, 65_535, 'a TCP port, 0 to turn it off');
   checkRange(
     '--iptables-resync',

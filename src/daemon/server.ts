@@ -5,7 +5,8 @@
  *   /healthz  200 while the process lives     /metrics  Prometheus text
  *   /readyz   200 once traffic can flow       /status   JSON, see DaemonStatus
  *
- * Over TCP the right column, and the detail of /readyz, are for this host alone by default.
+ * Over TCP the right column, and the detail of /readyz, are for this host alone by default, and for who
+ * shows a token where there is one.
  *
  * The unix socket doubles as the lock of its path (unix-socket.ts). It alone takes a request that changes
  * something:
@@ -17,6 +18,7 @@ import { lookup } from 'node:dns/promises';
 import type { ListenOptions } from 'node:net';
 import { errnoOf, messageOf, systemError } from '../errors.js';
 import { isThisHost, namesThisHost } from './access.js';
+import type { BearerToken } from './bearer-token.js';
 import { Connections } from './connections.js';
 import { listenPrivately } from './unix-socket.js';
 
@@ -34,12 +36,15 @@ export interface TcpAddress {
   readonly port: number;
   /** Answer everything to everybody, not to this host alone. */
   readonly open?: boolean;
+  /** What others than this host have to show; with it `open` says nothing. */
+  readonly token?: BearerToken | undefined;
 }
 
 interface Reply {
   readonly code: number;
   readonly type: string;
   readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 const TEXT = 'text/plain; charset=utf-8';
@@ -57,6 +62,12 @@ const FOR_THIS_HOST: Reply = {
   code: 403,
   type: TEXT,
   body: 'for this host alone: --healthz-ip opens it to everyone who reaches the address\n',
+};
+const TOKEN_WANTED: Reply = {
+  code: 401,
+  type: TEXT,
+  body: 'for this host, and for who shows the token of --healthz-token-file: Authorization: Bearer TOKEN\n',
+  headers: { 'www-authenticate': 'Bearer' },
 };
 const NOT_THIS_HOST: Reply = {
   code: 421,
@@ -82,9 +93,13 @@ export class StatusServer {
 
   /** Listens on TCP and returns the port, which the kernel chooses when 0 is given. */
   async listenTcp(address: TcpAddress): Promise<number> {
-    const { host, port, open = false } = address;
-    const access = (request: IncomingMessage): Access => {
-      if (!open && !isThisHost(request)) return FOR_THIS_HOST;
+    const { host, port, open = false, token } = address;
+    const access = async (request: IncomingMessage): Promise<Access> => {
+      const known = isThisHost(request);
+      if (!known && token === undefined && !open) return FOR_THIS_HOST;
+      if (!known && token !== undefined && !(await token.accepts(request.headers.authorization))) {
+        return TOKEN_WANTED;
+      }
       return namesThisHost(request, host) ? 'full' : NOT_THIS_HOST;
     };
     try {
@@ -127,7 +142,7 @@ export class StatusServer {
 
   async #listen(
     options: ListenOptions,
-    access: (request: IncomingMessage) => Access,
+    access: (request: IncomingMessage) => Access | Promise<Access>,
   ): Promise<Server> {
     const limits = {
       keepAliveTimeout: this.#idleMs,
@@ -137,7 +152,7 @@ export class StatusServer {
     const connections = new Connections(this.#idleMs);
     const server = createServer(limits, (request, response) => {
       connections.asked(request.socket);
-      void this.#answer(request, response, access(request));
+      void this.#answer(request, response, access);
     });
     server.on('connection', (socket) => {
       connections.add(socket);
@@ -157,11 +172,15 @@ export class StatusServer {
     return server;
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse, access: Access): Promise<void> {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    access: (request: IncomingMessage) => Access | Promise<Access>,
+  ): Promise<void> {
     request.resume();
     let reply: Reply;
     try {
-      reply = await this.#reply(request, access);
+      reply = await this.#reply(request, await access(request));
     } catch (error) {
       reply = { code: 500, type: TEXT, body: `${messageOf(error)}\n` };
     }
@@ -169,6 +188,7 @@ export class StatusServer {
       'content-type': reply.type,
       'content-length': Buffer.byteLength(reply.body),
       'cache-control': 'no-store',
+      ...reply.headers,
     });
     response.end(request.method === 'HEAD' ? undefined : reply.body);
   }

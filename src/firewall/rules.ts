@@ -1,5 +1,5 @@
 /**
- * The rules flanneld keeps, as text. Pure: nothing here runs a program.
+ * The rules flanneld keeps, and a guard of our own, as text. Pure: nothing here runs a program.
  *
  * N is the overlay's Network, P the subnet of this node. Masquerading, in the order of evaluation
  * (a packet of the overlay must keep its address inside it and must lose it outside):
@@ -13,7 +13,14 @@
  * Forwarding: what comes from N or goes to N is accepted, whatever FORWARD's policy (Docker's: DROP).
  * With nftables that ends our own chain only: a chain of another table may still drop the packet.
  *
- * Both notations are exactly flanneld's (v0.28, pkg/trafficmngr), so that a node changes over in
+ * Guard, not flanneld's: a container that writes the tunnel's datagrams itself, and is masqueraded to
+ * this node's address, would pass the source check of every other node as this node. What P's
+ * addresses send to the tunnel's port by the external interface is dropped, before any rule of
+ * FORWARD that accepts: in table mangle, in nftables at its priority.
+ *
+ *     P -> UDP port of the tunnel, out by the external interface   DROP, counted
+ *
+ * The notations of the rest are exactly flanneld's (v0.28, pkg/trafficmngr), so that a node changes over in
  * either direction without a rule being rewritten. In nftables flanneld compares the whole mark, and
  * its last RETURN is "outside P -> N", which leaves the last MASQUERADE nothing to do: a client
  * outside keeps its address all the way to a container elsewhere. That is kept, too.
@@ -31,8 +38,19 @@ export interface FirewallPlan {
   readonly forward: boolean;
   /** Source ports of masqueraded flows at random (Linux 3.14); dropped where it is not supported. */
   readonly randomFully: boolean;
+  /** The tunnel that this node's containers must not write to; undefined of a backend without one. */
+  readonly tunnel?: GuardedTunnel | undefined;
   /** Network of an earlier run, whose rules are ours as well: they go. */
   readonly formerNetwork?: Cidr | undefined;
+}
+
+export interface GuardedTunnel {
+  /** UDP port of every node. */
+  readonly port: number;
+  /** The external interface. */
+  readonly device: string;
+  /** Containers' packets for other nodes leave by that interface, too: they are not the tunnel's. */
+  readonly direct: boolean;
 }
 
 /** Whose rules in the shared chains are ours. */
@@ -47,7 +65,7 @@ export function isEmptyPlan(plan: FirewallPlan): boolean {
 
 /** A chain of ours and the one rule of a built-in chain that leads to it. */
 export interface OwnChain {
-  readonly table: 'nat' | 'filter';
+  readonly table: 'nat' | 'filter' | 'mangle';
   readonly name: string;
   readonly hook: string;
   /** False: chain and jump must not be there. */
@@ -75,7 +93,34 @@ export function iptablesChains(plan: FirewallPlan): readonly OwnChain[] {
       const network = formatCidr(plan.network);
       return [rule(`-s ${network}`, 'ACCEPT'), rule(`-d ${network}`, 'ACCEPT')];
     }),
+    ownChain('mangle', 'FORWARD', GUARD_CHAIN, 'flannelette guard', isGuarded(plan), (rule) => {
+      const { device, elsewhere } = guardMatch(plan);
+      const match = [
+        `-s ${formatCidr(plan.subnet)}`,
+        ...(elsewhere ? [`! -d ${formatCidr(plan.network)}`] : []),
+        ...(device === undefined ? [] : [`-o ${device}`]),
+        `-p udp -m udp --dport ${plan.tunnel?.port ?? 0}`,
+      ];
+      return [rule(match.join(' '), 'DROP')];
+    }),
   ];
+}
+
+/** In table mangle. */
+export const GUARD_CHAIN = 'FLANNELETTE-GUARD';
+
+function isGuarded(plan: FirewallPlan): boolean {
+  return plan.tunnel !== undefined && !isEmptyPlan(plan);
+}
+
+/** What tells the tunnel's datagrams from a container's for another: the interface, the destination. */
+function guardMatch({ tunnel }: FirewallPlan): {
+  readonly device: string | undefined;
+  readonly elsewhere: boolean;
+} {
+  // Other names are patterns to iptables and nft, or need quotes.
+  const device = /^[\w.@-]+$/.test(tunnel?.device ?? '') ? tunnel?.device : undefined;
+  return { device, elsewhere: device === undefined || tunnel?.direct === true };
 }
 
 type Rule = (match: string, target: string) => string;
@@ -157,7 +202,27 @@ export function nftChains(plan: FirewallPlan): readonly NftChain[] {
       priorityNumber: 0,
       rules: plan.forward ? [`ip saddr ${network} accept`, `ip daddr ${network} accept`] : [],
     },
+    {
+      name: 'guard',
+      wanted: isGuarded(plan),
+      comment: 'chain to keep containers from writing to the tunnel',
+      type: 'filter',
+      hook: 'forward',
+      priority: 'mangle',
+      priorityNumber: -150,
+      rules: isGuarded(plan) ? [nftGuardRule(plan)] : [],
+    },
   ];
+}
+
+function nftGuardRule(plan: FirewallPlan): string {
+  const { device, elsewhere } = guardMatch(plan);
+  return [
+    `ip saddr ${formatCidr(plan.subnet)}`,
+    ...(elsewhere ? [`ip daddr != ${formatCidr(plan.network)}`] : []),
+    ...(device === undefined ? [] : [`oifname "${device}"`]),
+    `udp dport ${plan.tunnel?.port ?? 0} counter drop`,
+  ].join(' ');
 }
 
 function nftMasqueradeRules(plan: FirewallPlan): readonly string[] {

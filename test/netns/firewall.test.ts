@@ -52,6 +52,7 @@ const PLANS = [
     subnet: parseCidr('subnet', '10.1.2.0/24'),
   },
 ];
+const GUARDED: FirewallPlan = { ...PLAN, tunnel: { port: 8285, device: 'eth0', direct: false } };
 const NOTHING: FirewallPlan = { ...PLAN, masquerade: false, forward: false };
 
 const NAT = natRules('100.96.1.0/24');
@@ -106,6 +107,27 @@ describe('iptables', () => {
     expect(await firewall.apply(PLAN)).toBe(false);
     // A new process, with nothing remembered.
     expect(await createFirewall('iptables', silentLogger(), PREFIX).apply(PLAN)).toBe(false);
+  });
+
+  it('guards the tunnel, puts that back, and takes it away with the rest', async () => {
+    const rules = [
+      '-A FORWARD -m comment --comment "flannelette guard" -j FLANNELETTE-GUARD',
+      '-A FLANNELETTE-GUARD -s 100.96.1.0/24 -o eth0 -p udp -m udp --dport 8285 -m comment --comment "flannelette guard" -j DROP',
+    ];
+    const guard = async () => (await saved('mangle')).match(/^-A .*/gm) ?? [];
+    await firewall.apply(GUARDED);
+    expect(await guard()).toEqual(rules);
+    expect(await saved('filter')).toBe(FILTER_RULES);
+    expect(await firewall.apply(GUARDED)).toBe(false);
+    await within('iptables', '-t', 'mangle', '-F', 'FLANNELETTE-GUARD');
+    expect(await firewall.apply(GUARDED)).toBe(true);
+    expect(await guard()).toEqual(rules);
+    const moved = { port: 8472, device: 'eth1', direct: true };
+    expect(await firewall.apply({ ...GUARDED, tunnel: moved })).toBe(true);
+    expect((await guard())[1]).toContain('! -d 100.96.0.0/16 -o eth1 -p udp -m udp --dport 8472');
+    expect(await firewall.apply({ ...GUARDED, tunnel: moved })).toBe(false);
+    await firewall.clean(GUARDED);
+    expect(await saved('mangle')).not.toContain('FLANNELETTE');
   });
 
   it('masquerades without --random-fully when not asked for', async () => {
@@ -549,6 +571,21 @@ describe('nftables', () => {
     expect(nftTable(PLAN)).toBe(NFT);
     expect(await firewall.apply(PLAN)).toBe(false);
     expect(await createFirewall('nftables', silentLogger(), PREFIX).apply(PLAN)).toBe(false);
+  });
+
+  it('guards the tunnel and counts; the count is no change', async () => {
+    const guard = async () => (await nftRules()).match(/chain guard \{[^}]*/)?.[0] ?? 'none';
+    const rule =
+      'ip saddr 100.96.1.0/24 oifname "eth0" udp dport 8285 counter packets 0 bytes 0 drop';
+    await firewall.apply(GUARDED);
+    expect(await guard()).toContain('type filter hook forward priority mangle; policy accept;');
+    expect(await guard()).toContain(rule);
+    expect(await firewall.apply(GUARDED)).toBe(false);
+    await within('nft', 'flush', 'chain', 'ip', 'flannel-ipv4', 'guard');
+    expect(await firewall.apply(GUARDED)).toBe(true);
+    expect(await guard()).toContain(rule);
+    expect(await firewall.apply(PLAN)).toBe(true);
+    expect(await nftRules()).toBe(NFT);
   });
 
   it.each([

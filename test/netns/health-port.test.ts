@@ -5,6 +5,9 @@
  *   container-1 -- host-1: flannelette run --healthz-port=9470 -- switch -- host-2
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LAB_DIRECTORY } from '../../src/testbed/topology.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import type { DaemonProcess } from '../../src/testbed/daemon-process.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
@@ -84,7 +87,8 @@ describe('who asks', () => {
   it.each([['0.0.0.0'], [''], ['10.168.0.2']])(
     'at --healthz-ip=%s is told everything from everywhere, by address',
     (ip) =>
-      withDaemon({ flags: [`--healthz-ip=${ip}`] }, async () => {
+      withDaemon({ flags: [`--healthz-ip=${ip}`] }, async (daemon) => {
+        expect(daemon.program.stderr).toContain('open to everyone who reaches --healthz-ip');
         const { near, far } = lab;
         expect((await ask(far.host, near.address, '/status')).code).toBe(200);
         expect((await ask(far.host, near.address, '/metrics')).code).toBe(200);
@@ -93,6 +97,39 @@ describe('who asks', () => {
         );
       }),
   );
+
+  it('with a token from elsewhere is told everything, and by it alone', async () => {
+    const file = join(LAB_DIRECTORY, 'token');
+    const token = 'f0f1f2f3f4f5f6f7';
+    const flags = ['--healthz-ip=0.0.0.0', `--healthz-token-file=${file}`];
+    await writeFile(file, `${token}\n`, { mode: 0o600 });
+    await withDaemon({ flags }, async (daemon) => {
+      const { near, far } = lab;
+      const bearer = (text: string): string => `authorization=Bearer ${text}`;
+      for (const from of [far.host, near.container]) {
+        for (const path of ['/status', '/metrics']) {
+          const codes = [
+            await ask(from, near.address, path),
+            await ask(from, near.address, path, bearer(`${token}0`)),
+            await ask(from, near.address, path, `authorization=Basic ${token}`),
+            await ask(from, near.address, path, bearer(token)),
+          ].map(({ code }) => code);
+          expect(codes).toEqual([401, 401, 401, 200]);
+        }
+        expect((await ask(from, near.address, '/healthz')).code).toBe(200);
+        expect((await ask(from, near.address, '/readyz')).body).toBe('{"ready":true}\n');
+      }
+      expect((await ask(near.host, '127.0.0.1', '/status')).code).toBe(200);
+      await writeFile(file, 'another-token-of-20c\n');
+      await expect
+        .poll(async () => (await ask(far.host, near.address, '/status', bearer(token))).code)
+        .toBe(401);
+      const fresh = await ask(far.host, near.address, '/status', bearer('another-token-of-20c'));
+      expect(fresh.code).toBe(200);
+      expect(daemon.program.stderr).not.toContain('open to everyone');
+      expect(daemon.program.stderr + fresh.body).not.toContain(token);
+    });
+  });
 
   it('at --healthz-ip=localhost is this host alone', () =>
     withDaemon({ flags: ['--healthz-ip=localhost', '--vmodule=udp=2'] }, async (daemon) => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parseCidr } from '../../../src/config/ipv4.js';
 import { chainState, isInPlace, repairLines } from '../../../src/firewall/iptables-state.js';
 import {
+  GUARD_CHAIN,
   iptablesChains,
   nftTable,
   type FirewallPlan,
@@ -57,6 +58,57 @@ describe('iptables rules', () => {
     const { masq, forward } = chains({ masquerade: false, forward: false });
     expect(masq).toMatchObject({ wanted: false, rules: [] });
     expect(forward).toMatchObject({ wanted: false, rules: [] });
+  });
+});
+
+describe('the guard of the tunnel', () => {
+  const TUNNEL = { port: 8285, device: 'eth0', direct: false };
+  const guard = (plan: Partial<FirewallPlan>): OwnChain => {
+    const chain = iptablesChains({ ...PLAN, ...plan }).at(-1);
+    if (chain?.name !== GUARD_CHAIN) throw new Error('no guard');
+    return chain;
+  };
+  const comment = '-m comment --comment "flannelette guard" -j';
+  const own = `FLANNELETTE-GUARD -s 100.96.1.0/24 -o eth0 -p udp -m udp --dport 8285 ${comment} DROP`;
+
+  it('drops what containers send to its port by the external interface', () => {
+    const chain = guard({ tunnel: TUNNEL });
+    expect(chain).toMatchObject({ table: 'mangle', hook: 'FORWARD', wanted: true, rules: [own] });
+    expect(chain.jump).toBe(`FORWARD ${comment} FLANNELETTE-GUARD`);
+  });
+
+  it.each([
+    [
+      'containers send each other by that interface',
+      { direct: true },
+      '! -d 100.96.0.0/16 -o eth0 ',
+    ],
+    ['the name would be a pattern', { device: 'eth+' }, '! -d 100.96.0.0/16 '],
+  ])('goes by the destination where %s', (_what, change, match) => {
+    const { rules } = guard({ tunnel: { ...TUNNEL, ...change } });
+    expect(rules).toEqual([own.replace('-o eth0 ', match)]);
+    const table = nftTable({ ...PLAN, tunnel: { ...TUNNEL, ...change } });
+    expect(table).toContain('ip saddr 100.96.1.0/24 ip daddr != 100.96.0.0/16 ');
+  });
+
+  it.each([
+    ['nothing travels in UDP', {}],
+    ['no rules are asked for', { tunnel: TUNNEL, masquerade: false, forward: false }],
+  ])('is not there where %s', (_what, plan) => {
+    expect(guard(plan)).toMatchObject({ wanted: false, rules: [] });
+    expect(nftTable({ ...PLAN, ...plan })).not.toContain('guard');
+  });
+
+  it.each([
+    ['of a former subnet', own.replace('100.96.1.0', '100.96.7.0'), 'own'],
+    ['of a former port', own.replace('8285', '8286'), 'own'],
+    ['of another Network', own.replace('100.96.', '100.97.'), 'another flannel'],
+    ["that is an operator's", own.replace('-o eth0', '-i eth0'), 'foreign'],
+    ['for TCP', own.replaceAll('udp', 'tcp'), 'foreign'],
+  ])('knows a rule %s', async (_what, rule, owner) => {
+    const text = `*mangle\n:FLANNELETTE-GUARD - [0:0]\n-A ${rule}\nCOMMIT`;
+    const { rules } = chainState(await readSaved(text), guard({ tunnel: TUNNEL }), [PLAN.network]);
+    expect(rules).toMatchObject([{ owner }]);
   });
 });
 
