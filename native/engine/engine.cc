@@ -249,7 +249,8 @@ void Engine::open_kernel_share() {
     kernel_share_.emplace(KernelPathOptions{.local = options_.bind_address,
                                             .port = options_.port,
                                             .own = options_.own,
-                                            .source_check = options_.source_check});
+                                            .source_check = options_.source_check},
+                          path_mtu_.get());
   if (const int number = kernel_share_->open(tun_->ifindex()); number != 0)
     give_up_kernel_share(number);
 }

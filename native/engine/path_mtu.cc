@@ -57,10 +57,19 @@ void PathMtu::change_routes(std::span<const Route> changes) {
   for (const Route& change : changes) {
     if (change.next_hop != 0) {
       peers_[change.next_hop] = change.subnet.network;
-    } else {
-      std::erase_if(peers_, [&](const auto& each) { return each.second == change.subnet.network; });
+      holders_[change.subnet.network] = change.next_hop;
+    } else if (const auto holder = holders_.find(change.subnet.network); holder != holders_.end()) {
+      const auto peer = peers_.find(holder->second);
+      if (peer != peers_.end() && peer->second == change.subnet.network) peers_.erase(peer);
+      holders_.erase(holder);
     }
   }
+}
+
+uint16_t PathMtu::find(uint32_t host) {
+  const uint16_t known = table_.use(host);
+  if (known == 0 && table_.want(host)) (void)::eventfd_write(wake_.get(), 1);
+  return known;
 }
 
 void PathMtu::run(const std::atomic<bool>& stop, int stop_fd) {
@@ -133,6 +142,8 @@ void PathMtu::consider(uint32_t host, uint64_t now) {
   if (known != known_.end() && known->second.until_ns > now) return;
   const uint32_t peer = peer_of(host);
   if (peer == 0) return;
+  // Room for what will be found; until then the path is as good as any.
+  if (known == known_.end() && !table_.put(host, static_cast<uint16_t>(settings_.mtu))) return;
   active_.push_back(
       {host, peer, random_number(),
        PathMtuSearch(PathMtuTable::kAlwaysFits, static_cast<uint16_t>(settings_.mtu), now)});
@@ -163,7 +174,7 @@ void PathMtu::conclude(const Active& active, uint64_t now) {
   const bool found = active.search.state() == PathMtuSearch::State::kFound;
   const auto full = static_cast<uint16_t>(settings_.mtu);
   const uint16_t size = found ? active.search.size() : full;
-  if (!table_.put(active.host, size)) return;
+  (void)table_.put(active.host, size);
   const uint64_t hold = size == full ? std::min(kFullHold, settings_.hold_ns) : settings_.hold_ns;
   known_[active.host] = {size, now + hold};
 }

@@ -10,7 +10,8 @@
 // lost where they are filtered, and not believed, so nothing is gained by forging them. A host that
 // answers no probe, not even a small one, is sent to as if nothing were known.
 //
-// A host is looked at when long packets go to it. What was found is looked at again after a minute
+// A host is looked at when long packets go to it (in mode kernel always, because the threads do not
+// see them). What was found is looked at again after a minute
 // when the path takes full-size packets, so that one that got shorter is noticed; after `hold_ns`
 // when it does not (RFC 1191 section 6.3: not before 10 minutes), and what was found stays in force
 // meanwhile. What nothing was sent to is forgotten.
@@ -58,6 +59,10 @@ class PathMtu {
   // subnet away.
   void change_routes(std::span<const Route> changes);
 
+  // From the control thread: bytes of the longest inner packet that reaches the host whole, 0 when
+  // nothing is known, which is then found out; the host counts as sent to.
+  uint16_t find(uint32_t host);
+
   // The thread's work, until `stop`, which `stop_fd` tells.
   void run(const std::atomic<bool>& stop, int stop_fd);
 
@@ -98,7 +103,8 @@ class PathMtu {
   OwnedFd wake_;
   PathMtuTable table_;
   std::mutex routes_mutex_;
-  std::unordered_map<uint32_t, uint32_t> peers_;  // host to TUN address
+  std::unordered_map<uint32_t, uint32_t> peers_;    // host to TUN address
+  std::unordered_map<uint32_t, uint32_t> holders_;  // the other way round
   std::unordered_map<uint32_t, Known> known_;
   std::vector<Active> active_;
   std::vector<uint8_t> buffer_;
