@@ -79,7 +79,7 @@ Result<int> watch_host() {
   OwnedFd read_end(ends[0]);
   watch->listener = OwnedFd(ends[1]);
   pthread_t thread{};
-  if (auto error = start_thread(thread, "fl-host-watch", -1, serve, watch.get()))
+  if (auto error = start_thread(thread, "host-watch", -1, serve, watch.get()))
     return std::move(*error);
   (void)watch.release();
   (void)::pthread_detach(thread);

@@ -152,7 +152,7 @@ export class ExternalInterfaces {
         return undefined;
       });
       if (problems !== undefined) this.#board.report('routes to other nodes', problems);
-      await wait(PEERS_INTERVAL_MS, signal);
+      await (this.#peers.isRoundDone ? wait : this.#pause)(PEERS_INTERVAL_MS, signal);
     }
   }
 

@@ -104,18 +104,23 @@ export interface Looks {
 
 /**
  * Looks after each change, and not sooner than `restMs` after the last look, nor than `restTimes` of what
- * that took; that often where nobody tells of changes. `look` does not throw.
+ * that took; that often where nobody tells of changes, or `often` says so. `look` does not throw.
  */
 export function lookAtHost(
   look: () => void,
-  { restMs, restTimes = 0 }: { readonly restMs: number; readonly restTimes?: number },
+  rests: {
+    readonly restMs: number;
+    readonly restTimes?: number;
+    readonly often?: () => boolean;
+  },
   changes: HostChanges | undefined,
 ): Looks {
+  const { restMs, restTimes = 0, often = () => false } = rests;
   let timer: NodeJS.Timeout | undefined;
   let due = performance.now() + restMs;
   let soon = false;
   let ended = false;
-  const told = (): boolean => changes?.told === true;
+  const told = (): boolean => changes?.told === true && !often();
   const after = (ms: number): void => {
     clearTimeout(timer);
     timer = setTimeout(run, ms).unref();

@@ -92,7 +92,7 @@ export class RouteNetwork {
       () => {
         this.check();
       },
-      { restMs: CHECK_MS, restTimes: CHECK_REST },
+      { restMs: CHECK_MS, restTimes: CHECK_REST, often: () => this.#refused.size > 0 },
       this.#parts.kernel.changes,
     );
   }

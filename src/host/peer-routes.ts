@@ -37,9 +37,15 @@ export class PeerRoutes {
   /** The device a peer's datagrams go into instead of out. */
   readonly #faults = new Map<Ipv4, HostInterfaceInfo>();
   #next = 0;
+  #isRoundDone = true;
 
   constructor(view: PeerRoutesView) {
     this.#view = view;
+  }
+
+  /** False while some have not been looked at since the first. */
+  get isRoundDone(): boolean {
+    return this.#isRoundDone;
   }
 
   /** Looks at the next few hundred peers; what is known of all of them. Rejects as the view throws. */
@@ -49,6 +55,7 @@ export class PeerRoutes {
     const first = this.#next < peers.length ? this.#next : 0;
     const last = Math.min(first + PEERS_A_LOOK, peers.length);
     this.#next = last;
+    this.#isRoundDone = last === peers.length;
     const looked = peers.slice(first, last);
     const ways = this.#view.outgoingInterfaces(looked, external.address);
     looked.forEach((peer, at) => {

@@ -36,6 +36,8 @@ it.each([
   ['start-twice', 0],
   ['port-taken', 0],
   ['queue-pairs', 0],
+  ['mode-changes', 0],
+  ['mode-without-device', 0],
   ['collected', 0],
   ['cycles', 0],
 ])('%s ends with code %i and leaves no device', (scenario, code) =>
@@ -57,10 +59,10 @@ it.each([
   expectQuiet('addon-abuse.mjs', [scenario], 0),
 );
 
-// 1,008 terminated workers in all, and 112 that end themselves.
+// 1,080 terminated workers in all, and 120 that end themselves.
 describe.each([
   ...['counters', 'features', 'queueSizes', 'changeRoutes', 'wrongRoutes', 'lookup'],
-  ...['restoreDevice', 'everything', 'openAndClose', 'refused', 'getters'],
+  ...['restoreDevice', 'changeMode', 'everything', 'openAndClose', 'refused', 'getters'],
   ...['interfaces', 'notify', 'probe'],
 ])('workers that end in the midst of %s in a row', (call) => {
   it('by worker.terminate, 72 times', () =>

@@ -1,18 +1,15 @@
 /** A program takes the best backend there is, falls back when it ceases to carry, and climbs again. */
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { LEASE_FILE, subnetFileOf, writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
 import { hostPlan, type HostPlan } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import { ROOT, TestLab } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
 const SCRIPT = join(ROOT, 'test', 'support', 'choose-backend.mjs');
 const HOST_GW = { BackendType: 'host-gw' };
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 
 let lab: TestLab | undefined;
 const programs: Program[] = [];

@@ -4,19 +4,16 @@
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { DaemonMode } from '../../src/daemon/options.js';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import type { DaemonStatus } from '../../src/daemon/status.js';
 import { hostPlan, type HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { counters, remakeUplink, TestLab } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
 const PLAIN = { Network: '100.96.0.0/16', Backend: { Type: 'udp', Port: 8285 } };
 const DIRECT = { ...PLAIN, Backend: { ...PLAIN.Backend, DirectRouting: true } };
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 
 type Reached = DaemonStatus['routes'][number];
 

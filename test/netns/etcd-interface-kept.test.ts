@@ -300,6 +300,8 @@ describe('without descriptors', () => {
     const pid = String(near.program.pid);
     const lines = () => near.log().map(({ msg }) => msg);
     await run(['prlimit', '--pid', pid, '--nofile=8:1024']);
+    // It looks when something changes.
+    await ipBatch(lab.near.host, ['address add 192.0.2.77/32 dev lo']);
     await near.logged('cannot read the interfaces; the external interface stays as it is');
     await run(['prlimit', '--pid', pid, '--nofile=1024:1024']);
     await lab.reaches(lab.near, lab.far.tunAddress);
@@ -320,10 +322,10 @@ describe('a route to another node that leads into the overlay', () => {
         'the route to 10.168.0.3 leads into flannel0: datagrams for that node never leave the overlay',
       remedy: 'ip route replace 10.168.0.3/32 dev eth0',
     });
-    expect((await near.readyz()).detail.problems.map(({ id }) => id).sort()).toEqual([
-      'no_peer_reachable',
-      'peer_route_into_overlay',
-    ]);
+    const problems = async () => (await near.readyz()).detail.problems.map(({ id }) => id).sort();
+    await expect
+      .poll(problems, { timeout: 5_000 })
+      .toEqual(['no_peer_reachable', 'peer_route_into_overlay']);
     await onNear(((await found())?.remedy ?? '').split(' '));
     await near.until('mended', 12_000, async () => (await found()) === undefined);
     await lab.reaches(lab.near, lab.far.tunAddress);

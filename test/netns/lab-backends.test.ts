@@ -3,9 +3,9 @@
  * hop's packets are those that were sent, or are not known.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { run } from '../../src/testbed/programs.js';
 import { COMMAND, machine, requireIsolation } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
 interface LabJson {
   readonly checks: readonly { readonly name: string; readonly ok: boolean }[];
@@ -20,9 +20,6 @@ interface LabJson {
 }
 
 const LAB = [...COMMAND, 'lab', '--json', '--seconds=1'];
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 /** Neighbours' questions, and iperf3's own connection. */
 const FEW = 100;
 

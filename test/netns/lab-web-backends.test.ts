@@ -5,15 +5,12 @@
 import { existsSync } from 'node:fs';
 import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { Program, run, waitFor } from '../../src/testbed/programs.js';
 import { COMMAND, requireIsolation } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
 const CHROMIUM = '/usr/bin/chromium';
 const PATIENCE_MS = 40_000;
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 
 interface Case {
   readonly flags: string;

@@ -1,5 +1,6 @@
 /** A daemon's life while traffic runs: a blocked event loop, peers that come and go, the end. */
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { requestJson } from '../../src/daemon/status-client.js';
@@ -19,6 +20,21 @@ let lab: TestLab | undefined;
 afterEach(async () => {
   await lab?.tearDown();
   lab = undefined;
+});
+
+/** Of this test's Node, in kB; the programs of the package are bundled and take 5 MB less. */
+const MAX_MEMORY_KB: Readonly<Record<string, number>> = { '20': 66_000 };
+
+describe('a daemon', () => {
+  it('takes little memory', async () => {
+    lab = await TestLab.setUp({ mode: 'offload' });
+    const { pid } = lab.nearDaemon.program;
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    const used = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]);
+    expect(used).toBeGreaterThan(20_000);
+    const [major = ''] = process.versions.node.split('.');
+    expect(used).toBeLessThan(MAX_MEMORY_KB[major] ?? 90_000);
+  });
 });
 
 describe('forwarding', () => {

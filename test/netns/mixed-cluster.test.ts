@@ -7,14 +7,12 @@
  *        10.168.0.2                        10.168.0.3       10.168.0.4     10.168.0.5
  *              `------------------------ br0 10.168.0.1, etcd ----------------'
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DaemonMode } from '../../src/daemon/options.js';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
-import { lastWords, subnetFileOf } from '../../src/testbed/daemon-process.js';
 import { EtcdServer } from '../../src/testbed/etcd-server.js';
-import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
+import type { Program } from '../../src/testbed/programs.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import {
   addContainer,
   containerPort,
@@ -26,13 +24,11 @@ import {
 } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
+import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
 import { sendNumberedBothWays, transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
-const FLANNELD = process.env['FLANNELD'];
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 const MODES: readonly DaemonMode[] = [
   ...(canKernel ? (['kernel'] as const) : []),
   ...(['offload', 'basic'] as const),
@@ -64,11 +60,11 @@ beforeAll(async () => {
   client.close();
   for (const [index, mode] of MODES.entries()) {
     const plan = planAt(index);
-    await remember(plan);
+    await rememberSubnet(plan);
     const storeFlags = [`--etcd-endpoints=${etcd.endpoint}`];
     await lab.attachContainer(await lab.startDaemon(plan, { mode, storeFlags }));
   }
-  if (FLANNELD !== undefined) await startFlanneld(FLANNELD, planAt(MODES.length));
+  if (FLANNELD !== undefined) await joinFlanneld(FLANNELD, planAt(MODES.length));
   // A network card cuts trains of datagrams; a veth would pass them whole, and a host in mode kernel leaves
   // those to its daemon, where packets behind them overtake (docs/kernel-mode.md).
   for (const { plan } of HOSTS) {
@@ -92,27 +88,10 @@ function planAt(index: number): HostPlan {
   return found.plan;
 }
 
-/** As an earlier run would have left it: the daemon takes the documents' subnet again. */
-async function remember(plan: HostPlan): Promise<void> {
-  await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
-  await writeFile(subnetFileOf(plan), `FLANNEL_SUBNET=${plan.bridgeAddress}/24\n`);
-}
-
-async function startFlanneld(command: string, plan: HostPlan): Promise<void> {
-  await remember(plan);
-  const file = subnetFileOf(plan);
-  const program = new Program(
-    inNamespace(plan.host, [
-      ...[command, `-etcd-endpoints=${etcd.endpoint}`, '-iface=eth0', `-subnet-file=${file}`],
-      '-iptables-forward-rules=false',
-    ]),
-  );
+async function joinFlanneld(command: string, plan: HostPlan): Promise<void> {
+  const { program, mtu } = await startFlanneld(command, plan, etcd);
   flanneld = program;
-  const mtu = await waitFor('flanneld', 30_000, async () => {
-    if (!program.running) throw new Error(`flanneld ended: ${lastWords(program.stderr)}`);
-    return /^FLANNEL_MTU=(\d+)$/m.exec(await readFile(file, 'utf8'))?.[1];
-  });
-  await addContainer(plan, `${plan.bridgeAddress}/24`, Number(mtu));
+  await addContainer(plan, `${plan.bridgeAddress}/24`, mtu);
   strangers.push(plan);
   if (!canKernel) return;
   // flanneld does not know checksums that are left to a device (docs/kernel-mode.md).

@@ -1,15 +1,12 @@
 /** A running daemon goes on in another mode: device, port, counters and connections stay. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { DAEMON_MODES, type DaemonMode } from '../../src/daemon/options.js';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run } from '../../src/testbed/programs.js';
 import { IperfTarget, ping, PingStream } from '../../src/testbed/traffic.js';
 import { COMMAND, counters, TestLab } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 /** Every mode from every other, as far as this kernel goes. */
 const WAY: readonly DaemonMode[] = [
   ...(['batch', 'offload', 'basic', 'offload', 'batch'] as const),

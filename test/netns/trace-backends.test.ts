@@ -3,10 +3,10 @@
  * frame on the wire byte by byte, and the entries that decided, as the documents print them.
  */
 import { describe, expect, it } from 'vitest';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import type { Decision } from '../../src/lab/trace/look-up.js';
 import { run } from '../../src/testbed/programs.js';
 import { COMMAND, machine, requireIsolation } from '../support/test-lab.js';
+import { canKernel } from '../support/can-kernel.js';
 
 interface HopJson {
   readonly where: string;
@@ -37,9 +37,6 @@ interface TraceJson {
   readonly hops: readonly HopJson[];
 }
 
-const canKernel = probeKernel().some(
-  ({ name, state }) => name === 'kernel-path' && state === 'yes',
-);
 const MAC = '[0-9a-f]{2}(?::[0-9a-f]{2}){5}';
 
 /** A trace that passed; nothing of it stays. */

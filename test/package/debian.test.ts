@@ -97,7 +97,7 @@ describe.skipIf(debianRoot() === undefined)('in a root of Debian 13', () => {
   });
 
   it('brings the completion, the man page and the unit', () => {
-    expect(section('completion')).toMatch(/^run lab trace probe status docker-opts bench help /);
+    expect(section('completion')).toMatch(/^run lab trace probe status docker-opts install-cni mode extension bench help /);
     expect(section('manual')).toContain(`"flannelette ${VERSION}"`);
     expect(section('unit')).toContain(
       'ExecStart=/usr/bin/node --v8-pool-size=0 /usr/lib/flannelette/dist/package/cli/main.js run',

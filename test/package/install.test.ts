@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const MAX_FILES = 250;
-const MAX_INSTALLED_BYTES = 30 * 1_000_000;
+const MAX_INSTALLED_BYTES = 25 * 1_000_000;
 
 const execute = promisify(execFile);
 let folder: string;

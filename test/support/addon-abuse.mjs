@@ -66,6 +66,10 @@ const calls = {
   wrongRoutes: (engine) => silently(() => engine.changeRoutes(new Uint32Array(2))),
   lookup: (engine) => () => engine.lookup(0x64600203),
   restoreDevice: (engine) => () => engine.restoreDevice(),
+  changeMode: (engine) => () => {
+    engine.changeMode('basic');
+    engine.changeMode('offload');
+  },
   everything: (engine, more) => () => {
     engine.counters();
     engine.changeRoutes(ROUTE);

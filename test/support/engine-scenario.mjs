@@ -3,6 +3,7 @@
  * Each scenario ends the way its name says; the test looks at the exit code and what is left.
  */
 import { closeSync, readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { native } from '../../dist/src/dataplane/native.js';
@@ -53,6 +54,14 @@ const expectThrow = (work, code) => {
   }
   throw new Error(`expected ${code}`);
 };
+/** Index of the device; undefined when there is none. */
+const deviceIndex = (name) =>
+  native()
+    .interfaces()
+    .find((one) => one.name === name)?.index;
+/** What of an engine is the same in every life of one mode. */
+const describe = (engine) =>
+  JSON.stringify([engine.features(), engine.queueSizes(), engine.counters().length]);
 const fds = () => readdirSync('/proc/self/fd').length;
 const threads = () => readdirSync('/proc/self/task').length;
 
@@ -112,6 +121,38 @@ const scenarios = {
     if (received().length !== 2 || received().includes(0)) throw new Error(`got ${received()}`);
     engine.close();
     if (engine.counters().length !== 4) throw new Error('counters of a closed engine');
+  },
+  'mode-changes': () => {
+    for (const workers of [1, 2, 4]) {
+      const engine = running(9001, { workers });
+      const device = deviceIndex(engine.tunName);
+      const before = describe(engine);
+      const held = [fds(), threads()];
+      for (const mode of ['basic', 'batch', 'offload', 'basic', 'offload']) {
+        engine.changeMode(mode);
+        if (deviceIndex(engine.tunName) !== device) throw new Error(`${mode}: another device`);
+        if (engine.lookup(0x64600205) !== 0x0aa80003) throw new Error(`${mode}: lost its routes`);
+      }
+      const after = [fds(), threads()];
+      if (String(held) !== String(after)) throw new Error(`leak: ${held} to ${after}`);
+      if (describe(engine) !== before) throw new Error(`not as before: ${describe(engine)}`);
+      expectThrow(() => engine.changeMode('fast'), undefined);
+      engine.close();
+      expectThrow(() => engine.changeMode('basic'), 'EBADF');
+      if (deviceIndex(engine.tunName) !== undefined) throw new Error('the device stayed');
+    }
+    // Before it is started: it is not started by that.
+    const idle = open(9001);
+    idle.changeMode('basic');
+    idle.start();
+    idle.close();
+  },
+  'mode-without-device': () => {
+    const engine = running(9001);
+    execFileSync('ip', ['link', 'delete', engine.tunName]);
+    expectThrow(() => engine.changeMode('basic'), 'ENODEV');
+    expectThrow(() => engine.start(), 'EBADF');
+    running(9001).close();
   },
   collected: async () => {
     (() => running(9001))();

@@ -128,7 +128,9 @@ export class DataPlaneSupervisor {
     const look = (): void => {
       this.#restoreDevice();
     };
-    this.#check = lookAtHost(look, { restMs: CHECK_MS }, this.#changes);
+    // The kernel's own share has to be kept alive, and watched for packets that get lost.
+    const often = (): boolean => this.#options.mode === 'kernel' || this.#checkError !== undefined;
+    this.#check = lookAtHost(look, { restMs: CHECK_MS, often }, this.#changes);
     this.#use((plane) => {
       plane.start();
     });
@@ -150,6 +152,7 @@ export class DataPlaneSupervisor {
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
     });
+    this.#check?.ring();
   }
 
   /** Totals over every data plane there has been. */

@@ -75,6 +75,25 @@ describe('looks at the host', () => {
   });
 });
 
+describe('looks that have to come often', () => {
+  it('come each second although changes are told of, for as long as they have to', () => {
+    vi.useFakeTimers();
+    let looks = 0;
+    let busy = true;
+    const rests = { restMs: 1_000, often: () => busy };
+    const look = (): void => {
+      looks += 1;
+    };
+    const { end } = lookAtHost(look, rests, new Scripted());
+    vi.advanceTimersByTime(5_500);
+    expect(looks).toBe(5);
+    busy = false;
+    vi.advanceTimersByTime(30_000);
+    expect(looks).toBe(6);
+    end();
+  });
+});
+
 describe('a wait for the host to change', () => {
   it('ends with the change, and rests when it changed during the look', async () => {
     const changes = new Scripted();

@@ -1,0 +1,36 @@
+/** A real flanneld as a host of the lab, where one is given; the environment's FLANNELD names it. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { lastWords, subnetFileOf } from '../../src/testbed/daemon-process.js';
+import type { EtcdServer } from '../../src/testbed/etcd-server.js';
+import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
+import { LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+
+export const FLANNELD = process.env['FLANNELD'];
+
+/** As an earlier run would have left it: the daemon takes the documents' subnet again. */
+export async function rememberSubnet(plan: HostPlan): Promise<void> {
+  await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
+  await writeFile(subnetFileOf(plan), `FLANNEL_SUBNET=${plan.bridgeAddress}/24\n`);
+}
+
+/** Starts it on an etcd and waits until it forwards; the MTU is of its tunnel, in bytes. */
+export async function startFlanneld(
+  command: string,
+  plan: HostPlan,
+  etcd: EtcdServer,
+): Promise<{ readonly program: Program; readonly mtu: number }> {
+  await rememberSubnet(plan);
+  const file = subnetFileOf(plan);
+  const program = new Program(
+    inNamespace(plan.host, [
+      ...[command, `-etcd-endpoints=${etcd.endpoint}`, '-iface=eth0', `-subnet-file=${file}`],
+      '-iptables-forward-rules=false',
+    ]),
+  );
+  const mtu = await waitFor('flanneld', 30_000, async () => {
+    if (!program.running) throw new Error(`flanneld ended: ${lastWords(program.stderr)}`);
+    return /^FLANNEL_MTU=(\d+)$/m.exec(await readFile(file, 'utf8'))?.[1];
+  });
+  return { program, mtu: Number(mtu) };
+}
