@@ -48,6 +48,7 @@ const TEST_PACKAGES = {
   'clang-tidy-14': 'clang-tidy-14',
   openssl: 'openssl',
   traceroute: 'traceroute',
+  tracepath: 'iputils-tracepath',
   chromium: 'chromium',
   iptables: 'iptables',
   nft: 'nftables',

@@ -136,6 +136,7 @@ Napi::Value limits(Napi::Env env) {
   out.add("tunQueuePacketsMax", kTunQueuePacketsMax);
   out.add("ringBytesMin", kRingBytesMin);
   out.add("ringBytesMax", kRingBytesMax);
+  out.add("pathMtuSecondsMax", kPathMtuSecondsMax);
   return out.object();
 }
 

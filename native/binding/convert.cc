@@ -224,6 +224,7 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_workers(from, out.workers) ||
       !read_number(from, "tunQueuePackets", 1, kTunQueuePacketsMax, out.tun_queue_packets) ||
       !read_number(from, "ringBytes", kRingBytesMin, kRingBytesMax, out.ring_bytes) ||
+      !read_number(from, "pathMtuSeconds", 1, kPathMtuSecondsMax, out.path_mtu_seconds) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
       !read_numbers(from, "cpus", CPU_SETSIZE, 0, CPU_SETSIZE - 1, out.cpus) ||
       !read_boolean(from, "sourceCheck", out.source_check))

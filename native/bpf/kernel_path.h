@@ -36,6 +36,12 @@ struct kernel_path_settings {
   __u16 decapsulation_port;
 };
 
+// Value of an LPM trie: who holds a subnet.
+struct kernel_path_host {
+  __u32 address;  // big-endian
+  __u32 mtu;      // bytes of the longest inner packet that reaches it whole; 0: any
+};
+
 // Key of an LPM trie.
 struct kernel_path_subnet {
   __u32 prefix;

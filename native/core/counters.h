@@ -30,6 +30,7 @@ enum class DropReason : uint8_t {
   kSendFailed,          // any other errno
   kDeviceDown,          // EIO: the TUN is not up
   kWriteFailed,         // any other errno of a TUN write
+  kPathMtu,             // DF set and longer than the path to the next hop takes; answered by ICMP
   kCount,
 };
 
@@ -54,7 +55,8 @@ constexpr const char* drop_reason_name(DropReason reason) {
                                                            "send_too_big",
                                                            "send_failed",
                                                            "device_down",
-                                                           "write_failed"};
+                                                           "write_failed",
+                                                           "path_mtu"};
   return names[static_cast<size_t>(reason)];
 }
 
@@ -92,6 +94,7 @@ constexpr size_t batch_bucket(size_t size) {
   counter(kernel_bytes, "kernelBytes")                 \
   counter(icmp_time_exceeded, "icmpTimeExceeded")      \
   counter(icmp_unreachable, "icmpUnreachable")         \
+  counter(icmp_frag_needed, "icmpFragNeeded")          \
   counter(icmp_suppressed, "icmpSuppressed")           \
   counter(read_calls, "readCalls")                     \
   counter(write_calls, "writeCalls")                   \

@@ -61,6 +61,12 @@ inline constexpr size_t kChecksum = 6;
 namespace icmp {
 inline constexpr size_t kHeader = 8;
 inline constexpr size_t kChecksum = 2;
+inline constexpr size_t kId = 4;          // of an echo
+inline constexpr size_t kSequence = 6;    // of an echo
+inline constexpr size_t kNextHopMtu = 6;  // RFC 1191
+inline constexpr uint8_t kEchoReply = 0;
+inline constexpr uint8_t kEcho = 8;
+inline constexpr uint8_t kFragNeededCode = 4;  // of kUnreachable
 inline constexpr uint8_t kUnreachable = 3;
 inline constexpr uint8_t kTimeExceeded = 11;
 }  // namespace icmp

@@ -44,7 +44,7 @@ uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address) {
 }
 
 size_t build_icmp_error(IcmpError error, const Ipv4Packet& original, uint32_t source,
-                        IcmpBuffer& out) {
+                        IcmpBuffer& out, uint16_t mtu) {
   const auto bytes = original.bytes();
   const size_t quoted = std::min(bytes.size(), kIcmpErrorMax - ip::kHeaderMin - icmp::kHeader);
   const size_t total = ip::kHeaderMin + icmp::kHeader + quoted;
@@ -62,6 +62,10 @@ size_t build_icmp_error(IcmpError error, const Ipv4Packet& original, uint32_t so
 
   uint8_t* message = head + ip::kHeaderMin;
   message[0] = error == IcmpError::kTimeExceeded ? icmp::kTimeExceeded : icmp::kUnreachable;
+  if (error == IcmpError::kFragNeeded) {
+    message[1] = icmp::kFragNeededCode;
+    store_be16(message + icmp::kNextHopMtu, mtu);
+  }
   std::memcpy(message + icmp::kHeader, bytes.data(), quoted);
   store_be16(message + icmp::kChecksum, internet_checksum({message, icmp::kHeader + quoted}));
   return total;

@@ -12,6 +12,7 @@ namespace flannelette {
 enum class IcmpError : uint8_t {
   kNetUnreachable,  // type 3 code 0
   kTimeExceeded,    // type 11 code 0
+  kFragNeeded,      // type 3 code 4, with the next hop's MTU (RFC 1191)
 };
 
 // An ICMP error is at most 576 bytes long (RFC 1812 section 4.3.2.3).
@@ -31,7 +32,8 @@ uint32_t icmp_error_source(uint32_t to, Subnet own, uint32_t tun_address);
 
 // Writes an error about `original` from `source` (host order) into `out`; returns its length.
 // Quotes the header and as many of the packet's own bytes as fit, never more than was received.
+// `mtu`: of kFragNeeded, bytes.
 size_t build_icmp_error(IcmpError error, const Ipv4Packet& original, uint32_t source,
-                        IcmpBuffer& out);
+                        IcmpBuffer& out, uint16_t mtu = 0);
 
 }  // namespace flannelette

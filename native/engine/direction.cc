@@ -198,13 +198,13 @@ void Direction::refuse(KernelFeature feature, int number) {
     counters_.events_lost.add(1);
 }
 
-void Direction::send_icmp_error(IcmpError error, const Ipv4Packet& original) {
+void Direction::send_icmp_error(IcmpError error, const Ipv4Packet& original, uint16_t mtu) {
   if (!may_send_icmp_error(original, context_.overlay) || !icmp_limit_.take(monotonic_ns())) {
     counters_.icmp_suppressed.add(1);
     return;
   }
   const uint32_t source = icmp_error_source(original.source(), context_.own, context_.tun_address);
-  const size_t length = build_icmp_error(error, original, source, icmp_);
+  const size_t length = build_icmp_error(error, original, source, icmp_, mtu);
   sockaddr_in to = socket_address(original.source(), 0);
   iovec bytes{icmp_.data(), length};
   msghdr message{};
@@ -216,6 +216,8 @@ void Direction::send_icmp_error(IcmpError error, const Ipv4Packet& original) {
     counters_.icmp_suppressed.add(1);
   } else if (error == IcmpError::kTimeExceeded) {
     counters_.icmp_time_exceeded.add(1);
+  } else if (error == IcmpError::kFragNeeded) {
+    counters_.icmp_frag_needed.add(1);
   } else {
     counters_.icmp_unreachable.add(1);
   }

@@ -22,6 +22,7 @@
 #include "core/forwarding_table.h"
 #include "core/icmp.h"
 #include "core/packet_ring.h"
+#include "core/path_mtu_table.h"
 #include "core/published.h"
 #include "core/rate_limit.h"
 #include "engine/events.h"
@@ -78,6 +79,10 @@ struct DirectionContext {
   Subnet own;
   uint16_t port = 8285;
   uint32_t mtu = 1472;  // of the TUN, bytes; a change opens another data plane
+  // What is known about the paths to next hops (engine/path_mtu.h), and the eventfd that wakes its
+  // writer; null: nothing is.
+  PathMtuTable* path_mtus = nullptr;
+  int path_mtu_fd = -1;
   bool source_check = true;
   size_t ring_bytes = kRingBytesDefault;  // of encapsulation
   // This process has one CPU: what produces packets has it too, and gets it for a whole time slice
@@ -151,8 +156,8 @@ class Direction {
   // Ends this direction: the descriptor is gone or unusable. Tells the control plane.
   void fault(FaultSource source, int number);
 
-  // Answers a packet that was dropped, within RFC 1122 and the rate limit.
-  void send_icmp_error(IcmpError error, const Ipv4Packet& original);
+  // Answers a packet that was dropped, within RFC 1122 and the rate limit. `mtu`: of kFragNeeded.
+  void send_icmp_error(IcmpError error, const Ipv4Packet& original, uint16_t mtu = 0);
 
   void drop_faulty(PacketFault fault);
   void note_batch(size_t size) { counters_.batch_sizes[batch_bucket(size)].add(1); }

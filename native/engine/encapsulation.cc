@@ -1,9 +1,13 @@
 #include "engine/encapsulation.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
+
+#include "core/fragment.h"
 
 namespace flannelette {
 
@@ -29,7 +33,9 @@ std::vector<int> send_fds(const DirectionContext& context) {
 
 Encapsulation::Encapsulation(const DirectionContext& context)
     : Direction(context, encapsulation_reader(context.pair), context.ring_bytes,
-                ring_records(context.ring_bytes), context.vnet_header ? ip::kPacketMax : 0),
+                ring_records(context.ring_bytes),
+                // A packet, and one of its segments that has to be fragmented.
+                context.vnet_header ? 2 * ip::kPacketMax : 0),
       misses_(context_.events, EventType::kMiss),
       sender_(context_.io, send_fds(context_), context_.port) {}
 
@@ -69,9 +75,19 @@ Encapsulation::Fill Encapsulation::fill_bare() {
       drop_faulty(faulty);
       continue;
     }
-    const uint32_t next_hop = admit(packet, 1, routes);
     const size_t length = packet.bytes().size();
-    if (next_hop != 0) ring_.commit(0, length, length, next_hop, port_);
+    const uint32_t next_hop = admit(packet, {1, length}, routes);
+    if (next_hop == 0) continue;
+    if (length <= limit_) {
+      ring_.commit(0, length, length, next_hop, port_);
+    } else {
+      const FragmentPlan fragments(packet, limit_);
+      if (fragments.bytes() > space.size() || fragments.count() > ring_.records_free()) {
+        counters_.drop(DropReason::kOversize);
+      } else {
+        (void)place_fragments(packet, limit_, space, 0, next_hop);
+      }
+    }
   }
   return Fill::kMore;
 }
@@ -82,7 +98,7 @@ Encapsulation::Fill Encapsulation::fill_staged() {
   size_t filled = 0;
   const size_t limit = turn_limit();
   for (size_t i = 0; i < limit && filled < kFillBytes; ++i) {
-    iovec pieces[2] = {{&header_, sizeof(header_)}, {staging().data(), staging().size()}};
+    iovec pieces[2] = {{&header_, sizeof(header_)}, {staging().data(), ip::kPacketMax}};
     counters_.read_calls.add(1);
     const ssize_t received = context_.io.readv(context_.tun_fd, pieces, 2);
     if (received < 0) return nothing_read(static_cast<int>(-received));
@@ -114,6 +130,7 @@ bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
     return false;
   }
   staged_large_ = header_.gso_type != kGsoNone;
+  staged_length_ = packet.bytes().size();
   const SegmentFault bad = staged_large_ ? SegmentPlan::make(header_, packet, plan_)
                                          : complete_checksum(header_, packet);
   if (bad != SegmentFault::kNone) {
@@ -126,20 +143,75 @@ bool Encapsulation::stage(size_t received, const ForwardingTable& table) {
   staged_bytes_ = staged_large_ ? plan_.bytes() : packet.bytes().size();
   counters_.received_packets.add(count);
   counters_.received_bytes.add(staged_bytes_);
-  if (staged_bytes_ > ring_.capacity() || count > ring_.records()) {
+  const size_t longest = staged_large_ ? plan_.length() : staged_bytes_;
+  const bool resegments = staged_large_ && packet.protocol() == protocol::kTcp;
+  const uint32_t next_hop = admit(packet, {count, longest, resegments}, table);
+  if (next_hop == 0) return false;
+  staged_records_ = count;
+  staged_limit_ = 0;
+  if (longest > limit_) cut_staged(packet);
+  if (staged_bytes_ > ring_.capacity() || staged_records_ > ring_.records()) {
     counters_.drop(DropReason::kOversize, count);
     return false;
   }
-  staged_hop_ = admit(packet, count, table);
-  return staged_hop_ != 0;
+  staged_hop_ = next_hop;
+  return true;
+}
+
+void Encapsulation::cut_staged(const Ipv4Packet& packet) {
+  if (staged_large_ && packet.protocol() == protocol::kTcp) {
+    // Headers are 120 bytes at most, less than any limit.
+    const size_t headers =
+        packet.header_length() + size_t{packet.payload()[tcp::kDataOffset]} / 16 * 4;
+    header_.gso_size = static_cast<uint16_t>(limit_ - headers);
+    if (SegmentPlan::make(header_, packet, plan_) != SegmentFault::kNone) return;
+    staged_bytes_ = plan_.bytes();
+    staged_records_ = plan_.count();
+    return;
+  }
+  staged_limit_ = limit_;
+  const auto count_in = [&](size_t length, size_t times) {
+    const size_t header = packet.header_length();
+    const size_t fragments =
+        length <= limit_ ? 1 : (length - header - 1) / ((limit_ - header) / 8 * 8) + 1;
+    staged_records_ += fragments * times;
+    staged_bytes_ += (length + (fragments - 1) * header) * times;
+  };
+  const size_t segments = staged_large_ ? plan_.count() : 1;
+  const size_t last = staged_large_ ? plan_.last_length() : staged_bytes_;
+  staged_records_ = staged_bytes_ = 0;
+  if (segments > 1) count_in(plan_.length(), segments - 1);
+  count_in(last, 1);
+}
+
+size_t Encapsulation::place_fragments(const Ipv4Packet& packet, size_t limit,
+                                      std::span<uint8_t> space, size_t at, uint32_t next_hop) {
+  const FragmentPlan fragments(packet, limit);
+  fragments.write(space.subspan(at, fragments.bytes()));
+  for (size_t i = 0; i < fragments.count(); ++i) {
+    const size_t length = i + 1 < fragments.count() ? fragments.length() : fragments.last_length();
+    ring_.commit(at, length, at + length, next_hop, port_);
+    at += length;
+  }
+  return at;
 }
 
 bool Encapsulation::place() {
   const size_t count = staged_large_ ? plan_.count() : 1;
-  if (ring_.records_free() < count) return false;
+  if (ring_.records_free() < staged_records_) return false;
   const auto space = ring_.reserve(staged_bytes_);
   if (space.empty()) return false;
-  if (staged_large_) {
+  if (staged_limit_ != 0 && staged_large_) {
+    const std::span<uint8_t> scratch = staging().subspan(ip::kPacketMax);
+    for (size_t i = 0, at = 0; i < count; ++i) {
+      const std::span<uint8_t> segment = scratch.first(plan_.bytes(i, 1));
+      plan_.write(i, 1, segment);
+      at = place_fragments(Ipv4Packet::parsed(segment), staged_limit_, space, at, staged_hop_);
+    }
+  } else if (staged_limit_ != 0) {
+    const Ipv4Packet packet = Ipv4Packet::parsed(staging().first(staged_length_));
+    (void)place_fragments(packet, staged_limit_, space, 0, staged_hop_);
+  } else if (staged_large_) {
     plan_.write(space);
     for (size_t i = 0, at = 0; i < count; ++i, at += plan_.length()) {
       const size_t length = i + 1 < count ? plan_.length() : plan_.last_length();
@@ -153,22 +225,36 @@ bool Encapsulation::place() {
   return true;
 }
 
-uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const ForwardingTable& table) {
+uint32_t Encapsulation::admit(Ipv4Packet& packet, const Load& load, const ForwardingTable& table) {
   const uint32_t next_hop = table.lookup(packet.destination());
   if (next_hop == 0) {
-    counters_.drop(DropReason::kNoRoute, packets);
+    counters_.drop(DropReason::kNoRoute, load.packets);
     send_icmp_error(IcmpError::kNetUnreachable, packet);
     misses_.report(packet.destination(), monotonic_ns(), counters_);
     return 0;
   }
   if (packet.ttl() <= 1) {
-    counters_.drop(DropReason::kTtlExceeded, packets);
+    counters_.drop(DropReason::kTtlExceeded, load.packets);
     send_icmp_error(IcmpError::kTimeExceeded, packet);
+    return 0;
+  }
+  limit_ = limit_to(next_hop, load.longest);
+  if (load.longest > limit_ && !load.resegments && forbids_fragments(packet)) {
+    counters_.drop(DropReason::kPathMtu, load.packets);
+    send_icmp_error(IcmpError::kFragNeeded, packet, static_cast<uint16_t>(limit_));
     return 0;
   }
   packet.decrement_ttl();
   port_ = sender_.port_for(packet);
   return next_hop;
+}
+
+size_t Encapsulation::limit_to(uint32_t next_hop, size_t length) {
+  if (length <= PathMtuTable::kAlwaysFits || context_.path_mtus == nullptr) return ip::kPacketMax;
+  const size_t known = context_.path_mtus->use(next_hop);
+  if (known != 0) return known;
+  if (context_.path_mtus->want(next_hop)) (void)::eventfd_write(context_.path_mtu_fd, 1);
+  return ip::kPacketMax;
 }
 
 Encapsulation::Drain Encapsulation::drain() {

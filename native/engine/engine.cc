@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "sys/privileges.h"
 #include "sys/retry.h"
 #include "sys/scheduling.h"
 #include "sys/thread_filter.h"
@@ -214,7 +215,23 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       udp_(std::move(parts.udp)),
       sources_(std::move(parts.sources)),
       tun_(std::make_unique<Tun>(std::move(parts.tun))) {
+  open_path_mtu();
   make_directions();
+}
+
+void Engine::open_path_mtu() {
+  auto opened = PathMtu::open(io_,
+                              {.local = options_.bind_address,
+                               .port = options_.port,
+                               .tun_address = options_.tun_address,
+                               .mtu = options_.mtu,
+                               .hold_ns = uint64_t{options_.path_mtu_seconds} * 1'000'000'000},
+                              raw_.get());
+  // Without it the kernel goes on to learn, from ICMP.
+  if (!opened.ok()) return;
+  path_mtu_ = std::move(opened.value());
+  for (const OwnedFd& socket : udp_) (void)ignore_path_mtu(socket.get());
+  for (const OwnedFd& socket : sources_) (void)ignore_path_mtu(socket.get());
 }
 
 void Engine::make_directions() {
@@ -232,7 +249,8 @@ void Engine::open_kernel_share() {
     kernel_share_.emplace(KernelPathOptions{.local = options_.bind_address,
                                             .port = options_.port,
                                             .own = options_.own,
-                                            .source_check = options_.source_check});
+                                            .source_check = options_.source_check},
+                          path_mtu_.get());
   if (const int number = kernel_share_->open(tun_->ifindex()); number != 0)
     give_up_kernel_share(number);
 }
@@ -300,6 +318,8 @@ DirectionContext Engine::context(size_t pair) {
       .own = options_.own,
       .port = options_.port,
       .mtu = options_.mtu,
+      .path_mtus = path_mtu_ ? &path_mtu_->table() : nullptr,
+      .path_mtu_fd = path_mtu_ ? path_mtu_->wake_fd() : -1,
       .source_check = options_.source_check,
       .ring_bytes = options_.ring_bytes,
       .one_cpu = has_one_cpu(),
@@ -317,7 +337,19 @@ Status Engine::start() {
     }
     ++started_;
   }
-  return std::nullopt;
+  if (!path_mtu_) return std::nullopt;
+  auto error = start_thread(path_mtu_thread_, "path-mtu", -1, &Engine::run_path_mtu, this);
+  path_mtu_started_ = !error;
+  if (error) close();
+  return error;
+}
+
+void* Engine::run_path_mtu(void* engine) {
+  auto* self = static_cast<Engine*>(engine);
+  (void)drop_all_capabilities();
+  if (self->features_->on(KernelFeature::kSeccomp)) (void)filter_packet_thread();
+  self->path_mtu_->run(self->stop_, self->stop_event_.get());
+  return nullptr;
 }
 
 void* Engine::run_worker(void* worker) {
@@ -335,6 +367,7 @@ void Engine::stop_threads() {
   (void)retry_interrupted([&] { return ::eventfd_write(stop_event_.get(), 1); });
   for (size_t i = 0; i < started_; ++i) ::pthread_join(workers_[i].thread, nullptr);
   started_ = 0;
+  if (std::exchange(path_mtu_started_, false)) ::pthread_join(path_mtu_thread_, nullptr);
 }
 
 // With the virtio header or without, as the switches want and the kernel grants.
@@ -394,6 +427,7 @@ void Engine::close() {
   }
   stop_threads();
   // Now, and not when the object goes: a garbage collector may take its time.
+  path_mtu_.reset();
   udp_.clear();
   sources_.clear();
   raw_.reset();
@@ -439,6 +473,7 @@ void Engine::change_routes(std::span<const Route> changes) {
     }
   }
   table_.publish(std::make_unique<const ForwardingTable>(routes_));
+  if (path_mtu_) path_mtu_->change_routes(changes);
   if (kernel_share_) kernel_share_->change(changes);
 }
 

@@ -25,6 +25,7 @@
 #include "engine/decapsulation.h"
 #include "engine/encapsulation.h"
 #include "engine/kernel_share.h"
+#include "engine/path_mtu.h"
 #include "sys/tun.h"
 #include "sys/udp_socket.h"
 
@@ -35,6 +36,7 @@ inline constexpr size_t kSourcePortsMax = 64;
 inline constexpr size_t kSocketBufferBytesMax = size_t{1} << 30;
 // 64 KiB each at worst: 4 GiB.
 inline constexpr uint32_t kTunQueuePacketsMax = 65536;
+inline constexpr uint32_t kPathMtuSecondsMax = 86400;
 
 struct EngineOptions {
   std::string tun_name = "flannel%d";
@@ -55,6 +57,8 @@ struct EngineOptions {
   // 64 KiB cut to size: one sender's burst overflows it.
   uint32_t tun_queue_packets = 1000;
   size_t ring_bytes = kRingBytesDefault;  // of each encapsulation
+  // How long a path that takes no full-size packets is believed to be one (engine/path_mtu.h).
+  uint32_t path_mtu_seconds = 600;
 };
 
 // The kernel's queues in front of the readers and behind the writers, as granted.
@@ -142,8 +146,10 @@ class Engine {
   void stop_threads();
   void make_directions();
   void plan_workers();
+  void open_path_mtu();
   Status reopen_device();
   static void* run_worker(void* worker);
+  static void* run_path_mtu(void* engine);
 
   // In the order of use: the directions, made last, go first.
   EngineOptions options_;
@@ -162,6 +168,7 @@ class Engine {
   OwnedFd raw_;
   std::vector<OwnedFd> udp_;      // one for each pair
   std::vector<OwnedFd> sources_;  // one for each source port but the first, shared by the pairs
+  std::unique_ptr<PathMtu> path_mtu_;  // null: nobody may listen to ICMP
   std::unique_ptr<Tun> tun_;
   std::optional<KernelShare> kernel_share_;                     // in mode kernel
   std::vector<std::unique_ptr<Encapsulation>> encapsulations_;  // one for each pair
@@ -169,6 +176,8 @@ class Engine {
   std::vector<Worker> workers_;
   QueueDrops drops_;
   size_t started_ = 0;
+  pthread_t path_mtu_thread_ = {};
+  bool path_mtu_started_ = false;
   bool closed_ = false;
 };
 

@@ -92,10 +92,13 @@ void KernelShare::settle(std::span<const Key> keys) {
     Host& host = hosts_[present[i]];
     const Subnet subnet{present[i].first, present[i].second};
     const bool wanted = ways.value()[i] == static_cast<uint32_t>(options_.underlay);
-    if (wanted == host.in_kernel) continue;
+    const uint32_t mtu = wanted && paths_ != nullptr ? paths_->find(host.address) : 0;
+    if (wanted == host.in_kernel && (!wanted || mtu == host.mtu)) continue;
     const Status refused =
-        wanted ? path_->put_host(subnet, host.address) : path_->delete_host(subnet);
-    if (!refused) host.in_kernel = wanted;
+        wanted ? path_->put_host(subnet, host.address, mtu) : path_->delete_host(subnet);
+    if (refused) continue;
+    host.in_kernel = wanted;
+    host.mtu = mtu;
   }
 }
 

@@ -3,6 +3,8 @@
 //
 // Called by the control thread alone. The programs send by the external interface only and accept
 // only what comes by it, so a host that the kernel would reach another way stays with the threads.
+// Packets that are longer than the path to their host takes stay with them too; who the hosts are
+// is told to PathMtu here, because the threads do not see the others.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +15,17 @@
 #include <vector>
 
 #include "core/forwarding_table.h"
+#include "engine/path_mtu.h"
 #include "sys/kernel_path.h"
 
 namespace flannelette {
 
 class KernelShare {
  public:
-  // `options` without the indexes of the devices.
-  explicit KernelShare(const KernelPathOptions& options) : options_(options) {}
+  // `options` without the indexes of the devices; `paths`: what is known about the paths to hosts,
+  // and who finds it out; may be null.
+  KernelShare(const KernelPathOptions& options, PathMtu* paths)
+      : options_(options), paths_(paths) {}
 
   // Sets the way up for the tunnel's device. 0, or the errno of what was refused.
   int open(int tun_ifindex);
@@ -39,6 +44,7 @@ class KernelShare {
   struct Host {
     uint32_t address = 0;
     bool in_kernel = false;
+    uint32_t mtu = 0;  // that the kernel was told; 0: none
   };
   using Key = std::pair<uint32_t, uint32_t>;  // network, prefix
 
@@ -47,6 +53,7 @@ class KernelShare {
   bool is_current() const;
 
   KernelPathOptions options_;
+  PathMtu* paths_;
   std::map<Key, Host> hosts_;
   Key next_look_{};  // where the next look at some hosts begins
   std::optional<KernelPath> path_;

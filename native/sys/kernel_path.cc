@@ -107,7 +107,7 @@ Status KernelPath::make_maps() {
   if (auto error = make(hosts_, "fl_hosts",
                         {.type = BPF_MAP_TYPE_LPM_TRIE,
                          .key_bytes = sizeof(kernel_path_subnet),
-                         .value_bytes = sizeof(uint32_t),
+                         .value_bytes = sizeof(kernel_path_host),
                          .entries_max = KERNEL_PATH_HOSTS_MAX,
                          .flags = BPF_F_NO_PREALLOC}))
     return error;
@@ -217,9 +217,9 @@ void KernelPath::clear(uint32_t local, uint16_t port) {
   (void)netlink.value().delete_link(static_cast<int>(left));
 }
 
-Status KernelPath::put_host(Subnet subnet, uint32_t host) {
+Status KernelPath::put_host(Subnet subnet, uint32_t host, uint32_t mtu) {
   const kernel_path_subnet key = key_of(subnet);
-  const uint32_t value = htonl(host);
+  const kernel_path_host value{htonl(host), mtu};
   return put_bpf_entry(hosts_, &key, &value);
 }
 

@@ -55,8 +55,9 @@ class KernelPath {
   KernelPath& operator=(KernelPath&& other) noexcept;
   ~KernelPath();
 
-  // Lets the programs carry packets of a subnet to (and accept them from) its host.
-  Status put_host(Subnet subnet, uint32_t host);
+  // Lets the programs carry packets of a subnet to (and accept them from) its host. `mtu`: bytes of
+  // the longest they may carry to it; 0: any.
+  Status put_host(Subnet subnet, uint32_t host, uint32_t mtu = 0);
   Status delete_host(Subnet subnet);
 
   // The programs go on for some seconds more; to be called about once a second.

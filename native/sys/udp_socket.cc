@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <string>
 
+#include "core/headers.h"
 #include "sys/address.h"
 #include "sys/kernel.h"
 
@@ -84,6 +85,31 @@ Result<OwnedFd> open_send_socket(uint32_t address, int buffer_bytes) {
   return open_bound(address, 0, buffer_bytes, Use::kSendOnly);
 }
 
+int ignore_path_mtu(int fd) {
+  for (const int how : {IP_PMTUDISC_OMIT, IP_PMTUDISC_INTERFACE})
+    if (::setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how)) == 0) return 0;
+  return errno;
+}
+
+Result<OwnedFd> open_echo_socket(uint16_t identifier) {
+  OwnedFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_ICMP));
+  if (!fd.valid()) return Error{errno, "socket ICMP", ""};
+  // X: length of the IP header, which a raw socket receives too.
+  sock_filter code[] = {
+      BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
+      BPF_STMT(BPF_LD | BPF_B | BPF_IND, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, icmp::kEchoReply, 0, 3),
+      BPF_STMT(BPF_LD | BPF_H | BPF_IND, icmp::kId),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, identifier, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, ip::kPacketMax),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  const sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
+    return Error{errno, "setsockopt SO_ATTACH_FILTER", ""};
+  return fd;
+}
+
 int check_udp_gso(int fd) {
   int size = 0;
   socklen_t length = sizeof(size);
@@ -122,6 +148,8 @@ std::optional<uint64_t> socket_drops(int fd) {
 Result<OwnedFd> open_raw_socket() {
   OwnedFd fd(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
   if (!fd.valid()) return Error{errno, "socket RAW", ""};
+  const int probe = IP_PMTUDISC_PROBE;
+  (void)::setsockopt(fd.get(), IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe));
   return fd;
 }
 

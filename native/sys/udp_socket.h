@@ -12,8 +12,9 @@
 namespace flannelette {
 
 // A non-blocking UDP socket bound to address:port (host order). Checksums on, DSCP and ECN 0, the
-// kernel's path MTU discovery: all defaults, as flanneld leaves them. `buffer_bytes` sets both
-// socket buffers, past rmem_max and wmem_max where CAP_NET_ADMIN allows; 0 leaves the defaults.
+// kernel's path MTU discovery until ignore_path_mtu: all defaults, as flanneld leaves them.
+// `buffer_bytes` sets both socket buffers, past rmem_max and wmem_max where CAP_NET_ADMIN allows; 0
+// leaves the defaults.
 Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes);
 
 // Opens more sockets on the port of the first, `count` in all, between which the kernel spreads
@@ -34,6 +35,11 @@ void leave_one_udp_socket(std::vector<OwnedFd>& sockets);
 // connection and without IP_RECVERR no ICMP error is queued either, as on the other sockets.
 Result<OwnedFd> open_send_socket(uint32_t address, int buffer_bytes);
 
+// Datagrams leave without DF, trains and single ones alike, and ICMP errors that demand shorter
+// ones are not believed (IP_PMTUDISC_OMIT, Linux 3.15, else IP_PMTUDISC_INTERFACE, 3.14): anybody
+// can forge them. 0 or an errno: EINVAL before.
+int ignore_path_mtu(int fd);
+
 // Whether the kernel knows UDP_SEGMENT (4.18): 0, or an errno. Changes nothing.
 int check_udp_gso(int fd);
 // Lets the kernel hand over trains of datagrams, each receive with a UDP_GRO control message that
@@ -52,7 +58,13 @@ SocketBuffers socket_buffers(int fd);
 // 4.12); empty where the kernel does not tell.
 std::optional<uint64_t> socket_drops(int fd);
 
-// A raw socket that sends whole IPv4 packets (IP_HDRINCL) and receives none. ICMP errors go out
+// A raw socket that receives the replies to ICMP echo requests of this identifier, and no other
+// packets: a filter refuses them before they are queued. Non-blocking.
+Result<OwnedFd> open_echo_socket(uint16_t identifier);
+
+// A raw socket that sends whole IPv4 packets (IP_HDRINCL) and receives none. A packet with DF goes
+// out whatever path MTU the kernel was told about (IP_PMTUDISC_PROBE); one longer than the device's
+// MTU is EMSGSIZE. ICMP errors go out
 // here and not into the TUN: the kernel refuses packets that arrive from a device with the host's
 // own address as source (martian source).
 Result<OwnedFd> open_raw_socket();

@@ -62,6 +62,7 @@ const tunnelFlags = {
   socketBuffer: runFlags.socketBuffer,
   tunQueue: runFlags.tunQueue,
   ringBytes: runFlags.ringBytes,
+  pathMtuAge: runFlags.pathMtuAge,
   sourceCheck: runFlags.sourceCheck,
   healthzIp: runFlags.healthzIp,
   healthzTokenFile: runFlags.healthzTokenFile,

@@ -164,6 +164,16 @@ export const runFlags = {
     },
     { placeholder: 'bytes' },
   ),
+  pathMtuAge: integerFlag(
+    'path-mtu-age',
+    'how long a path that takes no full-size datagrams is believed to be one before longer ones are tried',
+    {
+      min: 1,
+      max: LIMITS.pathMtuSecondsMax,
+      fallback: DAEMON_DEFAULTS.resources.pathMtuSeconds,
+    },
+    { placeholder: 'seconds' },
+  ),
   iface: listFlag(
     'iface',
     'interface (name or address) to reach other hosts by; may be repeated, the first that fits is taken; without it the one of the default route',
@@ -426,6 +436,7 @@ export function daemonOptions(
       socketBufferBytes: values.socketBuffer,
       tunQueuePackets: values.tunQueue,
       ringBytes: values.ringBytes,
+      pathMtuSeconds: values.pathMtuAge,
     },
     iface: values.iface,
     ifaceRegex: values.ifaceRegex,

@@ -261,6 +261,7 @@ function checkResources({ workers, cpus, sourcePorts, ...sizes }: DataPlaneResou
   );
   checkRange('--tun-queue', sizes.tunQueuePackets, 1, LIMITS.tunQueuePacketsMax, 'packets');
   checkRange('--ring-bytes', sizes.ringBytes, LIMITS.ringBytesMin, LIMITS.ringBytesMax, 'bytes');
+  checkRange('--path-mtu-age', sizes.pathMtuSeconds, 1, LIMITS.pathMtuSecondsMax, 'seconds');
   checkCpus(cpus);
 }
 

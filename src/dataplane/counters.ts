@@ -79,6 +79,13 @@ export const COUNTERS = {
     help: ICMP_ERRORS,
     label: ['type', 'unreachable'],
   },
+  icmpFragNeeded: {
+    combined: 'sum',
+    kind: 'counter',
+    metric: 'icmp_errors',
+    help: ICMP_ERRORS,
+    label: ['type', 'frag_needed'],
+  },
   icmpSuppressed: {
     combined: 'sum',
     kind: 'counter',

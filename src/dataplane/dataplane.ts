@@ -39,7 +39,13 @@ export type Restart = NativeRestart;
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<
   DataPlaneOptions,
-  'workers' | 'cpus' | 'sourcePorts' | 'socketBufferBytes' | 'tunQueuePackets' | 'ringBytes'
+  | 'workers'
+  | 'cpus'
+  | 'sourcePorts'
+  | 'socketBufferBytes'
+  | 'tunQueuePackets'
+  | 'ringBytes'
+  | 'pathMtuSeconds'
 >;
 
 /**
@@ -60,6 +66,8 @@ export const DEFAULT_RESOURCES: DataPlaneResources = {
   tunQueuePackets: 1000,
   // A few batches behind a blocked socket, within a core's cache.
   ringBytes: 1024 * 1024,
+  // RFC 1191 section 6.3: a longer packet is not tried before 10 minutes.
+  pathMtuSeconds: 600,
 };
 
 export interface DataPlaneSnapshot {

@@ -14,4 +14,6 @@ export const LIMITS = {
   /** A packet of 64 KiB cut into the smallest segments fits (native/engine/direction.h). */
   ringBytesMin: 512 * 1024,
   ringBytesMax: 64 * 1024 * 1024,
+  /** A day. */
+  pathMtuSecondsMax: 86_400,
 } as const;

@@ -64,6 +64,8 @@ export interface NativeEngineOptions {
   readonly tunQueuePackets: number;
   /** Ring between TUN and socket in bytes, 512 KiB to 64 MiB. */
   readonly ringBytes: number;
+  /** Seconds that a path which takes no full-size packets is believed to be one, 1 to 86400. */
+  readonly pathMtuSeconds: number;
 }
 
 /** The kernel's queues as granted; sizes of a socket are twice what was asked for. */

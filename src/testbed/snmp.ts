@@ -3,7 +3,7 @@ import { systemError } from '../errors.js';
 import { inNamespace, run } from './programs.js';
 
 /** A counter by protocol and name, as /proc/net/snmp has them. */
-export type Snmp = (protocol: 'Ip' | 'Udp', name: string) => number;
+export type Snmp = (protocol: 'Icmp' | 'Ip' | 'Udp', name: string) => number;
 
 export async function readSnmp(namespace: string): Promise<Snmp> {
   const { stdout } = await run(inNamespace(namespace, ['cat', '/proc/net/snmp']));

@@ -35,6 +35,7 @@ const OPTIONS = {
   socketBufferBytes: 0,
   tunQueuePackets: 1000,
   ringBytes: 1024 * 1024,
+  pathMtuSeconds: 600,
 };
 const open = (more = {}) => new addon.Engine({ ...OPTIONS, ...more });
 const ROUTE = Uint32Array.of(0x64600200, 24, 0x0aa80003);

@@ -29,6 +29,7 @@ const open = (port, more = {}) =>
     socketBufferBytes: 0,
     tunQueuePackets: 1000,
     ringBytes: 1024 * 1024,
+    pathMtuSeconds: 600,
     ...more,
   });
 const running = (port, more) => {

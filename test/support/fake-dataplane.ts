@@ -25,6 +25,7 @@ export function counters(
     drops: { no_route: 0, short: 0 },
     icmpTimeExceeded: 0,
     icmpUnreachable: 0,
+    icmpFragNeeded: 0,
     icmpSuppressed: 0,
     readCalls: packets,
     writeCalls: packets,

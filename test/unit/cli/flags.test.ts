@@ -42,6 +42,7 @@ describe('run flags', () => {
         socketBufferBytes: 4_194_304,
         tunQueuePackets: 1000,
         ringBytes: 1_048_576,
+        pathMtuSeconds: 600,
       },
       iface: [],
       ifaceRegex: [],
@@ -273,6 +274,10 @@ describe('run flags', () => {
       '--socket-buffer: "4M" is not valid: expected a whole number from 0 to 1073741824',
     ],
     [['--tun-queue=0'], '--tun-queue: "0" is not valid: expected a whole number from 1 to 65536'],
+    [
+      ['--path-mtu-age=0'],
+      '--path-mtu-age: "0" is not valid: expected a whole number from 1 to 86400',
+    ],
     [
       ['--ring-bytes=65536'],
       '--ring-bytes: "65536" is not valid: expected a whole number from 524288 to 67108864',
