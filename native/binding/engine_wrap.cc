@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/node_api.h"
+#include "sys/notify.h"
 
 namespace flannelette {
 
@@ -19,6 +20,7 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("counters", call<&EngineWrap::counters>);
   methods.add_function("features", call<&EngineWrap::features>);
   methods.add_function("queueSizes", call<&EngineWrap::queue_sizes>);
+  methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
   methods.add_function("close", call<&EngineWrap::close>);
   return methods.define_class("Engine", construct, open);
 }
@@ -79,6 +81,29 @@ Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
   const int fd = engine_->take_event_fd();
   if (fd >= 0) return Napi::Number::New(info.Env(), fd);
   throw_system(info.Env(), {EBADF, "takeEventFd", "taken or closed"});
+  return {};
+}
+
+Napi::Value EngineWrap::send_descriptors(const Napi::CallbackInfo& info) {
+  std::string which;
+  std::string path;
+  std::string message;
+  if (!read_text(info[0], "which", which) || !read_text(info[1], "path", path) ||
+      !read_text(info[2], "message", message))
+    return {};
+  std::vector<int> fds = which == "udp" ? std::vector<int>() : engine_->tun_fds();
+  if (which == "udp" || which == "all") {
+    const std::vector<int> sockets = engine_->udp_fds();
+    fds.insert(fds.end(), sockets.begin(), sockets.end());
+  } else if (which != "tun") {
+    throw_range(info.Env(), "which: expected tun, udp or all");
+    return {};
+  }
+  if (fds.empty()) {
+    throw_system(info.Env(), {EBADF, "sendDescriptors", "closed"});
+  } else if (auto error = notify(path, message, fds)) {
+    throw_system(info.Env(), *error);
+  }
   return {};
 }
 

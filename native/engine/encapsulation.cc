@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace flannelette {
 
@@ -14,6 +15,9 @@ namespace {
 size_t ring_records(size_t bytes) { return std::bit_ceil(bytes / 256); }
 // Enough for a train or two: more would only push what was read out of the cache before it is sent.
 constexpr size_t kFillBytes = size_t{128} * 1024;
+
+// A socket that takes nothing for so long when the threads are stopped loses what waits for it.
+constexpr int kFinishMs = 20;
 
 // How long trains to a next hop that refuses them are not tried.
 constexpr uint64_t kAvoidNs = 10'000'000'000;
@@ -37,7 +41,7 @@ Turn Encapsulation::turn() {
   // In bytes: a TUN that has nothing to give but says it has makes no progress.
   const uint64_t received = counters_.received_bytes.get();
   const Fill filled = fill();
-  if (!running()) return {};
+  if (!in_service()) return {};
   const size_t held = ring_.size();
   const Drain drained = drain();
   const bool progress = counters_.received_bytes.get() != received || ring_.size() != held;
@@ -49,6 +53,19 @@ Turn Encapsulation::turn() {
           .more = progress && filled == Fill::kMore,
           .tun = tun,
           .send_fd = sender_.front_fd(ring_)};
+}
+
+void Encapsulation::finish() {
+  bool waited = false;
+  while (in_service()) {
+    const bool sent = drain() == Drain::kDone;
+    if (sent && staged_hop_ == 0) return;
+    // One that had no room in the ring.
+    if (sent && place()) continue;
+    if (sent || std::exchange(waited, true)) return;
+    pollfd writable = {sender_.front_fd(ring_), POLLOUT, 0};
+    (void)context_.io.poll(&writable, 1, kFinishMs);
+  }
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {
@@ -174,7 +191,7 @@ uint32_t Encapsulation::admit(Ipv4Packet& packet, size_t packets, const Forwardi
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
   if (sender_.avoids_any()) sender_.revise(monotonic_ns());
-  while (!ring_.empty() && running()) {
+  while (!ring_.empty() && in_service()) {
     counters_.write_calls.add(1);
     const TrainSender::Limits limits = {batch_limit(), on(KernelFeature::kMmsg),
                                         on(KernelFeature::kUdpGso)};

@@ -55,6 +55,10 @@ struct EngineOptions {
   // 64 KiB cut to size: one sender's burst overflows it.
   uint32_t tun_queue_packets = 1000;
   size_t ring_bytes = kRingBytesDefault;  // of each encapsulation
+  // Descriptors that another process opened, a queue of the TUN and a socket for each pair: they
+  // are used instead of new ones. The engine owns them from Engine::open on, also when that fails.
+  std::vector<int> adopted_tun = {};
+  std::vector<int> adopted_udp = {};
 };
 
 // The kernel's queues in front of the readers and behind the writers, as granted.
@@ -78,7 +82,9 @@ struct EngineDeviceCheck {
 
 class Engine {
  public:
-  // Binds the socket and sets the device up; on failure nothing is left behind.
+  // Binds the socket and sets the device up; on failure nothing is left behind. With adopted
+  // descriptors it changes nothing of device and port: another process may go on carrying packets
+  // by them until start(). There are as many pairs as it had, whatever `workers` says.
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, Io& io = kernel_io());
   ~Engine() { close(); }
   Engine(const Engine&) = delete;
@@ -116,6 +122,9 @@ class Engine {
 
   const FeatureSwitches& features() const { return *features_; }
   const std::string& tun_name() const { return tun_name_; }
+  // What `adopted_tun` and `adopted_udp` take in another process; empty when closed.
+  std::vector<int> tun_fds() const;
+  std::vector<int> udp_fds() const;
   // The read end of the event pipe, once; the caller closes it. -1 when taken or closed.
   int take_event_fd() { return events_.take_read_end(); }
   // One entry for each queue pair.
@@ -125,6 +134,10 @@ class Engine {
  private:
   struct Parts;
   Engine(const EngineOptions& options, Io& io, Parts parts);
+  static Result<std::unique_ptr<Engine>> adopt(EngineOptions options, Io& io);
+  // Everything but the device and the port.
+  static Result<Parts> open_parts(const EngineOptions& options);
+  Status take_charge();
   DirectionContext context(size_t pair);
   // What one thread carries: a direction, or two in turns.
   struct Worker {
@@ -169,6 +182,7 @@ class Engine {
   std::vector<Worker> workers_;
   QueueDrops drops_;
   size_t started_ = 0;
+  bool adopted_ = false;  // another process may still use the descriptors
   bool closed_ = false;
 };
 

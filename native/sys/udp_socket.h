@@ -16,6 +16,10 @@ namespace flannelette {
 // socket buffers, past rmem_max and wmem_max where CAP_NET_ADMIN allows; 0 leaves the defaults.
 Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes);
 
+// Makes a socket that another process opened like one of open_udp_socket: 0 or an errno,
+// EADDRNOTAVAIL when it is bound to another address or port, or is no UDP socket.
+int adopt_udp_socket(int fd, uint32_t address, uint16_t port, int buffer_bytes);
+
 // Opens more sockets on the port of the first, `count` in all, between which the kernel spreads
 // what arrives: a datagram goes to the socket its outer flow's hash picks, so one flow stays on one
 // socket. 0 or an errno: SO_REUSEPORT is Linux 3.9.

@@ -3,6 +3,7 @@
  * observed through counters and events. No packet ever passes through here.
  */
 import { EventEmitter } from 'node:events';
+import { closeSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type { Ipv4 } from '../config/ipv4.js';
@@ -11,12 +12,14 @@ import type { ThreadCounters } from './counters.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
   native,
+  type NativeDescriptors,
   type NativeDeviceCheck,
   type NativeEngine,
   type NativeEngineOptions,
   type NativeFeature,
   type NativeFeatureName,
   type NativeFeatureState,
+  type NativeHandover,
   type NativeInterface,
   type NativeQueueSizes,
   type NativeRestart,
@@ -35,6 +38,7 @@ export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
 export type Restart = NativeRestart;
+export type { NativeDescriptors } from './native.js';
 
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<
@@ -121,6 +125,11 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     return this.#engine.restoreDevice();
   }
 
+  /** Sends copies of its descriptors with one datagram; see notifyManager for `path`. */
+  sendDescriptors(which: NativeDescriptors, path: string, message: string): void {
+    this.#engine.sendDescriptors(which, path, message);
+  }
+
   lookup(address: number): number | undefined {
     return this.#engine.lookup(address);
   }
@@ -200,6 +209,28 @@ export function usableCpus(): readonly number[] {
  */
 export function notifyManager(path: string, message: string): void {
   native().notify(path, message);
+}
+
+/** A place where another process of this user leaves descriptors, until it is closed. */
+export class HandoverPlace {
+  readonly path: string;
+  readonly #fd: number;
+
+  /** Makes the socket; a path of at most 107 bytes. Throws what the kernel refused. */
+  constructor(path: string) {
+    this.#fd = native().openHandover(path);
+    this.path = path;
+  }
+
+  /** What was left there; throws EAGAIN when it is nothing. The caller closes the descriptors. */
+  receive(): NativeHandover {
+    return native().receiveHandover(this.#fd);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+    unlinkSync(this.path);
+  }
 }
 
 /**

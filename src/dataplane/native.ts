@@ -64,6 +64,22 @@ export interface NativeEngineOptions {
   readonly tunQueuePackets: number;
   /** Ring between TUN and socket in bytes, 512 KiB to 64 MiB. */
   readonly ringBytes: number;
+  /**
+   * Descriptors that another process opened, used instead of new ones: a queue of the TUN and a socket on
+   * the port for each pair. Nothing is changed of device and port until `start`. The engine closes them,
+   * also when it cannot be opened.
+   */
+  readonly adoptedTun?: readonly number[] | undefined;
+  readonly adoptedUdp?: readonly number[] | undefined;
+}
+
+/** Which descriptors are sent: queues of the TUN, sockets on the port, or both in this order. */
+export type NativeDescriptors = 'tun' | 'udp' | 'all';
+
+/** What another process sent; the receiver closes the descriptors. */
+export interface NativeHandover {
+  readonly message: string;
+  readonly descriptors: readonly number[];
 }
 
 /** The kernel's queues as granted; sizes of a socket are twice what was asked for. */
@@ -135,7 +151,15 @@ export interface NativeEngine {
   queueSizes(): NativeQueueSizes;
   /** What of the kernel is in use now; also after the close. */
   features(): readonly NativeFeatureState[];
-  /** Stops the threads, removes the device, closes the socket. Idempotent. */
+  /**
+   * Sends copies of its descriptors with one datagram (SCM_RIGHTS) to a socket as `notify` takes it. EBADF
+   * when closed; else as `notify`.
+   */
+  sendDescriptors(which: NativeDescriptors, path: string, message: string): void;
+  /**
+   * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
+   * its descriptors, closes the socket. Idempotent.
+   */
   close(): void;
 }
 
@@ -276,6 +300,13 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
+  /**
+   * A datagram socket of mode 0600 at a path of at most 107 bytes, in place of a socket that is there; the
+   * caller closes the descriptor and unlinks the path.
+   */
+  openHandover(path: string): number;
+  /** The datagram that waits there; EAGAIN when there is none. */
+  receiveHandover(fd: number): NativeHandover;
   /** One for the process; called again it changes the limits. See native/sys/exit_guard.h. */
   guardSignals(limits: NativeSignalLimits): void;
   /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */

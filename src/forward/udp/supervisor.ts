@@ -20,7 +20,7 @@ import type {
   FeatureState,
   ThreadCounters,
 } from '../../dataplane/dataplane.js';
-import { errnoOf, messageOf } from '../../errors.js';
+import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { EventSink } from '../../network/events.js';
 import type { ProblemBoard } from '../../problems.js';
@@ -29,12 +29,20 @@ import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-c
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
+import type { InheritedTunnel, TunnelKeeper, TunnelOwners } from './inherited.js';
 import { formatIpv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'changeRoutes' | 'changeMode' | 'restoreDevice' | 'snapshot' | 'close'
+  | 'device'
+  | 'start'
+  | 'changeRoutes'
+  | 'changeMode'
+  | 'restoreDevice'
+  | 'sendDescriptors'
+  | 'snapshot'
+  | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -74,6 +82,8 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
+  readonly #inherited: InheritedTunnel | undefined;
+  readonly #keeper: TunnelKeeper | undefined;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
@@ -87,6 +97,7 @@ export class DataPlaneSupervisor {
     problems?: ProblemBoard,
     changes?: HostChanges,
     events?: EventSink,
+    { inherited, keeper }: TunnelOwners = {},
   ) {
     this.#options = options;
     this.#open = open;
@@ -102,7 +113,10 @@ export class DataPlaneSupervisor {
     this.#refusals = new RateLimitedLog((fields) => {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
-    this.#live = this.#adopt(open(options));
+    this.#inherited = inherited;
+    this.#keeper = keeper;
+    const adopted = { adoptedTun: inherited?.tun, adoptedUdp: inherited?.udp };
+    this.#live = this.#adopt(open({ ...options, ...adopted }));
     this.#device = this.#live.device;
   }
 
@@ -125,12 +139,47 @@ export class DataPlaneSupervisor {
   start(): void {
     if (this.#started || this.#closed) return;
     this.#started = true;
+    if (this.#inherited === undefined) {
+      this.#begin();
+      return;
+    }
+    // Its user hears of a failure: it goes on then as before.
+    void this.#inherited.switchOver().then(
+      () => {
+        this.#begin();
+      },
+      () => undefined,
+    );
+  }
+
+  /** Sends the descriptors in service to a process that waits for them at `path`. */
+  give(path: string, message: string): void {
+    if (this.#live === undefined) throw systemError(`no data plane to take over: ${this.#error}`);
+    this.#live.sendDescriptors('all', path, message);
+  }
+
+  #begin(): void {
+    if (this.#closed) return;
     const look = (): void => {
       this.#restoreDevice();
     };
     this.#check = lookAtHost(look, { restMs: CHECK_MS }, this.#changes);
     this.#use((plane) => {
       plane.start();
+      if (this.#inherited === undefined) return;
+      // It is only now in charge of the device, and of what the kernel carries by itself.
+      plane.changeRoutes(this.#routes());
+      this.#logFeatures(plane);
+    });
+    this.#keep();
+  }
+
+  /** The service manager keeps the descriptors in service over a restart, where there is one. */
+  #keep(): void {
+    const plane = this.#live;
+    if (plane === undefined) return;
+    this.#keeper?.keep((which, path, message) => {
+      plane.sendDescriptors(which, path, message);
     });
   }
 
@@ -145,11 +194,14 @@ export class DataPlaneSupervisor {
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (mode === this.#options.mode) return;
     this.#options = { ...this.#options, mode };
+    // The kernel opens a queue again only when nobody else has it.
+    this.#keeper?.forget();
     this.#use((plane) => {
       plane.changeMode(mode);
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
     });
+    this.#keep();
   }
 
   /** Totals over every data plane there has been. */
@@ -255,6 +307,7 @@ export class DataPlaneSupervisor {
     const lived = performance.now() - this.#openedAt;
     if (lived >= STABLE_MS) this.#attempts = 0;
     this.#retireLive();
+    this.#keeper?.forget();
     this.#error = reason;
     this.#log.warn({ reason }, 'data plane failed; opening a new one');
     this.#events?.({ type: 'degraded', part: 'forwarding', reason });
@@ -293,6 +346,7 @@ export class DataPlaneSupervisor {
     this.#error = undefined;
     this.#restarts += 1;
     this.#log.info({ device: this.#device }, 'data plane restored');
+    this.#keep();
     this.#events?.({ type: 'recovered', part: 'forwarding' });
   }
 
