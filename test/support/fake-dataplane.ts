@@ -6,6 +6,7 @@ import type {
   DataPlaneOptions,
   DataPlaneSnapshot,
   DeviceCheck,
+  NativeDescriptors,
   ThreadCounters,
 } from '../../src/dataplane/dataplane.js';
 
@@ -72,6 +73,8 @@ export class FakeDataPlane
   restoreCalls = 0;
   snapshots = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
+  /** Which descriptors went where, with what message. */
+  readonly sentDescriptors: (readonly [NativeDescriptors, string, string])[] = [];
   started = false;
   closed = false;
 
@@ -97,6 +100,10 @@ export class FakeDataPlane
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (this.modeFailure !== undefined) throw this.modeFailure;
     this.modes.push(mode);
+  }
+
+  sendDescriptors(which: NativeDescriptors, path: string, message: string): void {
+    this.sentDescriptors.push([which, path, message]);
   }
 
   restoreDevice(): DeviceCheck {

@@ -20,12 +20,6 @@ export interface InheritedTunnel {
   switchOver(): Promise<void>;
 }
 
-/** Which tunnel: descriptors are good for no other. */
-export interface TunnelPlace {
-  /** As tunnelName gives it. */
-  readonly name: string;
-}
-
 /** Sends copies of the descriptors in service with a datagram. */
 export type SendDescriptors = (which: NativeDescriptors, path: string, message: string) => void;
 
@@ -40,7 +34,7 @@ export interface TunnelOwners {
   readonly keeper?: TunnelKeeper | undefined;
 }
 
-/** Brings the tunnels of former processes, and keeps those of this one. */
+/** Brings the tunnels of former processes, and keeps those of this one; each by its tunnelName. */
 export interface TunnelSource {
   /**
    * What there is for this tunnel, once. Throws a system error when what there is belongs to another
