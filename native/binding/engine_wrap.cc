@@ -85,25 +85,19 @@ Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::send_descriptors(const Napi::CallbackInfo& info) {
-  std::string which;
   std::string path;
   std::string message;
-  if (!read_text(info[0], "which", which) || !read_text(info[1], "path", path) ||
-      !read_text(info[2], "message", message))
-    return {};
-  std::vector<int> fds = which == "udp" ? std::vector<int>() : engine_->tun_fds();
-  if (which == "udp" || which == "all") {
-    const std::vector<int> sockets = engine_->udp_fds();
-    fds.insert(fds.end(), sockets.begin(), sockets.end());
-  } else if (which != "tun") {
-    throw_range(info.Env(), "which: expected tun, udp or all");
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
+  auto until = engine_->until_stopped();
+  if (!until.ok()) {
+    throw_system(info.Env(), until.error());
     return {};
   }
-  if (fds.empty()) {
-    throw_system(info.Env(), {EBADF, "sendDescriptors", "closed"});
-  } else if (auto error = notify(path, message, fds)) {
-    throw_system(info.Env(), *error);
-  }
+  std::vector<int> fds = engine_->tun_fds();
+  const std::vector<int> sockets = engine_->udp_fds();
+  fds.insert(fds.end(), sockets.begin(), sockets.end());
+  fds.push_back(until.value().get());
+  if (auto error = notify(path, message, fds)) throw_system(info.Env(), *error);
   return {};
 }
 

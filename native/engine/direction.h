@@ -126,7 +126,7 @@ class Direction {
  protected:
   // Reads up to a batch and passes it on. Without progress there is nothing more to do at once.
   virtual Turn turn() = 0;
-  // After a stop: passes on what was read and could not be passed on at once, within some 20 ms.
+  // After a stop: passes on what was read and not passed on yet, without waiting.
   virtual void finish() {}
 
   std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }

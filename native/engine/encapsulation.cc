@@ -4,7 +4,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
 namespace flannelette {
 
@@ -15,9 +14,6 @@ namespace {
 size_t ring_records(size_t bytes) { return std::bit_ceil(bytes / 256); }
 // Enough for a train or two: more would only push what was read out of the cache before it is sent.
 constexpr size_t kFillBytes = size_t{128} * 1024;
-
-// A socket that takes nothing for so long when the threads are stopped loses what waits for it.
-constexpr int kFinishMs = 20;
 
 // How long trains to a next hop that refuses them are not tried.
 constexpr uint64_t kAvoidNs = 10'000'000'000;
@@ -56,16 +52,11 @@ Turn Encapsulation::turn() {
 }
 
 void Encapsulation::finish() {
-  bool waited = false;
-  while (in_service()) {
-    const bool sent = drain() == Drain::kDone;
-    if (sent && staged_hop_ == 0) return;
-    // One that had no room in the ring.
-    if (sent && place()) continue;
-    if (sent || std::exchange(waited, true)) return;
-    pollfd writable = {sender_.front_fd(ring_), POLLOUT, 0};
-    (void)context_.io.poll(&writable, 1, kFinishMs);
-  }
+  if (ring_.empty() && staged_hop_ == 0) return;
+  // A socket that takes nothing loses what waits for it.
+  if (!in_service() || drain() != Drain::kDone) return;
+  // One that had no room in the ring.
+  if (staged_hop_ != 0 && place()) (void)drain();
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {

@@ -1,8 +1,11 @@
 #include "engine/engine.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -206,6 +209,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
 Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   std::vector<OwnedFd> queues = owned(std::exchange(options.adopted_tun, {}));
   std::vector<OwnedFd> sockets = owned(std::exchange(options.adopted_udp, {}));
+  OwnedFd until(std::exchange(options.adopted_until, -1));
   const size_t pairs = queues.size();
   if (pairs == 0 || pairs > kQueuePairsMax || sockets.size() != pairs)
     return Error{EINVAL, "adopt", "a queue and a socket for each pair"};
@@ -226,13 +230,33 @@ Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
   engine->adopted_ = true;
+  engine->until_ = std::move(until);
   return engine;
 }
 
-// Nobody else uses the descriptors any more.
+bool Engine::has_predecessor() const {
+  if (!until_.valid()) return false;
+  pollfd hung_up = {until_.get(), 0, 0};
+  return retry_interrupted([&] { return ::poll(&hung_up, 1, 0); }) == 0;
+}
+
+// Whether the mode needs nothing of device and sockets that their present user could not go on
+// with.
+bool Engine::fits() const {
+  if (options_.mode == Mode::kKernel || wants_vnet_header(*features_) != vnet_header_) return false;
+  return std::all_of(udp_.begin(), udp_.end(), [&](const OwnedFd& socket) {
+    return has_udp_gro(socket.get()) == features_->on(KernelFeature::kUdpGro);
+  });
+}
+
 Status Engine::take_charge() {
+  if (!has_predecessor()) {
+    until_.reset();
+    KernelPath::clear(options_.bind_address, options_.port);
+  } else if (!fits()) {
+    return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
+  }
   adopted_ = false;
-  KernelPath::clear(options_.bind_address, options_.port);
   if (auto error = change_mode(options_.mode)) return error;
   return tun_->configure(settings_);
 }
@@ -355,11 +379,13 @@ Status Engine::start() {
   if (started_ != 0) return Error{EALREADY, "start", ""};
   if (adopted_) {
     if (auto error = take_charge()) {
-      close();
+      if (error->number != EBUSY) close();
       return error;
     }
   }
   for (Worker& worker : workers_) {
+    worker.until_fd = until_.get();
+    worker.stop_fd = stop_event_.get();
     if (auto error =
             start_thread(worker.thread, worker.name, worker.cpu, &Engine::run_worker, &worker)) {
       close();
@@ -373,6 +399,10 @@ Status Engine::start() {
 void* Engine::run_worker(void* worker) {
   (void)ask_for_short_turns();
   const auto* work = static_cast<const Worker*>(worker);
+  if (work->until_fd >= 0) {
+    pollfd fds[2] = {{work->until_fd, 0, 0}, {work->stop_fd, POLLIN, 0}};
+    (void)retry_interrupted([&] { return ::poll(fds, 2, -1); });
+  }
   // What it works on is open: nothing it does from here on takes a privilege.
   work->first->confine_thread();
   work->first->carry(work->second);
@@ -443,6 +473,8 @@ void Engine::close() {
     count_kernel_share();
   }
   stop_threads();
+  running_.reset();
+  until_.reset();
   // Now, and not when the object goes: a garbage collector may take its time.
   udp_.clear();
   sources_.clear();
@@ -481,6 +513,14 @@ std::vector<int> Engine::tun_fds() const {
   std::vector<int> out;
   for (size_t queue = 0; tun_ && queue < tun_->queues(); ++queue) out.push_back(tun_->fd(queue));
   return out;
+}
+
+Result<OwnedFd> Engine::until_stopped() {
+  if (closed_) return Error{EBADF, "sendDescriptors", "closed"};
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) < 0) return Error{errno, "pipe2", ""};
+  running_ = OwnedFd(ends[1]);
+  return OwnedFd(ends[0]);
 }
 
 std::vector<int> Engine::udp_fds() const {

@@ -59,6 +59,9 @@ struct EngineOptions {
   // are used instead of new ones. The engine owns them from Engine::open on, also when that fails.
   std::vector<int> adopted_tun = {};
   std::vector<int> adopted_udp = {};
+  // Of a process that still carries packets by them: the end of a pipe that it closes when its
+  // threads have stopped, or when it ends. Negative: nobody does.
+  int adopted_until = -1;
 };
 
 // The kernel's queues in front of the readers and behind the writers, as granted.
@@ -92,6 +95,9 @@ class Engine {
 
   // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno,
   // EINVAL for a CPU that is not there.
+  // With adopted descriptors that another process still uses the threads begin when that has
+  // stopped; EBUSY when the mode needs them set up in another way than they are, which only the
+  // last one may: start again when it has stopped.
   Status start();
   // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
   // Idempotent.
@@ -125,6 +131,9 @@ class Engine {
   // What `adopted_tun` and `adopted_udp` take in another process; empty when closed.
   std::vector<int> tun_fds() const;
   std::vector<int> udp_fds() const;
+  // The end of a pipe for `adopted_until`; the caller closes it. It hangs up when the threads have
+  // stopped for good. EBADF when closed.
+  Result<OwnedFd> until_stopped();
   // The read end of the event pipe, once; the caller closes it. -1 when taken or closed.
   int take_event_fd() { return events_.take_read_end(); }
   // One entry for each queue pair.
@@ -137,14 +146,18 @@ class Engine {
   static Result<std::unique_ptr<Engine>> adopt(EngineOptions options, Io& io);
   // Everything but the device and the port.
   static Result<Parts> open_parts(const EngineOptions& options);
+  bool has_predecessor() const;
+  bool fits() const;
   Status take_charge();
   DirectionContext context(size_t pair);
   // What one thread carries: a direction, or two in turns.
   struct Worker {
     Direction* first;
     Direction* second;
-    std::string name;  // of the thread
-    int cpu = -1;      // the thread keeps to it; negative: to none
+    std::string name;   // of the thread
+    int cpu = -1;       // the thread keeps to it; negative: to none
+    int until_fd = -1;  // it begins when this hangs up, or stops; negative: at once
+    int stop_fd = -1;
     pthread_t thread = {};
   };
   bool has_memory() const;
@@ -182,6 +195,8 @@ class Engine {
   std::vector<Worker> workers_;
   QueueDrops drops_;
   size_t started_ = 0;
+  OwnedFd until_;         // see EngineOptions::adopted_until
+  OwnedFd running_;       // the other end of until_stopped()'s pipe
   bool adopted_ = false;  // another process may still use the descriptors
   bool closed_ = false;
 };

@@ -21,7 +21,7 @@ namespace flannelette {
 
 namespace {
 
-// Whoever had the only queue closes it, or a service manager forgets it, within this time.
+// Another process that had the only queue too closes it within this time.
 constexpr int kBusyTries = 500;
 constexpr timespec kBusyPause = {0, 2'000'000};
 

@@ -115,6 +115,12 @@ int enable_udp_gro(int fd) {
   return ::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0 ? errno : 0;
 }
 
+bool has_udp_gro(int fd) {
+  int on = 0;
+  socklen_t length = sizeof(on);
+  return ::getsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, &length) == 0 && on != 0;
+}
+
 void disable_udp_gro(int fd) {
   const int off = 0;
   (void)::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));

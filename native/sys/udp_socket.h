@@ -43,6 +43,8 @@ int check_udp_gso(int fd);
 // Lets the kernel hand over trains of datagrams, each receive with a UDP_GRO control message that
 // tells their length. 0 or an errno: EOPNOTSUPP on kernels whose UDP_GRO loses packets.
 int enable_udp_gro(int fd);
+// Whether it is enabled.
+bool has_udp_gro(int fd);
 // Datagrams come one by one again; those of a train that waits already cannot be told apart then.
 void disable_udp_gro(int fd);
 

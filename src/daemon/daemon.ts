@@ -17,7 +17,6 @@ import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/da
 import { untilHostChanges } from '../dataplane/host-changes.js';
 import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
-import type { TunnelSource } from '../forward/udp/inherited.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { Metrics } from '../metrics/metrics.js';
@@ -292,7 +291,7 @@ export class Daemon {
         resources,
         sourceCheck,
         openDataPlane,
-        tunnels: this.#tunnels(),
+        takeTunnel: (name) => this.#predecessor?.take(name),
       },
       store,
       config,
@@ -337,13 +336,6 @@ export class Daemon {
       this.#untilAnswered(store, signal, () => store.readNetworkConfig(signal));
     const parts = { store, ask, problems: this.#problems, log, pause: wait };
     return awaitNetworkConfig(parts, signal);
-  }
-
-  #tunnels(): TunnelSource {
-    return {
-      take: (name) => this.#predecessor?.take(name),
-      keeperOf: () => undefined,
-    };
   }
 
   async #createMetrics(): Promise<Metrics> {

@@ -215,8 +215,7 @@ export class StatusServer {
 
   async #reply(request: IncomingMessage, access: Access): Promise<Reply> {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-    const changed =
-      request.method === 'PUT' && access === 'owner' ? this.#change(path) : undefined;
+    const changed = request.method === 'PUT' && access === 'owner' ? this.#change(path) : undefined;
     if (changed !== undefined) return changed;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };

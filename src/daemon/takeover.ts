@@ -142,10 +142,11 @@ export class Predecessor {
         systemError(`its tunnel is ${tunnel.name}: expected ${name}, as lease and network are`),
       );
     }
-    const pairs = descriptors.length / 2;
+    const pairs = (descriptors.length - 1) / 2;
     return {
       tun: descriptors.slice(0, pairs),
-      udp: descriptors.slice(pairs),
+      udp: descriptors.slice(pairs, -1),
+      until: descriptors.at(-1),
       switchOver: () => this.#switchOver(),
     };
   }
@@ -162,7 +163,10 @@ export class Predecessor {
         this.#settle(refusal);
         throw refusal;
       }
-      this.#log.warn({ error: messageOf(error) }, 'the daemon before is gone; forwarding in its place');
+      this.#log.warn(
+        { error: messageOf(error) },
+        'the daemon before is gone; forwarding in its place',
+      );
     }
     this.#settle();
   }

@@ -12,7 +12,6 @@ import type { ThreadCounters } from './counters.js';
 import { decodeEvent, EVENT_BYTES, type DataPlaneEvent } from './events.js';
 import {
   native,
-  type NativeDescriptors,
   type NativeDeviceCheck,
   type NativeEngine,
   type NativeEngineOptions,
@@ -38,7 +37,6 @@ export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
 export type Restart = NativeRestart;
-export type { NativeDescriptors } from './native.js';
 
 /** How much of the machine a data plane takes. */
 export type DataPlaneResources = Pick<
@@ -125,9 +123,9 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     return this.#engine.restoreDevice();
   }
 
-  /** Sends copies of its descriptors with one datagram; see notifyManager for `path`. */
-  sendDescriptors(which: NativeDescriptors, path: string, message: string): void {
-    this.#engine.sendDescriptors(which, path, message);
+  /** Sends copies of its descriptors with one datagram, for another process to go on with them. */
+  sendDescriptors(path: string, message: string): void {
+    this.#engine.sendDescriptors(path, message);
   }
 
   lookup(address: number): number | undefined {

@@ -71,10 +71,9 @@ export interface NativeEngineOptions {
    */
   readonly adoptedTun?: readonly number[] | undefined;
   readonly adoptedUdp?: readonly number[] | undefined;
+  /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
+  readonly adoptedUntil?: number | undefined;
 }
-
-/** Which descriptors are sent: queues of the TUN, sockets on the port, or both in this order. */
-export type NativeDescriptors = 'tun' | 'udp' | 'all';
 
 /** What another process sent; the receiver closes the descriptors. */
 export interface NativeHandover {
@@ -127,7 +126,11 @@ export interface NativeEngine {
    * time and after the close.
    */
   takeEventFd(): number;
-  /** Starts the threads. Throws when already started or closed. */
+  /**
+   * Starts the threads. Throws when already started or closed. Those on adopted descriptors begin when the
+   * process that uses them has stopped; EBUSY when they first have to be set up for another mode: start
+   * again when it has stopped.
+   */
   start(): void;
   /**
    * Changes the forwarding table, for the threads all at once: triples of network, prefix length,
@@ -152,10 +155,11 @@ export interface NativeEngine {
   /** What of the kernel is in use now; also after the close. */
   features(): readonly NativeFeatureState[];
   /**
-   * Sends copies of its descriptors with one datagram (SCM_RIGHTS) to a socket as `notify` takes it. EBADF
-   * when closed; else as `notify`.
+   * Sends copies of its descriptors with one datagram (SCM_RIGHTS) to a socket as `notify` takes it: queues
+   * of the TUN, as many sockets on the port, and one that hangs up when the threads have stopped for good.
+   * EBADF when closed; else as `notify`.
    */
-  sendDescriptors(which: NativeDescriptors, path: string, message: string): void;
+  sendDescriptors(path: string, message: string): void;
   /**
    * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
    * its descriptors, closes the socket. Idempotent.

@@ -6,7 +6,6 @@ import type {
   DataPlaneOptions,
   DataPlaneSnapshot,
   DeviceCheck,
-  NativeDescriptors,
   ThreadCounters,
 } from '../../src/dataplane/dataplane.js';
 
@@ -73,8 +72,8 @@ export class FakeDataPlane
   restoreCalls = 0;
   snapshots = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
-  /** Which descriptors went where, with what message. */
-  readonly sentDescriptors: (readonly [NativeDescriptors, string, string])[] = [];
+  /** Where they went, with what message. */
+  readonly sentDescriptors: (readonly [string, string])[] = [];
   started = false;
   closed = false;
 
@@ -102,8 +101,8 @@ export class FakeDataPlane
     this.modes.push(mode);
   }
 
-  sendDescriptors(which: NativeDescriptors, path: string, message: string): void {
-    this.sentDescriptors.push([which, path, message]);
+  sendDescriptors(path: string, message: string): void {
+    this.sentDescriptors.push([path, message]);
   }
 
   restoreDevice(): DeviceCheck {

@@ -29,7 +29,7 @@ import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-c
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
-import type { InheritedTunnel, TunnelKeeper, TunnelOwners } from './inherited.js';
+import type { InheritedTunnel } from './inherited.js';
 import { formatIpv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
@@ -83,11 +83,11 @@ export class DataPlaneSupervisor {
   #check: Looks | undefined;
   #checkError: string | undefined;
   readonly #inherited: InheritedTunnel | undefined;
-  readonly #keeper: TunnelKeeper | undefined;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
-   * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS.
+   * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS. With
+   * `inherited` nothing is opened: it goes on where another process ends.
    */
   constructor(
     options: DataPlaneOptions,
@@ -97,7 +97,7 @@ export class DataPlaneSupervisor {
     problems?: ProblemBoard,
     changes?: HostChanges,
     events?: EventSink,
-    { inherited, keeper }: TunnelOwners = {},
+    inherited?: InheritedTunnel,
   ) {
     this.#options = options;
     this.#open = open;
@@ -114,8 +114,11 @@ export class DataPlaneSupervisor {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
     this.#inherited = inherited;
-    this.#keeper = keeper;
-    const adopted = { adoptedTun: inherited?.tun, adoptedUdp: inherited?.udp };
+    const adopted = {
+      adoptedTun: inherited?.tun,
+      adoptedUdp: inherited?.udp,
+      adoptedUntil: inherited?.until,
+    };
     this.#live = this.#adopt(open({ ...options, ...adopted }));
     this.#device = this.#live.device;
   }
@@ -143,43 +146,47 @@ export class DataPlaneSupervisor {
       this.#begin();
       return;
     }
-    // Its user hears of a failure: it goes on then as before.
+    const waiting = this.#startBehind();
     void this.#inherited.switchOver().then(
       () => {
-        this.#begin();
+        this.#begin(waiting);
       },
-      () => undefined,
+      () => {
+        // Its user goes on as before, and whoever opened this one hears of it.
+        this.close();
+      },
     );
   }
 
   /** Sends the descriptors in service to a process that waits for them at `path`. */
   give(path: string, message: string): void {
     if (this.#live === undefined) throw systemError(`no data plane to take over: ${this.#error}`);
-    this.#live.sendDescriptors('all', path, message);
+    this.#live.sendDescriptors(path, message);
   }
 
-  #begin(): void {
+  /** Whether the threads wait for the descriptors' present user to stop; they cannot always. */
+  #startBehind(): boolean {
+    try {
+      this.#live?.start();
+      return true;
+    } catch (error) {
+      if (errnoOf(error) !== 'EBUSY') this.#fail(messageOf(error));
+      return false;
+    }
+  }
+
+  #begin(started = false): void {
     if (this.#closed) return;
     const look = (): void => {
       this.#restoreDevice();
     };
     this.#check = lookAtHost(look, { restMs: CHECK_MS }, this.#changes);
     this.#use((plane) => {
-      plane.start();
+      if (!started) plane.start();
       if (this.#inherited === undefined) return;
       // It is only now in charge of the device, and of what the kernel carries by itself.
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
-    });
-    this.#keep();
-  }
-
-  /** The service manager keeps the descriptors in service over a restart, where there is one. */
-  #keep(): void {
-    const plane = this.#live;
-    if (plane === undefined) return;
-    this.#keeper?.keep((which, path, message) => {
-      plane.sendDescriptors(which, path, message);
     });
   }
 
@@ -194,14 +201,11 @@ export class DataPlaneSupervisor {
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (mode === this.#options.mode) return;
     this.#options = { ...this.#options, mode };
-    // The kernel opens a queue again only when nobody else has it.
-    this.#keeper?.forget();
     this.#use((plane) => {
       plane.changeMode(mode);
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
     });
-    this.#keep();
   }
 
   /** Totals over every data plane there has been. */
@@ -307,7 +311,6 @@ export class DataPlaneSupervisor {
     const lived = performance.now() - this.#openedAt;
     if (lived >= STABLE_MS) this.#attempts = 0;
     this.#retireLive();
-    this.#keeper?.forget();
     this.#error = reason;
     this.#log.warn({ reason }, 'data plane failed; opening a new one');
     this.#events?.({ type: 'degraded', part: 'forwarding', reason });
@@ -346,7 +349,6 @@ export class DataPlaneSupervisor {
     this.#error = undefined;
     this.#restarts += 1;
     this.#log.info({ device: this.#device }, 'data plane restored');
-    this.#keep();
     this.#events?.({ type: 'recovered', part: 'forwarding' });
   }
 

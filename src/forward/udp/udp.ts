@@ -38,7 +38,7 @@ import { DirectRoutes } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { tunnelName, type TunnelSource } from './inherited.js';
+import { tunnelName, type TakeTunnel } from './inherited.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -62,8 +62,8 @@ export interface UdpOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
   readonly kernelRoutes?: KernelRoutes | undefined;
   readonly interfaces?: (() => readonly HostInterface[]) | undefined;
-  /** Tunnels of former processes, and where this one's is kept. */
-  readonly tunnels?: TunnelSource | undefined;
+  /** Brings the tunnel of a process that runs, to go on with. */
+  readonly takeTunnel?: TakeTunnel | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
@@ -105,7 +105,8 @@ export class UdpBackend implements Backend {
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
     const { config, external, log, problems, events } = this.#context;
-    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, tunnels } = this.#options;
+    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
+      this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
       tunAddress: lease.subnet.network,
@@ -127,7 +128,7 @@ export class UdpBackend implements Backend {
     // Another data plane than the native one has no device of this host.
     const changes = openDataPlane === undefined ? hostChanges() : undefined;
     const name = tunnelName(config.network, lease.subnet);
-    const owners = { inherited: tunnels?.take(name), keeper: tunnels?.keeperOf(name) };
+    const inherited = takeTunnel?.(name);
     const plane = new DataPlaneSupervisor(
       options,
       open,
@@ -136,7 +137,7 @@ export class UdpBackend implements Backend {
       problems,
       changes,
       events,
-      owners,
+      inherited,
     );
     return new UdpForwarder(this, plane, direct, name);
   }
