@@ -15,9 +15,9 @@
 import { closeSync } from 'node:fs';
 import { HandoverPlace } from '../dataplane/dataplane.js';
 import { errnoOf, FlannelletteError, messageOf, systemError } from '../errors.js';
-import type { InheritedTunnel } from '../forward/udp/inherited.js';
 import type { Logger } from '../log.js';
 import type { Forwarder } from '../network/forwarder.js';
+import type { InheritedTunnel } from '../network/registry.js';
 import { statusSocketPath } from './options.js';
 import { requestJson } from './status-client.js';
 
