@@ -10,6 +10,7 @@
 #include "binding/route_lookup.h"
 #include "binding/vxlan.h"
 #include "sys/exit_guard.h"
+#include "sys/handover.h"
 #include "sys/host_watch.h"
 #include "sys/interfaces.h"
 #include "sys/notify.h"
@@ -105,6 +106,35 @@ Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   return {};
 }
 
+Napi::Value open_handover_at(const Napi::CallbackInfo& info) {
+  std::string path;
+  if (!read_text(info[0], "path", path)) return {};
+  auto opened = open_handover(path);
+  if (opened.ok()) return Napi::Number::New(info.Env(), opened.value().release());
+  throw_system(info.Env(), opened.error());
+  return {};
+}
+
+Napi::Value receive_handover_from(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!read_whole(info[0], 0, kIndexMax, fd)) {
+    throw_type(info.Env(), "fd: expected a descriptor");
+    return {};
+  }
+  auto received = receive_handover(fd);
+  if (!received.ok()) {
+    throw_system(info.Env(), received.error());
+    return {};
+  }
+  std::vector<Napi::Value> fds;
+  for (OwnedFd& descriptor : received.value().descriptors)
+    fds.push_back(Napi::Number::New(info.Env(), descriptor.release()));
+  Fields out(info.Env());
+  out.add("message", received.value().message);
+  out.add("descriptors", to_js_array(info.Env(), fds));
+  return out.object();
+}
+
 Napi::Value guard_stop(const Napi::CallbackInfo& info) {
   std::vector<int> signals;
   SignalLimits limits;
@@ -171,6 +201,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);
+  surface.add_function("openHandover", entry<open_handover_at>);
+  surface.add_function("receiveHandover", entry<receive_handover_from>);
   surface.add_function("guardSignals", entry<guard_stop>);
   surface.add_function("exitWithin", entry<exit_process_within>);
   surface.add_function("restartWithLess", entry<restart_process>);

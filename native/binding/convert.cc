@@ -137,6 +137,20 @@ bool read_numbers(const Napi::Object& from, const char* field, uint32_t most, do
   return true;
 }
 
+// A list of descriptors; undefined is none.
+bool read_descriptors(const Napi::Object& from, const char* field, std::vector<int>& out) {
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
+  if (value.IsUndefined()) return true;
+  return read_numbers(from, field, kQueuePairsMax, 3, std::numeric_limits<int>::max(), out);
+}
+
+bool read_descriptor(const Napi::Object& from, const char* field, int& out) {
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
+  return value.IsUndefined() || read_number(from, field, 3, std::numeric_limits<int>::max(), out);
+}
+
 // A list of texts without NUL.
 bool read_texts(const Napi::Object& from, const char* field, std::vector<std::string>& out) {
   Napi::Array texts;
@@ -229,7 +243,10 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_numbers(from, "cpus", CPU_SETSIZE, 0, CPU_SETSIZE - 1, out.cpus) ||
       !read_boolean(from, "sourceCheck", out.source_check))
     return false;
-  return true;
+  // Last: from here on they are the engine's, and nobody else's to close.
+  return read_descriptors(from, "adoptedTun", out.adopted_tun) &&
+         read_descriptors(from, "adoptedUdp", out.adopted_udp) &&
+         read_descriptor(from, "adoptedUntil", out.adopted_until);
 }
 
 bool read_mode_name(const Napi::Value& value, Mode& out) {

@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/node_api.h"
+#include "sys/notify.h"
 
 namespace flannelette {
 
@@ -19,6 +20,7 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("counters", call<&EngineWrap::counters>);
   methods.add_function("features", call<&EngineWrap::features>);
   methods.add_function("queueSizes", call<&EngineWrap::queue_sizes>);
+  methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
   methods.add_function("close", call<&EngineWrap::close>);
   return methods.define_class("Engine", construct, open);
 }
@@ -79,6 +81,23 @@ Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
   const int fd = engine_->take_event_fd();
   if (fd >= 0) return Napi::Number::New(info.Env(), fd);
   throw_system(info.Env(), {EBADF, "takeEventFd", "taken or closed"});
+  return {};
+}
+
+Napi::Value EngineWrap::send_descriptors(const Napi::CallbackInfo& info) {
+  std::string path;
+  std::string message;
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
+  auto until = engine_->until_stopped();
+  if (!until.ok()) {
+    throw_system(info.Env(), until.error());
+    return {};
+  }
+  std::vector<int> fds = engine_->tun_fds();
+  const std::vector<int> sockets = engine_->udp_fds();
+  fds.insert(fds.end(), sockets.begin(), sockets.end());
+  fds.push_back(until.value().get());
+  if (auto error = notify(path, message, fds)) throw_system(info.Env(), *error);
   return {};
 }
 

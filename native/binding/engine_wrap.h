@@ -40,6 +40,7 @@ class EngineWrap {
   static napi_value call(napi_env env, napi_callback_info info);
 
   Napi::Value take_event_fd(const Napi::CallbackInfo& info);
+  Napi::Value send_descriptors(const Napi::CallbackInfo& info);
   Napi::Value start(const Napi::CallbackInfo& info);
   Napi::Value change_routes(const Napi::CallbackInfo& info);
   Napi::Value change_mode(const Napi::CallbackInfo& info);

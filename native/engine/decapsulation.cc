@@ -193,7 +193,7 @@ void Decapsulation::drain() {
   if (context_.vnet_header) {
     drain_trains();
   } else {
-    while (!ring_.empty() && running()) {
+    while (!ring_.empty() && in_service()) {
       const auto bytes = ring_.bytes(ring_.peek(0));
       if (ring_.peek(0).next_hop == kUnfinished) {
         write_unfinished(Ipv4Packet::parsed(bytes));
@@ -208,7 +208,7 @@ void Decapsulation::drain() {
 }
 
 void Decapsulation::drain_trains() {
-  for (size_t i = 0; i < ring_.size() && running(); ++i) {
+  for (size_t i = 0; i < ring_.size() && in_service(); ++i) {
     const Ipv4Packet packet = Ipv4Packet::parsed(ring_.bytes(ring_.peek(i)));
     if (ring_.peek(i).next_hop == kUnfinished) {
       // Behind what came before it.
@@ -225,7 +225,7 @@ void Decapsulation::drain_trains() {
 }
 
 void Decapsulation::write_trains() {
-  for (size_t train = 0; train < coalescer_.size() && running(); ++train) write_train(train);
+  for (size_t train = 0; train < coalescer_.size() && in_service(); ++train) write_train(train);
   coalescer_.clear();
 }
 
@@ -260,7 +260,7 @@ void Decapsulation::write_originals(size_t train) {
   std::array<Piece, kTrainPacketsMax> pieces;
   const size_t count = coalescer_.originals(train, pieces);
   VirtioNetHeader header;
-  for (size_t i = 0; i < count && running(); ++i) {
+  for (size_t i = 0; i < count && in_service(); ++i) {
     const std::array<iovec, 2> vectors = {
         iovec{&header, sizeof(header)},
         iovec{const_cast<void*>(pieces[i].base), pieces[i].length},
@@ -312,7 +312,7 @@ int Decapsulation::write_finished(const VirtioNetHeader& offload, const Ipv4Pack
 int Decapsulation::write_pieces(const iovec* pieces, size_t count) {
   bool waited = false;
   int interrupted = 0;
-  while (running()) {
+  while (in_service()) {
     counters_.write_calls.add(1);
     const ssize_t written =
         count == 1 ? context_.io.write(context_.tun_fd, pieces->iov_base, pieces->iov_len)

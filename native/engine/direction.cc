@@ -86,6 +86,8 @@ void Direction::carry(Direction* other) {
     if (turn.more || !thread_running() || linger(turn)) continue;
     (void)poll(turn, -1);
   }
+  finish();
+  if (other_ != nullptr) other_->finish();
   leave_tables();
 }
 

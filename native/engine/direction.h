@@ -131,6 +131,8 @@ class Direction {
  protected:
   // Reads up to a batch and passes it on. Without progress there is nothing more to do at once.
   virtual Turn turn() = 0;
+  // After a stop: passes on what was read and not passed on yet, without waiting.
+  virtual void finish() {}
 
   std::span<uint8_t> staging() { return memory_.bytes().subspan(ring_.capacity()); }
 
@@ -138,7 +140,9 @@ class Direction {
   // because there often is none, and finding out takes a system call.
   size_t turn_limit() { return std::exchange(woken_, false) ? 1 : batch_limit(); }
   size_t batch_limit() const { return context_.mode == Mode::kBasic ? 1 : kBatchMax; }
-  bool running() const { return !ended_ && !context_.stop.load(std::memory_order_relaxed); }
+  bool running() const { return in_service() && !context_.stop.load(std::memory_order_relaxed); }
+  // Its descriptors are good. What was read before a stop is still passed on: nobody else has it.
+  bool in_service() const { return !ended_; }
 
   // The forwarding table, good until the next wait.
   const ForwardingTable& table() { return context_.table.enter(reader_); }

@@ -43,7 +43,7 @@ Turn Encapsulation::turn() {
   // In bytes: a TUN that has nothing to give but says it has makes no progress.
   const uint64_t received = counters_.received_bytes.get();
   const Fill filled = fill();
-  if (!running()) return {};
+  if (!in_service()) return {};
   const size_t held = ring_.size();
   const Drain drained = drain();
   const bool progress = counters_.received_bytes.get() != received || ring_.size() != held;
@@ -55,6 +55,14 @@ Turn Encapsulation::turn() {
           .more = progress && filled == Fill::kMore,
           .tun = tun,
           .send_fd = sender_.front_fd(ring_)};
+}
+
+void Encapsulation::finish() {
+  if (ring_.empty() && staged_hop_ == 0) return;
+  // A socket that takes nothing loses what waits for it.
+  if (!in_service() || drain() != Drain::kDone) return;
+  // One that had no room in the ring.
+  if (staged_hop_ != 0 && place()) (void)drain();
 }
 
 Encapsulation::Fill Encapsulation::fill_bare() {
@@ -260,7 +268,7 @@ size_t Encapsulation::limit_to(uint32_t next_hop, size_t length) {
 Encapsulation::Drain Encapsulation::drain() {
   note_ring();
   if (sender_.avoids_any()) sender_.revise(monotonic_ns());
-  while (!ring_.empty() && running()) {
+  while (!ring_.empty() && in_service()) {
     counters_.write_calls.add(1);
     const TrainSender::Limits limits = {batch_limit(), on(KernelFeature::kMmsg),
                                         on(KernelFeature::kUdpGso)};

@@ -29,6 +29,7 @@ class Encapsulation final : public Direction {
 
  protected:
   Turn turn() override;
+  void finish() override;
 
  private:
   enum class Fill : uint8_t { kMore, kTunEmpty, kRingFull };

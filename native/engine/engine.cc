@@ -1,8 +1,11 @@
 #include "engine/engine.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -130,6 +133,13 @@ bool has_one_cpu() {
   return usable.ok() && usable.value().size() == 1;
 }
 
+std::vector<OwnedFd> owned(const std::vector<int>& fds) {
+  std::vector<OwnedFd> out;
+  out.reserve(fds.size());
+  for (const int fd : fds) out.emplace_back(fd);
+  return out;
+}
+
 // An address of the overlay outside this host's subnet, where there is one.
 uint32_t beyond(Subnet overlay, Subnet own) {
   const uint32_t first = overlay.network + 1;
@@ -139,59 +149,117 @@ uint32_t beyond(Subnet overlay, Subnet own) {
 }  // namespace
 
 struct Engine::Parts {
-  Tun tun;
-  bool vnet_header;
+  std::optional<Tun> tun = {};
+  bool vnet_header = false;
   std::unique_ptr<FeatureSwitches> features;
-  std::vector<OwnedFd> udp;
-  std::vector<OwnedFd> sources;
-  OwnedFd raw;
-  OwnedFd stop_event;
-  EventPipe events;
+  std::vector<OwnedFd> udp = {};
+  std::vector<OwnedFd> sources = {};
+  OwnedFd raw = {};
+  OwnedFd stop_event = {};
+  std::optional<EventPipe> events = {};
 };
 
+Result<Engine::Parts> Engine::open_parts(const EngineOptions& options) {
+  Parts parts{.features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled)};
+  while (parts.sources.size() + 1 < options.source_ports) {
+    auto source = open_send_socket(options.bind_address, options.socket_buffer_bytes);
+    if (!source.ok()) return std::move(source.error());
+    parts.sources.push_back(std::move(source.value()));
+  }
+  auto raw = open_raw_socket();
+  if (!raw.ok()) return std::move(raw.error());
+  parts.raw = std::move(raw.value());
+  auto events = EventPipe::open();
+  if (!events.ok()) return std::move(events.error());
+  parts.events = std::move(events.value());
+  parts.stop_event = OwnedFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!parts.stop_event.valid()) return Error{errno, "eventfd", ""};
+
+  // Told with the other features; the threads may still be refused it.
+  if (parts.features->on(KernelFeature::kSeccomp)) {
+    if (const int number = check_seccomp(); number != 0)
+      (void)parts.features->refuse(KernelFeature::kSeccomp, number);
+  }
+  return parts;
+}
+
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
-  auto features = std::make_unique<FeatureSwitches>(used_by(options), options.disabled);
+  if (!options.adopted_tun.empty() || !options.adopted_udp.empty()) return adopt(options, io);
   // The socket first: a taken port must not make a device come and go.
   auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
   // With the port ours, what a killed predecessor left is no running daemon's.
   KernelPath::clear(options.bind_address, options.port);
-  std::vector<OwnedFd> sources;
-  while (sources.size() + 1 < options.source_ports) {
-    auto source = open_send_socket(options.bind_address, options.socket_buffer_bytes);
-    if (!source.ok()) return std::move(source.error());
-    sources.push_back(std::move(source.value()));
-  }
-  auto raw = open_raw_socket();
-  if (!raw.ok()) return std::move(raw.error());
-  auto events = EventPipe::open();
-  if (!events.ok()) return std::move(events.error());
-  OwnedFd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!stop_event.valid()) return Error{errno, "eventfd", ""};
-
-  // Told with the other features; the threads may still be refused it.
-  if (features->on(KernelFeature::kSeccomp)) {
-    if (const int number = check_seccomp(); number != 0)
-      (void)features->refuse(KernelFeature::kSeccomp, number);
-  }
-
-  bool vnet_header = false;
-  auto tun = open_tun(options.tun_name, *features, vnet_header);
+  auto opened = open_parts(options);
+  if (!opened.ok()) return std::move(opened.error());
+  Parts parts = std::move(opened.value());
+  auto tun = open_tun(options.tun_name, *parts.features, parts.vnet_header);
   if (!tun.ok()) return std::move(tun.error());
-  std::vector<OwnedFd> sockets;
-  sockets.push_back(std::move(udp.value()));
-  add_pairs(options, options.workers / 2, tun.value(), sockets, *features);
-  use_sockets(sockets, *features);
+  parts.udp.push_back(std::move(udp.value()));
+  add_pairs(options, options.workers / 2, tun.value(), parts.udp, *parts.features);
+  use_sockets(parts.udp, *parts.features);
   if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
+  parts.tun = std::move(tun.value());
 
-  std::unique_ptr<Engine> engine(
-      new Engine(options, io,
-                 Parts{std::move(tun.value()), vnet_header, std::move(features), std::move(sockets),
-                       std::move(sources), std::move(raw.value()), std::move(stop_event),
-                       std::move(events.value())}));
+  std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
   engine->open_kernel_share();
   return engine;
+}
+
+Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
+  std::vector<OwnedFd> queues = owned(std::exchange(options.adopted_tun, {}));
+  std::vector<OwnedFd> sockets = owned(std::exchange(options.adopted_udp, {}));
+  OwnedFd until(std::exchange(options.adopted_until, -1));
+  const size_t pairs = queues.size();
+  if (pairs == 0 || pairs > kQueuePairsMax || sockets.size() != pairs)
+    return Error{EINVAL, "adopt", "a queue and a socket for each pair"};
+  options.workers = pairs == 1 ? std::min<size_t>(options.workers, 2) : 2 * pairs;
+  for (const OwnedFd& socket : sockets) {
+    const int number = adopt_udp_socket(socket.get(), options.bind_address, options.port,
+                                        options.socket_buffer_bytes);
+    if (number != 0) return Error{number, "adopt", "UDP socket"};
+  }
+  auto tun = Tun::adopt(std::move(queues));
+  if (!tun.ok()) return std::move(tun.error());
+  auto opened = open_parts(options);
+  if (!opened.ok()) return std::move(opened.error());
+  Parts parts = std::move(opened.value());
+  parts.vnet_header = tun.value().vnet_header();
+  parts.tun = std::move(tun.value());
+  parts.udp = std::move(sockets);
+  std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
+  if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
+  engine->adopted_ = true;
+  engine->until_ = std::move(until);
+  return engine;
+}
+
+bool Engine::has_predecessor() const {
+  if (!until_.valid()) return false;
+  pollfd hung_up = {until_.get(), 0, 0};
+  return retry_interrupted([&] { return ::poll(&hung_up, 1, 0); }) == 0;
+}
+
+// Whether the mode needs nothing of device and sockets that their present user could not go on
+// with.
+bool Engine::fits() const {
+  if (options_.mode == Mode::kKernel || wants_vnet_header(*features_) != vnet_header_) return false;
+  return std::all_of(udp_.begin(), udp_.end(), [&](const OwnedFd& socket) {
+    return has_udp_gro(socket.get()) == features_->on(KernelFeature::kUdpGro);
+  });
+}
+
+Status Engine::take_charge() {
+  if (!has_predecessor()) {
+    until_.reset();
+    KernelPath::clear(options_.bind_address, options_.port);
+  } else if (!fits()) {
+    return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
+  }
+  adopted_ = false;
+  if (auto error = change_mode(options_.mode)) return error;
+  return tun_->configure(settings_);
 }
 
 bool Engine::has_memory() const {
@@ -203,18 +271,18 @@ bool Engine::has_memory() const {
 Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
     : options_(options),
       io_(io),
-      tun_name_(parts.tun.name()),
+      tun_name_(parts.tun->name()),
       settings_(settings_from(options)),
       probe_(beyond(options.overlay, options.own)),
       features_(std::move(parts.features)),
       vnet_header_(parts.vnet_header),
       table_(std::make_unique<const ForwardingTable>()),
-      events_(std::move(parts.events)),
+      events_(std::move(*parts.events)),
       stop_event_(std::move(parts.stop_event)),
       raw_(std::move(parts.raw)),
       udp_(std::move(parts.udp)),
       sources_(std::move(parts.sources)),
-      tun_(std::make_unique<Tun>(std::move(parts.tun))) {
+      tun_(std::make_unique<Tun>(std::move(*parts.tun))) {
   open_path_mtu();
   make_directions();
 }
@@ -329,7 +397,15 @@ DirectionContext Engine::context(size_t pair) {
 Status Engine::start() {
   if (closed_) return Error{EBADF, "start", "closed"};
   if (started_ != 0) return Error{EALREADY, "start", ""};
+  if (adopted_) {
+    if (auto error = take_charge()) {
+      if (error->number != EBUSY) close();
+      return error;
+    }
+  }
   for (Worker& worker : workers_) {
+    worker.until_fd = until_.get();
+    worker.stop_fd = stop_event_.get();
     if (auto error =
             start_thread(worker.thread, worker.name, worker.cpu, &Engine::run_worker, &worker)) {
       close();
@@ -355,6 +431,10 @@ void* Engine::run_path_mtu(void* engine) {
 void* Engine::run_worker(void* worker) {
   (void)ask_for_short_turns();
   const auto* work = static_cast<const Worker*>(worker);
+  if (work->until_fd >= 0) {
+    pollfd fds[2] = {{work->until_fd, 0, 0}, {work->stop_fd, POLLIN, 0}};
+    (void)retry_interrupted([&] { return ::poll(fds, 2, -1); });
+  }
   // What it works on is open: nothing it does from here on takes a privilege.
   work->first->confine_thread();
   work->first->carry(work->second);
@@ -426,6 +506,8 @@ void Engine::close() {
     count_kernel_share();
   }
   stop_threads();
+  running_.reset();
+  until_.reset();
   // Now, and not when the object goes: a garbage collector may take its time.
   path_mtu_.reset();
   udp_.clear();
@@ -459,6 +541,26 @@ QueueSizes Engine::queue_sizes() const {
   if (closed_) return {};
   auto link = tun_->link();
   return {socket_buffers(udp_[0].get()), link.ok() ? link.value().queue_packets : 0};
+}
+
+std::vector<int> Engine::tun_fds() const {
+  std::vector<int> out;
+  for (size_t queue = 0; tun_ && queue < tun_->queues(); ++queue) out.push_back(tun_->fd(queue));
+  return out;
+}
+
+Result<OwnedFd> Engine::until_stopped() {
+  if (closed_) return Error{EBADF, "sendDescriptors", "closed"};
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) < 0) return Error{errno, "pipe2", ""};
+  running_ = OwnedFd(ends[1]);
+  return OwnedFd(ends[0]);
+}
+
+std::vector<int> Engine::udp_fds() const {
+  std::vector<int> out;
+  for (const OwnedFd& socket : udp_) out.push_back(socket.get());
+  return out;
 }
 
 void Engine::change_routes(std::span<const Route> changes) {

@@ -59,6 +59,13 @@ struct EngineOptions {
   size_t ring_bytes = kRingBytesDefault;  // of each encapsulation
   // How long a path that takes no full-size packets is believed to be one (engine/path_mtu.h).
   uint32_t path_mtu_seconds = 600;
+  // Descriptors that another process opened, a queue of the TUN and a socket for each pair: they
+  // are used instead of new ones. The engine owns them from Engine::open on, also when that fails.
+  std::vector<int> adopted_tun = {};
+  std::vector<int> adopted_udp = {};
+  // Of a process that still carries packets by them: the end of a pipe that it closes when its
+  // threads have stopped, or when it ends. Negative: nobody does.
+  int adopted_until = -1;
 };
 
 // The kernel's queues in front of the readers and behind the writers, as granted.
@@ -82,7 +89,9 @@ struct EngineDeviceCheck {
 
 class Engine {
  public:
-  // Binds the socket and sets the device up; on failure nothing is left behind.
+  // Binds the socket and sets the device up; on failure nothing is left behind. With adopted
+  // descriptors it changes nothing of device and port: another process may go on carrying packets
+  // by them until start(). There are as many pairs as it had, whatever `workers` says.
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, Io& io = kernel_io());
   ~Engine() { close(); }
   Engine(const Engine&) = delete;
@@ -90,6 +99,9 @@ class Engine {
 
   // Starts the threads. EALREADY when started, EBADF when closed, else pthread_create's errno,
   // EINVAL for a CPU that is not there.
+  // With adopted descriptors that another process still uses the threads begin when that has
+  // stopped; EBUSY when the mode needs them set up in another way than they are, which only the
+  // last one may: start again when it has stopped.
   Status start();
   // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
   // Idempotent.
@@ -120,6 +132,12 @@ class Engine {
 
   const FeatureSwitches& features() const { return *features_; }
   const std::string& tun_name() const { return tun_name_; }
+  // What `adopted_tun` and `adopted_udp` take in another process; empty when closed.
+  std::vector<int> tun_fds() const;
+  std::vector<int> udp_fds() const;
+  // The end of a pipe for `adopted_until`; the caller closes it. It hangs up when the threads have
+  // stopped for good. EBADF when closed.
+  Result<OwnedFd> until_stopped();
   // The read end of the event pipe, once; the caller closes it. -1 when taken or closed.
   int take_event_fd() { return events_.take_read_end(); }
   // One entry for each queue pair.
@@ -129,13 +147,21 @@ class Engine {
  private:
   struct Parts;
   Engine(const EngineOptions& options, Io& io, Parts parts);
+  static Result<std::unique_ptr<Engine>> adopt(EngineOptions options, Io& io);
+  // Everything but the device and the port.
+  static Result<Parts> open_parts(const EngineOptions& options);
+  bool has_predecessor() const;
+  bool fits() const;
+  Status take_charge();
   DirectionContext context(size_t pair);
   // What one thread carries: a direction, or two in turns.
   struct Worker {
     Direction* first;
     Direction* second;
-    std::string name;  // of the thread
-    int cpu = -1;      // the thread keeps to it; negative: to none
+    std::string name;   // of the thread
+    int cpu = -1;       // the thread keeps to it; negative: to none
+    int until_fd = -1;  // it begins when this hangs up, or stops; negative: at once
+    int stop_fd = -1;
     pthread_t thread = {};
   };
   bool has_memory() const;
@@ -178,6 +204,9 @@ class Engine {
   size_t started_ = 0;
   pthread_t path_mtu_thread_ = {};
   bool path_mtu_started_ = false;
+  OwnedFd until_;         // see EngineOptions::adopted_until
+  OwnedFd running_;       // the other end of until_stopped()'s pipe
+  bool adopted_ = false;  // another process may still use the descriptors
   bool closed_ = false;
 };
 

@@ -6,13 +6,15 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
 #include "sys/owned_fd.h"
 #include "sys/retry.h"
 
 namespace flannelette {
 
-Status notify(const std::string& socket_path, std::string_view message) {
+Status notify(const std::string& socket_path, std::string_view message,
+              std::span<const int> descriptors) {
   const bool abstract = socket_path.starts_with('@');
   if (!abstract && !socket_path.starts_with('/'))
     return Error{EAFNOSUPPORT, "NOTIFY_SOCKET", socket_path};
@@ -30,11 +32,24 @@ Status notify(const std::string& socket_path, std::string_view message) {
   const OwnedFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error{errno, "socket UNIX", ""};
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + bytes);
-  const auto send = [&] {
-    return ::sendto(fd.get(), message.data(), message.size(), MSG_NOSIGNAL,
-                    reinterpret_cast<const sockaddr*>(&to), length);
-  };
-  if (retry_interrupted(send) < 0) return Error{errno, "sendto", socket_path};
+  iovec piece{const_cast<char*>(message.data()), message.size()};
+  msghdr header{};
+  header.msg_name = &to;
+  header.msg_namelen = length;
+  header.msg_iov = &piece;
+  header.msg_iovlen = 1;
+  std::vector<char> control(descriptors.empty() ? 0 : CMSG_SPACE(descriptors.size_bytes()));
+  if (!descriptors.empty()) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
+  }
+  const auto send = [&] { return ::sendmsg(fd.get(), &header, MSG_NOSIGNAL); };
+  if (retry_interrupted(send) < 0) return Error{errno, "sendmsg", socket_path};
   return std::nullopt;
 }
 

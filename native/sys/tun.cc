@@ -10,14 +10,20 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <memory>
 
+#include "sys/handover.h"
 #include "sys/kernel.h"
 #include "sys/netlink.h"
 
 namespace flannelette {
 
 namespace {
+
+// Another process that had the only queue too closes it within this time.
+constexpr int kBusyTries = 500;
+constexpr timespec kBusyPause = {0, 2'000'000};
 
 // A descriptor of the device `name`, which it creates when there is none; `name` becomes the name
 // the kernel chose.
@@ -83,6 +89,28 @@ Result<Tun> Tun::open(const TunOptions& options) {
   return Tun(std::move(fd.value()), flags, std::move(name), ifindex);
 }
 
+Result<Tun> Tun::adopt(std::vector<OwnedFd> queues) {
+  if (queues.empty()) return Error{EINVAL, "TUNGETIFF", "no queue"};
+  std::string name;
+  int flags = 0;
+  for (const OwnedFd& queue : queues) {
+    ifreq request{};
+    if (::ioctl(queue.get(), TUNGETIFF, &request) < 0) return Error{errno, "TUNGETIFF", name};
+    constexpr int kExpected = IFF_TUN | IFF_NO_PI;
+    if ((request.ifr_flags & kExpected) != kExpected || (!name.empty() && name != request.ifr_name))
+      return Error{EINVAL, "TUNGETIFF", request.ifr_name};
+    name = request.ifr_name;
+    flags = request.ifr_flags & (kExpected | IFF_VNET_HDR | IFF_MULTI_QUEUE);
+    if (const int number = keep_private(queue.get())) return Error{number, "fcntl", name};
+  }
+  const int ifindex = static_cast<int>(::if_nametoindex(name.c_str()));
+  if (ifindex == 0) return Error{errno, "if_nametoindex", name};
+  const size_t count = queues.size();
+  Tun tun(std::move(queues[0]), flags, std::move(name), ifindex);
+  for (size_t i = 1; i < count; ++i) tun.fds_.push_back(std::move(queues[i]));
+  return tun;
+}
+
 int Tun::add_queues(size_t count) {
   while (fds_.size() < count) {
     auto fd = open_queue(name_, flags_);
@@ -115,6 +143,10 @@ int Tun::reopen(bool vnet_header) {
   flags_ = vnet_header ? flags_ | IFF_VNET_HDR : flags_ & ~IFF_VNET_HDR;
   fds_.clear();
   auto first = open_queue(name_, flags_);
+  for (int tries = 0; !first.ok() && first.error().number == EBUSY && tries < kBusyTries; ++tries) {
+    (void)::nanosleep(&kBusyPause, nullptr);
+    first = open_queue(name_, flags_);
+  }
   if (!first.ok()) {
     if (auto netlink = Netlink::open(); netlink.ok()) (void)netlink.value().delete_link(ifindex_);
     return first.error().number;

@@ -7,6 +7,8 @@
 // has seen some (drivers/net/tun.c, tun_flow_update).
 #pragma once
 
+#include <linux/if_tun.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -51,6 +53,10 @@ struct DeviceCheck {
 class Tun {
  public:
   static Result<Tun> open(const TunOptions& options);
+  // The device whose queues, all of them, these descriptors are: opened by another process, or kept
+  // for this one. Changes nothing of it. EBADFD: it was deleted; ENODEV: it is not in this network
+  // namespace; EINVAL: no TUN as `open` makes them.
+  static Result<Tun> adopt(std::vector<OwnedFd> queues);
 
   // Takes packets larger than the MTU from senders on this host (TUNSETOFFLOAD): TCP, and trains of
   // UDP too. Needs the virtio header. 0 or an errno; the device is then as before.
@@ -82,6 +88,9 @@ class Tun {
   Result<DeviceCheck> check(const DeviceSettings& settings, uint32_t probe) const;
 
   int fd(size_t queue = 0) const { return fds_[queue].get(); }
+  size_t queues() const { return fds_.size(); }
+  // Packets are behind a virtio_net_hdr.
+  bool vnet_header() const { return (flags_ & IFF_VNET_HDR) != 0; }
   const std::string& name() const { return name_; }
   int ifindex() const { return ifindex_; }
 

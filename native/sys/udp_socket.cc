@@ -11,6 +11,7 @@
 
 #include "core/headers.h"
 #include "sys/address.h"
+#include "sys/handover.h"
 #include "sys/kernel.h"
 
 namespace flannelette {
@@ -21,6 +22,12 @@ namespace {
 void set_buffer(int fd, int forced, int plain, int bytes) {
   if (::setsockopt(fd, SOL_SOCKET, forced, &bytes, sizeof(bytes)) < 0)
     (void)::setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
+}
+
+void set_buffers(int fd, int bytes) {
+  if (bytes <= 0) return;
+  set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bytes);
+  set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, bytes);
 }
 
 int set_reuse_port(int fd, int on) {
@@ -38,10 +45,7 @@ int drop_all_received(int fd) {
 Result<OwnedFd> open_bound(uint32_t address, uint16_t port, int buffer_bytes, Use use) {
   OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error{errno, "socket UDP", ""};
-  if (buffer_bytes > 0) {
-    set_buffer(fd.get(), SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
-    set_buffer(fd.get(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
-  }
+  set_buffers(fd.get(), buffer_bytes);
   if (use == Use::kSendOnly) {
     const int number = drop_all_received(fd.get());
     if (number != 0) return Error{number, "setsockopt SO_ATTACH_FILTER", ""};
@@ -60,6 +64,21 @@ Result<OwnedFd> open_bound(uint32_t address, uint16_t port, int buffer_bytes, Us
 
 Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes) {
   return open_bound(address, port, buffer_bytes, Use::kAlone);
+}
+
+int adopt_udp_socket(int fd, uint32_t address, uint16_t port, int buffer_bytes) {
+  sockaddr_in bound{};
+  socklen_t length = sizeof(bound);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &length) < 0) return errno;
+  int type = 0;
+  socklen_t type_length = sizeof(type);
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0) return errno;
+  const sockaddr_in wanted = socket_address(address, port);
+  if (bound.sin_family != AF_INET || type != SOCK_DGRAM || bound.sin_port != wanted.sin_port ||
+      bound.sin_addr.s_addr != wanted.sin_addr.s_addr)
+    return EADDRNOTAVAIL;
+  set_buffers(fd, buffer_bytes);
+  return keep_private(fd);
 }
 
 int add_udp_sockets(std::vector<OwnedFd>& sockets, size_t count, uint32_t address, uint16_t port,
@@ -120,6 +139,12 @@ int enable_udp_gro(int fd) {
   if (kernel_version() < kSafeGroVersion) return EOPNOTSUPP;
   const int on = 1;
   return ::setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0 ? errno : 0;
+}
+
+bool has_udp_gro(int fd) {
+  int on = 0;
+  socklen_t length = sizeof(on);
+  return ::getsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, &length) == 0 && on != 0;
 }
 
 void disable_udp_gro(int fd) {

@@ -17,6 +17,10 @@ namespace flannelette {
 // leaves the defaults.
 Result<OwnedFd> open_udp_socket(uint32_t address, uint16_t port, int buffer_bytes);
 
+// Makes a socket that another process opened like one of open_udp_socket: 0 or an errno,
+// EADDRNOTAVAIL when it is bound to another address or port, or is no UDP socket.
+int adopt_udp_socket(int fd, uint32_t address, uint16_t port, int buffer_bytes);
+
 // Opens more sockets on the port of the first, `count` in all, between which the kernel spreads
 // what arrives: a datagram goes to the socket its outer flow's hash picks, so one flow stays on one
 // socket. 0 or an errno: SO_REUSEPORT is Linux 3.9.
@@ -45,6 +49,8 @@ int check_udp_gso(int fd);
 // Lets the kernel hand over trains of datagrams, each receive with a UDP_GRO control message that
 // tells their length. 0 or an errno: EOPNOTSUPP on kernels whose UDP_GRO loses packets.
 int enable_udp_gro(int fd);
+// Whether it is enabled.
+bool has_udp_gro(int fd);
 // Datagrams come one by one again; those of a train that waits already cannot be told apart then.
 void disable_udp_gro(int fd);
 

@@ -199,6 +199,10 @@ export const runFlags = {
     'where the subnet and MTU are written for Docker or CNI; PATH.sock is the status socket',
     { placeholder: 'path', fallback: DAEMON_DEFAULTS.subnetFile, emptyIsUnset: true },
   ),
+  takeover: booleanFlag(
+    'takeover',
+    'go on where the daemon with the same --subnet-file ends that runs now, with its device and port and without a gap; start as usual when there is none',
+  ),
   followConfig: booleanFlag(
     'follow-config',
     'change the backend when the network configuration does, with both until every host has changed',
@@ -448,6 +452,7 @@ export function daemonOptions(
     ...(values.healthzIp === undefined ? {} : { healthzOpen: true }),
     ...(values.healthzTokenFile === undefined ? {} : { healthzTokenFile: values.healthzTokenFile }),
     healthzPort: values.healthzPort,
+    takeover: values.takeover,
     followConfig: values.followConfig,
     ipMasq: values.ipMasq,
     ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,

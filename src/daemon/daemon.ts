@@ -15,7 +15,7 @@ import { pause, settledWithin, unlessAborted, type Pause } from '../abort.js';
 import type { NetworkConfig } from '../config/network.js';
 import { hostInterfaces, probeKernel, type KernelFeature } from '../dataplane/dataplane.js';
 import { untilHostChanges } from '../dataplane/host-changes.js';
-import { messageOf, systemError } from '../errors.js';
+import { FlannelletteError, messageOf, systemError } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { LeaseStore } from '../lease/store.js';
 import { silentLogger, type Logger } from '../log.js';
@@ -45,9 +45,10 @@ import { Reporter, type Readiness } from './reporter.js';
 import type { ServiceManager } from './sd-notify.js';
 import { StatusServer, type TcpAddress } from './server.js';
 import { DaemonState } from './state.js';
-import { listenOnStatusSocket } from './status-socket.js';
+import { listenAfter, listenOnStatusSocket } from './status-socket.js';
 import type { DaemonStatus } from './status.js';
 import { untilAnswered } from './store-answer.js';
+import { HandoverServer, Predecessor } from './takeover.js';
 import { packageVersion } from './version.js';
 
 /** What a daemon uses of the machine; tests and embedders may bring their own. */
@@ -82,6 +83,9 @@ export class Daemon {
   readonly #state: DaemonState;
   readonly #reporter: Reporter;
   readonly #events = new EventStream();
+  /** Another daemon took over, or this one could not: the reason is the error then. */
+  readonly #end = new AbortController();
+  #predecessor: Predecessor | undefined;
 
   /**
    * Checks and opens nothing yet. A logger that is not given says nothing; `dependencies` are for tests
@@ -110,9 +114,11 @@ export class Daemon {
    * Resolves when the signal aborted and everything is closed. Rejects with a FlannelletteError
    * when the daemon cannot start or go on; nothing is left behind then either.
    */
-  async run(signal: AbortSignal): Promise<void> {
+  async run(stop: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([stop, this.#end.signal]);
     try {
       validateDaemonOptions(this.#options);
+      if (this.#options.takeover) await this.#findPredecessor();
       const server = await this.#openServer();
       // A stop that came early must not wait for what is set up from here on.
       const { serviceManager } = this.#dependencies;
@@ -133,6 +139,8 @@ export class Daemon {
     } finally {
       this.#state.phase = 'stopped';
     }
+    const reason: unknown = this.#end.signal.reason;
+    if (reason instanceof FlannelletteError) throw reason;
     this.#log.info('stopped');
   }
 
@@ -150,6 +158,7 @@ export class Daemon {
       const config = this.#withBackend(inStore);
       state.config = config;
       signal.throwIfAborted();
+      await this.#predecessor?.ask(this.#options.subnetFile);
       await this.#loop(store, config, inStore).run(external, signal);
     } finally {
       const closed = store.close();
@@ -187,6 +196,18 @@ export class Daemon {
    */
   events(signal?: AbortSignal): AsyncIterableIterator<DaemonEvent> {
     return this.#events.read(signal);
+  }
+
+  async #findPredecessor(): Promise<void> {
+    const { subnetFile } = this.#options;
+    this.#predecessor = await Predecessor.find(subnetFile, this.#log);
+    if (this.#predecessor === undefined) {
+      this.#log.info({ subnetFile }, 'no daemon to take over from; starting as usual');
+      return;
+    }
+    this.#predecessor.switched.catch((error: unknown) => {
+      this.#end.abort(error);
+    });
   }
 
   #externalInterfaces(settings: DaemonSettings): ExternalInterfaces {
@@ -271,6 +292,7 @@ export class Daemon {
         resources,
         sourceCheck,
         openDataPlane,
+        takeTunnel: (name) => this.#predecessor?.take(name),
       },
       store,
       config,
@@ -349,28 +371,63 @@ export class Daemon {
     // Loaded when somebody may ask: prom-client takes 5 MB.
     let metrics: Promise<Metrics> | undefined;
     const metricsOnce = (): Promise<Metrics> => (metrics ??= this.#createMetrics());
+    const handover = new HandoverServer(
+      this.#options.subnetFile,
+      () => this.#state.network?.forwarder,
+      () => this.#state.config?.backend.type,
+    );
     const server = new StatusServer({
       ready: () => this.#reporter.readiness(),
       status: () => this.#reporter.status(),
       changeMode: (mode) => {
         this.changeMode(mode);
       },
+      handover: {
+        give: (version) => {
+          const given = handover.give(version);
+          this.#log.info(given, 'descriptors given to another daemon, which is to take over');
+          return given;
+        },
+        end: (version) => {
+          handover.end(version);
+          this.#log.info('another daemon forwards from now on; stopping');
+        },
+        left: () => {
+          this.#end.abort();
+        },
+      },
       metrics: async () => (await metricsOnce()).scrape(),
     });
     const end = new AbortController();
-    let settled = Promise.resolve();
+    let settled: Promise<unknown> = Promise.resolve();
     const close = async (): Promise<void> => {
       end.abort();
       await settled;
       await server.close();
     };
+    const { healthzIp: host, healthzPort: port, subnetFile } = this.#options;
+    const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
+    const listenTcp = async (): Promise<void> => {
+      if (port === 0) return;
+      await metricsOnce();
+      await server.listenTcp({ host, port, ...(await this.#tcpAccess(host)) });
+    };
     try {
-      const { healthzIp: host, healthzPort: port, subnetFile } = this.#options;
-      const socket = { server, path: statusSocketPath(subnetFile), problems: this.#problems };
-      ({ settled } = await listenOnStatusSocket(socket, end.signal));
-      if (port !== 0) {
-        await metricsOnce();
-        await server.listenTcp({ host, port, ...(await this.#tcpAccess(host)) });
+      if (this.#predecessor === undefined) {
+        ({ settled } = await listenOnStatusSocket(socket, end.signal));
+        await listenTcp();
+      } else {
+        const listeners = [
+          async (): Promise<void> => {
+            await listenOnStatusSocket(socket, end.signal);
+          },
+          listenTcp,
+        ];
+        settled = listenAfter(this.#predecessor.switched, listeners, end.signal).catch(
+          (error: unknown) => {
+            this.#end.abort(error);
+          },
+        );
       }
     } catch (error) {
       await close();

@@ -68,6 +68,11 @@ export interface DaemonSettings {
     | ({ readonly kind: 'kube' } & KubeOptions)
     | { readonly kind: 'given'; readonly store: LeaseStore };
   readonly mode: DaemonMode;
+  /**
+   * Go on where a daemon with the same subnet file ends that runs now, without a gap; start as usual when
+   * there is none.
+   */
+  readonly takeover: boolean;
   /** Change the backend when the network configuration in the store does. */
   readonly followConfig: boolean;
   /** In place of the network configuration's Backend.Type, with that backend's defaults. */
@@ -135,6 +140,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
   subnetFile: '/run/flannel/subnet.env',
   healthzIp: HEALTHZ_DEFAULT_IP,
   healthzPort: 0,
+  takeover: false,
   followConfig: false,
   ipMasq: false,
   ipMasqFullyRandom: true,

@@ -12,6 +12,8 @@
  * something:
  *
  *   PUT /mode/NAME   the data plane goes on in that mode
+ *   PUT /takeover/1  another daemon is given the descriptors of the data plane (takeover.ts)
+ *   PUT /switch/1    this one stops, and the other goes on
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { lookup } from 'node:dns/promises';
@@ -28,6 +30,12 @@ export interface StatusSource {
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Throws when it cannot be done now, or there is no such mode. */
   readonly changeMode: (mode: string) => void;
+  /** Another daemon takes over: see takeover.ts. Each throws when it cannot be; `left` ends this one. */
+  readonly handover?: {
+    give(version: string): object;
+    end(version: string): void;
+    left(): void;
+  };
 }
 
 export interface TcpAddress {
@@ -45,12 +53,16 @@ interface Reply {
   readonly type: string;
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Called when it has been sent. */
+  readonly sent?: () => void;
 }
 
 const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
 /** Of PUT, with the mode behind it; on the unix socket alone, which is the owner's. */
 const MODE_PATH = '/mode/';
+const TAKEOVER_PATH = '/takeover/';
+const SWITCH_PATH = '/switch/';
 const PATHS = ['/healthz', '/readyz', '/metrics', '/status'];
 /** Milliseconds a connection may say nothing, or take to ask. */
 const IDLE_MS = 5_000;
@@ -190,23 +202,41 @@ export class StatusServer {
       'cache-control': 'no-store',
       ...reply.headers,
     });
+    const { sent } = reply;
+    // Also when the other end did not wait for it.
+    if (sent !== undefined) response.once('close', sent);
     response.end(request.method === 'HEAD' ? undefined : reply.body);
   }
 
-  #changeMode(mode: string): Reply {
-    try {
-      this.#source.changeMode(mode);
-    } catch (error) {
-      return { code: 409, type: TEXT, body: `${messageOf(error)}\n` };
+  /** What the owner alone may ask for; undefined when it is nothing of that. */
+  #change(path: string): Reply | undefined {
+    const { changeMode, handover } = this.#source;
+    const behind = (prefix: string): string => path.slice(prefix.length);
+    if (path.startsWith(MODE_PATH)) {
+      const mode = behind(MODE_PATH);
+      return attempt(() => {
+        changeMode(mode);
+        return { mode };
+      });
     }
-    return { code: 200, type: JSON_TYPE, body: toJson({ mode }) };
+    if (handover === undefined) return undefined;
+    if (path.startsWith(TAKEOVER_PATH)) return attempt(() => handover.give(behind(TAKEOVER_PATH)));
+    if (!path.startsWith(SWITCH_PATH)) return undefined;
+    const reply = attempt(() => {
+      handover.end(behind(SWITCH_PATH));
+      return {};
+    });
+    if (reply.code !== 200) return reply;
+    const sent = (): void => {
+      handover.left();
+    };
+    return { ...reply, sent };
   }
 
   async #reply(request: IncomingMessage, access: Access): Promise<Reply> {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-    if (request.method === 'PUT' && access === 'owner' && path.startsWith(MODE_PATH)) {
-      return this.#changeMode(path.slice(MODE_PATH.length));
-    }
+    const changed = request.method === 'PUT' && access === 'owner' ? this.#change(path) : undefined;
+    if (changed !== undefined) return changed;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return { code: 405, type: TEXT, body: 'only GET and HEAD\n' };
     }
@@ -230,6 +260,14 @@ export class StatusServer {
       default:
         return { code: 404, type: TEXT, body: `not found; there are ${PATHS.join(', ')}\n` };
     }
+  }
+}
+
+function attempt(action: () => object): Reply {
+  try {
+    return { code: 200, type: JSON_TYPE, body: toJson(action()) };
+  } catch (error) {
+    return { code: 409, type: TEXT, body: `${messageOf(error)}\n` };
   }
 }
 

@@ -5,9 +5,12 @@
 import { errnoOf, messageOf } from '../errors.js';
 import type { ProblemBoard } from '../problems.js';
 import type { StatusServer } from './server.js';
-import { pause } from '../abort.js';
+import { pause, unlessAborted } from '../abort.js';
 
 const RETRY_MS = 2_000;
+/** A daemon that was taken over from has closed its sockets by then. */
+const LISTEN_WAIT_MS = 10_000;
+const LISTEN_RETRY_MS = 20;
 
 export interface StatusSocketOptions {
   readonly server: Pick<StatusServer, 'listenUnix'>;
@@ -26,6 +29,40 @@ export async function listenOnStatusSocket(
 ): Promise<{ readonly settled: Promise<void> }> {
   if (await attempt(options)) return { settled: Promise.resolve() };
   return { settled: retry(options, signal) };
+}
+
+/**
+ * Listens once `free` has resolved, with what a daemon holds that ends then; nothing when `free` rejects.
+ * Rejects when an address stays taken for LISTEN_WAIT_MS, or cannot be listened on.
+ */
+export async function listenAfter(
+  free: Promise<void>,
+  listeners: readonly (() => Promise<void>)[],
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await unlessAborted(signal, free);
+  } catch {
+    return;
+  }
+  const until = performance.now() + LISTEN_WAIT_MS;
+  for (const listen of listeners) await listenUntil(listen, until, signal);
+}
+
+async function listenUntil(
+  listen: () => Promise<void>,
+  until: number,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await listen();
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'EADDRINUSE' || performance.now() > until) throw error;
+    }
+    await pause(LISTEN_RETRY_MS, signal);
+  }
 }
 
 async function retry(options: StatusSocketOptions, signal: AbortSignal): Promise<void> {

@@ -3,6 +3,7 @@
  * observed through counters and events. No packet ever passes through here.
  */
 import { EventEmitter } from 'node:events';
+import { closeSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type { Ipv4 } from '../config/ipv4.js';
@@ -17,6 +18,7 @@ import {
   type NativeFeature,
   type NativeFeatureName,
   type NativeFeatureState,
+  type NativeHandover,
   type NativeInterface,
   type NativeQueueSizes,
   type NativeRestart,
@@ -129,6 +131,11 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     return this.#engine.restoreDevice();
   }
 
+  /** Sends copies of its descriptors with one datagram, for another process to go on with them. */
+  sendDescriptors(path: string, message: string): void {
+    this.#engine.sendDescriptors(path, message);
+  }
+
   lookup(address: number): number | undefined {
     return this.#engine.lookup(address);
   }
@@ -208,6 +215,28 @@ export function usableCpus(): readonly number[] {
  */
 export function notifyManager(path: string, message: string): void {
   native().notify(path, message);
+}
+
+/** A place where another process of this user leaves descriptors, until it is closed. */
+export class HandoverPlace {
+  readonly path: string;
+  readonly #fd: number;
+
+  /** Makes the socket; a path of at most 107 bytes. Throws what the kernel refused. */
+  constructor(path: string) {
+    this.#fd = native().openHandover(path);
+    this.path = path;
+  }
+
+  /** What was left there; throws EAGAIN when it is nothing. The caller closes the descriptors. */
+  receive(): NativeHandover {
+    return native().receiveHandover(this.#fd);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+    unlinkSync(this.path);
+  }
 }
 
 /**

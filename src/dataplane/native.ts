@@ -66,6 +66,21 @@ export interface NativeEngineOptions {
   readonly ringBytes: number;
   /** Seconds that a path which takes no full-size packets is believed to be one, 1 to 86400. */
   readonly pathMtuSeconds: number;
+  /**
+   * Descriptors that another process opened, used instead of new ones: a queue of the TUN and a socket on
+   * the port for each pair. Nothing is changed of device and port until `start`. The engine closes them,
+   * also when it cannot be opened.
+   */
+  readonly adoptedTun?: readonly number[] | undefined;
+  readonly adoptedUdp?: readonly number[] | undefined;
+  /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
+  readonly adoptedUntil?: number | undefined;
+}
+
+/** What another process sent; the receiver closes the descriptors. */
+export interface NativeHandover {
+  readonly message: string;
+  readonly descriptors: readonly number[];
 }
 
 /** The kernel's queues as granted; sizes of a socket are twice what was asked for. */
@@ -113,7 +128,11 @@ export interface NativeEngine {
    * time and after the close.
    */
   takeEventFd(): number;
-  /** Starts the threads. Throws when already started or closed. */
+  /**
+   * Starts the threads. Throws when already started or closed. Those on adopted descriptors begin when the
+   * process that uses them has stopped; EBUSY when they first have to be set up for another mode: start
+   * again when it has stopped.
+   */
   start(): void;
   /**
    * Changes the forwarding table, for the threads all at once: triples of network, prefix length,
@@ -137,7 +156,16 @@ export interface NativeEngine {
   queueSizes(): NativeQueueSizes;
   /** What of the kernel is in use now; also after the close. */
   features(): readonly NativeFeatureState[];
-  /** Stops the threads, removes the device, closes the socket. Idempotent. */
+  /**
+   * Sends copies of its descriptors with one datagram (SCM_RIGHTS) to a socket as `notify` takes it: queues
+   * of the TUN, as many sockets on the port, and one that hangs up when the threads have stopped for good.
+   * EBADF when closed; else as `notify`.
+   */
+  sendDescriptors(path: string, message: string): void;
+  /**
+   * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
+   * its descriptors, closes the socket. Idempotent.
+   */
   close(): void;
 }
 
@@ -278,6 +306,13 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
+  /**
+   * A datagram socket of mode 0600 at a path of at most 107 bytes, in place of a socket that is there; the
+   * caller closes the descriptor and unlinks the path.
+   */
+  openHandover(path: string): number;
+  /** The datagram that waits there; EAGAIN when there is none. */
+  receiveHandover(fd: number): NativeHandover;
   /** One for the process; called again it changes the limits. See native/sys/exit_guard.h. */
   guardSignals(limits: NativeSignalLimits): void;
   /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */

@@ -71,6 +71,8 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   apply(changes: readonly RouteChange[]): void;
   /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
   changeMode?(mode: DataPlaneSnapshot['mode']): void;
+  /** Undefined where another process cannot go on with what is open here. */
+  readonly handover?: Handover;
   health(): ForwarderHealth;
   /** How packets for a route that was applied travel now. */
   reach(route: Route): Reach;
@@ -81,6 +83,14 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   counters(): DataPlaneSnapshot | undefined;
   /** Takes everything away again. Idempotent. */
   close(): void;
+}
+
+/** Another process goes on where this one ends, with the same device and port. */
+export interface Handover {
+  /** Sends the descriptors to the socket at `path`, and goes on; says what tunnel they are of. */
+  give(path: string): string;
+  /** Ceases to forward and leaves device and routes as they are: the other process begins. */
+  end(): void;
 }
 
 export interface Reach {

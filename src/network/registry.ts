@@ -13,6 +13,8 @@ import { UDP, type UdpOptions } from '../forward/udp/udp.js';
 import { VXLAN, type VxlanOptions } from '../forward/vxlan/vxlan.js';
 import type { Backend, BackendContext, BackendKind } from './forwarder.js';
 
+export type { InheritedTunnel } from '../forward/udp/inherited.js';
+
 /** What a daemon tells its backend, whichever it is. */
 export type ForwarderOptions = UdpOptions & HostGwOptions & VxlanOptions;
 

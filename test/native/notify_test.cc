@@ -103,7 +103,7 @@ TEST_CASE("nobody listening is ECONNREFUSED, no socket at all ENOENT") {
   const Status gone = notify(directory.socket(), "READY=1");
   REQUIRE(gone.has_value());
   CHECK(gone->number == ECONNREFUSED);
-  CHECK(gone->operation == std::string("sendto"));
+  CHECK(gone->operation == std::string("sendmsg"));
   CHECK(gone->detail == directory.socket());
   CHECK(refusal(notify(abstract_name(), "READY=1")) == ECONNREFUSED);
 }

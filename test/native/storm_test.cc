@@ -107,7 +107,8 @@ TEST_CASE("storm: a send that is always interrupted ends with the stop") {
     rig.io.storm = {.send = -EINTR, .always_ready = true};
     rig.io.on_send = [&] { rig.io.stop = true; };
     encapsulation.carry();
-    CHECK(rig.io.sendmsg_calls + rig.io.sendmmsg_calls == 1);
+    // Once more for what was read before the stop.
+    CHECK(rig.io.sendmsg_calls + rig.io.sendmmsg_calls == 2);
   }
 }
 

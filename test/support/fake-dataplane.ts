@@ -73,6 +73,8 @@ export class FakeDataPlane
   restoreCalls = 0;
   snapshots = 0;
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
+  /** Where they went, with what message. */
+  readonly sentDescriptors: (readonly [string, string])[] = [];
   started = false;
   closed = false;
 
@@ -98,6 +100,10 @@ export class FakeDataPlane
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (this.modeFailure !== undefined) throw this.modeFailure;
     this.modes.push(mode);
+  }
+
+  sendDescriptors(path: string, message: string): void {
+    this.sentDescriptors.push([path, message]);
   }
 
   restoreDevice(): DeviceCheck {

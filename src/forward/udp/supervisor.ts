@@ -20,7 +20,7 @@ import type {
   FeatureState,
   ThreadCounters,
 } from '../../dataplane/dataplane.js';
-import { errnoOf, messageOf } from '../../errors.js';
+import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { EventSink } from '../../network/events.js';
 import type { ProblemBoard } from '../../problems.js';
@@ -29,12 +29,20 @@ import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-c
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
+import type { InheritedTunnel } from './inherited.js';
 import { formatIpv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
   DataPlane,
-  'device' | 'start' | 'changeRoutes' | 'changeMode' | 'restoreDevice' | 'snapshot' | 'close'
+  | 'device'
+  | 'start'
+  | 'changeRoutes'
+  | 'changeMode'
+  | 'restoreDevice'
+  | 'sendDescriptors'
+  | 'snapshot'
+  | 'close'
 > {
   on(name: 'event', listener: (event: DataPlaneEvent) => void): unknown;
 }
@@ -74,10 +82,12 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
+  readonly #inherited: InheritedTunnel | undefined;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
-   * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS.
+   * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS. With
+   * `inherited` nothing is opened: it goes on where another process ends.
    */
   constructor(
     options: DataPlaneOptions,
@@ -87,6 +97,7 @@ export class DataPlaneSupervisor {
     problems?: ProblemBoard,
     changes?: HostChanges,
     events?: EventSink,
+    inherited?: InheritedTunnel,
   ) {
     this.#options = options;
     this.#open = open;
@@ -102,7 +113,13 @@ export class DataPlaneSupervisor {
     this.#refusals = new RateLimitedLog((fields) => {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
-    this.#live = this.#adopt(open(options));
+    this.#inherited = inherited;
+    const adopted = {
+      adoptedTun: inherited?.tun,
+      adoptedUdp: inherited?.udp,
+      adoptedUntil: inherited?.until,
+    };
+    this.#live = this.#adopt(open({ ...options, ...adopted }));
     this.#device = this.#live.device;
   }
 
@@ -125,6 +142,41 @@ export class DataPlaneSupervisor {
   start(): void {
     if (this.#started || this.#closed) return;
     this.#started = true;
+    if (this.#inherited === undefined) {
+      this.#begin();
+      return;
+    }
+    const waiting = this.#startBehind();
+    void this.#inherited.switchOver().then(
+      () => {
+        this.#begin(waiting);
+      },
+      () => {
+        // Its user goes on as before, and whoever opened this one hears of it.
+        this.close();
+      },
+    );
+  }
+
+  /** Sends the descriptors in service to a process that waits for them at `path`. */
+  give(path: string, message: string): void {
+    if (this.#live === undefined) throw systemError(`no data plane to take over: ${this.#error}`);
+    this.#live.sendDescriptors(path, message);
+  }
+
+  /** Whether the threads wait for the descriptors' present user to stop; they cannot always. */
+  #startBehind(): boolean {
+    try {
+      this.#live?.start();
+      return true;
+    } catch (error) {
+      if (errnoOf(error) !== 'EBUSY') this.#fail(messageOf(error));
+      return false;
+    }
+  }
+
+  #begin(started = false): void {
+    if (this.#closed) return;
     const look = (): void => {
       this.#restoreDevice();
     };
@@ -132,7 +184,11 @@ export class DataPlaneSupervisor {
     const often = (): boolean => this.#options.mode === 'kernel' || this.#checkError !== undefined;
     this.#check = lookAtHost(look, { restMs: CHECK_MS, often }, this.#changes);
     this.#use((plane) => {
-      plane.start();
+      if (!started) plane.start();
+      if (this.#inherited === undefined) return;
+      // It is only now in charge of the device, and of what the kernel carries by itself.
+      plane.changeRoutes(this.#routes());
+      this.#logFeatures(plane);
     });
   }
 

@@ -38,6 +38,7 @@ import { DirectRoutes } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
+import { tunnelName, type TakeTunnel } from './inherited.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -61,6 +62,8 @@ export interface UdpOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
   readonly kernelRoutes?: KernelRoutes | undefined;
   readonly interfaces?: (() => readonly HostInterface[]) | undefined;
+  /** Brings the tunnel of a process that runs, to go on with. */
+  readonly takeTunnel?: TakeTunnel | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
@@ -102,7 +105,8 @@ export class UdpBackend implements Backend {
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
     const { config, external, log, problems, events } = this.#context;
-    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane } = this.#options;
+    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
+      this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
       tunAddress: lease.subnet.network,
@@ -123,8 +127,19 @@ export class UdpBackend implements Backend {
     const direct = this.#directRouting ? this.#directRoutes() : undefined;
     // Another data plane than the native one has no device of this host.
     const changes = openDataPlane === undefined ? hostChanges() : undefined;
-    const plane = new DataPlaneSupervisor(options, open, all, log, problems, changes, events);
-    return new UdpForwarder(this, plane, direct);
+    const name = tunnelName(config.network, lease.subnet);
+    const inherited = takeTunnel?.(name);
+    const plane = new DataPlaneSupervisor(
+      options,
+      open,
+      all,
+      log,
+      problems,
+      changes,
+      events,
+      inherited,
+    );
+    return new UdpForwarder(this, plane, direct, name);
   }
 
   #directRoutes(): DirectRoutes {
@@ -142,12 +157,16 @@ class UdpForwarder implements Forwarder {
   readonly udpPort: number;
   readonly #plane: DataPlaneSupervisor;
   readonly #direct: DirectRoutes | undefined;
+  readonly #name: string;
+  #handedOver = false;
 
   constructor(
     { mtu, leaseAttributes, udpPort }: UdpBackend,
     plane: DataPlaneSupervisor,
     direct: DirectRoutes | undefined,
+    name: string,
   ) {
+    this.#name = name;
     this.mtu = mtu;
     this.leaseAttributes = leaseAttributes;
     this.udpPort = udpPort;
@@ -181,8 +200,20 @@ class UdpForwarder implements Forwarder {
     return this.#plane.snapshot();
   }
 
+  readonly handover = {
+    give: (path: string): string => {
+      this.#plane.give(path, this.#name);
+      return this.#name;
+    },
+    end: (): void => {
+      this.#handedOver = true;
+      this.#plane.close();
+    },
+  };
+
   close(): void {
-    this.#direct?.close();
+    // The kernel's routes are the successor's.
+    if (!this.#handedOver) this.#direct?.close();
     this.#plane.close();
   }
 }

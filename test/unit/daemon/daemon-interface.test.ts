@@ -149,7 +149,10 @@ describe('the external interface of a daemon that runs', () => {
     await opened(planes, 2);
     store.snapshot(OWN, PEER);
     await started(planes);
-    expect(daemon.readiness().ready).toBe(true);
+    // subnet.env is written after that.
+    await vi.waitFor(() => {
+      expect(daemon.readiness().ready).toBe(true);
+    });
   });
 
   it('goes back when its new address is gone before it could be bound', async () => {
