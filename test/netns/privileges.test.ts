@@ -57,7 +57,7 @@ async function tasksOf(pid: number): Promise<Task[]> {
   );
 }
 
-const isPacketThread = ({ name }: Task): boolean => name.startsWith('fl-');
+const isPacketThread = ({ name }: Task): boolean => name.startsWith('fl-') || name === 'path-mtu';
 
 /** Every thread of a daemon has these capabilities, and packet threads none. */
 async function expectReduced(daemon: DaemonProcess, allowed: bigint): Promise<void> {

@@ -106,7 +106,7 @@ describe('the unit under systemd', () => {
       .split('\n')
       .map((line) => line.trim().split(' '));
     const [packet, others] = [true, false].map((carries) =>
-      threads.filter(([name]) => name?.startsWith('fl-') === carries),
+      threads.filter(([name]) => /^(fl-|path-mtu)/.test(name ?? '') === carries),
     );
     const filters = Number(others?.[0]?.[2]);
     expect(packet?.length).toBeGreaterThan(0);
