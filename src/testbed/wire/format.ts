@@ -26,11 +26,14 @@ export interface WireFormat {
 /** Echo requests and replies, and no ICMP errors. */
 export const ECHO_FILTER = 'icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply';
 
+/** The daemons' own probes of the path MTU: ICMP between the ends of the tunnel, whose addresses end in 0. */
+const PATH_PROBE = 'udp[17] == 1 and udp[23] == 0 and udp[27] == 0';
+
 /** flannel's udp: the packet is the whole payload of a datagram from port to port. */
 export const UDP_FORMAT: WireFormat = {
   noun: 'datagram',
   statement: `datagrams on UDP ${TUNNEL_PORT} are exactly the inner packets`,
-  filter: `udp port ${TUNNEL_PORT}`,
+  filter: `udp port ${TUNNEL_PORT} and not ( ${PATH_PROBE} )`,
   ttlTaken: 2,
   open: (frame, hosts) => {
     const datagram = openDatagram(frame, hosts);
