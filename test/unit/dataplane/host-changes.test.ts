@@ -84,13 +84,13 @@ describe('looks that have to come often', () => {
     const look = (): void => {
       looks += 1;
     };
-    const { end } = lookAtHost(look, rests, new Scripted());
+    const watch = lookAtHost(look, rests, new Scripted());
     vi.advanceTimersByTime(5_500);
     expect(looks).toBe(5);
     busy = false;
     vi.advanceTimersByTime(30_000);
     expect(looks).toBe(6);
-    end();
+    watch.end();
   });
 });
 
