@@ -123,6 +123,12 @@ const NFT = `table ip flannel-ipv4 {
 		ip saddr 100.96.0.0/16 accept
 		ip daddr 100.96.0.0/16 accept
 	}
+
+	chain guard {
+		comment "chain to keep containers from writing to the tunnel"
+		type filter hook forward priority mangle; policy accept;
+		ip saddr 100.96.1.0/24 oifname "eth0" udp dport 8285 counter packets 0 bytes 0 drop
+	}
 }
 `;
 
