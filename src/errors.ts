@@ -71,6 +71,17 @@ export function systemError(message: string, detail: ErrorDetail = {}): Flannell
   return new FlannelletteError('system', message, detail);
 }
 
+/** A file that `field` names, or is for, cannot be read. */
+export function cannotRead(field: string, path: string, error: unknown): FlannelletteError {
+  const code = errnoOf(error);
+  return systemError(`${field}: cannot read ${path}: ${messageOf(error)}`, {
+    field,
+    value: path,
+    cause: error,
+    ...(code === undefined ? {} : { code }),
+  });
+}
+
 /** The message of anything thrown, as one line without control characters. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);

@@ -6,7 +6,6 @@
 #include <cerrno>
 
 #include "core/bytes.h"
-#include "sys/address.h"
 #include "sys/privileges.h"
 #include "sys/thread_filter.h"
 
@@ -207,14 +206,8 @@ void Direction::send_icmp_error(IcmpError error, const Ipv4Packet& original, uin
   }
   const uint32_t source = icmp_error_source(original.source(), context_.own, context_.tun_address);
   const size_t length = build_icmp_error(error, original, source, icmp_, mtu);
-  sockaddr_in to = socket_address(original.source(), 0);
-  iovec bytes{icmp_.data(), length};
-  msghdr message{};
-  message.msg_name = &to;
-  message.msg_namelen = sizeof(to);
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  if (context_.io.sendmsg(context_.raw_fd, &message) < 0) {
+  const auto packet = std::span(icmp_).first(length);
+  if (send_raw(context_.io, context_.raw_fd, original.source(), packet) < 0) {
     counters_.icmp_suppressed.add(1);
   } else if (error == IcmpError::kTimeExceeded) {
     counters_.icmp_time_exceeded.add(1);

@@ -7,7 +7,6 @@
 #include <cerrno>
 
 #include "core/path_mtu_probe.h"
-#include "sys/address.h"
 #include "sys/udp_socket.h"
 
 namespace flannelette {
@@ -159,15 +158,8 @@ void PathMtu::send(const Active& active, uint16_t size) {
                                               .secret = active.secret,
                                               .size = size},
                                              buffer_);
-  sockaddr_in to = socket_address(active.host, 0);
-  iovec bytes{buffer_.data(), length};
-  msghdr message{};
-  message.msg_name = &to;
-  message.msg_namelen = sizeof(to);
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
   // One that is refused is one without an answer.
-  (void)io_.sendmsg(raw_fd_, &message);
+  (void)send_raw(io_, raw_fd_, active.host, std::span(buffer_).first(length));
 }
 
 void PathMtu::conclude(const Active& active, uint64_t now) {

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <ctime>
 
+#include "sys/address.h"
+
 namespace flannelette {
 
 uint64_t monotonic_ns() {
@@ -17,6 +19,17 @@ uint64_t monotonic_ns() {
 void Io::sleep_ms(int ms) {
   const timespec time{ms / 1000, ms % 1000 * 1'000'000L};
   ::nanosleep(&time, nullptr);
+}
+
+ssize_t send_raw(Io& io, int raw_fd, uint32_t host, std::span<uint8_t> packet) {
+  sockaddr_in to = socket_address(host, 0);
+  iovec bytes{packet.data(), packet.size()};
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof(to);
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  return io.sendmsg(raw_fd, &message);
 }
 
 namespace {

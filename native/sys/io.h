@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace flannelette {
 
@@ -42,6 +43,9 @@ class Io {
   virtual uint64_t now_ns() { return monotonic_ns(); }
   virtual void sleep_ms(int ms);
 };
+
+// Sends a whole IPv4 packet to a host by a raw socket (open_raw_socket): what sendmsg gives.
+ssize_t send_raw(Io& io, int raw_fd, uint32_t host, std::span<uint8_t> packet);
 
 // The kernel itself. Stateless.
 Io& kernel_io();

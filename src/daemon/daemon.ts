@@ -297,7 +297,7 @@ export class Daemon {
       store,
       config,
       configInStore,
-      events: this.#events.emit,
+      events: this.#events,
       externals: this.#externals,
       state: this.#state,
       problems: this.#problems,

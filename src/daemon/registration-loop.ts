@@ -199,11 +199,10 @@ export class RegistrationLoop {
   /** The network before goes on for hosts that are not reached by the new one yet. */
   #retire(running: RunningNetwork, next: Registration): void {
     const { log, state } = this.#parts;
-    const retiring = new RetiringNetwork(running, next, () => {
+    this.#retiring = new RetiringNetwork(running, next, () => {
       state.networkEnded(running.network);
       log.info({ device: running.network.forwarder.device }, 'the backend before is closed');
     });
-    this.#retiring = retiring;
   }
 
   #register(
@@ -383,7 +382,7 @@ export class RegistrationLoop {
     this.#tellReady();
     const { forwarder, lease, mtu } = network;
     const subnet = formatCidr(lease.subnet);
-    this.#parts.events({ type: 'lease', subnet, device: forwarder.device, mtu });
+    this.#parts.events.emit({ type: 'lease', subnet, device: forwarder.device, mtu });
     this.#parts.onForwarding();
     await this.#announceToStore(signal);
   }

@@ -34,7 +34,11 @@ export type DaemonEvent =
 
 export type Part = 'store' | 'forwarding';
 
-export type EventSink = (event: DaemonEvent) => void;
+export interface EventSink {
+  /** False while an event would reach nobody: one that costs something need not be made. */
+  readonly isRead: boolean;
+  emit(event: DaemonEvent): void;
+}
 
 /** Events that wait for one reader at most; a network has some thousand leases. */
 const WAITING_MAX = 10_000;
@@ -70,12 +74,16 @@ class Reader {
 }
 
 /** Hands each event to everybody who reads at that moment. */
-export class EventStream {
+export class EventStream implements EventSink {
   readonly #readers = new Set<Reader>();
 
-  readonly emit: EventSink = (event) => {
+  get isRead(): boolean {
+    return this.#readers.size > 0;
+  }
+
+  emit(event: DaemonEvent): void {
     for (const reader of this.#readers) reader.push(event);
-  };
+  }
 
   /** Events from now on, until the signal aborts or the loop is left. Never throws. */
   read(signal?: AbortSignal): AsyncIterableIterator<DaemonEvent> {

@@ -38,7 +38,7 @@ import type { Backend, Forwarder } from './forwarder.js';
 import type { HostView, Way } from './host-view.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
-import { leaseOf, RouteTable } from './route-table.js';
+import { leaseOf, RouteTable, type RouteChange } from './route-table.js';
 
 /** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
@@ -314,7 +314,7 @@ export class Registration implements Network {
       case 'recovered':
         this.#storeError = undefined;
         this.#trueUntil = undefined;
-        this.#events?.({ type: 'recovered', part: 'store' });
+        this.#events?.emit({ type: 'recovered', part: 'store' });
         this.#log.info({ store: this.#store.location }, 'lease store followed again');
         break;
     }
@@ -326,7 +326,7 @@ export class Registration implements Network {
     this.#storeError = error;
     this.#trueUntil ??= new Moment();
     if (before === undefined) {
-      this.#events?.({ type: 'degraded', part: 'store', reason: messageOf(error) });
+      this.#events?.emit({ type: 'degraded', part: 'store', reason: messageOf(error) });
     }
     const fields = {
       store: this.#store.location,
@@ -387,7 +387,7 @@ export class Registration implements Network {
     this.#lease = lease;
     const news = lost !== undefined && this.#lost === undefined;
     this.#lost = lost;
-    if (news) this.#events?.({ type: 'lost', subnet: formatCidr(lease.subnet), reason: lost });
+    if (news) this.#events?.emit({ type: 'lost', subnet: formatCidr(lease.subnet), reason: lost });
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -408,10 +408,7 @@ export class Registration implements Network {
     this.routes.reconsider();
     const changes = this.routes.takeChanges();
     this.forwarder.apply(changes);
-    for (const { type, route } of changes) {
-      const [subnet, nextHop] = [formatCidr(route.subnet), formatIpv4(route.nextHop)];
-      this.#events?.({ type: 'route', change: type, subnet, nextHop });
-    }
+    this.#tellRoutes(changes);
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     if (!this.#published) {
       this.#published = true;
@@ -428,6 +425,15 @@ export class Registration implements Network {
     // What looks at the way to each host has others to look at.
     this.#changes?.touch();
     this.#resolveSynced();
+  }
+
+  #tellRoutes(changes: readonly RouteChange[]): void {
+    const events = this.#events;
+    if (events?.isRead !== true) return;
+    for (const { type, route } of changes) {
+      const [subnet, nextHop] = [formatCidr(route.subnet), formatIpv4(route.nextHop)];
+      events.emit({ type: 'route', change: type, subnet, nextHop });
+    }
   }
 
   /** Leases that wait for the kernel's routes, and whether any other host can be reached. */

@@ -289,7 +289,7 @@ export class DataPlaneSupervisor {
         );
         if (event.feature === 'kernel-path') {
           const reason = `the kernel refuses ${event.feature} (${errnoName(event.errno)})`;
-          this.#events?.({ type: 'fallback', from: 'udp/kernel', to: 'udp/offload', reason });
+          this.#events?.emit({ type: 'fallback', from: 'udp/kernel', to: 'udp/offload', reason });
         }
         break;
       case 'fault':
@@ -316,7 +316,7 @@ export class DataPlaneSupervisor {
     this.#retireLive();
     this.#error = reason;
     this.#log.warn({ reason }, 'data plane failed; opening a new one');
-    this.#events?.({ type: 'degraded', part: 'forwarding', reason });
+    this.#events?.emit({ type: 'degraded', part: 'forwarding', reason });
     this.#scheduleReplacement();
   }
 
@@ -352,7 +352,7 @@ export class DataPlaneSupervisor {
     this.#error = undefined;
     this.#restarts += 1;
     this.#log.info({ device: this.#device }, 'data plane restored');
-    this.#events?.({ type: 'recovered', part: 'forwarding' });
+    this.#events?.emit({ type: 'recovered', part: 'forwarding' });
   }
 
   #retireLive(): void {

@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { errnoOf, messageOf, systemError, type FlannelletteError } from '../../errors.js';
+import { cannotRead, messageOf, systemError, type FlannelletteError } from '../../errors.js';
 import type { EtcdOptions } from './etcd-options.js';
 import { systemRoots } from './system-roots.js';
 
@@ -49,7 +49,7 @@ export class TlsCredentials {
       try {
         return readFileSync(path, 'latin1');
       } catch (error) {
-        throw unreadable(FLAGS[flag], path, error);
+        throw cannotRead(FLAGS[flag], path, error);
       }
     };
     this.#texts = {
@@ -106,7 +106,7 @@ export class TlsCredentials {
     ): Promise<string | undefined> => {
       if (path === undefined) return undefined;
       return readFile(path, 'latin1').catch((error: unknown) => {
-        throw unreadable(FLAGS[flag], path, error);
+        throw cannotRead(FLAGS[flag], path, error);
       });
     };
     return {
@@ -165,14 +165,4 @@ function parse<T>(
 
 function bad(flag: string, path: string, what: string): FlannelletteError {
   return systemError(`${flag}: ${path} ${what}`, { field: flag, value: path });
-}
-
-function unreadable(flag: string, path: string, error: unknown): FlannelletteError {
-  const code = errnoOf(error);
-  return systemError(`${flag}: cannot read ${path}: ${messageOf(error)}`, {
-    field: flag,
-    value: path,
-    cause: error,
-    ...(code === undefined ? {} : { code }),
-  });
 }

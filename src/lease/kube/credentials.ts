@@ -8,7 +8,7 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { errnoOf, messageOf, systemError, type FlannelletteError } from '../../errors.js';
+import { cannotRead, messageOf, systemError } from '../../errors.js';
 import { readBounded } from '../../host/bounded-read.js';
 import { serviceUrl, type KubeOptions } from './kube-options.js';
 import { parseKubeconfig, type Access, type Source } from './kubeconfig.js';
@@ -178,16 +178,6 @@ async function readText(what: string, path: string): Promise<string> {
   try {
     return (await readBounded(path, { maxBytes: MAX_BYTES })).text;
   } catch (error) {
-    throw unreadable(what, path, error);
+    throw cannotRead(what, path, error);
   }
-}
-
-function unreadable(what: string, path: string, error: unknown): FlannelletteError {
-  const code = errnoOf(error);
-  return systemError(`${what}: cannot read ${path}: ${messageOf(error)}`, {
-    field: what,
-    value: path,
-    cause: error,
-    ...(code === undefined ? {} : { code }),
-  });
 }
