@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
+#include "binding/fou.h"
 #include "binding/kernel_routes.h"
 #include "binding/node_api.h"
 #include "binding/route_lookup.h"
@@ -198,6 +199,15 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("putVtep", entry<put_vtep_of>);
   surface.add_function("deleteVtep", entry<delete_vtep_of>);
   surface.add_function("vteps", entry<list_vteps_of>);
+  surface.add_function("makeFou", entry<make_fou>);
+  surface.add_function("restoreFou", entry<restore_fou>);
+  surface.add_function("findFou", entry<find_fou>);
+  surface.add_function("openFouPort", entry<open_fou_port_of>);
+  surface.add_function("putFouOverlay", entry<put_fou_overlay_of>);
+  surface.add_function("admitFou", entry<admit_fou>);
+  surface.add_function("hasFouAdmission", entry<has_fou_admission_of>);
+  surface.add_function("removeFou", entry<remove_fou_of>);
+  surface.add_function("fouStatistics", entry<fou_statistics>);
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);

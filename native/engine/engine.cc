@@ -25,6 +25,7 @@ FeatureSet used_by(const EngineOptions& options) {
       (options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0});
   const FeatureSet trains = kAllFeatures & ~feature_bit(KernelFeature::kSeccomp) &
                             ~feature_bit(KernelFeature::kMultiqueue) &
+                            ~feature_bit(KernelFeature::kFou) &
                             ~feature_bit(KernelFeature::kKernelPath);
   switch (options.mode) {
     case Mode::kBasic:

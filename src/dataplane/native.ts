@@ -23,6 +23,7 @@ export const FEATURE_NAMES = [
   'udp-gso',
   'udp-gro',
   'multiqueue',
+  'fou',
   'kernel-path',
   'seccomp',
 ] as const;
@@ -240,6 +241,23 @@ type NativeGatewayRoute = [
   onlink?: boolean,
 ];
 
+/** Index of the device, address and port, own network with prefix length, hosts: see `admitFou`. */
+type NativeFouAdmission = [
+  ifindex: number,
+  local: number,
+  port: number,
+  network: number,
+  prefix: number,
+  hosts: Uint32Array,
+];
+
+export interface NativeFouStatistics {
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+}
+
 export interface NativeAddon {
   /** Limits of the constructor's options; see limits.ts. */
   readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
@@ -294,6 +312,34 @@ export interface NativeAddon {
   deleteVtep(ifindex: number, address: number, mac: number, host: number): void;
   /** Those of which both entries are there: address, upper 16 and lower 32 bits of the MAC, host. */
   vteps(ifindex: number): Uint32Array;
+  /**
+   * Makes the ipip device of a FOU tunnel that other hosts send to at `local:port` (0: all addresses), and
+   * leaves it down: its index. `%d` in the name is the first free number; a source port of 0 is one by the
+   * flow. The message says what the kernel lacks.
+   */
+  makeFou(name: string, local: number, port: number, sourcePort: number): number;
+  /**
+   * Gives that device address and MTU, has it finish checksums, and sets it up; true when something of
+   * that was missing. ENODEV: it is gone.
+   */
+  restoreFou(ifindex: number, address: number, mtu: number): boolean;
+  /** The device made for that address and port, whoever made it; 0: none. */
+  findFou(local: number, port: number): number;
+  /** Has the kernel take datagrams there; false when it does already. EADDRINUSE: a program does. */
+  openFouPort(local: number, port: number): boolean;
+  /** An unreachable route of the overlay unless it has one; true when it was missing. */
+  putFouOverlay(network: number, prefix: number): boolean;
+  /**
+   * Lets packets in from hosts that hold a lease for their source alone, and for the own subnet alone:
+   * hosts as `changeRoutes` takes them. Replaces what was said before, in one step.
+   */
+  admitFou(...admission: NativeFouAdmission): void;
+  /** That very thing is in force. */
+  hasFouAdmission(...admission: NativeFouAdmission): boolean;
+  /** Takes all of the tunnel away, what of it there is. */
+  removeFou(local: number, port: number): void;
+  /** Of the device, since it was made. */
+  fouStatistics(ifindex: number): NativeFouStatistics;
   /**
    * A descriptor, the caller's to close, of which a byte can be read after links, IPv4 addresses, routes
    * or rules of this network namespace changed; at most ten a second.

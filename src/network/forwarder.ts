@@ -74,7 +74,7 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
   changeMode?(mode: DataPlaneSnapshot['mode']): void;
   /** Undefined where another process cannot go on with what is open here. */
-  readonly handover?: Handover;
+  readonly handover?: Handover | undefined;
   health(): ForwarderHealth;
   /** How packets for a route that was applied travel now. */
   reach(route: Route): Reach;
