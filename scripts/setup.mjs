@@ -62,6 +62,9 @@ const TEST_PACKAGES = {
   arping: 'iputils-arping',
   ipvsadm: 'ipvsadm',
   ipset: 'ipset',
+  flex: 'flex',
+  bison: 'bison',
+  bc: 'bc',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {

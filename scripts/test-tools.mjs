@@ -1,7 +1,7 @@
 /**
  * What tests use and no Debian package brings in a light way, in the user's cache and not in the
  * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
- * Debian and an older one, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and,
+ * Debian, an older one and one with FOU, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and,
  * built where there is Go, kube-apiserver and the CNI plugins of flannel and of the reference.
  * What cannot be had is said, and the tests that need it are skipped by name.
  */
@@ -21,6 +21,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CACHE } from './cache.mjs';
 import { buildKubeApiserver, KUBERNETES } from './kube-apiserver.mjs';
+import { buildUmlWithFou } from './uml-fou.mjs';
 
 const TOOLS = join(CACHE, 'tools');
 
@@ -32,10 +33,17 @@ const UML = [
   ['6.1', 'bookworm'],
   ['5.10', 'bullseye'],
 ];
+const UML_FOU = 'uml-6.1-fou';
+const umlPath = (name) => join(TOOLS, name, 'bin', 'linux.uml');
 export const UML_KERNELS = UML.map(([version]) => ({
   name: `user-mode Linux ${version}`,
-  path: join(TOOLS, `uml-${version}`, 'bin', 'linux.uml'),
+  path: umlPath(`uml-${version}`),
 }));
+/** Built here, with little else. */
+export const UML_KERNEL_WITH_FOU = {
+  name: 'user-mode Linux 6.1 with FOU',
+  path: umlPath(UML_FOU),
+};
 
 /** Those of the reference that the tests use, by their folder in its source. */
 const CNI_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
@@ -48,6 +56,7 @@ export function installTestTools(step) {
     [`kube-apiserver-${KUBERNETES}`, buildKubernetes],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
+    [UML_FOU, buildUmlWithFou],
     ['cni-plugins', fetchCniPlugins],
   ];
   const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));

@@ -86,7 +86,7 @@ export const SUBJECTS: readonly Subject[] = [
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
   daemon('kernel', 'kernel', 'flannelette, packets stay in the kernel (eBPF)'),
   // Two threads do not use more queues, and offload not the way of mode kernel.
-  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'kernel-path'].includes(feature)).map(
+  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'fou', 'kernel-path'].includes(feature)).map(
     (feature) =>
       daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
         flags: [`--disable=${feature}`],

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run, waitFor } from '../../src/testbed/programs.js';
 import { askDaemon, COMMAND, TestLab } from '../support/test-lab.js';
 
-const TUN = ['tun', 'tun-vnet-hdr', 'tun-tso', 'tun-uso', 'multiqueue', 'kernel-path'];
+const TUN = ['tun', 'tun-vnet-hdr', 'tun-tso', 'tun-uso', 'multiqueue', 'fou', 'kernel-path'];
 const DENIED = 'unshare CLONE_NEWNET: Operation not permitted';
 /** What CapabilityBoundingSet and NoNewPrivileges of deploy/flannelette.service make of root. */
 const AS_UNIT = withCapabilities('-all,+net_admin,+net_raw');

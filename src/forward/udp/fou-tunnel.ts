@@ -17,7 +17,12 @@ import {
   type DataPlaneSnapshot,
   type HostInterface,
 } from '../../dataplane/dataplane.js';
-import { FOU_KERNEL, type FouEnd, type FouKernel, type FouStatistics } from '../../dataplane/fou.js';
+import {
+  FOU_KERNEL,
+  type FouEnd,
+  type FouKernel,
+  type FouStatistics,
+} from '../../dataplane/fou.js';
 import type { KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { ExternalInterface } from '../../host/interface.js';
@@ -48,7 +53,11 @@ export interface FouTunnelParts {
  * Keeps other daemons from the end, and takes away what a killed one left unless it is to be gone on with.
  * What is returned lets others have it. Throws a system error when a daemon has it.
  */
-export function claimEnd(end: FouEnd, keepLeft: boolean, kernel: FouKernel = FOU_KERNEL): () => void {
+export function claimEnd(
+  end: FouEnd,
+  keepLeft: boolean,
+  kernel: FouKernel = FOU_KERNEL,
+): () => void {
   let letGo: () => void;
   try {
     letGo = kernel.hold(end);
@@ -235,7 +244,8 @@ export class FouTunnel {
 
   #failed(error: unknown): void {
     const text = `the FOU tunnel cannot be kept: ${messageOf(error)}`;
-    if (text !== this.#error) this.#parts.log.warn({ device: this.device, error: text }, 'retrying');
+    if (text !== this.#error)
+      this.#parts.log.warn({ device: this.device, error: text }, 'retrying');
     this.#error = text;
   }
 

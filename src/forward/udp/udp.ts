@@ -141,16 +141,7 @@ export class UdpBackend implements Backend {
       planeOptions: DataPlaneOptions,
       inherited?: InheritedTunnel,
     ): DataPlaneSupervisor =>
-      new DataPlaneSupervisor(
-        planeOptions,
-        open,
-        all,
-        log,
-        problems,
-        changes,
-        events,
-        inherited,
-      );
+      new DataPlaneSupervisor(planeOptions, open, all, log, problems, changes, events, inherited);
     return new UdpForwarder(this, {
       options,
       routes,
