@@ -183,7 +183,11 @@ Result<int> make_fou_device(const FouDevice& device) {
     if (number_at != std::string::npos) name.replace(number_at, 2, std::to_string(i));
     auto refused = add_device(netlink, name, device);
     const bool taken = refused && refused->number == EEXIST;
-    if (taken && number_at != std::string::npos && i + 1 < kNamesMax) continue;
+    // The kernel has one ipip device for each pair of addresses, whatever its name.
+    if (taken && ::if_nametoindex(name.c_str()) == 0)
+      refused->detail = "another ipip device has " + format_address(device.end.local);
+    else if (taken && number_at != std::string::npos && i + 1 < kNamesMax)
+      continue;
     if (refused && refused->number == EOPNOTSUPP)
       refused->detail = "no module ipip (CONFIG_NET_IPIP)";
     if (refused && refused->number == EINVAL)

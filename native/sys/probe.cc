@@ -122,7 +122,12 @@ void probe_fou(std::vector<Feature>& out, int namespace_error) {
     return;
   }
   const auto set_up = []() -> Status {
-    const FouEnd end;
+    // An address that is there; 0.0.0.0 is that of tunl0, which the module brings.
+    const FouEnd end{INADDR_LOOPBACK, 8285};
+    auto netlink = Netlink::open();
+    if (!netlink.ok()) return std::move(netlink.error());
+    if (auto error = netlink.value().set_up(static_cast<int>(::if_nametoindex("lo")), 65536, 1000))
+      return error;
     if (auto port = open_fou_port(end); !port.ok()) return std::move(port.error());
     auto made = make_fou_device({.end = end, .name = "fou%d"});
     if (!made.ok()) return std::move(made.error());

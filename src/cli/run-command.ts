@@ -36,6 +36,7 @@ import {
 } from './flags.js';
 import type { CliIo } from './io.js';
 import { runWithLess } from './less-privileges.js';
+import { loadModules } from './load-modules.js';
 import { logProcessEvents, logUnexpected } from './process-log.js';
 import { unknownVariables } from './unknown-variables.js';
 import { flagsWithoutEffect } from './without-effect.js';
@@ -388,7 +389,7 @@ Exit codes:
 
 /** In a process that is the daemon's alone. Does not return when there is something to give up. */
 function giveUpPrivileges(
-  { mode, dropPrivileges }: FlagValues<typeof runFlags>,
+  { mode, disable, dropPrivileges }: FlagValues<typeof runFlags>,
   given: GivenFlags,
   log: Logger,
 ): void {
@@ -398,6 +399,7 @@ function giveUpPrivileges(
       `--${etcdPassword.name} on a command line can be read by every user until the daemon has hidden it: set ${environmentName(etcdPassword.name)} instead`,
     );
   }
+  if (mode === 'kernel' && !disable.includes('fou')) loadModules(['fou', 'ipip']);
   try {
     runWithLess({
       keep: dropPrivileges ? neededCapabilities(mode) : undefined,
