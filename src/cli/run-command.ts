@@ -210,7 +210,7 @@ export const runFlags = {
   ),
   keepForwarding: booleanFlag(
     'keep-forwarding',
-    'at the end leave device and routes to the kernel, for the next start to go on with; of the backends vxlan and host-gw',
+    'at the end leave device and routes to the kernel, for the next start to go on with; of the backends vxlan and host-gw, and of --mode=kernel by FOU',
   ),
   renewMargin: integerFlag(
     'subnet-lease-renew-margin',

@@ -280,7 +280,7 @@ export class Daemon {
 
   #loop(store: LeaseStore, config: NetworkConfig, configInStore: NetworkConfig): RegistrationLoop {
     const { openDataPlane, createFirewall, serviceManager, ...dependencies } = this.#dependencies;
-    const { disable, resources, sourceCheck } = this.#options;
+    const { disable, resources, sourceCheck, keepForwarding } = this.#options;
     const state = this.#state;
     return new RegistrationLoop({
       options: this.#options,
@@ -291,6 +291,7 @@ export class Daemon {
         disabled: disable,
         resources,
         sourceCheck,
+        keepForwarding,
         openDataPlane,
         takeTunnel: (name) => this.#predecessor?.take(name),
       },

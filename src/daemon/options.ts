@@ -77,7 +77,7 @@ export interface DaemonSettings {
   readonly followConfig: boolean;
   /**
    * Leave the kernel forwarding at the end, for the next start to go on with; of the backends vxlan and
-   * host-gw.
+   * host-gw, and of mode kernel by FOU.
    */
   readonly keepForwarding: boolean;
   /** In place of the network configuration's Backend.Type, with that backend's defaults. */

@@ -220,7 +220,7 @@ export class RegistrationLoop {
       throw inputError(
         '--keep-forwarding',
         true,
-        `Backend.Type vxlan or host-gw, with which the kernel goes on by itself; it is ${config.backend.type}`,
+        `Backend.Type vxlan or host-gw, or --mode=kernel by FOU, with which the kernel goes on by itself; it is ${config.backend.type}`,
       );
     }
     const parts = {

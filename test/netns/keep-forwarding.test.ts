@@ -140,7 +140,7 @@ describe('udp', () => {
     lab = await TestLab.bare(1);
     await writeLeaseFile(lab.hosts, config('udp'));
     await expect(lab.startDaemon(lab.near, { flags: KEEP })).rejects.toThrow(
-      '--keep-forwarding: true is not valid: expected Backend.Type vxlan or host-gw, with which the kernel goes on by itself; it is udp',
+      '--keep-forwarding: true is not valid: expected Backend.Type vxlan or host-gw, or --mode=kernel by FOU, with which the kernel goes on by itself; it is udp',
     );
     expect(await tunDevices(lab.near.host)).toEqual([]);
   });

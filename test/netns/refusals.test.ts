@@ -69,8 +69,7 @@ async function expectRefused(daemon: DaemonProcess, refused: Refused, queues = 1
       const errno = constants.errno[error as keyof typeof constants.errno];
       return { name, state: 'refused', errno };
     }
-    const unused =
-      ['fou', 'kernel-path'].includes(name) || (name === 'multiqueue' && queues === 1);
+    const unused = ['fou', 'kernel-path'].includes(name) || (name === 'multiqueue' && queues === 1);
     return { name, state: unused ? 'unused' : 'active', errno: 0 };
   });
   expect((await daemon.status()).dataPlane?.features).toEqual(wanted);

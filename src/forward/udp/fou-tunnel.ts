@@ -5,8 +5,8 @@
  *   device flannel0 (ipip in FOU) with SUBNET.0/32; for each other host a route and an element of the
  *   nf_tables set that its packets are checked with; an unreachable route for the rest of the overlay
  *
- * Unlike a TUN all of it outlives a process that is killed. The next start, in whatever mode, takes it
- * away, or goes on with it.
+ * Unlike a TUN all of it outlives a process that is killed, or that leaves it. The next start goes on with
+ * it, or, in another mode, takes it away.
  */
 import { subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
 import { COUNTER_ROWS, type CounterName, type ThreadCounters } from '../../dataplane/counters.js';
@@ -43,8 +43,6 @@ export interface FouTunnelParts {
   readonly external: ExternalInterface;
   readonly options: DataPlaneOptions;
   readonly directRouting: boolean;
-  /** Go on with what a process before has left, if it fits. */
-  readonly adopt: boolean;
   readonly log: Logger;
   readonly problems: ProblemBoard | undefined;
 }
@@ -103,7 +101,7 @@ export class FouTunnel {
     this.#own = { network: options.subnet, prefix: options.subnetPrefix };
     this.#overlay = { network: options.network, prefix: options.networkPrefix };
     this.#underlay = new ExternalLink(external, parts.interfaces);
-    this.#letGo = claimEnd(this.#end, parts.adopt, kernel);
+    this.#letGo = claimEnd(this.#end, true, kernel);
     try {
       const left = kernel.find(this.#end);
       this.#index = left === 0 ? this.#make(options.tunName) : left;

@@ -28,7 +28,7 @@ import { FOU_KERNEL } from '../../dataplane/fou.js';
 import { hostChanges } from '../../dataplane/host-changes.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
-import { messageOf } from '../../errors.js';
+import { inputError, messageOf } from '../../errors.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type { Logger } from '../../log.js';
 import type {
@@ -70,8 +70,8 @@ export interface UdpOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
   readonly kernelRoutes?: KernelRoutes | undefined;
   readonly interfaces?: (() => readonly HostInterface[]) | undefined;
-  /** Go on with a tunnel by FOU that a process before has left; default false. */
-  readonly adoptFou?: boolean | undefined;
+  /** The tunnel is to stay at the end, which FOU alone can; default false. */
+  readonly keepForwarding?: boolean | undefined;
   /** Brings the tunnel of a process that runs, to go on with. */
   readonly takeTunnel?: TakeTunnel | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
@@ -97,6 +97,8 @@ export class UdpBackend implements Backend {
   /** flannel's udp leases carry neither BackendType nor BackendData. */
   readonly leaseAttributes: LeaseAttributes;
   readonly udpPort: number;
+  /** By FOU; where that is refused, it is so when it is opened. */
+  readonly outlivesDaemon: boolean;
   readonly #context: BackendContext;
   readonly #options: UdpOptions;
   readonly #directRouting: boolean;
@@ -106,6 +108,7 @@ export class UdpBackend implements Backend {
     const { config, external } = context;
     this.#context = context;
     this.#options = options;
+    this.outlivesDaemon = options.mode === 'kernel' && options.openDataPlane === undefined;
     this.leaseAttributes = { publicIp: external.publicIp };
     const { port, directRouting } = parseUdpSettings(config.backend);
     this.udpPort = port;
@@ -117,6 +120,7 @@ export class UdpBackend implements Backend {
     const { config, external, log, problems, events } = this.#context;
     const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
       this.#options;
+    const { keepForwarding } = this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
       tunAddress: lease.subnet.network,
@@ -145,6 +149,7 @@ export class UdpBackend implements Backend {
     return new UdpForwarder(this, {
       options,
       routes,
+      keepForwarding: keepForwarding ?? false,
       inherited: takeTunnel?.(name),
       name,
       log,
@@ -156,7 +161,7 @@ export class UdpBackend implements Backend {
 
   #openFou(options: DataPlaneOptions): FouTunnel {
     const { external, log, problems } = this.#context;
-    const { kernelRoutes: routes = KERNEL_ROUTES, interfaces, adoptFou: adopt } = this.#options;
+    const { kernelRoutes: routes = KERNEL_ROUTES, interfaces } = this.#options;
     return new FouTunnel({
       kernel: FOU_KERNEL,
       routes,
@@ -164,7 +169,6 @@ export class UdpBackend implements Backend {
       external,
       options,
       directRouting: this.#directRouting,
-      adopt: adopt ?? false,
       log,
       problems,
     });
@@ -182,6 +186,7 @@ interface UdpForwarderParts {
   readonly options: DataPlaneOptions;
   /** Every route that was applied. */
   readonly routes: () => readonly Route[];
+  readonly keepForwarding: boolean;
   readonly inherited: InheritedTunnel | undefined;
   /** Of the tunnel (tunnelName). */
   readonly name: string;
@@ -313,24 +318,29 @@ class UdpForwarder implements Forwarder {
   }
 
   #open(): Carrier {
-    const { options, openFou, log } = this.#parts;
+    const { options, openFou, keepForwarding, log } = this.#parts;
     if (openFou === undefined) return this.#openPlane(options);
     const end = { local: options.bindAddress, port: options.port };
     if (options.mode === 'kernel') {
-      if (options.disabled.includes('fou')) {
-        this.#refused = { state: 'disabled', errno: 0 };
-      } else {
-        try {
-          return { fou: openFou() };
-        } catch (error) {
-          this.#refused = { state: 'refused', errno: numberOf(error) };
-          log.info({ reason: messageOf(error) }, 'no tunnel by FOU; trying eBPF');
-        }
-      }
+      if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
+      const reason = options.disabled.includes('fou') ? 'it is disabled' : this.#tryFou(openFou);
+      if (typeof reason !== 'string') return { fou: reason };
+      if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${reason}`);
+      log.info({ reason }, 'no tunnel by FOU; trying eBPF');
     }
     // What a killed process left has the port.
     claimEnd(end, false)();
     return this.#openPlane(options);
+  }
+
+  /** The tunnel, or why there is none. */
+  #tryFou(openFou: () => FouTunnel): FouTunnel | string {
+    try {
+      return openFou();
+    } catch (error) {
+      this.#refused = { state: 'refused', errno: numberOf(error) };
+      return messageOf(error);
+    }
   }
 
   #openPlane(options: DataPlaneOptions, inherited?: InheritedTunnel): Carrier {
