@@ -1,6 +1,6 @@
 /**
  * A cluster changes from another implementation to this one and back, node by node, while containers of all
- * pairs of nodes talk. The other one is a real flanneld where the environment's FLANNELD names it, else a
+ * pairs of nodes talk. The other one is a real flanneld where there is one (src/testbed/flanneld.ts), else a
  * daemon in mode basic, which is to flanneld's wire, store and flags what flanneld is.
  */
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import {
 } from '../../src/testbed/topology.js';
 import { IperfTarget, ping, PingStream } from '../../src/testbed/traffic.js';
 import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
-import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
+import { FLANNELD, rememberSubnet, startFlanneld } from '../../src/testbed/flanneld.js';
 import { COMMAND, TestLab } from '../support/test-lab.js';
 
 const NODES = 3;
@@ -73,7 +73,7 @@ async function startOther(plan: HostPlan): Promise<void> {
     await startOurs(plan, 'basic');
     return;
   }
-  const { program } = await startFlanneld(FLANNELD, plan, etcd);
+  const { program } = await startFlanneld(FLANNELD, plan, [`-etcd-endpoints=${etcd.endpoint}`]);
   running.set(plan, program);
 }
 
