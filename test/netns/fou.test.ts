@@ -17,7 +17,7 @@ import { ipv4Packet } from '../support/packets.js';
 import { counters, sendDatagrams, TestLab } from '../support/test-lab.js';
 
 const KERNEL = { mode: 'kernel' } as const;
-const BYTES = 2 * 1024 * 1024;
+const BYTES = 1024 * 1024;
 /** Outer and inner IPv4 header behind Ethernet and UDP. */
 const ETHERNET = 14;
 const INNER = ETHERNET + 20 + 8;
@@ -90,7 +90,7 @@ describe.runIf(fou?.state !== 'yes')('a kernel without FOU', () => {
 });
 
 /** One CPU, which also starts every program. */
-const LIMIT = { timeout: 180_000 };
+const LIMIT = { timeout: 300_000 };
 
 describe.runIf(fou?.state === 'yes')('mode kernel by FOU', LIMIT, () => {
   it('has the kernel alone carry packets, with MTU, DF and fragments as in user space', async () => {
@@ -374,5 +374,6 @@ async function sendIpip(from: HostPlan, to: string, packet: Buffer): Promise<voi
   const script =
     'import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 4); ' +
     's.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 0))';
-  await run(inNamespace(from.host, ['python3', '-c', script, to, packet.toString('hex')]));
+  const argv = ['python3', '-c', script, to, packet.toString('hex')];
+  await run(inNamespace(from.host, argv), { timeoutMs: 30_000 });
 }
