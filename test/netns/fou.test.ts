@@ -14,13 +14,15 @@ import { IperfTarget, PingStream } from '../../src/testbed/traffic.js';
 import { decodePacket } from '../../src/testbed/wire/packet.js';
 import { sendNumbered, transfer } from '../support/exact.js';
 import { ipv4Packet } from '../support/packets.js';
-import { counters, sendDatagrams, TestLab } from '../support/test-lab.js';
+import { COMMAND, counters, LEASE_FILE, sendDatagrams, TestLab } from '../support/test-lab.js';
 
 const KERNEL = { mode: 'kernel' } as const;
 const BYTES = 1024 * 1024;
 /** Outer and inner IPv4 header behind Ethernet and UDP. */
 const ETHERNET = 14;
 const INNER = ETHERNET + 20 + 8;
+/** 10.168.0.2 */
+const NEAR = 0x0aa80002;
 const GOOD = { source: '100.96.2.3', destination: '100.96.1.2' };
 const fou = probeKernel().find(({ name }) => name === 'fou');
 
@@ -78,7 +80,7 @@ async function received(host: HostPlan): Promise<number> {
   return (await readSnmp(host.container))('Ip', 'InReceives');
 }
 
-describe.runIf(fou?.state !== 'yes')('a kernel without FOU', () => {
+function withoutFou(): void {
   it('is said to be one, and packets go another way', async () => {
     const now = await setUp();
     expect(fou?.detail).toMatch(/CONFIG_NET_(FOU|IPIP|FOU_IP_TUNNELS)|CONFIG_NF_TABLES|nf_tables/);
@@ -87,12 +89,12 @@ describe.runIf(fou?.state !== 'yes')('a kernel without FOU', () => {
     await forwards(now);
     expect(await parts(now.near)).toEqual(['device']);
   });
-});
+}
 
 /** One CPU, which also starts every program. */
 const LIMIT = { timeout: 300_000 };
 
-describe.runIf(fou?.state === 'yes')('mode kernel by FOU', LIMIT, () => {
+function withFou(): void {
   it('has the kernel alone carry packets, with MTU, DF and fragments as in user space', async () => {
     const now = await setUp();
     expect(await stateOf(now.nearDaemon)).toBe('active');
@@ -201,7 +203,18 @@ describe.runIf(fou?.state === 'yes')('mode kernel by FOU', LIMIT, () => {
     expect(tcp.length).toBeGreaterThan(10);
     expect(new Set(tcp.map((one) => one?.checksumState))).toEqual(new Set(['right']));
     expect(frames.every((frame) => frame.readUInt16BE(ETHERNET + 20 + 6) !== 0)).toBe(true);
-    expect(frames.some((frame) => frame.readUInt16BE(ETHERNET + 20) === 8285)).toBe(true);
+    const sent = frames.filter((frame) => frame.readUInt32BE(ETHERNET + 12) === NEAR);
+    const outer = sent.map((frame) => ({
+      port: frame.readUInt16BE(ETHERNET + 20),
+      ttl: frame.readUInt8(ETHERNET + 8),
+      dscp: frame.readUInt8(ETHERNET + 1) >> 2,
+      // The outer's and the packet's own.
+      dontFragment: [ETHERNET, INNER].map((at) => (frame.readUInt8(at + 6) & 0x40) !== 0),
+    }));
+    const seen = new Set(outer.map((one) => JSON.stringify(one)));
+    expect([...seen]).toEqual([
+      JSON.stringify({ port: 8285, ttl: 64, dscp: 0, dontFragment: [true, true] }),
+    ]);
   });
 
   it('lets nobody in whom the daemon would not', async () => {
@@ -351,11 +364,14 @@ describe.runIf(fou?.state === 'yes')('mode kernel by FOU', LIMIT, () => {
   it('is left alone by another daemon that wants the same address and port', async () => {
     const now = await setUp();
     await forwards(now);
-    for (const mode of ['kernel', 'basic'] as const) {
-      const other = now.startDaemon(now.near, { mode, flags: ['--subnet-file=/run/other.env'] });
-      await expect(other).rejects.toThrow();
-      const failed = now.daemons.pop();
-      expect(failed?.program.stderr).toContain('UDP port 8285 is taken');
+    const flags = [`--lease-file=${LEASE_FILE}`, '--iface=eth0', '--subnet-file=/run/other.env'];
+    for (const mode of ['kernel', 'basic']) {
+      const argv = [...COMMAND, 'run', `--mode=${mode}`, ...flags];
+      const { code, stderr } = await run(inNamespace(now.near.host, argv), {
+        accept: [0, 1, 2],
+        timeoutMs: 60_000,
+      });
+      expect([code, stderr]).toEqual([1, expect.stringContaining('UDP port 8285 is taken')]);
     }
     expect(await parts(now.near)).toEqual(ALL);
     expect(await pings(now)).toContain('10 received');
@@ -367,7 +383,10 @@ describe.runIf(fou?.state === 'yes')('mode kernel by FOU', LIMIT, () => {
     expect(await stateOf(now.nearDaemon, 'kernel-path')).toBe('active');
     await forwards(now);
   });
-});
+}
+
+if (fou?.state === 'yes') describe('mode kernel by FOU', LIMIT, withFou);
+else describe('a kernel without FOU', withoutFou);
 
 /** A packet in plain ipip, without UDP. */
 async function sendIpip(from: HostPlan, to: string, packet: Buffer): Promise<void> {
