@@ -13,8 +13,10 @@ const parseCidr = (text: string) => addresses.parseCidr('test', text);
 const LOCAL = parseIpv4('10.168.0.2');
 const END = { local: LOCAL, port: 8285 };
 const ETH0 = 2;
-const route = (subnet: string, host: string): Route =>
-  ({ subnet: parseCidr(subnet), nextHop: parseIpv4(host) }) as Route;
+const route = (subnet: string, host: string): Route => ({
+  subnet: parseCidr(subnet),
+  nextHop: parseIpv4(host),
+});
 const FAR = route('100.96.2.0/24', '10.168.0.3');
 
 class FakeFou implements FouKernel {
@@ -108,7 +110,7 @@ function open(options: { directRouting?: boolean; sourceCheck?: boolean } = {}):
     kernel,
     routes,
     interfaces,
-    external: { name: 'eth0', address: LOCAL, publicIp: LOCAL, mtu: 1500 } as never,
+    external: { name: 'eth0', address: LOCAL, publicIp: LOCAL, mtu: 1500 },
     options: {
       ...DEFAULT_RESOURCES,
       tunName: 'flannel%d',
