@@ -61,7 +61,7 @@ Result<uint16_t> fou_family() {
     });
   });
   if (refused && refused->number == ENOENT)
-    refused->detail = "the module fou is not loaded, or there is none (CONFIG_NET_FOU)";
+    refused->detail = "module fou: not loaded, or none (CONFIG_NET_FOU)";
   if (refused) return std::move(*refused);
   if (id == 0) return Error{ENOENT, "fou", ""};
   return id;

@@ -40,7 +40,7 @@ constexpr uint32_t kSecond = NFT_REG32_01;  // 4 bytes behind the first
 // At most 31 characters before Linux 4.14.
 std::string table_of(const FouEnd& end) {
   char name[32];
-  std::snprintf(name, sizeof(name), "flannelette_fou_%08x%04x", end.local, end.port);
+  std::snprintf(name, sizeof(name), "flannelette-fou-%08x%04x", end.local, end.port);
   return name;
 }
 
@@ -354,8 +354,7 @@ Status put_fou_admission(const FouAdmission& admission) {
   begin_batch(batch, NFNL_MSG_BATCH_END);
   auto refused = batch.send("nf_tables");
   // ENOENT and EOPNOTSUPP: of expressions or chains.
-  if (refused)
-    refused->detail = "the source check needs nf_tables for IPv4 (CONFIG_NF_TABLES_IPV4)";
+  if (refused) refused->detail = "no nf_tables for IPv4 (CONFIG_NF_TABLES_IPV4)";
   return refused;
 }
 

@@ -140,7 +140,8 @@ void probe_fou(std::vector<Feature>& out, int namespace_error) {
   const Status error = set_up();
   Feature found = feature(kName, kSince, error ? error->operation : "FOU, ipip and nf_tables",
                           error ? error->number : 0);
-  if (error && !error->detail.empty()) found.detail += " (" + error->detail + ")";
+  // What is missing says more than the request that was refused.
+  if (error && !error->detail.empty()) found.detail = error->detail;
   out.push_back(found);
 }
 

@@ -69,7 +69,7 @@ async function parts(plan: HostPlan): Promise<string[]> {
   return [
     ...(device === '' ? [] : ['device']),
     ...(port.includes('8285') ? ['port'] : []),
-    ...(table.includes('flannelette_fou') ? ['table'] : []),
+    ...(table.includes('flannelette-fou') ? ['table'] : []),
     ...(routes.includes('unreachable 100.96.0.0/16') ? ['overlay'] : []),
     ...(routes.includes('onlink') ? ['route'] : []),
   ];
@@ -309,7 +309,7 @@ function withFou(): void {
     await waitFor('the stale route to go', 8_000, async () =>
       (await said(now.near, 'ip', 'route')).includes('100.96.77.0') ? undefined : true,
     );
-    const table = 'flannelette_fou_0aa80002205d';
+    const table = 'flannelette-fou-0aa80002205d';
     const element = ['add', 'element', 'ip', table, 'hosts24', '{ 10.168.0.9 . 100.96.77.0 }'];
     await run(inNamespace(now.near.host, ['nft', ...element]));
     await waitFor('the stale element to go', 8_000, async () =>
