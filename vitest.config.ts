@@ -33,6 +33,15 @@ export default defineConfig({
         },
       },
       {
+        // Isolated as those of netns; left out where there is no Go, which builds the plugins.
+        test: {
+          name: 'cni',
+          include: ['test/cni/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // Run by `npm test -- --stage netns`, which isolates each file; one at a time within a run,
         // because files would share its set of namespaces.
         test: {
