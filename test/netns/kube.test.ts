@@ -6,14 +6,15 @@
  *              `------ br0 10.168.0.1 ------'
  *              API server (of test/support), the tests
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { PingStream } from '../../src/testbed/traffic.js';
-import { EtcdDaemon as DaemonOfHost, subnetFileOf } from '../support/etcd-lab.js';
-import { Admin, ADMIN_TOKEN, InProcess } from '../support/kube-cluster.js';
+import { type EtcdDaemon as DaemonOfHost, subnetFileOf } from '../support/etcd-lab.js';
+import { Admin, InProcess } from '../support/kube-cluster.js';
+import { NET_CONF, startOnNode, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';
 import { TestLab } from '../support/test-lab.js';
 
@@ -40,19 +41,7 @@ afterAll(async () => {
 beforeEach(async () => {
   server = await new InProcess(pki, GATEWAY).started();
   admin = new Admin(server);
-  await mkdir(LAB_DIRECTORY, { recursive: true });
-  await writeFile(file('net-conf.json'), CONFIG);
-  await writeFile(file('token'), ADMIN_TOKEN);
-  const kubeconfig = {
-    kind: 'Config',
-    'current-context': 'lab',
-    contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'flannel' } }],
-    clusters: [
-      { name: 'lab', cluster: { server: server.url, 'certificate-authority': pki.file('ca.pem') } },
-    ],
-    users: [{ name: 'flannel', user: { tokenFile: 'token' } }],
-  };
-  await writeFile(file('kubeconfig'), JSON.stringify(kubeconfig));
+  await writeClusterFiles(server, pki, CONFIG);
 });
 afterEach(async () => {
   await Promise.all(daemons.splice(0).map(({ program }) => program.stop()));
@@ -62,24 +51,8 @@ afterEach(async () => {
   }
 });
 
-function file(name: string): string {
-  return join(LAB_DIRECTORY, name);
-}
-
 async function start(plan: HostPlan): Promise<DaemonOfHost> {
-  const subnetFile = subnetFileOf(plan);
-  await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
-  const daemon = new DaemonOfHost(plan, subnetFile, {
-    onlyFlags: [
-      '--kube-subnet-mgr',
-      `--kubeconfig-file=${file('kubeconfig')}`,
-      `--net-config-path=${file('net-conf.json')}`,
-      '--iface=eth0',
-      '--iptables-forward-rules=false',
-      `--subnet-file=${subnetFile}`,
-    ],
-    env: { NODE_NAME: plan.host },
-  });
+  const daemon = await startOnNode(plan);
   daemons.push(daemon);
   return daemon;
 }
@@ -220,7 +193,7 @@ describe('a node', () => {
     ],
   ])('with %s ends with one line that says so', async (_, config, line) => {
     await createNodes();
-    await writeFile(file('net-conf.json'), config);
+    await writeFile(NET_CONF, config);
     const near = await start(lab.near);
     expect(await near.program.ended).toBe(2);
     const last = near.log().at(-1);
@@ -241,13 +214,13 @@ describe('a node', () => {
     ],
   ])('whose net-conf.json is %s waits until it is right', async (_, config, line) => {
     await createNodes();
-    if (config === undefined) await rm(file('net-conf.json'));
-    else await writeFile(file('net-conf.json'), config);
+    if (config === undefined) await rm(NET_CONF);
+    else await writeFile(NET_CONF, config);
     const near = await start(lab.near);
     await near.until('the line', 10_000, () =>
       near.program.stderr.includes(JSON.stringify(line).slice(1, -1)),
     );
-    await writeFile(file('net-conf.json'), CONFIG);
+    await writeFile(NET_CONF, CONFIG);
     await near.ready();
   });
 });

@@ -89,7 +89,7 @@ function planAt(index: number): HostPlan {
 }
 
 async function joinFlanneld(command: string, plan: HostPlan): Promise<void> {
-  const { program, mtu } = await startFlanneld(command, plan, etcd);
+  const { program, mtu } = await startFlanneld(command, plan, [`-etcd-endpoints=${etcd.endpoint}`]);
   flanneld = program;
   await addContainer(plan, `${plan.bridgeAddress}/24`, mtu);
   strangers.push(plan);
