@@ -62,6 +62,15 @@ export default defineConfig({
         },
       },
       {
+        // Run on demand, isolated: `npm test -- --stage image`.
+        test: {
+          name: 'image',
+          include: ['test/image/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // Run on demand: `npm test -- --stage prebuilt`.
         test: {
           name: 'prebuilt',

@@ -4,7 +4,7 @@
  *
  * The Dockerfile is taken as it is, by Debian's buildah; what its FROM names, node:20-bookworm-slim, is
  * made here as that image is: Debian 12 by debootstrap, the oldest Node promised and an npm below /usr/local.
- * Needs root, buildah, debootstrap, and the packages of Debian and npm. Two minutes.
+ * Needs root, buildah, debootstrap, and the packages of Debian, npm and PyPI; some minutes.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -22,19 +22,24 @@ import { pathToFileURL } from 'node:url';
 import { CACHE } from './cache.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
+/** Fetched by the set-up of the tests. */
 const NODE = join(CACHE, 'tools', 'node-20.11.0');
 /** The last line of npm that runs on it. */
 const NPM = 'npm@10';
 /** Default of the Dockerfile's NODE_IMAGE, by the name that it stands for. */
 const BASE = 'docker.io/library/node:20-bookworm-slim';
+const PREBUILDS = `--prebuilds=${join(ROOT, 'prebuilds')}`;
 const IMAGE = 'localhost/flannelette:test';
 
-/** `release` is a folder as scripts/release.mjs writes it. Throws an error that names what failed. */
-export function buildImage(release, folder) {
+/** Throws an error that names what failed. */
+export function buildImage(folder) {
   const work = mkdtempSync(join(tmpdir(), 'flannelette-image-'));
   const store = ['--storage-driver', 'vfs', '--root', join(work, 'store')];
   const buildah = (...argv) => run(['buildah', ...store, '--runroot', join(work, 'run'), ...argv]);
   try {
+    run(['node', join(ROOT, 'scripts', 'prebuild.mjs'), '--if-older', `${process.arch}-glibc`]);
+    const release = join(work, 'release');
+    run(['node', join(ROOT, 'scripts', 'release.mjs'), `--output=${release}`, PREBUILDS]);
     const base = buildah('from', 'scratch');
     buildah('add', base, makeBase(work), '/');
     buildah('commit', base, BASE);
@@ -82,5 +87,5 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
     console.error('usage: node scripts/image.mjs FOLDER');
     process.exit(2);
   }
-  buildImage(join(ROOT, 'release'), resolve(folder));
+  buildImage(resolve(folder));
 }

@@ -3,7 +3,7 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stages `exact` and `prebuilt` run only when they are named: they take long. What needs a program
+ * The stages `exact`, `prebuilt` and `image` run only when they are named: they take long. What needs a program
  * that Go builds is left out by name on a machine without Go. Any other stage that runs no test has failed.
  * With CI=true a skipped test fails the run.
  */
@@ -44,8 +44,9 @@ const STAGES = {
   'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('netns', 'exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
   prebuilt: () => vitest('prebuilt', { minutes: 120 }),
+  image,
 };
-const ON_DEMAND = ['exact', 'prebuilt'];
+const ON_DEMAND = ['exact', 'prebuilt', 'image'];
 
 const CI = process.env.CI === 'true';
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -141,6 +142,19 @@ function cni() {
  */
 function netns() {
   return inTurns(namesIn('netns', '.test.ts'), (name) => isolated('netns', name));
+}
+
+/** Builds the image, for which packages are fetched, and runs it where there is no way out. */
+async function image() {
+  const folder = mkdtempSync(join(tmpdir(), 'flannelette-image-'));
+  try {
+    const argv = [process.execPath, join(ROOT, 'scripts', 'image.mjs'), folder];
+    const built = await run(argv, { timeoutMs: 20 * MINUTE });
+    if (built.code !== 0) return failed('cannot build the image', built);
+    return await isolated('image', 'image', { env: { FLANNELETTE_IMAGE: folder } });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function isolated(project, name, options) {
