@@ -14,7 +14,7 @@ import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topolog
 import { PingStream } from '../../src/testbed/traffic.js';
 import { type EtcdDaemon as DaemonOfHost, subnetFileOf } from '../support/etcd-lab.js';
 import { Admin, InProcess } from '../support/kube-cluster.js';
-import { NET_CONF, startOnNode, writeClusterFiles } from '../support/kube-lab.js';
+import { NET_CONF, startOnNode, TOKEN, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';
 import { TestLab } from '../support/test-lab.js';
 
@@ -32,6 +32,7 @@ beforeAll(async () => {
   lab = await TestLab.bare(2);
   pki = await Pki.create();
   await pki.authority('ca');
+  await pki.authority('other-ca');
   await pki.certificate('apiserver', 'ca', { names: `IP:${GATEWAY}` });
 });
 afterAll(async () => {
@@ -55,6 +56,15 @@ async function start(plan: HostPlan): Promise<DaemonOfHost> {
   const daemon = await startOnNode(plan);
   daemons.push(daemon);
   return daemon;
+}
+
+/** Of a service account that no role is bound to. */
+async function tokenWithoutRole(): Promise<string> {
+  const name = 'nobody';
+  await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  const metadata = { name, namespace: name };
+  await admin.create({ apiVersion: 'v1', kind: 'ServiceAccount', metadata });
+  return admin.token(name, name);
 }
 
 async function createNodes(): Promise<void> {
@@ -130,6 +140,7 @@ describe('two nodes', () => {
       return detail.store.error === `${server.url}: connection refused`;
     });
     expect(await near.metric('store_up')).toBe(0);
+    await near.logged('cannot follow the lease store; the last known routes stay in force');
     const { sent, received } = await stream.end();
     expect(received).toBe(sent);
     await near.program.stop();
@@ -151,6 +162,20 @@ describe('two nodes', () => {
       (await far.subnetEnv()).includes('FLANNEL_SUBNET=100.96.77.1/24'),
     );
     await reaches('100.96.77.0');
+  });
+
+  it('put back what somebody changed in their annotations', async () => {
+    await startBoth();
+    await admin.annotate(lab.near.host, {
+      [`${A}/public-ip`]: '10.168.0.99',
+      [`${A}/kube-subnet-manager`]: null,
+    });
+    await waitFor('the annotations', 5_000, async () => {
+      const { annotations = {} } = (await admin.node(lab.near.host)).metadata;
+      const { [`${A}/public-ip`]: publicIp, [`${A}/kube-subnet-manager`]: managed } = annotations;
+      return publicIp === lab.near.address && managed === 'true' ? true : undefined;
+    });
+    await reaches(FAR_TUN);
   });
 });
 
@@ -178,6 +203,46 @@ describe('a node', () => {
     await near.ready();
     const { metadata } = await admin.node(lab.near.host);
     expect(metadata.annotations?.[`${A}/public-ip`]).toBe('203.0.113.7');
+  });
+
+  it.each([
+    [
+      'a token that is not accepted',
+      'kube_credentials',
+      'it does not accept the token of /run/flannelette-lab/token: 401 Unauthorized; expected one of this cluster that has not expired',
+      () => writeFile(TOKEN, 'expired'),
+    ],
+    [
+      'an account without a role',
+      'kube_permission',
+      'it does not allow "get" of "nodes": 403 Forbidden',
+      async () => writeFile(TOKEN, await tokenWithoutRole()),
+    ],
+    [
+      'the authority of another cluster',
+      'kube_tls',
+      'its certificate is signed by none of ',
+      () => writeClusterFiles(server, pki, CONFIG, 'other-ca'),
+    ],
+  ])('with %s waits and says so, and goes on when it is put right', async (_, id, line, spoil) => {
+    await createNodes();
+    await spoil();
+    const near = await start(lab.near);
+    const problem = `flannelette_problem{problem="${id}"} 1\n`;
+    await near.until('the problem', 10_000, async () =>
+      (await near.get('/metrics')).body.includes(problem),
+    );
+    const { code, detail } = await near.readyz();
+    expect(code).toBe(503);
+    expect(detail.store.error).toContain(line);
+    expect(near.program.stderr).toContain(JSON.stringify(line).slice(1, -1));
+    await writeClusterFiles(server, pki, CONFIG);
+    await near.ready();
+    await near.until(
+      'no problem',
+      10_000,
+      async () => !(await near.get('/metrics')).body.includes(problem),
+    );
   });
 
   it.each([

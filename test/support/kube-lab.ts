@@ -7,6 +7,8 @@ import { ADMIN_TOKEN, type ApiServer } from './kube-cluster.js';
 import type { Pki } from './pki.js';
 
 export const NET_CONF = join(LAB_DIRECTORY, 'net-conf.json');
+/** Of the cluster's administrator. */
+export const TOKEN = join(LAB_DIRECTORY, 'token');
 const KUBECONFIG = join(LAB_DIRECTORY, 'kubeconfig');
 
 /** Flags that flanneld has as well. */
@@ -16,22 +18,26 @@ export const KUBE_FLAGS: readonly string[] = [
   `--net-config-path=${NET_CONF}`,
 ];
 
-/** Writes the kubeconfig, of the cluster's administrator, and net-conf.json. */
+/** Writes the kubeconfig, its token and net-conf.json. */
 export async function writeClusterFiles(
   server: ApiServer,
   pki: Pki,
   config: string,
+  authority = 'ca',
 ): Promise<void> {
   await mkdir(LAB_DIRECTORY, { recursive: true });
   await writeFile(NET_CONF, config);
-  await writeFile(join(LAB_DIRECTORY, 'token'), ADMIN_TOKEN);
+  await writeFile(TOKEN, ADMIN_TOKEN);
   const kubeconfig = {
     apiVersion: 'v1',
     kind: 'Config',
     'current-context': 'lab',
     contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'flannel' } }],
     clusters: [
-      { name: 'lab', cluster: { server: server.url, 'certificate-authority': pki.file('ca.pem') } },
+      {
+        name: 'lab',
+        cluster: { server: server.url, 'certificate-authority': pki.file(`${authority}.pem`) },
+      },
     ],
     users: [{ name: 'flannel', user: { tokenFile: 'token' } }],
   };
