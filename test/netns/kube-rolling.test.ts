@@ -17,6 +17,7 @@ import { FLANNELD, startFlanneld } from '../support/flanneld-process.js';
 import { Admin, startApiServer, type ApiServer } from '../support/kube-cluster.js';
 import { KUBE_FLAGS, startOnNode, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';
+import { say } from '../support/say.js';
 import { SteadyPing } from '../support/steady-ping.js';
 import { TestLab } from '../support/test-lab.js';
 
@@ -147,7 +148,7 @@ describe.each([
       await meet();
       for (const one of pings) {
         const { lost, seconds } = await one.end();
-        console.log(`${type}, ${what}: ${lost} pings lost, at most ${seconds.toFixed(2)} s`);
+        say(`${type}, ${what}: ${lost} pings lost, at most ${seconds.toFixed(2)} s`);
         expect(seconds).toBeLessThanOrEqual(LIMIT);
       }
       expect(await annotations(lab.near)).toEqual(expected(lab.near));

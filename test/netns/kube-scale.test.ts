@@ -11,6 +11,7 @@ import type { EtcdDaemon } from '../support/etcd-lab.js';
 import { Admin, ADMIN_TOKEN, startApiServer, type ApiServer } from '../support/kube-cluster.js';
 import { startOnNode, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';
+import { say } from '../support/say.js';
 import { TestLab } from '../support/test-lab.js';
 
 const NODES = Number(process.env['FLANNELETTE_NODES'] ?? 500);
@@ -39,7 +40,9 @@ beforeAll(async () => {
   await admin.createNode(lab.near.host, [lab.near.subnet]);
   const started = performance.now();
   await inTurns(NODES, (at) => call('POST', '/api/v1/nodes', nodeOf(at)));
-  say(`${NODES} nodes of ${JSON.stringify(await admin.node('n0')).length} bytes`, started);
+  say(
+    `${NODES} nodes of ${JSON.stringify(await admin.node('n0')).length} bytes: ${secondsSince(started)}`,
+  );
 }, 600_000);
 
 afterAll(async () => {
@@ -50,9 +53,8 @@ afterAll(async () => {
   await pki?.end();
 });
 
-function say(what: string, since: number): void {
-  console.log(`${what}: ${((performance.now() - since) / 1_000).toFixed(2)} s`);
-}
+const secondsSince = (started: number): string =>
+  `${((performance.now() - started) / 1_000).toFixed(2)} s`;
 
 /** The n-th of them, 100.65.0.0/24 the first's subnet. */
 function nodeOf(at: number): object {
@@ -113,11 +115,11 @@ it(`routes to ${NODES} nodes`, { timeout: 60_000 }, async () => {
   const started = performance.now();
   daemon = await startOnNode(lab.near);
   await daemon.until('every route', 50_000, async () => (await daemon.metric('routes')) === NODES);
-  say('from the start to every route', started);
+  say(`from the start to every route: ${secondsSince(started)}`);
   const cpu = await cpuSecondsOf(daemon.program.pid ?? 0);
-  console.log(`CPU time until then: ${cpu.toFixed(2)} s`);
+  say(`CPU time until then: ${cpu.toFixed(2)} s`);
   const { rss, peak } = await memoryOf(daemon.program.pid ?? 0);
-  console.log(`memory: ${(rss / 1e6).toFixed(0)} MB, at most ${(peak / 1e6).toFixed(0)} MB`);
+  say(`memory: ${(rss / 1e6).toFixed(0)} MB, at most ${(peak / 1e6).toFixed(0)} MB`);
   expect((await daemon.status()).rejected).toEqual([]);
 });
 
@@ -142,7 +144,7 @@ it(
     const cpu = (await cpuSecondsOf(pid)) - before;
     const share = (used: number, of: number): string => `${((100 * used) / of).toFixed(1)} %`;
     const beats = `${((BEATS_A_SECOND * SECONDS) / seconds).toFixed(0)} heartbeats a second`;
-    console.log(`CPU: idle ${share(before - idle, SECONDS)}, ${beats} ${share(cpu, seconds)}`);
+    say(`CPU: idle ${share(before - idle, SECONDS)}, ${beats} ${share(cpu, seconds)}`);
     expect((await daemon.status()).routes).toEqual(routes);
     expect(daemon.log()).toHaveLength(lines);
     // The watch stands, behind all of them.

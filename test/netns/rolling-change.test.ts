@@ -19,6 +19,7 @@ import {
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
 import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
+import { say } from '../support/say.js';
 import { type Outage, SteadyPing } from '../support/steady-ping.js';
 import { COMMAND, TestLab } from '../support/test-lab.js';
 
@@ -115,7 +116,7 @@ describe.each([
     for (const plan of lab.hosts) {
       for (const { pair, lost, seconds } of await change(plan, (node) => start(node))) {
         const what = `pair ${pair} while node ${plan.number} changes ${way}`;
-        console.log(`${what}: ${lost} pings lost, at most ${seconds.toFixed(2)} s`);
+        say(`${what}: ${lost} pings lost, at most ${seconds.toFixed(2)} s`);
         const through = pair.split('-').includes(String(plan.number));
         // One ping may be overtaken.
         expect(seconds, what).toBeLessThanOrEqual(through ? LIMIT : INTERVAL);
