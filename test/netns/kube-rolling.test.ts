@@ -13,7 +13,7 @@ import { waitFor } from '../../src/testbed/programs.js';
 import { GATEWAY, type HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import type { EtcdDaemon } from '../support/etcd-lab.js';
-import { FLANNELD, startFlanneld } from '../support/flanneld-process.js';
+import { FLANNELD, startFlanneld } from '../../src/testbed/flanneld.js';
 import { Admin, startApiServer, type ApiServer } from '../support/kube-cluster.js';
 import { KUBE_FLAGS, startOnNode, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';

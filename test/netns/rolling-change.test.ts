@@ -1,6 +1,6 @@
 /**
  * A cluster changes from another implementation to this one and back, node by node, while containers of all
- * pairs of nodes talk. The other one is a real flanneld where the environment's FLANNELD names it, else a
+ * pairs of nodes talk. The other one is a real flanneld where there is one (src/testbed/flanneld.ts), else a
  * daemon in mode basic, which is to flanneld's wire, store and flags what flanneld is.
  */
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ import {
 } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
-import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
+import { FLANNELD, rememberSubnet, startFlanneld } from '../../src/testbed/flanneld.js';
 import { say } from '../support/say.js';
 import { type Outage, SteadyPing } from '../support/steady-ping.js';
 import { COMMAND, TestLab } from '../support/test-lab.js';

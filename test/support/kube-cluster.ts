@@ -5,7 +5,6 @@
  *   store under test -> Cut (a TCP proxy that can be closed) -> API server
  *   the test         -----------------------------------------> API server
  */
-import { existsSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -17,7 +16,7 @@ import { freePort } from './etcd.js';
 import { KubeApi } from './kube-api.js';
 import type { Json, KubeObject } from './kube-objects.js';
 import { openssl, type Pki } from './pki.js';
-import { testTool, TOOLS } from './test-tools.js';
+import { cachedTool, toolAt } from '../../src/testbed/tools.js';
 
 export const ADMIN_TOKEN = 'token-of-the-tests-administrator';
 
@@ -44,21 +43,17 @@ const IN_PROCESS: ServerKind = {
   start: async (pki, address) => new InProcess(pki, address).started(),
 };
 
-/** Of the version that scripts/kube-apiserver.mjs builds; the newest, should there be several. */
-const binary = (existsSync(TOOLS) ? readdirSync(TOOLS) : [])
-  .filter((name) => name.startsWith('kube-apiserver-'))
-  .sort()
-  .at(-1);
+const binary = cachedTool('kube-apiserver')?.path;
 
 const REAL: ServerKind = {
   name: 'kube-apiserver',
   missing: binary === undefined ? 'it was not built' : undefined,
-  start: (pki, address) => KubeApiserver.start(join(TOOLS, binary ?? ''), pki, address),
+  start: (pki, address) => KubeApiserver.start(binary ?? '', pki, address),
 };
 
 /** Where there is no Go there is no kube-apiserver, and nothing of it is skipped. */
 export const SERVERS: readonly ServerKind[] =
-  binary === undefined && testTool('go') === undefined ? [IN_PROCESS] : [IN_PROCESS, REAL];
+  binary === undefined && toolAt('go') === undefined ? [IN_PROCESS] : [IN_PROCESS, REAL];
 
 /** The most real that there is here: kube-apiserver unless this machine has no Go to build it. */
 export function startApiServer(pki: Pki, address: string): Promise<ApiServer> {

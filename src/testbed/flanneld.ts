@@ -1,11 +1,13 @@
-/** A real flanneld as a host of the lab, where one is given; the environment's FLANNELD names it. */
+/** A real flanneld as a host of the lab: the one that the variable FLANNELD names, or set-up has built. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lastWords, subnetFileOf } from '../../src/testbed/daemon-process.js';
-import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
-import { LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+import { lastWords, subnetFileOf } from './daemon-process.js';
+import { inNamespace, Program, waitFor } from './programs.js';
+import { cachedTool } from './tools.js';
+import { LAB_DIRECTORY, type HostPlan } from './topology.js';
 
-export const FLANNELD = process.env['FLANNELD'];
+/** Undefined where there is none: it takes Go to build it. */
+export const FLANNELD = process.env['FLANNELD'] ?? cachedTool('flanneld')?.path;
 
 /** As an earlier run would have left it: the daemon takes the documents' subnet again. */
 export async function rememberSubnet(plan: HostPlan): Promise<void> {
