@@ -28,6 +28,10 @@ import { buildUmlWithFou } from './uml-fou.mjs';
 
 const TOOLS = join(CACHE, 'tools');
 
+/** What only Go builds. */
+export const KUBE_APISERVER = `kube-apiserver-${KUBERNETES}`;
+export const CNI_PLUGINS = 'cni-plugins';
+
 /** The oldest that is promised, the long-term versions after it, and one that is too old. */
 const NODES = ['20.11.0', '22', '24', '20.10.0'];
 
@@ -49,7 +53,7 @@ export const UML_KERNEL_WITH_FOU = {
 };
 
 /** Those of the reference that the tests use, by their folder in its source. */
-const CNI_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
+const REFERENCE_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
 
 const FLANNELD = [`flanneld-${FLANNEL}`, (folder) => built(folder, buildFlanneld)];
 /** By the program's package: the name of its binary, what it is called here, and the version. */
@@ -66,11 +70,11 @@ export function installTestTools(step) {
     ['promtool', fetchPromtool],
     ['debian-13.tar', fetchDebian],
     FLANNELD,
-    [`kube-apiserver-${KUBERNETES}`, (folder) => built(folder, buildKubeApiserver)],
+    [KUBE_APISERVER, (folder) => built(folder, buildKubeApiserver)],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
     [UML_FOU, buildUmlWithFou],
-    ['cni-plugins', fetchCniPlugins],
+    [CNI_PLUGINS, fetchCniPlugins],
   ]);
 }
 
@@ -88,11 +92,16 @@ export function installBenchTools(step) {
 }
 
 function install(step, what, wanted) {
-  const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
+  const missing = wanted.filter(([name]) => !available(name));
   if (missing.length === 0) return;
   step(`${what}: ${missing.map(([name]) => name).join(' ')}`, () => {
     for (const [name, fetch] of missing) keep(name, fetch);
   });
+}
+
+/** True for a tool that is not there and that this machine cannot build. */
+export function missingWithoutGo(name) {
+  return !available(name) && !onPath('go');
 }
 
 /** Fetches into a folder of its own; what is in the cache is whole. */
@@ -194,12 +203,12 @@ function fetchCniPlugins(folder) {
   try {
     run(folder, ['apt-get', 'download', 'containernetworking-plugins']);
     run(folder, ['sh', '-c', 'dpkg-deb -x containernetworking-plugins_*.deb x']);
-    for (const path of CNI_PLUGINS) {
+    for (const path of REFERENCE_PLUGINS) {
       cpSync(join(folder, 'x/usr/lib/cni', basename(path)), join(into, basename(path)));
     }
   } catch {
     const source = 'github.com/containernetworking/plugins/plugins';
-    install(...CNI_PLUGINS.map((path) => `${source}/${path}@v1.7.1`));
+    install(...REFERENCE_PLUGINS.map((path) => `${source}/${path}@v1.7.1`));
   }
   return into;
 }
@@ -213,6 +222,10 @@ function run(cwd, [file, ...args], options = {}) {
   if (status === 0) return stdout;
   const said = error?.message ?? stderr.trim().split('\n').at(-1);
   throw new Error(`${file} ${args[0]}: ${said}`);
+}
+
+function available(name) {
+  return existsSync(join(TOOLS, name)) || onPath(name);
 }
 
 function onPath(program) {
