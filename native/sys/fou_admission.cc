@@ -13,6 +13,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "sys/netlink_batch.h"
@@ -51,7 +52,10 @@ using Key = std::array<uint32_t, 2>;
 struct Element {
   uint32_t prefix;
   Key key;
-  auto operator<=>(const Element&) const = default;
+  bool operator==(const Element&) const = default;
+  bool operator<(const Element& other) const {
+    return std::tie(prefix, key) < std::tie(other.prefix, other.key);
+  }
 };
 
 std::set<Element> elements_of(std::span<const Route> hosts) {
