@@ -21,6 +21,7 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("features", call<&EngineWrap::features>);
   methods.add_function("queueSizes", call<&EngineWrap::queue_sizes>);
   methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
+  methods.add_function("storeDescriptors", call<&EngineWrap::store_descriptors>);
   methods.add_function("close", call<&EngineWrap::close>);
   return methods.define_class("Engine", construct, open);
 }
@@ -85,20 +86,28 @@ Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::send_descriptors(const Napi::CallbackInfo& info) {
+  auto until = engine_->until_stopped();
+  if (until.ok())
+    send(info, until.value().get());
+  else
+    throw_system(info.Env(), until.error());
+  return {};
+}
+
+Napi::Value EngineWrap::store_descriptors(const Napi::CallbackInfo& info) {
+  send(info, -1);
+  return {};
+}
+
+void EngineWrap::send(const Napi::CallbackInfo& info, int until) {
   std::string path;
   std::string message;
-  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
-  auto until = engine_->until_stopped();
-  if (!until.ok()) {
-    throw_system(info.Env(), until.error());
-    return {};
-  }
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return;
   std::vector<int> fds = engine_->tun_fds();
   const std::vector<int> sockets = engine_->udp_fds();
   fds.insert(fds.end(), sockets.begin(), sockets.end());
-  fds.push_back(until.value().get());
+  if (until >= 0) fds.push_back(until);
   if (auto error = notify(path, message, fds)) throw_system(info.Env(), *error);
-  return {};
 }
 
 Napi::Value EngineWrap::start(const Napi::CallbackInfo& info) {

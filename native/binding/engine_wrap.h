@@ -41,6 +41,7 @@ class EngineWrap {
 
   Napi::Value take_event_fd(const Napi::CallbackInfo& info);
   Napi::Value send_descriptors(const Napi::CallbackInfo& info);
+  Napi::Value store_descriptors(const Napi::CallbackInfo& info);
   Napi::Value start(const Napi::CallbackInfo& info);
   Napi::Value change_routes(const Napi::CallbackInfo& info);
   Napi::Value change_mode(const Napi::CallbackInfo& info);
@@ -50,6 +51,9 @@ class EngineWrap {
   Napi::Value features(const Napi::CallbackInfo& info);
   Napi::Value queue_sizes(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
+
+  // A negative `until` is not sent.
+  void send(const Napi::CallbackInfo& info, int until);
 
   std::unique_ptr<Engine> engine_;
   OpenEngines* open_;

@@ -53,6 +53,11 @@ void try_udp_features(int fd, FeatureSwitches& features) {
   }
 }
 
+size_t wanted_pairs(const EngineOptions& options) {
+  const FeatureSwitches features(used_by(options), options.disabled);
+  return features.on(KernelFeature::kMultiqueue) ? options.workers / 2 : 1;
+}
+
 // Opens the device for several queues if the switches want them. Kernels before 3.8 ignore the
 // request, and refuse the second queue.
 Result<Tun> open_device(TunOptions options, FeatureSwitches& features) {
@@ -214,6 +219,8 @@ Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   const size_t pairs = queues.size();
   if (pairs == 0 || pairs > kQueuePairsMax || sockets.size() != pairs)
     return Error{EINVAL, "adopt", "a queue and a socket for each pair"};
+  if (!until.valid() && pairs != wanted_pairs(options))
+    return Error{EINVAL, "adopt", "another number of queue pairs"};
   options.workers = pairs == 1 ? std::min<size_t>(options.workers, 2) : 2 * pairs;
   for (const OwnedFd& socket : sockets) {
     const int number = adopt_udp_socket(socket.get(), options.bind_address, options.port,
@@ -226,6 +233,8 @@ Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   if (!opened.ok()) return std::move(opened.error());
   Parts parts = std::move(opened.value());
   parts.vnet_header = tun.value().vnet_header();
+  if (!until.valid() && wants_vnet_header(*parts.features) != parts.vnet_header)
+    return Error{EINVAL, "adopt", "the virtio header is not as the mode needs it"};
   parts.tun = std::move(tun.value());
   parts.udp = std::move(sockets);
   std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));

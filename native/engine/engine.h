@@ -91,7 +91,8 @@ class Engine {
  public:
   // Binds the socket and sets the device up; on failure nothing is left behind. With adopted
   // descriptors it changes nothing of device and port: another process may go on carrying packets
-  // by them until start(). There are as many pairs as it had, whatever `workers` says.
+  // by them until start(). There are as many pairs as it had, whatever `workers` says. Without such
+  // a process (adopted_until) they have to be as the options ask for: EINVAL.
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, Io& io = kernel_io());
   ~Engine() { close(); }
   Engine(const Engine&) = delete;

@@ -106,6 +106,10 @@ export class FakeDataPlane
     this.sentDescriptors.push([path, message]);
   }
 
+  storeDescriptors(path: string, message: string): void {
+    this.sentDescriptors.push([path, message]);
+  }
+
   restoreDevice(): DeviceCheck {
     this.restoreCalls += 1;
     const found = this.restorations.shift() ?? {};

@@ -9,7 +9,7 @@ import { formatCidr, type Cidr } from '../../config/ipv4.js';
 export interface InheritedTunnel {
   readonly tun: readonly number[];
   readonly udp: readonly number[];
-  /** Hangs up when the process that uses the others has stopped. */
+  /** Hangs up when the process that uses the others has stopped; undefined: none uses them. */
   readonly until: number | undefined;
   /**
    * Has that process stop, and resolves when it has. Rejects when it goes on; the tunnel must not be used
@@ -23,6 +23,21 @@ export interface InheritedTunnel {
  * (tunnelName) says, which its process goes on with.
  */
 export type TakeTunnel = (name: string) => InheritedTunnel | undefined;
+
+/** Who has a tunnel's descriptors too while it forwards, so that it outlives this process. Nothing throws. */
+export interface TunnelKeeper {
+  /** `send` sends the descriptors to a socket (its path) with a message. Nothing when it has them. */
+  keep(name: string, send: (path: string, message: string) => void): void;
+  /** Lets go of them, and has when this returns: the tunnel ends. Nothing when this process is to end. */
+  release(): void;
+}
+
+/** What comes before a tunnel and after it. */
+export interface TunnelLife {
+  readonly name: string;
+  readonly inherited?: InheritedTunnel | undefined;
+  readonly keeper?: TunnelKeeper | undefined;
+}
 
 /** Names a tunnel by what its device depends on: `100.96.0.0/16 100.96.1.0/24`. */
 export function tunnelName(network: Cidr, subnet: Cidr): string {

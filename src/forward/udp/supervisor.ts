@@ -29,7 +29,7 @@ import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-c
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
-import type { InheritedTunnel } from './inherited.js';
+import type { InheritedTunnel, TunnelLife, TunnelKeeper } from './inherited.js';
 import { formatIpv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
@@ -41,6 +41,7 @@ export interface DataPlaneHandle extends Pick<
   | 'changeMode'
   | 'restoreDevice'
   | 'sendDescriptors'
+  | 'storeDescriptors'
   | 'snapshot'
   | 'close'
 > {
@@ -82,12 +83,15 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
-  readonly #inherited: InheritedTunnel | undefined;
+  #inherited: InheritedTunnel | undefined;
+  readonly #keeper: TunnelKeeper | undefined;
+  readonly #name: string;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
    * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS. With
-   * `inherited` nothing is opened: it goes on where another process ends.
+   * an inherited tunnel nothing is opened: it goes on where another process ends. While one forwards its
+   * keeper holds it too, until it is closed for good.
    */
   constructor(
     options: DataPlaneOptions,
@@ -97,7 +101,7 @@ export class DataPlaneSupervisor {
     problems?: ProblemBoard,
     changes?: HostChanges,
     events?: EventSink,
-    inherited?: InheritedTunnel,
+    { name, inherited, keeper }: TunnelLife = { name: '' },
   ) {
     this.#options = options;
     this.#open = open;
@@ -113,14 +117,30 @@ export class DataPlaneSupervisor {
     this.#refusals = new RateLimitedLog((fields) => {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
-    this.#inherited = inherited;
-    const adopted = {
-      adoptedTun: inherited?.tun,
-      adoptedUdp: inherited?.udp,
-      adoptedUntil: inherited?.until,
-    };
-    this.#live = this.#adopt(open({ ...options, ...adopted }));
+    this.#name = name;
+    this.#keeper = keeper;
+    this.#live = this.#adopt(this.#openInherited(inherited) ?? open(options));
     this.#device = this.#live.device;
+  }
+
+  /** Undefined when there is none, or one that was kept and does not fit. */
+  #openInherited(inherited: InheritedTunnel | undefined): DataPlaneHandle | undefined {
+    if (inherited === undefined) return undefined;
+    try {
+      const { tun: adoptedTun, udp: adoptedUdp, until: adoptedUntil } = inherited;
+      const plane = this.#open({ ...this.#options, adoptedTun, adoptedUdp, adoptedUntil });
+      this.#inherited = inherited;
+      return plane;
+    } catch (error) {
+      // Another process goes on with its own.
+      if (inherited.until !== undefined) throw error;
+      this.#log.warn(
+        { reason: messageOf(error) },
+        'the tunnel that was kept does not fit; making a new one',
+      );
+      this.#keeper?.release();
+      return undefined;
+    }
   }
 
   /** Name of the device in service, or of the last one. */
@@ -185,6 +205,7 @@ export class DataPlaneSupervisor {
     this.#check = lookAtHost(look, { restMs: CHECK_MS, often }, this.#changes);
     this.#use((plane) => {
       if (!started) plane.start();
+      this.#keep(plane);
       if (this.#inherited === undefined) return;
       // It is only now in charge of the device, and of what the kernel carries by itself.
       plane.changeRoutes(this.#routes());
@@ -204,7 +225,10 @@ export class DataPlaneSupervisor {
     if (mode === this.#options.mode) return;
     this.#options = { ...this.#options, mode };
     this.#use((plane) => {
+      // The device may have to be opened in another way, which is refused while somebody else has it.
+      this.#keeper?.release();
       plane.changeMode(mode);
+      if (this.#started) this.#keep(plane);
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
     });
@@ -228,6 +252,12 @@ export class DataPlaneSupervisor {
     clearTimeout(this.#timer);
     this.#check?.end();
     this.#retireLive();
+  }
+
+  #keep(plane: DataPlaneHandle): void {
+    this.#keeper?.keep(this.#name, (path, message) => {
+      plane.storeDescriptors(path, message);
+    });
   }
 
   #restoreDevice(): void {
@@ -336,7 +366,10 @@ export class DataPlaneSupervisor {
       const tunName = this.#attempts % 2 === 1 ? this.#device : this.#options.tunName;
       plane = this.#open({ ...this.#options, tunName });
       plane.changeRoutes(this.#routes());
-      if (this.#started) plane.start();
+      if (this.#started) {
+        plane.start();
+        this.#keep(plane);
+      }
     } catch (error) {
       plane?.close();
       this.#error = messageOf(error);
@@ -361,6 +394,7 @@ export class DataPlaneSupervisor {
     this.#live = undefined;
     this.#problems?.report(SOURCE, []);
     plane.close();
+    this.#keeper?.release();
     // Taken after the close: the threads are joined, nothing they counted is missed.
     this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
   }

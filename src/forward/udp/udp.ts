@@ -38,7 +38,7 @@ import { DirectRoutes } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { tunnelName, type TakeTunnel } from './inherited.js';
+import { tunnelName, type TakeTunnel, type TunnelKeeper } from './inherited.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -64,6 +64,7 @@ export interface UdpOptions {
   readonly interfaces?: (() => readonly HostInterface[]) | undefined;
   /** Brings the tunnel of a process that runs, to go on with. */
   readonly takeTunnel?: TakeTunnel | undefined;
+  readonly keeper?: TunnelKeeper | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
@@ -105,7 +106,7 @@ export class UdpBackend implements Backend {
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
     const { config, external, log, problems, events } = this.#context;
-    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
+    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel, keeper } =
       this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
@@ -137,7 +138,7 @@ export class UdpBackend implements Backend {
       problems,
       changes,
       events,
-      inherited,
+      { name, inherited, keeper },
     );
     return new UdpForwarder(this, plane, direct, name);
   }
