@@ -3,7 +3,7 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no
+ * The stages `exact`, `restarts` and `prebuilt` run only when they are named: they take long. A stage that runs no
  * test has failed. With CI=true a skipped test fails the run.
  */
 import {
@@ -40,9 +40,10 @@ const STAGES = {
   netns,
   'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
+  restarts: () => isolated('restarts', { env: { FLANNELETTE_RESTARTS: '20' }, minutes: 60 }),
   prebuilt: () => vitest('prebuilt', { minutes: 120 }),
 };
-const ON_DEMAND = ['exact', 'prebuilt'];
+const ON_DEMAND = ['exact', 'restarts', 'prebuilt'];
 
 const CI = process.env.CI === 'true';
 const total = { passed: 0, failed: 0, skipped: 0 };

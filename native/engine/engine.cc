@@ -215,6 +215,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
 Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   std::vector<OwnedFd> queues = owned(std::exchange(options.adopted_tun, {}));
   std::vector<OwnedFd> sockets = owned(std::exchange(options.adopted_udp, {}));
+  std::vector<OwnedFd> left = owned(std::exchange(options.adopted_links, {}));
   OwnedFd until(std::exchange(options.adopted_until, -1));
   const size_t pairs = queues.size();
   if (pairs == 0 || pairs > kQueuePairsMax || sockets.size() != pairs)
@@ -240,6 +241,7 @@ Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
   engine->adopted_ = true;
+  engine->left_ = std::move(left);
   engine->until_ = std::move(until);
   return engine;
 }
@@ -262,6 +264,7 @@ bool Engine::fits() const {
 Status Engine::take_charge() {
   if (!has_predecessor()) {
     until_.reset();
+    KernelPath::end_left(std::exchange(left_, {}));
     KernelPath::clear(options_.bind_address, options_.port);
   } else if (!fits()) {
     return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
@@ -507,6 +510,15 @@ Status Engine::change_mode(Mode mode) {
   return was_started ? start() : std::nullopt;
 }
 
+void Engine::leave() {
+  if (kernel_share_) kernel_share_->leave();
+  close();
+}
+
+std::vector<int> Engine::kernel_path_fds() const {
+  return kernel_share_ ? kernel_share_->links() : std::vector<int>();
+}
+
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
@@ -517,6 +529,7 @@ void Engine::close() {
   stop_threads();
   running_.reset();
   until_.reset();
+  left_.clear();
   // Now, and not when the object goes: a garbage collector may take its time.
   path_mtu_.reset();
   udp_.clear();

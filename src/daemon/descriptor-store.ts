@@ -22,6 +22,8 @@ import type { InheritedTunnel, TunnelKeeper } from '../network/registry.js';
 
 /** Begins the name of what is ours; a later version that uses it in another way takes another. */
 const PREFIX = 'flannelette ';
+/** Ends the name of what keeps the kernel's own share of a tunnel going. */
+const LINKS = ' kernel';
 /** The first descriptor that is passed on (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
 
@@ -75,6 +77,10 @@ export class DescriptorStore implements TunnelKeeper {
     this.#stopping = true;
   }
 
+  get leaves(): boolean {
+    return this.#stopping && this.#stored.size > 0;
+  }
+
   /** The tunnel that was passed on, once; undefined when there is none, or it is another one than `name`. */
   take(name: string): InheritedTunnel | undefined {
     const descriptors = this.#passed.get(name);
@@ -84,10 +90,13 @@ export class DescriptorStore implements TunnelKeeper {
       return undefined;
     }
     this.#log.info({ tunnel: name }, 'going on with the tunnel that the service manager kept');
+    const links = this.#passed.get(name + LINKS) ?? [];
+    this.#passed.delete(name + LINKS);
     const isSocket = (fd: number): boolean => fstatSync(fd).isSocket();
     return {
       tun: descriptors.filter((fd) => !isSocket(fd)),
       udp: descriptors.filter(isSocket),
+      links,
       until: undefined,
       switchOver: () => Promise.resolve(),
     };
@@ -103,14 +112,19 @@ export class DescriptorStore implements TunnelKeeper {
     this.#letGo(tunnels);
   }
 
-  keep(name: string, send: (path: string, message: string) => void): void {
-    if (this.#path === undefined || this.#stored.has(name) || this.#stopping) return;
-    this.#usable ??= this.#probe(this.#path);
+  keep(name: string, plane: Parameters<TunnelKeeper['keep']>[1]): void {
+    const path = this.#path;
+    if (path === undefined || this.#stopping) return;
+    this.#usable ??= this.#stored.has(name) || this.#probe(path);
     if (!this.#usable) return;
     try {
-      // FDPOLL=0 (systemd 246): the manager need not watch what it is told to let go of.
-      send(this.#path, `FDSTORE=1\nFDNAME=${PREFIX}${name}\nFDPOLL=0`);
-      this.#stored.add(name);
+      if (!this.#stored.has(name)) {
+        plane.storeDescriptors(path, storing(name));
+        this.#stored.add(name);
+      }
+      // Those that were kept ended with the start.
+      if (this.#stored.has(name + LINKS)) this.#letGo([name + LINKS]);
+      if (plane.storeKernelPath(path, storing(name + LINKS))) this.#stored.add(name + LINKS);
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'the service manager does not keep the tunnel');
     }
@@ -153,6 +167,11 @@ export class DescriptorStore implements TunnelKeeper {
       return false;
     }
   }
+}
+
+/** FDPOLL=0 (systemd 246): the manager need not watch what it is told to let go of. */
+function storing(name: string): string {
+  return `FDSTORE=1\nFDNAME=${PREFIX}${name}\nFDPOLL=0`;
 }
 
 /** sd_listen_fds_with_names(3). */

@@ -142,6 +142,11 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#engine.storeDescriptors(path, message);
   }
 
+  /** The same with what keeps the kernel's own share going; false when there is nothing to send. */
+  storeKernelPath(path: string, message: string): boolean {
+    return this.#engine.storeKernelPath(path, message);
+  }
+
   lookup(address: number): number | undefined {
     return this.#engine.lookup(address);
   }
@@ -153,10 +158,23 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   }
 
   close(): void {
+    this.#end(() => {
+      this.#engine.close();
+    });
+  }
+
+  /** As close, but what others hold of it goes on: device, port, and the kernel's own share for 10 s. */
+  leave(): void {
+    this.#end(() => {
+      this.#engine.leave();
+    });
+  }
+
+  #end(close: () => void): void {
     if (this.#closed) return;
     this.#last = this.#look();
     this.#closed = true;
-    this.#engine.close();
+    close();
     this.#events.destroy();
   }
 

@@ -73,6 +73,8 @@ export interface NativeEngineOptions {
    */
   readonly adoptedTun?: readonly number[] | undefined;
   readonly adoptedUdp?: readonly number[] | undefined;
+  /** Those of `storeKernelPath`: what they keep going ends at `start`. */
+  readonly adoptedLinks?: readonly number[] | undefined;
   /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
   readonly adoptedUntil?: number | undefined;
 }
@@ -166,6 +168,13 @@ export interface NativeEngine {
   sendDescriptors(path: string, message: string): void;
   /** The same without the last of them, for who keeps the others and does not use them. */
   storeDescriptors(path: string, message: string): void;
+  /**
+   * The same with those that keep the kernel's own share going. False, and nothing sent, where there is
+   * none or it cannot outlive the process (tcx, Linux 6.6).
+   */
+  storeKernelPath(path: string, message: string): boolean;
+  /** As close, but the kernel's own share goes on for 10 s as long as it is held elsewhere. */
+  leave(): void;
   /**
    * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
    * its descriptors, closes the socket. Idempotent.

@@ -36,7 +36,7 @@ say status /opt/node /opt/flannelette/dist/package/cli/main.js status --json
 say log journalctl --no-pager -u flannelette -o cat _COMM=node
 say warnings journalctl --no-pager -u flannelette -p warning -o cat
 say metrics /opt/node -e "fetch('http://127.0.0.1:9470/metrics').then(async (r) => console.log(await r.text()))"
-place() { ip -o link show flannel0 | cut -d: -f1; ip -4 route show dev flannel0; cut -d: -f2 /proc/net/udp | grep -c 205D; show NFileDescriptorStore; }
+place() { ip -o link show flannel0 | cut -d: -f1; ip -4 route show dev flannel0; grep -c ':205D ' /proc/net/udp; show NFileDescriptorStore; }
 say stored place
 say stays sh -c 'until [ -e /tmp/enough ]; do ip -br link show flannel0 >/dev/null 2>&1 || echo gone; sleep 0.02; done' &
 systemctl restart flannelette

@@ -110,6 +110,14 @@ export class FakeDataPlane
     this.sentDescriptors.push([path, message]);
   }
 
+  storeKernelPath(): boolean {
+    return false;
+  }
+
+  leave(): void {
+    this.closed = true;
+  }
+
   restoreDevice(): DeviceCheck {
     this.restoreCalls += 1;
     const found = this.restorations.shift() ?? {};

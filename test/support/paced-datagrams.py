@@ -41,8 +41,10 @@ def serve(address, port):
             late += 1
         expected = max(expected, number + 1)
         if before is not None:
-            longest = max(longest, now - before[0] - max(0.0, word - before[1] - 0.001))
-        before = (now, word)
+            # Of those lost between two nobody knows when they were sent.
+            held_up = max(0.0, word - before[1] - 0.001) if number == before[2] + 1 else 0.0
+            longest = max(longest, now - before[0] - held_up)
+        before = (now, word, number)
     sent = int(word)
     print(json.dumps({"sent": sent, "received": received, "lost": sent - received, "late": late,
                       "longestSilenceMs": round(longest * 1000, 1)}))

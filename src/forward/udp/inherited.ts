@@ -4,11 +4,14 @@
  * packets wait in the kernel's queues. So a daemon can go on where another one ends.
  */
 import { formatCidr, type Cidr } from '../../config/ipv4.js';
+import type { DataPlane } from '../../dataplane/dataplane.js';
 
 /** A tunnel to go on with. */
 export interface InheritedTunnel {
   readonly tun: readonly number[];
   readonly udp: readonly number[];
+  /** What keeps the kernel's own share going that a process has left. */
+  readonly links?: readonly number[] | undefined;
   /** Hangs up when the process that uses the others has stopped; undefined: none uses them. */
   readonly until: number | undefined;
   /**
@@ -26,9 +29,11 @@ export type TakeTunnel = (name: string) => InheritedTunnel | undefined;
 
 /** Who has a tunnel's descriptors too while it forwards, so that it outlives this process. Nothing throws. */
 export interface TunnelKeeper {
-  /** `send` sends the descriptors to a socket (its path) with a message. Nothing when it has them. */
-  keep(name: string, send: (path: string, message: string) => void): void;
-  /** Lets go of them, and has when this returns: the tunnel ends. Nothing when this process is to end. */
+  /** Nothing when it has them. */
+  keep(name: string, plane: Pick<DataPlane, 'storeDescriptors' | 'storeKernelPath'>): void;
+  /** This process is to end, and what is kept is left to the next one. */
+  readonly leaves: boolean;
+  /** Lets go of them, and has when this returns: the tunnel ends. */
   release(): void;
 }
 

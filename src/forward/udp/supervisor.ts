@@ -42,6 +42,8 @@ export interface DataPlaneHandle extends Pick<
   | 'restoreDevice'
   | 'sendDescriptors'
   | 'storeDescriptors'
+  | 'storeKernelPath'
+  | 'leave'
   | 'snapshot'
   | 'close'
 > {
@@ -127,8 +129,13 @@ export class DataPlaneSupervisor {
   #openInherited(inherited: InheritedTunnel | undefined): DataPlaneHandle | undefined {
     if (inherited === undefined) return undefined;
     try {
-      const { tun: adoptedTun, udp: adoptedUdp, until: adoptedUntil } = inherited;
-      const plane = this.#open({ ...this.#options, adoptedTun, adoptedUdp, adoptedUntil });
+      const plane = this.#open({
+        ...this.#options,
+        adoptedTun: inherited.tun,
+        adoptedUdp: inherited.udp,
+        adoptedLinks: inherited.links,
+        adoptedUntil: inherited.until,
+      });
       this.#inherited = inherited;
       return plane;
     } catch (error) {
@@ -255,9 +262,7 @@ export class DataPlaneSupervisor {
   }
 
   #keep(plane: DataPlaneHandle): void {
-    this.#keeper?.keep(this.#name, (path, message) => {
-      plane.storeDescriptors(path, message);
-    });
+    this.#keeper?.keep(this.#name, plane);
   }
 
   #restoreDevice(): void {
@@ -393,8 +398,12 @@ export class DataPlaneSupervisor {
     if (plane === undefined) return;
     this.#live = undefined;
     this.#problems?.report(SOURCE, []);
-    plane.close();
-    this.#keeper?.release();
+    if (this.#keeper?.leaves === true) {
+      plane.leave();
+    } else {
+      plane.close();
+      this.#keeper?.release();
+    }
     // Taken after the close: the threads are joined, nothing they counted is missed.
     this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
   }
