@@ -5,10 +5,13 @@
  *   container1 -- docker0 -- flannel0 -- host1 ~~~~ host2 -- flannel0 -- docker0 -- container2
  *                            ^ manager: daemon, and the next one
  */
+import { readFile } from 'node:fs/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { writeLeaseFile, type DaemonProcess } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
+import { rememberedPath } from '../../src/lease/remembered/remembered-file.js';
+import { ENDPOINT, startEtcdFor } from '../support/etcd-lab.js';
 import { NumberedStream } from '../support/numbered-stream.js';
 import { events, managed, restart } from '../support/store-manager.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
@@ -95,6 +98,36 @@ describe('a tunnel in the descriptor store', () => {
     );
     expect(await device(nearDaemon)).toBe(before);
     expect((await ping(near, far.containerAddress, { count: 20 })).received).toBe(20);
+  });
+
+  it('goes on by the remembered leases while etcd is away', async () => {
+    lab = await TestLab.bare(2);
+    const { near, far, hosts } = lab;
+    const etcd = await startEtcdFor(hosts);
+    try {
+      const settings = {
+        mode: 'offload' as const,
+        storeFlags: [`--etcd-endpoints=${ENDPOINT}`],
+        flags: QUEUES,
+      };
+      const daemon = await lab.startDaemon(near, managed('usable', settings));
+      for (const one of [daemon, await lab.startDaemon(far, settings)]) {
+        await lab.attachContainer(one);
+      }
+      const path = rememberedPath(daemon.subnetFile);
+      await waitFor('the remembered leases', 15_000, async () => {
+        const text = await readFile(path, 'utf8').catch(() => '');
+        return text.includes('"100.96.2.0-24":') || undefined;
+      });
+      etcd.freeze();
+      const stream = await NumberedStream.start(near, far, RATE);
+      await restart(daemon, 'SIGTERM');
+      const { lost, late } = await stream.end();
+      expect({ lost, late }).toEqual({ lost: 0, late: 0 });
+      expect((await daemon.status()).store?.leasesAsOf).toEqual(expect.any(String));
+    } finally {
+      await etcd.kill();
+    }
   });
 
   it('is made anew when the mode needs another device', async () => {
