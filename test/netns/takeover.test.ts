@@ -107,33 +107,30 @@ describe('a takeover', () => {
   it.each([
     ['mode kernel', { mode: 'kernel' }, !canKernel],
     ['several queue pairs', { mode: 'offload', flags: ['--workers=4'] }, false],
-  ] as const)(
-    'loses nothing in %s',
-    async (_, settings, cannot) => {
-      if (cannot) return;
-      const flags = [...QUEUES, ...('flags' in settings ? settings.flags : [])];
-      lab = await TestLab.setUp({ ...settings, flags });
-      const { near, far } = lab;
-      let daemon = lab.nearDaemon;
-      const before = await kept(daemon);
-      const out = await NumberedStream.start(near, far, RATE);
-      for (let round = 0; round < 3; round += 1) {
-        daemon = await takeOver(daemon, { ...settings, flags });
-      }
-      expect((await out.end()).lost).toBe(0);
-      expect(await kept(daemon)).toBe(before);
-      const { dataPlane } = await daemon.status();
-      expect([dataPlane?.error, dataPlane?.restarts]).toEqual([null, 0]);
-      if (settings.mode !== 'kernel') {
-        const tasks = `cat /proc/${daemon.program.pid}/task/*/comm | grep -c ^fl-`;
-        expect((await run(['sh', '-c', tasks])).stdout.trim()).toBe('4');
-        return;
-      }
-      // The programs are the new daemon's, and carry.
-      const [encapsulate] = dataPlane?.threads ?? [];
-      expect(encapsulate?.kernelPackets).toBeGreaterThan(0);
-    },
-  );
+  ] as const)('loses nothing in %s', async (_, settings, cannot) => {
+    if (cannot) return;
+    const flags = [...QUEUES, ...('flags' in settings ? settings.flags : [])];
+    lab = await TestLab.setUp({ ...settings, flags });
+    const { near, far } = lab;
+    let daemon = lab.nearDaemon;
+    const before = await kept(daemon);
+    const out = await NumberedStream.start(near, far, RATE);
+    for (let round = 0; round < 3; round += 1) {
+      daemon = await takeOver(daemon, { ...settings, flags });
+    }
+    expect((await out.end()).lost).toBe(0);
+    expect(await kept(daemon)).toBe(before);
+    const { dataPlane } = await daemon.status();
+    expect([dataPlane?.error, dataPlane?.restarts]).toEqual([null, 0]);
+    if (settings.mode !== 'kernel') {
+      const tasks = `cat /proc/${daemon.program.pid}/task/*/comm | grep -c ^fl-`;
+      expect((await run(['sh', '-c', tasks])).stdout.trim()).toBe('4');
+      return;
+    }
+    // The programs are the new daemon's, and carry.
+    const [encapsulate] = dataPlane?.threads ?? [];
+    expect(encapsulate?.kernelPackets).toBeGreaterThan(0);
+  });
 
   it('loses nothing on etcd', async () => {
     lab = await TestLab.bare(2);

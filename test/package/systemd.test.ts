@@ -142,7 +142,9 @@ describe('the unit under systemd', () => {
     for (const line of warnings) expect(line).toMatch(/^\{"level":[456]0,/);
   });
 
-  it('keeps device, route and port in its descriptor store over a restart and kill -9', ({ skip }) => {
+  it('keeps device, route and port in its descriptor store over a restart and kill -9', ({
+    skip,
+  }) => {
     skip(why !== '', why);
     const stored = section('stored');
     // Index of the device, its route, one socket on the port, two descriptors.
@@ -150,7 +152,9 @@ describe('the unit under systemd', () => {
     expect(section('restarted')).toBe(stored);
     expect(section('after')).toBe(stored);
     expect(section('stays')).toBe('');
-    const going = section('kept-log').match(/going on with the tunnel that the service manager kept/g);
+    const going = section('kept-log').match(
+      /going on with the tunnel that the service manager kept/g,
+    );
     expect(going).toHaveLength(2);
   });
 

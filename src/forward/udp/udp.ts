@@ -130,16 +130,11 @@ export class UdpBackend implements Backend {
     const changes = openDataPlane === undefined ? hostChanges() : undefined;
     const name = tunnelName(config.network, lease.subnet);
     const inherited = takeTunnel?.(name);
-    const plane = new DataPlaneSupervisor(
-      options,
-      open,
-      all,
-      log,
-      problems,
-      changes,
-      events,
-      { name, inherited, keeper },
-    );
+    const plane = new DataPlaneSupervisor(options, open, all, log, problems, changes, events, {
+      name,
+      inherited,
+      keeper,
+    });
     return new UdpForwarder(this, plane, direct, name);
   }
 
