@@ -60,7 +60,7 @@ def send(address, port, rate):
     while not ending:
         time.sleep(0.0005)
         due = int((time.monotonic() - start) * rate)
-        while number < due:
+        while number < due and not ending:
             client.send(struct.pack(">Qd", number, time.monotonic()) + PADDING)
             number += 1
     time.sleep(0.5)
