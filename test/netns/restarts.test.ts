@@ -95,8 +95,7 @@ async function measure(name: string, mode: Mode): Promise<Cost[]> {
   for (let round = 0; round < ROUNDS; round += 1) {
     const out = await NumberedStream.start(near, far, RATE);
     const back = await NumberedStream.start(far, near, RATE);
-    // Until both have found their pace.
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await Promise.all([out.flows(), back.flows()]);
     daemon = (await way?.(daemon, mode)) ?? daemon;
     costs.push(costOf([await out.end(), await back.end()]));
   }
@@ -111,7 +110,7 @@ function tell(name: string, mode: Mode, costs: readonly Cost[]): void {
   };
   const spreads = [(c: Cost) => c.lost, (c: Cost) => c.late, (c: Cost) => c.silenceMs].map(spread);
   const cells = [name, mode, costs.length, ...spreads];
-  console.log(`| ${cells.join(' | ')} |`);
+  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }
 
 describe('packets lost, out of order, longest silence (ms), each min / median / max', () => {

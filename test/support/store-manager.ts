@@ -1,6 +1,6 @@
 /** A daemon below a stand-in for systemd and its descriptor store (store-manager.py). */
 import { join } from 'node:path';
-import { DaemonProcess, type DaemonSettings } from '../../src/testbed/daemon-process.js';
+import type { DaemonProcess, DaemonSettings } from '../../src/testbed/daemon-process.js';
 import { waitFor } from '../../src/testbed/programs.js';
 import { COMMAND, ROOT } from './test-lab.js';
 
