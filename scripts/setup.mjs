@@ -10,7 +10,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NEEDED, requireNode } from './node-version.mjs';
-import { installTestTools } from './test-tools.mjs';
+import { installBenchTools, installTestTools } from './test-tools.mjs';
 
 const mode = process.argv[2] ?? 'run';
 requireNode(mode === 'test' ? NEEDED.test : NEEDED.run);
@@ -37,6 +37,7 @@ const BENCH_PACKAGES = {
   tincd: 'tinc',
   vtund: 'vtun',
   perf: 'linux-perf',
+  etcd: 'etcd-server',
 };
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',
@@ -80,6 +81,7 @@ installNodePackages();
 if (mode !== 'pack') buildAddon();
 buildTypeScript();
 if (mode === 'test') installTestTools(step);
+if (mode === 'bench') installBenchTools(step);
 if (mode === 'bench') makeIn('bench/overlays', "the benchmark's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
 if (mode === 'test') makeIn('bench/copies/native', 'the benchmark of the crossings');

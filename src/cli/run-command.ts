@@ -207,6 +207,10 @@ export const runFlags = {
     'follow-config',
     'change the backend when the network configuration does, with both until every host has changed',
   ),
+  keepForwarding: booleanFlag(
+    'keep-forwarding',
+    'at the end leave device and routes to the kernel, for the next start to go on with; of the backends vxlan and host-gw',
+  ),
   renewMargin: integerFlag(
     'subnet-lease-renew-margin',
     'minutes before its expiry that the lease is renewed',
@@ -454,6 +458,7 @@ export function daemonOptions(
     healthzPort: values.healthzPort,
     takeover: values.takeover,
     followConfig: values.followConfig,
+    keepForwarding: values.keepForwarding,
     ipMasq: values.ipMasq,
     ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,
     forwardRules: values.forwardRules,

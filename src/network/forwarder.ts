@@ -53,6 +53,8 @@ export interface Backend {
   leaseFault?(attributes: LeaseAttributes): string | undefined;
   /** UDP port that other hosts send to; undefined when nothing travels in UDP. */
   readonly udpPort: number | undefined;
+  /** The kernel alone forwards, and can go on when this process has ended. */
+  readonly outlivesDaemon?: boolean;
   /**
    * Sets the way of the packets up; they wait until the first `apply`. `routes` gives every route
    * that was applied, for a device that has to be opened again. Throws a system error that names
@@ -81,8 +83,11 @@ export interface Forwarder extends Omit<Backend, 'open'> {
    * alone forwards, which counts nothing of this.
    */
   counters(): DataPlaneSnapshot | undefined;
-  /** Takes everything away again. Idempotent. */
-  close(): void;
+  /**
+   * Takes everything away again; with `keep`, and where it outlives the daemon, nothing: the next start
+   * goes on with it. Idempotent.
+   */
+  close(keep?: boolean): void;
 }
 
 /** Another process goes on where this one ends, with the same device and port. */

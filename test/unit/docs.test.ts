@@ -18,7 +18,7 @@ import { KeySpace } from '../../src/lease/etcd/codec.js';
 import { ETCD_DEFAULTS, normalizeEtcdOptions } from '../../src/lease/etcd/etcd-options.js';
 import { silentLogger } from '../../src/log.js';
 import { createMetrics } from '../../src/metrics/metrics.js';
-import { testTool } from '../support/test-tools.js';
+import { toolAt } from '../../src/testbed/tools.js';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
@@ -174,7 +174,7 @@ describe('docs/operations.md', () => {
       expect(read(UNIT)).toContain(`\nRestartPreventExitStatus=${ExitCode.usage}\n`);
     });
 
-    const analyze = testTool('systemd-analyze');
+    const analyze = toolAt('systemd-analyze');
     it.skipIf(analyze === undefined)('is sound and tight to systemd-analyze', () => {
       const call = (...argv: string[]) =>
         spawnSync(analyze ?? '', [...argv, join(ROOT, UNIT)], { encoding: 'utf8' });

@@ -50,6 +50,7 @@ describe('run flags', () => {
       healthzIp: '0.0.0.0',
       healthzPort: 0,
       followConfig: false,
+      keepForwarding: false,
       takeover: false,
       ipMasq: false,
       ipMasqFullyRandom: true,
