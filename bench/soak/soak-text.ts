@@ -14,7 +14,8 @@ import {
   type ReportTable,
 } from '../frame/table.js';
 import { FAULTS } from './faults.js';
-import { WARM_UP, type Finding, type Judged, type Sample } from './verdict.js';
+import type { Sample } from './observed.js';
+import { WARM_UP, type Finding, type Judged } from './verdict.js';
 
 export interface SoakResult extends Judged {
   readonly machine: Machine;

@@ -7,7 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { integer, runnable, type Context, type Result } from '../frame/frame.js';
 import { FAULTS } from './faults.js';
-import { judge, type Sample, type Trial } from './verdict.js';
+import type { Sample, Trial } from './observed.js';
+import { judge } from './verdict.js';
 import { renderSoakMarkdown, renderSoakText, type SoakResult } from './soak-text.js';
 import { Stage } from './stage.js';
 
@@ -65,7 +66,7 @@ async function measure(options: Options, { machine, print, signal }: Context): P
       const fault = FAULTS[turn % FAULTS.length];
       if (fault === undefined) break;
       const at = elapsed();
-      const { silenceSeconds, problem } = await stage.tryFault(fault);
+      const { silenceSeconds, problem } = await stage.tryFault(fault.cause);
       trials.push({ fault: fault.id, at, silenceSeconds, problem });
       const said = problem ?? `${silenceSeconds.toFixed(2)} s of silence`;
       print(`${at.toFixed(0).padStart(6)} s  ${fault.id}: ${said}\n`);

@@ -34,9 +34,8 @@ import {
 import { IperfTarget, type TcpResult, type UdpResult } from '../../src/testbed/traffic.js';
 import { FLANNELETTE } from '../frame/machine.js';
 import { xorshift32 } from '../frame/stats.js';
-import type { Fault } from './faults.js';
 import { longestSilence, readAnswers } from './silence.js';
-import type { Ending, Sample } from './verdict.js';
+import type { Ending, Sample } from './observed.js';
 
 const ETCD_PORT = 2379;
 const PREFIX = '/coreos.com/network';
@@ -155,9 +154,11 @@ export class Stage {
   }
 
   /** Causes a fault, and waits until both daemons forward as before. */
-  async tryFault(fault: Fault): Promise<{ silenceSeconds: number; problem: string | undefined }> {
+  async tryFault(
+    cause: (stage: Stage) => Promise<void>,
+  ): Promise<{ silenceSeconds: number; problem: string | undefined }> {
     const from = Date.now() / 1_000;
-    const problem = await this.#caused(fault).catch(messageOf);
+    const problem = await this.#caused(cause).catch(messageOf);
     const to = Date.now() / 1_000;
     return { silenceSeconds: longestSilence(readAnswers(this.#pings.stdout), from, to), problem };
   }
@@ -288,8 +289,8 @@ export class Stage {
     };
   }
 
-  async #caused(fault: Fault): Promise<undefined> {
-    await fault.cause(this);
+  async #caused(cause: (stage: Stage) => Promise<void>): Promise<undefined> {
+    await cause(this);
     await waitFor('both daemons, ready', RECOVERY_MS, async () => {
       const both = [this.#nearDaemon, this.#farDaemon];
       const states = await Promise.all(
