@@ -305,7 +305,8 @@ void Engine::open_path_mtu() {
                                .port = options_.port,
                                .tun_address = options_.tun_address,
                                .mtu = options_.mtu,
-                               .hold_ns = uint64_t{options_.path_mtu_seconds} * 1'000'000'000},
+                               .hold_ns = uint64_t{options_.path_mtu_seconds} * 1'000'000'000,
+                               .events = &events_},
                               raw_.get());
   // Without it the kernel goes on to learn, from ICMP.
   if (!opened.ok()) return;

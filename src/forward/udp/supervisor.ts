@@ -23,6 +23,7 @@ import type {
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { EventSink } from '../../network/events.js';
+import type { PathMtu } from '../../network/forwarder.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
 import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-changes.js';
@@ -67,6 +68,9 @@ export class DataPlaneSupervisor {
   readonly #log: Logger;
   readonly #misses: RateLimitedLog;
   readonly #refusals: RateLimitedLog;
+  readonly #pathChanges: RateLimitedLog;
+  /** By next hop, of the data plane in service. */
+  readonly #pathMtus = new Map<number, PathMtu>();
   readonly #problems: ProblemBoard | undefined;
   readonly #watch: DeviceWatch;
   #device: string;
@@ -119,6 +123,9 @@ export class DataPlaneSupervisor {
     this.#refusals = new RateLimitedLog((fields) => {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
+    this.#pathChanges = new RateLimitedLog((fields) => {
+      log.info(fields, 'the path to a host takes packets of another length');
+    });
     this.#name = name;
     this.#keeper = keeper;
     this.#live = this.#adopt(this.#openInherited(inherited) ?? open(options));
@@ -158,6 +165,11 @@ export class DataPlaneSupervisor {
   /** Why there is no data plane in service; `undefined` while there is. */
   get error(): string | undefined {
     return this.#error;
+  }
+
+  /** What is known of a path that takes no packets as long as the device does; else undefined. */
+  pathMtu(nextHop: number): PathMtu | undefined {
+    return this.#pathMtus.get(nextHop);
   }
 
   /** How often a failed data plane has been replaced. */
@@ -288,6 +300,7 @@ export class DataPlaneSupervisor {
 
   #adopt(plane: DataPlaneHandle): DataPlaneHandle {
     this.#openedAt = performance.now();
+    this.#pathMtus.clear();
     this.#logFeatures(plane);
     plane.on('event', (event) => {
       if (plane === this.#live) this.#handle(event);
@@ -311,6 +324,9 @@ export class DataPlaneSupervisor {
 
   #handle(event: DataPlaneEvent): void {
     switch (event.type) {
+      case 'path-mtu':
+        this.#notePath(event.host, event.bytes);
+        break;
       case 'miss':
         this.#misses.report({ destination: formatIpv4(event.destination) }, event.repeated);
         break;
@@ -333,6 +349,14 @@ export class DataPlaneSupervisor {
         );
         break;
     }
+  }
+
+  #notePath(host: number, bytes: number | undefined): void {
+    const before = this.#pathMtus.get(host)?.bytes ?? this.#options.mtu;
+    if (bytes === undefined) this.#pathMtus.delete(host);
+    else this.#pathMtus.set(host, { bytes, since: new Date().toISOString() });
+    const fields = { host: formatIpv4(host), bytes: bytes ?? this.#options.mtu, before };
+    this.#pathChanges.report(fields);
   }
 
   #use(action: (plane: DataPlaneHandle) => void): void {

@@ -185,7 +185,9 @@ class UdpForwarder implements Forwarder {
   }
 
   reach(route: Route): Reach {
-    return this.#direct?.reach(route) ?? { way: 'tunnel' };
+    const reach = this.#direct?.reach(route) ?? { way: 'tunnel' };
+    const pathMtu = this.#plane.pathMtu(route.nextHop);
+    return pathMtu === undefined || reach.way === 'direct' ? reach : { ...reach, pathMtu };
   }
 
   health(): ForwarderHealth {
