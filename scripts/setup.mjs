@@ -42,6 +42,11 @@ const BENCH_PACKAGES = {
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',
 };
+const SOAK_PACKAGES = {
+  ...BENCH_LEASE_PACKAGES,
+  etcdctl: 'etcd-client',
+  iptables: 'iptables',
+};
 const TEST_PACKAGES = {
   ...BENCH_LEASE_PACKAGES,
   'clang++-14': 'clang-14',
@@ -90,7 +95,12 @@ function checkPlatform() {
 
 function installDebianPackages() {
   const more =
-    { bench: BENCH_PACKAGES, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode] ?? {};
+    {
+      bench: BENCH_PACKAGES,
+      'bench-lease': BENCH_LEASE_PACKAGES,
+      soak: SOAK_PACKAGES,
+      test: TEST_PACKAGES,
+    }[mode] ?? {};
   const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))

@@ -3,7 +3,7 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stages `exact`, `prebuilt` and `image` run only when they are named: they take long. What needs a program
+ * The stages `exact`, `restarts`, `prebuilt` and `image` run only when they are named: they take long. What needs a program
  * that Go builds is left out by name on a machine without Go. Any other stage that runs no test has failed.
  * With CI=true a skipped test fails the run.
  */
@@ -43,10 +43,12 @@ const STAGES = {
   netns,
   'old-kernel': async () => (await tryOldKernels()).counts,
   exact: () => isolated('netns', 'exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
+  restarts: () =>
+    isolated('netns', 'restarts', { env: { FLANNELETTE_RESTARTS: '20' }, minutes: 60 }),
   prebuilt: () => vitest('prebuilt', { minutes: 120 }),
   image,
 };
-const ON_DEMAND = ['exact', 'prebuilt', 'image'];
+const ON_DEMAND = ['exact', 'restarts', 'prebuilt', 'image'];
 
 const CI = process.env.CI === 'true';
 const total = { passed: 0, failed: 0, skipped: 0 };

@@ -1,6 +1,8 @@
 // The addon's entry: what src/dataplane/native.ts declares, and nothing else.
 #include <napi.h>
 
+#include <array>
+#include <string>
 #include <vector>
 
 #include "binding/convert.h"
@@ -22,6 +24,9 @@
 namespace flannelette {
 
 namespace {
+
+// A service manager answers within a few milliseconds; nothing else runs on this thread meanwhile.
+constexpr int kManagerWaitMs = 1000;
 
 // State of one environment (the main thread or one worker).
 struct Environment {
@@ -104,6 +109,37 @@ Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
   if (const Status refused = notify(path, message); refused.has_value())
     throw_system(info.Env(), *refused);
+  return {};
+}
+
+Napi::Value notify_manager_barrier(const Napi::CallbackInfo& info) {
+  std::string path;
+  if (!read_text(info[0], "path", path)) return {};
+  if (const Status refused = notify_barrier(path, kManagerWaitMs); refused.has_value())
+    throw_system(info.Env(), *refused);
+  return {};
+}
+
+Napi::Value probe_store(const Napi::CallbackInfo& info) {
+  std::string path;
+  if (!read_text(info[0], "path", path)) return {};
+  auto probed = probe_descriptor_store(path, kManagerWaitMs);
+  if (!probed.ok()) {
+    throw_system(info.Env(), probed.error());
+    return {};
+  }
+  constexpr std::array<const char*, 3> kNames = {"none", "no-return", "usable"};
+  return Napi::String::New(info.Env(), kNames[static_cast<size_t>(probed.value())]);
+}
+
+Napi::Value keep_fd_private(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!read_whole(info[0], 0, kIndexMax, fd)) {
+    throw_type(info.Env(), "fd: expected a descriptor");
+    return {};
+  }
+  if (const int number = keep_private(fd); number != 0)
+    throw_system(info.Env(), {number, "fcntl", std::to_string(fd)});
   return {};
 }
 
@@ -211,6 +247,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);
+  surface.add_function("notifyBarrier", entry<notify_manager_barrier>);
+  surface.add_function("probeStore", entry<probe_store>);
+  surface.add_function("keepPrivate", entry<keep_fd_private>);
   surface.add_function("openHandover", entry<open_handover_at>);
   surface.add_function("receiveHandover", entry<receive_handover_from>);
   surface.add_function("guardSignals", entry<guard_stop>);

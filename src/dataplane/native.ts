@@ -74,9 +74,13 @@ export interface NativeEngineOptions {
    */
   readonly adoptedTun?: readonly number[] | undefined;
   readonly adoptedUdp?: readonly number[] | undefined;
+  /** Those of `storeKernelPath`: what they keep going ends at `start`. */
+  readonly adoptedLinks?: readonly number[] | undefined;
   /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
   readonly adoptedUntil?: number | undefined;
 }
+
+export type NativeStoreSupport = 'none' | 'no-return' | 'usable';
 
 /** What another process sent; the receiver closes the descriptors. */
 export interface NativeHandover {
@@ -163,6 +167,15 @@ export interface NativeEngine {
    * EBADF when closed; else as `notify`.
    */
   sendDescriptors(path: string, message: string): void;
+  /** The same without the last of them, for who keeps the others and does not use them. */
+  storeDescriptors(path: string, message: string): void;
+  /**
+   * The same with those that keep the kernel's own share going. False, and nothing sent, where there is
+   * none or it cannot outlive the process (tcx, Linux 6.6).
+   */
+  storeKernelPath(path: string, message: string): boolean;
+  /** As close, but the kernel's own share goes on for 10 s as long as it is held elsewhere. */
+  leave(): void;
   /**
    * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
    * its descriptors, closes the socket. Idempotent.
@@ -352,6 +365,18 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
+  /**
+   * Waits until the manager has dealt with all that was sent to it, a second at most: ETIMEDOUT. Blocks, as
+   * a manager answers within milliseconds.
+   */
+  notifyBarrier(path: string): void;
+  /**
+   * What the manager does with descriptors (FDSTORE=1): closes them (`none`), keeps them for good
+   * (`no-return`, systemd before 236), or keeps them until it is told to let go. Blocks as notifyBarrier.
+   */
+  probeStore(path: string): NativeStoreSupport;
+  /** Has a descriptor from elsewhere closed by execve, and not block. */
+  keepPrivate(fd: number): void;
   /**
    * A datagram socket of mode 0600 at a path of at most 107 bytes, in place of a socket that is there; the
    * caller closes the descriptor and unlinks the path.

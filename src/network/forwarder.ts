@@ -98,11 +98,21 @@ export interface Handover {
   end(): void;
 }
 
+/** A path that is shorter than the device's MTU. */
+export interface PathMtu {
+  /** Of the longest packet of a container that reaches the host whole. */
+  readonly bytes: number;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
 export interface Reach {
   /** `tunnel`: encapsulated; `direct`: as they are, by a kernel route. */
   readonly way: 'tunnel' | 'direct';
   /** Why this way, where the backend has both. */
   readonly why?: string;
+  /** Absent where packets as long as the device's MTU reach it, and where that is not known. */
+  readonly pathMtu?: PathMtu;
 }
 
 export interface ForwarderHealth {

@@ -46,7 +46,12 @@ import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
 import { claimEnd, FouTunnel } from './fou-tunnel.js';
-import { tunnelName, type InheritedTunnel, type TakeTunnel } from './inherited.js';
+import {
+  tunnelName,
+  type InheritedTunnel,
+  type TakeTunnel,
+  type TunnelKeeper,
+} from './inherited.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -74,6 +79,7 @@ export interface UdpOptions {
   readonly keepForwarding?: boolean | undefined;
   /** Brings the tunnel of a process that runs, to go on with. */
   readonly takeTunnel?: TakeTunnel | undefined;
+  readonly keeper?: TunnelKeeper | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
@@ -118,7 +124,7 @@ export class UdpBackend implements Backend {
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
     const { config, external, log, problems, events } = this.#context;
-    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
+    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel, keeper } =
       this.#options;
     const { keepForwarding } = this.#options;
     const options: DataPlaneOptions = {
@@ -145,7 +151,11 @@ export class UdpBackend implements Backend {
       planeOptions: DataPlaneOptions,
       inherited?: InheritedTunnel,
     ): DataPlaneSupervisor =>
-      new DataPlaneSupervisor(planeOptions, open, all, log, problems, changes, events, inherited);
+      new DataPlaneSupervisor(planeOptions, open, all, log, problems, changes, events, {
+        name,
+        inherited,
+        keeper,
+      });
     return new UdpForwarder(this, {
       options,
       routes,
@@ -266,7 +276,10 @@ class UdpForwarder implements Forwarder {
 
   reach(route: Route): Reach {
     if ('fou' in this.#carrier) return this.#carrier.fou.reach(route);
-    return this.#carrier.direct?.reach(route) ?? { way: 'tunnel' };
+    const { plane, direct } = this.#carrier;
+    const reach = direct?.reach(route) ?? { way: 'tunnel' };
+    const pathMtu = plane.pathMtu(route.nextHop);
+    return pathMtu === undefined || reach.way === 'direct' ? reach : { ...reach, pathMtu };
   }
 
   health(): ForwarderHealth {
