@@ -33,6 +33,15 @@ export default defineConfig({
         },
       },
       {
+        // Isolated as those of netns; left out where there is no Go, which builds the plugins.
+        test: {
+          name: 'cni',
+          include: ['test/cni/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // Run by `npm test -- --stage netns`, which isolates each file; one at a time within a run,
         // because files would share its set of namespaces.
         test: {
@@ -50,6 +59,15 @@ export default defineConfig({
           include: ['test/package/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        // Run on demand, isolated: `npm test -- --stage image`.
+        test: {
+          name: 'image',
+          include: ['test/image/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {

@@ -12,6 +12,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Pick<Runnable<object>, '
   copies: async () => (await import('./copies/copies.js')).copies,
   lease: async () => (await import('./lease/lease.js')).lease,
   micro: async () => (await import('./micro/micro.js')).micro,
+  soak: async () => (await import('./soak/soak.js')).soak,
 };
 
 const [name = '', ...argv] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-/** What is fetched once for this user, outside the repository. As in test/support/test-tools.ts. */
+/** What is fetched once for this user, outside the repository. As in src/testbed/tools.ts. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 

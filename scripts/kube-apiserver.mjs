@@ -6,11 +6,11 @@
  * that are not in it. They are published as modules of their own, v0.X.Y for Kubernetes v1.X.Y, so a module
  * made here for the build replaces them by those.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { go } from './go.mjs';
 
 /** Speaks to the etcd of Debian 12 (3.4). */
 export const KUBERNETES = 'v1.34.4';
@@ -40,15 +40,6 @@ export function buildKubeApiserver(file) {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-function go(cwd, args) {
-  const env = { ...process.env, CGO_ENABLED: '0', GOWORK: 'off' };
-  const options = { cwd, env, encoding: 'utf8', maxBuffer: 1 << 26 };
-  const { status, stdout, stderr, error } = spawnSync('go', args, options);
-  if (status === 0) return stdout;
-  const said = error?.message ?? stderr.trim().split('\n').at(-1);
-  throw new Error(`go ${args[0]}: ${said}`);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

@@ -10,7 +10,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NEEDED, requireNode } from './node-version.mjs';
-import { installTestTools } from './test-tools.mjs';
+import { installBenchTools, installTestTools } from './test-tools.mjs';
 
 const mode = process.argv[2] ?? 'run';
 requireNode(mode === 'test' ? NEEDED.test : NEEDED.run);
@@ -37,9 +37,15 @@ const BENCH_PACKAGES = {
   tincd: 'tinc',
   vtund: 'vtun',
   perf: 'linux-perf',
+  etcd: 'etcd-server',
 };
 const BENCH_LEASE_PACKAGES = {
   etcd: 'etcd-server',
+};
+const SOAK_PACKAGES = {
+  ...BENCH_LEASE_PACKAGES,
+  etcdctl: 'etcd-client',
+  iptables: 'iptables',
 };
 const TEST_PACKAGES = {
   ...BENCH_LEASE_PACKAGES,
@@ -62,6 +68,9 @@ const TEST_PACKAGES = {
   arping: 'iputils-arping',
   ipvsadm: 'ipvsadm',
   ipset: 'ipset',
+  flex: 'flex',
+  bison: 'bison',
+  bc: 'bc',
 };
 /** Packages without a program of their own, by a file they bring. */
 const TEST_FILES = {
@@ -75,6 +84,7 @@ installNodePackages();
 if (mode !== 'pack') buildAddon();
 buildTypeScript();
 if (mode === 'test') installTestTools(step);
+if (mode === 'bench') installBenchTools(step);
 if (mode === 'bench') makeIn('bench/overlays', "the benchmark's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
 if (mode === 'test') makeIn('bench/copies/native', 'the benchmark of the crossings');
@@ -85,7 +95,12 @@ function checkPlatform() {
 
 function installDebianPackages() {
   const more =
-    { bench: BENCH_PACKAGES, 'bench-lease': BENCH_LEASE_PACKAGES, test: TEST_PACKAGES }[mode] ?? {};
+    {
+      bench: BENCH_PACKAGES,
+      'bench-lease': BENCH_LEASE_PACKAGES,
+      soak: SOAK_PACKAGES,
+      test: TEST_PACKAGES,
+    }[mode] ?? {};
   const programs = { ...RUN_PACKAGES, ...more };
   const missing = Object.entries(programs)
     .filter(([program]) => !onPath(program))

@@ -1,9 +1,10 @@
 /**
- * What tests use and no Debian package brings in a light way, in the user's cache and not in the
- * repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of this
- * Debian and an older one, a root of Debian 13, whose nodejs is new enough, to install the .deb in, and,
- * built where there is Go, kube-apiserver and the CNI plugins of flannel and of the reference.
- * What cannot be had is said, and the tests that need it are skipped by name.
+ * What tests and benchmarks use and no Debian package brings in a light way, in the user's cache and not
+ * in the repository: promtool alone out of Debian's prometheus, other versions of Node, user-mode Linux of
+ * this Debian, an older one and one with FOU, a root of Debian 13, whose nodejs is new enough, to install the .deb in,
+ * and, built where there is Go, flanneld, kube-apiserver, the CNI plugins of flannel and of the reference,
+ * and the tunnels that flannelette is compared with.
+ * What cannot be had is said, and what needs it is skipped by name.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -20,9 +21,16 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CACHE } from './cache.mjs';
+import { buildFlanneld, FLANNEL } from './flanneld.mjs';
+import { goInstall, hasGo } from './go.mjs';
 import { buildKubeApiserver, KUBERNETES } from './kube-apiserver.mjs';
+import { buildUmlWithFou } from './uml-fou.mjs';
 
 const TOOLS = join(CACHE, 'tools');
+
+/** What only Go builds. */
+export const KUBE_APISERVER = `kube-apiserver-${KUBERNETES}`;
+export const CNI_PLUGINS = 'cni-plugins';
 
 /** The oldest that is promised, the long-term versions after it, and one that is too old. */
 const NODES = ['20.11.0', '22', '24', '20.10.0'];
@@ -32,29 +40,68 @@ const UML = [
   ['6.1', 'bookworm'],
   ['5.10', 'bullseye'],
 ];
+const UML_FOU = 'uml-6.1-fou';
+const umlPath = (name) => join(TOOLS, name, 'bin', 'linux.uml');
 export const UML_KERNELS = UML.map(([version]) => ({
   name: `user-mode Linux ${version}`,
-  path: join(TOOLS, `uml-${version}`, 'bin', 'linux.uml'),
+  path: umlPath(`uml-${version}`),
 }));
+/** Built here, with little else. */
+export const UML_KERNEL_WITH_FOU = {
+  name: 'user-mode Linux 6.1 with FOU',
+  path: umlPath(UML_FOU),
+};
 
 /** Those of the reference that the tests use, by their folder in its source. */
-const CNI_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
+const REFERENCE_PLUGINS = ['main/bridge', 'main/loopback', 'ipam/host-local', 'meta/portmap'];
+
+const FLANNELD = [`flanneld-${FLANNEL}`, (folder) => built(folder, buildFlanneld)];
+/** By the program's package: the name of its binary, what it is called here, and the version. */
+const TUNNELS = [
+  ['golang.zx2c4.com/wireguard', 'wireguard', 'wireguard-go', 'v0.0.0-20260522210424-ecfc5a8d5446'],
+  // 1.12 needs Go 1.27; of 1.11.2 a part is not published everywhere.
+  ['github.com/slackhq/nebula/cmd/nebula', 'nebula', 'nebula', 'v1.11.1'],
+  ['github.com/slackhq/nebula/cmd/nebula-cert', 'nebula-cert', 'nebula-cert', 'v1.11.1'],
+];
 
 /** `step` names what is being done and runs it. */
 export function installTestTools(step) {
-  const wanted = [
+  install(step, 'test tools', [
     ['promtool', fetchPromtool],
     ['debian-13.tar', fetchDebian],
-    [`kube-apiserver-${KUBERNETES}`, buildKubernetes],
+    FLANNELD,
+    [KUBE_APISERVER, (folder) => built(folder, buildKubeApiserver)],
     ...NODES.map((version) => [`node-${version}`, (into) => fetchNode(version, into)]),
     ...UML.map(([version, suite]) => [`uml-${version}`, (into) => fetchUml(suite, into)]),
-    ['cni-plugins', fetchCniPlugins],
-  ];
-  const missing = wanted.filter(([name]) => !existsSync(join(TOOLS, name)) && !onPath(name));
+    [UML_FOU, buildUmlWithFou],
+    [CNI_PLUGINS, fetchCniPlugins],
+  ]);
+}
+
+/** The tunnels of the comparison, where there is Go. */
+export function installBenchTools(step) {
+  if (!hasGo()) return;
+  const tunnels = TUNNELS.map(([program, binary, name, version]) => [
+    `${name}-${version}`,
+    (folder) => {
+      goInstall(folder, program, version);
+      return join(folder, binary);
+    },
+  ]);
+  install(step, 'tunnels to compare with', [FLANNELD, ...tunnels]);
+}
+
+function install(step, what, wanted) {
+  const missing = wanted.filter(([name]) => !available(name));
   if (missing.length === 0) return;
-  step(`test tools: ${missing.map(([name]) => name).join(' ')}`, () => {
+  step(`${what}: ${missing.map(([name]) => name).join(' ')}`, () => {
     for (const [name, fetch] of missing) keep(name, fetch);
   });
+}
+
+/** True for a tool that is not there and that this machine cannot build. */
+export function missingWithoutGo(name) {
+  return !available(name) && !onPath('go');
 }
 
 /** Fetches into a folder of its own; what is in the cache is whole. */
@@ -66,7 +113,7 @@ function keep(name, fetch) {
     cpSync(fetch(folder), partial, { recursive: true, verbatimSymlinks: true });
     renameSync(partial, join(TOOLS, name));
   } catch (error) {
-    process.stderr.write(` ${name} cannot be had (${error.message}), its tests are skipped;`);
+    process.stderr.write(` ${name} cannot be had (${error.message}), what needs it is skipped;`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -79,9 +126,9 @@ function fetchPromtool(folder) {
 }
 
 /** Some minutes, once. */
-function buildKubernetes(folder) {
-  const file = join(folder, 'kube-apiserver');
-  buildKubeApiserver(file);
+function built(folder, build) {
+  const file = join(folder, 'program');
+  build(file);
   return file;
 }
 
@@ -156,12 +203,12 @@ function fetchCniPlugins(folder) {
   try {
     run(folder, ['apt-get', 'download', 'containernetworking-plugins']);
     run(folder, ['sh', '-c', 'dpkg-deb -x containernetworking-plugins_*.deb x']);
-    for (const path of CNI_PLUGINS) {
+    for (const path of REFERENCE_PLUGINS) {
       cpSync(join(folder, 'x/usr/lib/cni', basename(path)), join(into, basename(path)));
     }
   } catch {
     const source = 'github.com/containernetworking/plugins/plugins';
-    install(...CNI_PLUGINS.map((path) => `${source}/${path}@v1.7.1`));
+    install(...REFERENCE_PLUGINS.map((path) => `${source}/${path}@v1.7.1`));
   }
   return into;
 }
@@ -175,6 +222,10 @@ function run(cwd, [file, ...args], options = {}) {
   if (status === 0) return stdout;
   const said = error?.message ?? stderr.trim().split('\n').at(-1);
   throw new Error(`${file} ${args[0]}: ${said}`);
+}
+
+function available(name) {
+  return existsSync(join(TOOLS, name)) || onPath(name);
 }
 
 function onPath(program) {

@@ -3,8 +3,9 @@
  *
  *   node scripts/test.mjs [--stage NAME ...]
  *
- * The stages `exact` and `prebuilt` run only when they are named: they take long. A stage that runs no
- * test has failed. With CI=true a skipped test fails the run.
+ * The stages `exact`, `restarts`, `prebuilt` and `image` run only when they are named: they take long. What needs a program
+ * that Go builds is left out by name on a machine without Go. Any other stage that runs no test has failed.
+ * With CI=true a skipped test fails the run.
  */
 import {
   existsSync,
@@ -20,6 +21,7 @@ import { join, resolve } from 'node:path';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
 import { tryOldKernels } from './old-kernels.mjs';
 import { run } from './run.mjs';
+import { CNI_PLUGINS, KUBE_APISERVER, missingWithoutGo } from './test-tools.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NATIVE = join(ROOT, 'test', 'native');
@@ -36,13 +38,17 @@ const STAGES = {
   unit: () => vitest('unit'),
   package: () => vitest('package'),
   etcd: () => vitest('etcd'),
-  kube: () => vitest('kube'),
+  kube,
+  cni,
   netns,
   'old-kernel': async () => (await tryOldKernels()).counts,
-  exact: () => isolated('exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
+  exact: () => isolated('netns', 'exact', { env: { FLANNELETTE_EXACT_MIB: '1024' }, minutes: 120 }),
+  restarts: () =>
+    isolated('netns', 'restarts', { env: { FLANNELETTE_RESTARTS: '20' }, minutes: 60 }),
   prebuilt: () => vitest('prebuilt', { minutes: 120 }),
+  image,
 };
-const ON_DEMAND = ['exact', 'prebuilt'];
+const ON_DEMAND = ['exact', 'restarts', 'prebuilt', 'image'];
 
 const CI = process.env.CI === 'true';
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -50,6 +56,7 @@ for (const name of chosenStages()) {
   const started = Date.now();
   console.log(`\n== ${name}`);
   const counts = await STAGES[name]();
+  if (counts === undefined) continue;
   if (counts.passed + counts.failed + counts.skipped === 0) {
     console.log(`stage ${name} ran no test`);
     counts.failed += 1;
@@ -117,17 +124,44 @@ async function fuzz() {
   });
 }
 
+/** Of the two API servers the one in the process is always there. */
+function kube() {
+  if (missingWithoutGo(KUBE_APISERVER)) {
+    console.log('== kube: kube-apiserver is skipped: there is no Go to build it');
+  }
+  return vitest('kube');
+}
+
+function cni() {
+  if (!missingWithoutGo(CNI_PLUGINS)) return isolated('cni', 'cni');
+  console.log("== cni is skipped: there is no Go to build flannel's plugin");
+  return undefined;
+}
+
 /**
  * Each file runs in namespaces of its own: nothing a test does can reach the host or another file,
  * and two run at once, because they wait more than they work.
  */
 function netns() {
-  return inTurns(namesIn('netns', '.test.ts'), (name) => isolated(name));
+  return inTurns(namesIn('netns', '.test.ts'), (name) => isolated('netns', name));
 }
 
-function isolated(name, options) {
-  const file = `test/netns/${name}.test.ts`;
-  return vitest('netns', { file, prefix: isolationCommand([]), ...options });
+/** Builds the image, for which packages are fetched, and runs it where there is no way out. */
+async function image() {
+  const folder = mkdtempSync(join(tmpdir(), 'flannelette-image-'));
+  try {
+    const argv = [process.execPath, join(ROOT, 'scripts', 'image.mjs'), folder];
+    const built = await run(argv, { timeoutMs: 20 * MINUTE });
+    if (built.code !== 0) return failed('cannot build the image', built);
+    return await isolated('image', 'image', { env: { FLANNELETTE_IMAGE: folder } });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function isolated(project, name, options) {
+  const file = `test/${project}/${name}.test.ts`;
+  return vitest(project, { file, prefix: isolationCommand([]), ...options });
 }
 
 /** Runs vitest on a project; of one file alone the output is kept until it ends. */

@@ -51,6 +51,8 @@ export interface Result {
   readonly page?: () => Promise<string>;
   /** For `readme`; undefined when the subjects it needs did not run. */
   readonly block?: string | undefined;
+  /** The run ends with an error although everything was measured and written. */
+  readonly failed?: boolean;
 }
 
 export interface Context {
@@ -103,7 +105,7 @@ export function runnable<Options extends object>(benchmark: Benchmark<Options>):
     const machine = await describeMachine(command);
     const result = await benchmark.measure(options, { machine, print, signal });
     await write(result, options, print);
-    return ExitCode.ok;
+    return result.failed === true ? ExitCode.failure : ExitCode.ok;
   };
 
   const main = async (argv: readonly string[]): Promise<ExitCode> => {

@@ -26,11 +26,12 @@ export interface UnderlayRounds {
   readonly subjects: readonly SubjectRounds[];
 }
 
-/** `perfMissing` says why perf cannot count; undefined when it did. */
+/** `perfMissing` says why perf cannot count; undefined when it did. `absent`: subjects left out. */
 export function summarise(
   environment: OverlaysEnvironment,
   rounds: readonly UnderlayRounds[],
   perfMissing: string | undefined,
+  absent: OverlaysResult['missing'] = [],
 ): OverlaysResult {
   const underlays = rounds.map((one) => underlayOf(one, perfMissing === undefined));
   return {
@@ -42,10 +43,12 @@ export function summarise(
       underlays.some(({ subjects }) => subjects.some(({ values }) => values[key] !== undefined)),
     ),
     underlays,
-    missing:
-      perfMissing === undefined
+    missing: [
+      ...absent,
+      ...(perfMissing === undefined
         ? []
-        : [{ what: 'system calls as the kernel counts them, sched_yield', reason: perfMissing }],
+        : [{ what: 'system calls as the kernel counts them, sched_yield', reason: perfMissing }]),
+    ],
   };
 }
 

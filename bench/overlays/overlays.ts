@@ -66,6 +66,7 @@ export const overlays = runnable<GivenOptions>({
   needs: (given) => programsOf(subjectsOf(settle(given))),
   check: (given) => {
     checkReadme(settle(given), given);
+    checkPresent(given);
   },
   measure: (given, context) => compare(settle(given), context),
 });
@@ -160,8 +161,17 @@ function checkReadme({ subjects, metrics, underlays }: Options, { readme, write 
   );
 }
 
+/** Who asks for a subject by name gets it, or the reason why not. */
+function checkPresent({ subjects = [] }: GivenOptions): void {
+  for (const { name, absent } of SUBJECTS) {
+    if (absent !== undefined && subjects.includes(name)) {
+      throw inputError('--subjects', name, `subjects that this machine can have: ${absent}`);
+    }
+  }
+}
+
 function subjectsOf({ subjects }: Options): Subject[] {
-  return SUBJECTS.filter(({ name }) => subjects.includes(name));
+  return SUBJECTS.filter(({ name, absent }) => absent === undefined && subjects.includes(name));
 }
 
 function stepsOf({ metrics }: Options): Step[] {
@@ -199,6 +209,10 @@ async function compare(options: Options, { machine, print, signal }: Context): P
     `${subjects.length} subjects, ${options.rounds} rounds of ${options.seconds} s, underlay ${options.underlays.join(' and ')}: about ${minutesOf(options, missing === undefined)} min\n`,
   );
   if (missing !== undefined) print(`${missing}: the ends count their own system calls\n`);
+  const absent = SUBJECTS.flatMap(({ name, absent: reason }) =>
+    reason === undefined || !options.subjects.includes(name) ? [] : [{ what: name, reason }],
+  );
+  for (const { what, reason } of absent) print(`without ${what}: ${reason}\n`);
   await buildSwitch();
   const results: UnderlayRounds[] = [];
   const repeated: string[] = [];
@@ -231,7 +245,7 @@ async function compare(options: Options, { machine, print, signal }: Context): P
     quick: options.quick,
     repeated,
   };
-  const data = summarise(environment, results, missing);
+  const data = summarise(environment, results, missing, absent);
   return {
     text: renderText(data),
     markdown: renderMarkdown(data),

@@ -37,6 +37,8 @@ export interface Subject {
   readonly kernelOnly?: boolean;
   /** What must be installed, besides what every lab needs. */
   readonly needs?: Programs;
+  /** Why this machine cannot have it; it is left out then, and that is said. */
+  readonly absent?: string | undefined;
   /** MTU of the overlay in bytes: what its own documents give, or the greatest that fits. */
   readonly mtu: (underlayMtu: number) => number;
   /** Its hosts, where its subnets are not the documents'. */

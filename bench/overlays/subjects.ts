@@ -10,7 +10,9 @@ import {
 } from './kernel-overlays.js';
 import { FEATURE_NAMES, type DaemonMode } from '../../src/daemon/options.js';
 import { FLANNELETTE } from '../frame/machine.js';
+import { flanneld } from './peers/flanneld.js';
 import { js } from './peers/js.js';
+import { nebula } from './peers/nebula.js';
 import { tinc } from './peers/tinc.js';
 import { vtun } from './peers/vtun.js';
 import { wireguard } from './peers/wireguard.js';
@@ -86,7 +88,7 @@ export const SUBJECTS: readonly Subject[] = [
   daemon('offload', 'offload', 'flannelette, trains wherever the kernel can'),
   daemon('kernel', 'kernel', 'flannelette, packets stay in the kernel (eBPF)'),
   // Two threads do not use more queues, and offload not the way of mode kernel.
-  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'kernel-path'].includes(feature)).map(
+  ...FEATURE_NAMES.filter((feature) => !['multiqueue', 'fou', 'kernel-path'].includes(feature)).map(
     (feature) =>
       daemon(`no-${feature}`, 'offload', `offload without ${feature}`, {
         flags: [`--disable=${feature}`],
@@ -108,7 +110,9 @@ export const SUBJECTS: readonly Subject[] = [
   vxlan(BASELINE, 'kernel VXLAN as flannel sets it up'),
   vxlan(NOISE, 'the same a second time: the noise floor'),
   hostGw,
+  flanneld,
   wireguard,
+  nebula,
   tinc,
   vtun,
   ...MANY_ROUTES,

@@ -1,10 +1,13 @@
 // The addon's entry: what src/dataplane/native.ts declares, and nothing else.
 #include <napi.h>
 
+#include <array>
+#include <string>
 #include <vector>
 
 #include "binding/convert.h"
 #include "binding/engine_wrap.h"
+#include "binding/fou.h"
 #include "binding/kernel_routes.h"
 #include "binding/node_api.h"
 #include "binding/route_lookup.h"
@@ -21,6 +24,9 @@
 namespace flannelette {
 
 namespace {
+
+// A service manager answers within a few milliseconds; nothing else runs on this thread meanwhile.
+constexpr int kManagerWaitMs = 1000;
 
 // State of one environment (the main thread or one worker).
 struct Environment {
@@ -103,6 +109,37 @@ Napi::Value notify_manager(const Napi::CallbackInfo& info) {
   if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
   if (const Status refused = notify(path, message); refused.has_value())
     throw_system(info.Env(), *refused);
+  return {};
+}
+
+Napi::Value notify_manager_barrier(const Napi::CallbackInfo& info) {
+  std::string path;
+  if (!read_text(info[0], "path", path)) return {};
+  if (const Status refused = notify_barrier(path, kManagerWaitMs); refused.has_value())
+    throw_system(info.Env(), *refused);
+  return {};
+}
+
+Napi::Value probe_store(const Napi::CallbackInfo& info) {
+  std::string path;
+  if (!read_text(info[0], "path", path)) return {};
+  auto probed = probe_descriptor_store(path, kManagerWaitMs);
+  if (!probed.ok()) {
+    throw_system(info.Env(), probed.error());
+    return {};
+  }
+  constexpr std::array<const char*, 3> kNames = {"none", "no-return", "usable"};
+  return Napi::String::New(info.Env(), kNames[static_cast<size_t>(probed.value())]);
+}
+
+Napi::Value keep_fd_private(const Napi::CallbackInfo& info) {
+  int fd = -1;
+  if (!read_whole(info[0], 0, kIndexMax, fd)) {
+    throw_type(info.Env(), "fd: expected a descriptor");
+    return {};
+  }
+  if (const int number = keep_private(fd); number != 0)
+    throw_system(info.Env(), {number, "fcntl", std::to_string(fd)});
   return {};
 }
 
@@ -198,9 +235,21 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("putVtep", entry<put_vtep_of>);
   surface.add_function("deleteVtep", entry<delete_vtep_of>);
   surface.add_function("vteps", entry<list_vteps_of>);
+  surface.add_function("makeFou", entry<make_fou>);
+  surface.add_function("restoreFou", entry<restore_fou>);
+  surface.add_function("findFou", entry<find_fou>);
+  surface.add_function("openFouPort", entry<open_fou_port_of>);
+  surface.add_function("putFouOverlay", entry<put_fou_overlay_of>);
+  surface.add_function("admitFou", entry<admit_fou>);
+  surface.add_function("hasFouAdmission", entry<has_fou_admission_of>);
+  surface.add_function("removeFou", entry<remove_fou_of>);
+  surface.add_function("fouStatistics", entry<fou_statistics>);
   surface.add_function("cpus", entry<cpus>);
   surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);
+  surface.add_function("notifyBarrier", entry<notify_manager_barrier>);
+  surface.add_function("probeStore", entry<probe_store>);
+  surface.add_function("keepPrivate", entry<keep_fd_private>);
   surface.add_function("openHandover", entry<open_handover_at>);
   surface.add_function("receiveHandover", entry<receive_handover_from>);
   surface.add_function("guardSignals", entry<guard_stop>);

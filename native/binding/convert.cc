@@ -246,6 +246,7 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
   // Last: from here on they are the engine's, and nobody else's to close.
   return read_descriptors(from, "adoptedTun", out.adopted_tun) &&
          read_descriptors(from, "adoptedUdp", out.adopted_udp) &&
+         read_descriptors(from, "adoptedLinks", out.adopted_links) &&
          read_descriptor(from, "adoptedUntil", out.adopted_until);
 }
 

@@ -21,6 +21,9 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("features", call<&EngineWrap::features>);
   methods.add_function("queueSizes", call<&EngineWrap::queue_sizes>);
   methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
+  methods.add_function("storeDescriptors", call<&EngineWrap::store_descriptors>);
+  methods.add_function("storeKernelPath", call<&EngineWrap::store_kernel_path>);
+  methods.add_function("leave", call<&EngineWrap::leave>);
   methods.add_function("close", call<&EngineWrap::close>);
   return methods.define_class("Engine", construct, open);
 }
@@ -85,20 +88,38 @@ Napi::Value EngineWrap::take_event_fd(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineWrap::send_descriptors(const Napi::CallbackInfo& info) {
-  std::string path;
-  std::string message;
-  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return {};
   auto until = engine_->until_stopped();
-  if (!until.ok()) {
+  if (until.ok())
+    send(info, tunnel_and(until.value().get()));
+  else
     throw_system(info.Env(), until.error());
-    return {};
-  }
+  return {};
+}
+
+Napi::Value EngineWrap::store_descriptors(const Napi::CallbackInfo& info) {
+  send(info, tunnel_and(-1));
+  return {};
+}
+
+Napi::Value EngineWrap::store_kernel_path(const Napi::CallbackInfo& info) {
+  const std::vector<int> links = engine_->kernel_path_fds();
+  if (!links.empty()) send(info, links);
+  return Napi::Boolean::New(info.Env(), !links.empty());
+}
+
+std::vector<int> EngineWrap::tunnel_and(int more) const {
   std::vector<int> fds = engine_->tun_fds();
   const std::vector<int> sockets = engine_->udp_fds();
   fds.insert(fds.end(), sockets.begin(), sockets.end());
-  fds.push_back(until.value().get());
+  if (more >= 0) fds.push_back(more);
+  return fds;
+}
+
+void EngineWrap::send(const Napi::CallbackInfo& info, std::span<const int> fds) {
+  std::string path;
+  std::string message;
+  if (!read_text(info[0], "path", path) || !read_text(info[1], "message", message)) return;
   if (auto error = notify(path, message, fds)) throw_system(info.Env(), *error);
-  return {};
 }
 
 Napi::Value EngineWrap::start(const Napi::CallbackInfo& info) {
@@ -158,6 +179,12 @@ Napi::Value EngineWrap::queue_sizes(const Napi::CallbackInfo& info) {
 
 Napi::Value EngineWrap::features(const Napi::CallbackInfo& info) {
   return to_js_features(info.Env(), engine_->features());
+}
+
+Napi::Value EngineWrap::leave(const Napi::CallbackInfo& /*info*/) {
+  engine_->leave();
+  end();
+  return {};
 }
 
 Napi::Value EngineWrap::close(const Napi::CallbackInfo& /*info*/) {

@@ -41,6 +41,8 @@ class EngineWrap {
 
   Napi::Value take_event_fd(const Napi::CallbackInfo& info);
   Napi::Value send_descriptors(const Napi::CallbackInfo& info);
+  Napi::Value store_descriptors(const Napi::CallbackInfo& info);
+  Napi::Value store_kernel_path(const Napi::CallbackInfo& info);
   Napi::Value start(const Napi::CallbackInfo& info);
   Napi::Value change_routes(const Napi::CallbackInfo& info);
   Napi::Value change_mode(const Napi::CallbackInfo& info);
@@ -49,7 +51,13 @@ class EngineWrap {
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value features(const Napi::CallbackInfo& info);
   Napi::Value queue_sizes(const Napi::CallbackInfo& info);
+  Napi::Value leave(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
+
+  // Queues and sockets, and one more if it is none below 0.
+  std::vector<int> tunnel_and(int more) const;
+  // To the path, with the message, that are the arguments.
+  static void send(const Napi::CallbackInfo& info, std::span<const int> fds);
 
   std::unique_ptr<Engine> engine_;
   OpenEngines* open_;

@@ -149,6 +149,8 @@ SECTION("tc/encapsulate") int encapsulate(struct __sk_buff* skb) {
   const __u32 length = skb->len;
   if (*(__u8*)inner != NO_OPTIONS || inner->ttl <= 1) return PASS;
   if (SWAP16(inner->tot_len) != length || length + OUTER > 0xffff) return PASS;
+  // The stack's own packets are right; a wrong one is the daemon's to count.
+  if (header_checksum(inner)) return PASS;
   const struct kernel_path_host* to = host_of(inner->daddr);
   if (!to) return PASS;
   const __u32 host = to->address, limit = to->mtu;
@@ -210,8 +212,11 @@ SECTION("tc/decapsulate") int decapsulate(struct __sk_buff* skb) {
 
   const __u32 length = SWAP16(inner->tot_len);
   if (*(__u8*)inner != NO_OPTIONS || inner->ttl <= 1) return PASS;
-  // Else a train of datagrams, or one whose length is wrong.
+  // Else a train of datagrams, or one whose length is wrong. The stack would cut the frame to the
+  // outer lengths, which are written anew below.
   if (length + OUTER + sizeof(struct ethhdr) != skb->len) return PASS;
+  if (SWAP16(outer->tot_len) != length + OUTER) return PASS;
+  if (SWAP16(udp->len) != length + sizeof(struct udphdr)) return PASS;
   if ((inner->daddr & config->own_mask) != config->own_network) return PASS;
   const struct kernel_path_host* from = host_of(inner->saddr);
   if (config->source_check && (!from || from->address != outer->saddr)) return PASS;

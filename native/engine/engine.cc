@@ -25,6 +25,7 @@ FeatureSet used_by(const EngineOptions& options) {
       (options.workers > 2 ? feature_bit(KernelFeature::kMultiqueue) : FeatureSet{0});
   const FeatureSet trains = kAllFeatures & ~feature_bit(KernelFeature::kSeccomp) &
                             ~feature_bit(KernelFeature::kMultiqueue) &
+                            ~feature_bit(KernelFeature::kFou) &
                             ~feature_bit(KernelFeature::kKernelPath);
   switch (options.mode) {
     case Mode::kBasic:
@@ -51,6 +52,11 @@ void try_udp_features(int fd, FeatureSwitches& features) {
     const int number = enable_udp_gro(fd);
     if (number != 0) features.refuse(KernelFeature::kUdpGro, number);
   }
+}
+
+size_t wanted_pairs(const EngineOptions& options) {
+  const FeatureSwitches features(used_by(options), options.disabled);
+  return features.on(KernelFeature::kMultiqueue) ? options.workers / 2 : 1;
 }
 
 // Opens the device for several queues if the switches want them. Kernels before 3.8 ignore the
@@ -210,10 +216,13 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
 Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   std::vector<OwnedFd> queues = owned(std::exchange(options.adopted_tun, {}));
   std::vector<OwnedFd> sockets = owned(std::exchange(options.adopted_udp, {}));
+  std::vector<OwnedFd> left = owned(std::exchange(options.adopted_links, {}));
   OwnedFd until(std::exchange(options.adopted_until, -1));
   const size_t pairs = queues.size();
   if (pairs == 0 || pairs > kQueuePairsMax || sockets.size() != pairs)
     return Error{EINVAL, "adopt", "a queue and a socket for each pair"};
+  if (!until.valid() && pairs != wanted_pairs(options))
+    return Error{EINVAL, "adopt", "another number of queue pairs"};
   options.workers = pairs == 1 ? std::min<size_t>(options.workers, 2) : 2 * pairs;
   for (const OwnedFd& socket : sockets) {
     const int number = adopt_udp_socket(socket.get(), options.bind_address, options.port,
@@ -226,11 +235,14 @@ Result<std::unique_ptr<Engine>> Engine::adopt(EngineOptions options, Io& io) {
   if (!opened.ok()) return std::move(opened.error());
   Parts parts = std::move(opened.value());
   parts.vnet_header = tun.value().vnet_header();
+  if (!until.valid() && wants_vnet_header(*parts.features) != parts.vnet_header)
+    return Error{EINVAL, "adopt", "the virtio header is not as the mode needs it"};
   parts.tun = std::move(tun.value());
   parts.udp = std::move(sockets);
   std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
   if (!engine->has_memory()) return Error{ENOMEM, "packet memory", ""};
   engine->adopted_ = true;
+  engine->left_ = std::move(left);
   engine->until_ = std::move(until);
   return engine;
 }
@@ -253,6 +265,7 @@ bool Engine::fits() const {
 Status Engine::take_charge() {
   if (!has_predecessor()) {
     until_.reset();
+    KernelPath::end_left(std::exchange(left_, {}));
     KernelPath::clear(options_.bind_address, options_.port);
   } else if (!fits()) {
     return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
@@ -293,7 +306,8 @@ void Engine::open_path_mtu() {
                                .port = options_.port,
                                .tun_address = options_.tun_address,
                                .mtu = options_.mtu,
-                               .hold_ns = uint64_t{options_.path_mtu_seconds} * 1'000'000'000},
+                               .hold_ns = uint64_t{options_.path_mtu_seconds} * 1'000'000'000,
+                               .events = &events_},
                               raw_.get());
   // Without it the kernel goes on to learn, from ICMP.
   if (!opened.ok()) return;
@@ -498,6 +512,15 @@ Status Engine::change_mode(Mode mode) {
   return was_started ? start() : std::nullopt;
 }
 
+void Engine::leave() {
+  if (kernel_share_) kernel_share_->leave();
+  close();
+}
+
+std::vector<int> Engine::kernel_path_fds() const {
+  return kernel_share_ ? kernel_share_->links() : std::vector<int>();
+}
+
 void Engine::close() {
   if (closed_) return;
   closed_ = true;
@@ -508,6 +531,7 @@ void Engine::close() {
   stop_threads();
   running_.reset();
   until_.reset();
+  left_.clear();
   // Now, and not when the object goes: a garbage collector may take its time.
   path_mtu_.reset();
   udp_.clear();

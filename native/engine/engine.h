@@ -63,6 +63,8 @@ struct EngineOptions {
   // are used instead of new ones. The engine owns them from Engine::open on, also when that fails.
   std::vector<int> adopted_tun = {};
   std::vector<int> adopted_udp = {};
+  // What a process left of the kernel's own share (kernel_path_fds); ends at start().
+  std::vector<int> adopted_links = {};
   // Of a process that still carries packets by them: the end of a pipe that it closes when its
   // threads have stopped, or when it ends. Negative: nobody does.
   int adopted_until = -1;
@@ -91,7 +93,8 @@ class Engine {
  public:
   // Binds the socket and sets the device up; on failure nothing is left behind. With adopted
   // descriptors it changes nothing of device and port: another process may go on carrying packets
-  // by them until start(). There are as many pairs as it had, whatever `workers` says.
+  // by them until start(). There are as many pairs as it had, whatever `workers` says. Without such
+  // a process (adopted_until) they have to be as the options ask for: EINVAL.
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options, Io& io = kernel_io());
   ~Engine() { close(); }
   Engine(const Engine&) = delete;
@@ -106,6 +109,9 @@ class Engine {
   // Stops and joins the threads (well under 1 s), removes the device, closes the socket.
   // Idempotent.
   void close();
+  // The same, but the kernel's own share goes on for some seconds as long as another process has
+  // kernel_path_fds(), and the device as long as it has tun_fds().
+  void leave();
 
   // Goes on in another mode with the same device, port, routes and counters: the threads stop, and
   // start again if they had been started. Packets wait in the kernel meanwhile, about a
@@ -135,6 +141,8 @@ class Engine {
   // What `adopted_tun` and `adopted_udp` take in another process; empty when closed.
   std::vector<int> tun_fds() const;
   std::vector<int> udp_fds() const;
+  // For `adopted_links`; empty without a share, and where it cannot outlive the process.
+  std::vector<int> kernel_path_fds() const;
   // The end of a pipe for `adopted_until`; the caller closes it. It hangs up when the threads have
   // stopped for good. EBADF when closed.
   Result<OwnedFd> until_stopped();
@@ -204,9 +212,10 @@ class Engine {
   size_t started_ = 0;
   pthread_t path_mtu_thread_ = {};
   bool path_mtu_started_ = false;
-  OwnedFd until_;         // see EngineOptions::adopted_until
-  OwnedFd running_;       // the other end of until_stopped()'s pipe
-  bool adopted_ = false;  // another process may still use the descriptors
+  std::vector<OwnedFd> left_;  // see EngineOptions::adopted_links
+  OwnedFd until_;              // see EngineOptions::adopted_until
+  OwnedFd running_;            // the other end of until_stopped()'s pipe
+  bool adopted_ = false;       // another process may still use the descriptors
   bool closed_ = false;
 };
 

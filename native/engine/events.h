@@ -21,6 +21,8 @@ enum class EventType : uint32_t {
   kDatagramRefused = 2,  // address: the outer source of a datagram the source check refused
   kFault = 3,  // detail: errno; address: the operation (FaultSource). The thread has ended.
   kFeatureRefused = 4,  // detail: errno; address: the KernelFeature that was switched off
+  kPathMtu = 5,  // address: a next hop; detail: bytes of the longest inner packet that reaches it
+                 // whole, 0: as many as the TUN takes, or nothing is known any more
 };
 
 enum class FaultSource : uint32_t { kTun = 1, kUdp = 2 };

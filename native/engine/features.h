@@ -21,6 +21,7 @@ enum class KernelFeature : uint8_t {
   kUdpGso,      // UDP_SEGMENT: one send, many datagrams (4.18)
   kUdpGro,      // UDP_GRO: one receive, many datagrams (5.0, safe from 5.12)
   kMultiqueue,  // several queues of the TUN (3.8), several sockets on the port (3.9)
+  kFou,         // the kernel's own tunnel, Foo over UDP (3.18), in place of a data plane here
   kKernelPath,  // eBPF programs that carry packets inside the kernel (5.10)
   kSeccomp,     // a list of system calls for the packet threads (3.5)
   kCount,
@@ -30,7 +31,8 @@ inline constexpr size_t kKernelFeatures = static_cast<size_t>(KernelFeature::kCo
 
 constexpr const char* feature_name(KernelFeature feature) {
   constexpr std::array<const char*, kKernelFeatures> names = {
-      "mmsg", "tun-tso", "tun-uso", "udp-gso", "udp-gro", "multiqueue", "kernel-path", "seccomp"};
+      "mmsg",       "tun-tso", "tun-uso",     "udp-gso", "udp-gro",
+      "multiqueue", "fou",     "kernel-path", "seccomp"};
   return names[static_cast<size_t>(feature)];
 }
 

@@ -137,6 +137,12 @@ KernelPathCounters KernelShare::counters() {
   return now.ok() ? sum(before_, now.value()) : before_;
 }
 
+void KernelShare::leave() {
+  before_ = counters();
+  if (path_) path_->leave();
+  path_.reset();
+}
+
 void KernelShare::close() {
   before_ = counters();
   path_.reset();

@@ -39,6 +39,9 @@ class KernelShare {
   // Since the first open.
   KernelPathCounters counters();
   void close();
+  // See KernelPath.
+  std::vector<int> links() const { return path_ ? path_->links() : std::vector<int>(); }
+  void leave();
 
  private:
   struct Host {

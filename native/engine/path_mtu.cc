@@ -128,6 +128,7 @@ void PathMtu::collect(uint64_t now) {
     if (table_.used(host) && peer_of(host) != 0) {
       consider(host, now);
     } else {
+      tell(host, static_cast<uint16_t>(settings_.mtu), known_[host].size);
       table_.erase(host);
       known_.erase(host);
     }
@@ -167,8 +168,16 @@ void PathMtu::conclude(const Active& active, uint64_t now) {
   const auto full = static_cast<uint16_t>(settings_.mtu);
   const uint16_t size = found ? active.search.size() : full;
   (void)table_.put(active.host, size);
+  const auto before = known_.find(active.host);
+  tell(active.host, size, before == known_.end() ? full : before->second.size);
   const uint64_t hold = size == full ? std::min(kFullHold, settings_.hold_ns) : settings_.hold_ns;
   known_[active.host] = {size, now + hold};
+}
+
+void PathMtu::tell(uint32_t host, uint16_t size, uint16_t before) const {
+  if (settings_.events == nullptr || size == before) return;
+  const uint32_t bytes = size == settings_.mtu ? 0 : size;
+  (void)settings_.events->write({EventType::kPathMtu, bytes, host, 0});
 }
 
 uint32_t PathMtu::peer_of(uint32_t host) {

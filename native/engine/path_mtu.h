@@ -34,6 +34,7 @@
 #include "core/path_mtu_search.h"
 #include "core/path_mtu_table.h"
 #include "core/result.h"
+#include "engine/events.h"
 #include "sys/io.h"
 #include "sys/owned_fd.h"
 
@@ -45,6 +46,7 @@ struct PathMtuSettings {
   uint32_t tun_address = 0;
   uint32_t mtu = 1472;                    // of the TUN, bytes: what a full-size packet is
   uint64_t hold_ns = 600'000'000'000ULL;  // how long a shorter path is believed
+  const EventPipe* events = nullptr;      // told of changes; null: nobody
 };
 
 class PathMtu {
@@ -92,6 +94,8 @@ class PathMtu {
   void consider(uint32_t host, uint64_t now);
   void send(const Active& active, uint16_t size);
   void conclude(const Active& active, uint64_t now);
+  // Tells of a path that takes `size` bytes now, where `before` were known.
+  void tell(uint32_t host, uint16_t size, uint16_t before) const;
   uint32_t peer_of(uint32_t host);
   bool searches(uint32_t host) const;
 

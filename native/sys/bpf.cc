@@ -127,4 +127,12 @@ Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, ProgramPoint poi
   return Error{errno, "BPF_LINK_CREATE", point == ProgramPoint::kIngress ? "ingress" : "egress"};
 }
 
+void detach_tcx(OwnedFd& link) {
+  if (!link.valid()) return;
+  bpf_attr attributes{};
+  attributes.link_detach.link_fd = static_cast<uint32_t>(link.get());
+  (void)call(BPF_LINK_DETACH, attributes);
+  link.reset();
+}
+
 }  // namespace flannelette

@@ -38,4 +38,7 @@ Result<OwnedFd> load_bpf_program(const char* name, std::span<const uint64_t> ins
 // Attaches the program behind those that are there (Linux 6.6). EINVAL: the kernel is older.
 Result<OwnedFd> attach_tcx(const OwnedFd& program, int ifindex, ProgramPoint point);
 
+// Ends an attachment whoever else has its descriptor too (Linux 5.9), and closes ours.
+void detach_tcx(OwnedFd& link);
+
 }  // namespace flannelette

@@ -38,8 +38,6 @@ constexpr uint16_t kPorts = 32;
 // second.
 constexpr uint64_t kAliveNs = 10'000'000'000;
 
-// It only receives; the MTU bounds nothing.
-constexpr uint32_t kMtu = 1500;
 constexpr uint32_t kQueuePackets = 1000;
 
 // The same for each start with one address and port, so that a leftover is found, and different
@@ -74,6 +72,13 @@ bool is_ethernet(int ifindex) {
 }
 
 kernel_path_subnet key_of(Subnet subnet) { return {subnet.prefix, htonl(subnet.network)}; }
+
+// It only receives: the MTU bounds nothing, and stays what follows from the tunnel device's.
+Status set_up(Netlink& netlink, int ifindex) {
+  auto link = netlink.link(ifindex);
+  if (!link.ok()) return std::move(link.error());
+  return netlink.set_up(ifindex, link.value().mtu, kQueuePackets);
+}
 
 }  // namespace
 
@@ -142,12 +147,13 @@ Status KernelPath::make_device(const KernelPathOptions& options) {
       message.add(IFLA_VXLAN_GPE, nullptr, 0);
       message.add(IFLA_VXLAN_LEARNING, &off, sizeof(off));
       message.add(IFLA_VXLAN_PORT, &port, sizeof(port));
+      message.add(IFLA_VXLAN_LINK, &options.tun, sizeof(options.tun));
     });
     if (!refused) {
       ifindex_ = static_cast<int>(::if_nametoindex(device_.c_str()));
       refused = netlink.add_program(ifindex_, ProgramPoint::kIngress, admit.get(), "fl_admit");
       // The socket is opened when the device goes up.
-      if (!refused) refused = netlink.set_up(ifindex_, kMtu, kQueuePackets);
+      if (!refused) refused = set_up(netlink, ifindex_);
       if (!refused) return std::nullopt;
       (void)netlink.delete_link(std::exchange(ifindex_, 0));
     }
@@ -249,9 +255,25 @@ bool KernelPath::is_intact() const {
   return ::if_nametoindex(device_.c_str()) == static_cast<unsigned>(ifindex_);
 }
 
-void KernelPath::close() {
+std::vector<int> KernelPath::links() const {
+  if (!encapsulate_.valid() || !decapsulate_.valid()) return {};
+  return {encapsulate_.get(), decapsulate_.get()};
+}
+
+void KernelPath::leave() {
+  if (links().empty() || keep_alive()) return close();
   encapsulate_.reset();
   decapsulate_.reset();
+  ifindex_ = 0;
+}
+
+void KernelPath::end_left(std::vector<OwnedFd> links) {
+  for (OwnedFd& link : links) detach_tcx(link);
+}
+
+void KernelPath::close() {
+  detach_tcx(encapsulate_);
+  detach_tcx(decapsulate_);
   const int ifindex = std::exchange(ifindex_, 0);
   const std::vector<Filter> filters = std::exchange(filters_, {});
   if (ifindex == 0 && filters.empty()) return;

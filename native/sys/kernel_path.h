@@ -3,8 +3,9 @@
 //
 // Everything ends with the object. When the process is killed its programs on the external
 // interface go with their descriptors (tcx, Linux 6.6) or let everything pass after some seconds
-// (clsact before). The decapsulation device stays, with a program that lets nothing in but what was
-// marked, until clear() or the next open with the same address and port takes it away.
+// (clsact before). The decapsulation device goes with the tunnel's, which it is linked to; where
+// that stays, as somebody else has its descriptors, clear() or the next open with the same address
+// and port takes it away.
 #pragma once
 
 #include <array>
@@ -62,6 +63,15 @@ class KernelPath {
 
   // The programs go on for some seconds more; to be called about once a second.
   Status keep_alive();
+
+  // What keeps the programs attached when the process ends: to be held by another one. Empty where
+  // they are attached by filters.
+  std::vector<int> links() const;
+  // Ends the object and not the way: with links() held elsewhere the programs go on for some
+  // seconds, with the hosts they know. Without links it is a close.
+  void leave();
+  // The way that was left ends.
+  static void end_left(std::vector<OwnedFd> links);
 
   // Since the open, over all CPUs.
   Result<KernelPathCounters> counters();

@@ -18,6 +18,7 @@
 #include <cstring>
 
 #include "sys/address.h"
+#include "sys/kernel_routes.h"
 #include "sys/netlink_dump.h"
 #include "sys/netlink_message.h"
 #include "sys/retry.h"
@@ -84,6 +85,20 @@ NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subne
   body->rtm_scope = RT_SCOPE_UNIVERSE;
   if (onlink) body->rtm_flags = RTNH_F_ONLINK;
   message.add_u32(RTA_GATEWAY, htonl(gateway));
+  return message;
+}
+
+NetlinkMessage unreachable_message(uint16_t type, uint16_t flags, Subnet destination,
+                                   uint8_t protocol) {
+  NetlinkMessage message(type, flags);
+  auto* body = message.family<rtmsg>();
+  body->rtm_family = AF_INET;
+  body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
+  body->rtm_table = RT_TABLE_MAIN;
+  body->rtm_protocol = protocol;
+  body->rtm_scope = RT_SCOPE_UNIVERSE;
+  body->rtm_type = RTN_UNREACHABLE;
+  message.add_u32(RTA_DST, htonl(destination.network));
   return message;
 }
 
@@ -234,6 +249,13 @@ Status Netlink::delete_link(int ifindex) {
   return request(message.header(), "RTM_DELLINK", "", ENODEV);
 }
 
+Status Netlink::set_alias(int ifindex, const std::string& alias) {
+  NetlinkMessage message(RTM_SETLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  message.add(IFLA_IFALIAS, alias.data(), alias.size());
+  return request(message.header(), "IFLA_IFALIAS", alias, 0);
+}
+
 Status Netlink::set_mac(int ifindex, const MacAddress& mac) {
   NetlinkMessage message(RTM_SETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;
@@ -355,6 +377,27 @@ Result<RouteChange> Netlink::put_route(int ifindex, Subnet destination) {
     if (again || error->number != EEXIST) return std::move(*error);
     if (auto refused = delete_route(ifindex, destination)) return std::move(*refused);
   }
+}
+
+Result<bool> Netlink::put_unreachable_route(Subnet destination, uint8_t protocol) {
+  NetlinkMessage message =
+      unreachable_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, destination, protocol);
+  auto error = request(message.header(), "RTM_NEWROUTE", format_subnet(destination), 0);
+  if (!error) return true;
+  if (error->number == EEXIST) return false;
+  return std::move(*error);
+}
+
+Status Netlink::delete_unreachable_routes(uint8_t protocol) {
+  auto listed = list_kernel_routes();
+  if (!listed.ok()) return std::move(listed.error());
+  for (const KernelRoute& route : listed.value()) {
+    if (route.type != RTN_UNREACHABLE || route.protocol != protocol) continue;
+    NetlinkMessage message = unreachable_message(RTM_DELROUTE, 0, route.destination, protocol);
+    auto error = request(message.header(), "RTM_DELROUTE", format_subnet(route.destination), ESRCH);
+    if (error) return error;
+  }
+  return std::nullopt;
 }
 
 Status Netlink::put_local_route(int ifindex, uint32_t address) {

@@ -57,6 +57,8 @@ class Netlink {
   Status add_link(const std::string& name, const char* kind, const LinkData& data);
   // Deletes a device, if it is there.
   Status delete_link(int ifindex);
+  // A text that says what the device is for (`ip link set alias`).
+  Status set_alias(int ifindex, const std::string& alias);
   // The MAC address of a device that is down.
   Status set_mac(int ifindex, const MacAddress& mac);
   // Permanent entries of the neighbour table, and of a VXLAN device's forwarding table, in place of
@@ -82,6 +84,11 @@ class Netlink {
   Result<bool> add_route(int ifindex, Subnet destination);
   // Makes it the first of the routes of `destination`, in place of whichever was.
   Result<RouteChange> put_route(int ifindex, Subnet destination);
+  // Answers what is sent to `destination` with Host Unreachable unless the main table has another
+  // route for it, no matter whose. `protocol` tells whose this one is. True when it was missing.
+  Result<bool> put_unreachable_route(Subnet destination, uint8_t protocol);
+  // Takes all of that protocol away.
+  Status delete_unreachable_routes(uint8_t protocol);
   // Puts a route in front of others for `address`, which the device has: it is this host's own also
   // where another device's subnet makes it a broadcast address (before Linux 5.14).
   Status put_local_route(int ifindex, uint32_t address);

@@ -2,6 +2,7 @@
 // libsystemd.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,5 +21,19 @@ namespace flannelette {
 // the manager's queue is full, ENOENT or ECONNREFUSED when no manager listens, EMSGSIZE.
 Status notify(const std::string& socket_path, std::string_view message,
               std::span<const int> descriptors = {});
+
+// Waits until the manager has dealt with all that was sent before (BARRIER=1, systemd 246; older
+// ones close the descriptor that goes with it as well): ETIMEDOUT after `ms`, else as notify.
+Status notify_barrier(const std::string& socket_path, int ms);
+
+// What the manager does with descriptors it is sent (FDSTORE=1).
+enum class DescriptorStore : uint8_t {
+  kNone,      // closes them
+  kNoReturn,  // keeps them, and does not let go when asked to: systemd before 236
+  kUsable,
+};
+
+// Tries it with a pipe; `ms` bounds each of two waits. Errors as notify_barrier.
+Result<DescriptorStore> probe_descriptor_store(const std::string& socket_path, int ms);
 
 }  // namespace flannelette

@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "sys/address.h"
+#include "sys/fou.h"
+#include "sys/fou_admission.h"
 #include "sys/kernel.h"
 #include "sys/kernel_path.h"
 #include "sys/netlink.h"
@@ -111,6 +113,38 @@ void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
   out.push_back(found);
 }
 
+void probe_fou(std::vector<Feature>& out, int namespace_error) {
+  constexpr const char* kName = "fou";
+  constexpr const char* kSince = "3.18";
+  if (namespace_error != 0) {
+    out.push_back(
+        {kName, kSince, Presence::kUntried, refused("unshare CLONE_NEWNET", namespace_error)});
+    return;
+  }
+  const auto set_up = []() -> Status {
+    // An address that is there; 0.0.0.0 is that of tunl0, which the module brings.
+    const FouEnd end{INADDR_LOOPBACK, 8285};
+    auto netlink = Netlink::open();
+    if (!netlink.ok()) return std::move(netlink.error());
+    if (auto error = netlink.value().set_up(static_cast<int>(::if_nametoindex("lo")), 65536, 1000))
+      return error;
+    if (auto port = open_fou_port(end); !port.ok()) return std::move(port.error());
+    auto made = make_fou_device({.end = end, .name = "fou%d"});
+    if (!made.ok()) return std::move(made.error());
+    auto up = restore_fou_device(made.value(), 0xc0000201, 1472);
+    if (!up.ok()) return std::move(up.error());
+    const Route host{{0xc6336400, 24}, 0xc0000202};
+    return put_fou_admission(
+        {.end = end, .ifindex = made.value(), .own = {0xc0000200, 24}, .hosts = {&host, 1}});
+  };
+  const Status error = set_up();
+  Feature found = feature(kName, kSince, error ? error->operation : "FOU, ipip and nf_tables",
+                          error ? error->number : 0);
+  // What is missing says more than the request that was refused.
+  if (error && !error->detail.empty()) found.detail = error->detail;
+  out.push_back(found);
+}
+
 void probe_udp(std::vector<Feature>& out) {
   const OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int no_socket = fd.valid() ? 0 : errno;
@@ -190,6 +224,7 @@ Result<std::vector<Feature>> probe_features() {
     const int error = ::unshare(CLONE_NEWNET) < 0 ? errno : 0;
     probe_tun(found, error);
     probe_udp(found);
+    probe_fou(found, error);
     probe_kernel_path(found, error);
     probe_seccomp(found);
     return nullptr;

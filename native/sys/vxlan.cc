@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "sys/address.h"
+#include "sys/interfaces.h"
 #include "sys/netlink.h"
 #include "sys/netlink_dump.h"
 
@@ -52,14 +53,91 @@ Result<std::vector<Neighbour>> list_neighbours(uint8_t family, int ifindex) {
   });
 }
 
+// What of a device cannot be changed once it is there, and its MAC address.
+struct Fixed {
+  std::string kind;
+  uint32_t vni = 0;
+  uint32_t underlay = 0;
+  uint32_t local = 0;
+  uint16_t port = 0;  // in network order
+  bool learning = false;
+  bool gbp = false;
+  bool external = false;  // its tunnels are given by the routes
+  MacAddress mac{};
+
+  bool operator==(const Fixed&) const = default;
+};
+
+Fixed fixed_of(const VxlanSpec& spec) {
+  return {"vxlan",
+          spec.vni,
+          static_cast<uint32_t>(spec.underlay),
+          spec.local,
+          htons(spec.port),
+          spec.learning,
+          spec.gbp,
+          false,
+          spec.mac};
+}
+
+void read_vxlan(uint16_t type, const void* data, size_t bytes, Fixed& out) {
+  const auto is_set = [&] { return bytes > 0 && *static_cast<const uint8_t*>(data) != 0; };
+  if (type == IFLA_VXLAN_ID) out.vni = number_of(data, bytes);
+  if (type == IFLA_VXLAN_LINK) out.underlay = number_of(data, bytes);
+  if (type == IFLA_VXLAN_LOCAL) out.local = ntohl(number_of(data, bytes));
+  if (type == IFLA_VXLAN_PORT) std::memcpy(&out.port, data, std::min(bytes, sizeof(out.port)));
+  if (type == IFLA_VXLAN_LEARNING) out.learning = is_set();
+  if (type == IFLA_VXLAN_COLLECT_METADATA) out.external = is_set();
+  if (type == IFLA_VXLAN_GBP) out.gbp = true;
+}
+
+// Packets go on through a device that is as wanted already, made by flanneld or by a run before;
+// its other addresses would be those of another lease.
+bool is_wanted(int ifindex, const VxlanSpec& spec) {
+  Fixed found;
+  const auto take = [&](nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWLINK) return;
+    each_attribute<ifinfomsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
+      if (type == IFLA_ADDRESS)
+        std::memcpy(found.mac.data(), data, std::min(bytes, found.mac.size()));
+      if (type != IFLA_LINKINFO) return;
+      each_nested(data, bytes, [&](uint16_t part, const void* inner, size_t size) {
+        if (part == IFLA_INFO_KIND) found.kind = text_of(inner, size);
+        if (part != IFLA_INFO_DATA) return;
+        each_nested(inner, size, [&](uint16_t which, const void* value, size_t length) {
+          read_vxlan(which, value, length, found);
+        });
+      });
+    });
+  };
+  Question<ifinfomsg> question(RTM_GETLINK, 0);
+  question.family.ifi_index = ifindex;
+  if (ask(question, "RTM_GETLINK", take) || !(found == fixed_of(spec))) return false;
+  auto interfaces = list_interfaces();
+  if (!interfaces.ok()) return false;
+  for (const Interface& one : interfaces.value()) {
+    if (one.index != static_cast<uint32_t>(ifindex)) continue;
+    return std::all_of(one.addresses.begin(), one.addresses.end(), [&](const auto& address) {
+      return address.address == spec.address && address.prefix == 32;
+    });
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<int> make_vxlan(const VxlanSpec& spec) {
   auto opened = Netlink::open();
   if (!opened.ok()) return std::move(opened.error());
   Netlink& netlink = opened.value();
-  if (const unsigned left = ::if_nametoindex(spec.name.c_str()); left != 0) {
-    if (auto error = netlink.delete_link(static_cast<int>(left))) return std::move(*error);
+  const auto set_up = [&](int ifindex) -> Status {
+    auto added = netlink.add_address(ifindex, spec.address);
+    if (!added.ok()) return std::move(added.error());
+    return netlink.set_up(ifindex, spec.mtu, kQueuePackets);
+  };
+  if (const auto left = static_cast<int>(::if_nametoindex(spec.name.c_str())); left != 0) {
+    if (is_wanted(left, spec) && !set_up(left)) return left;
+    if (auto error = netlink.delete_link(left)) return std::move(*error);
   }
   const auto attributes = [&](NetlinkMessage& message) {
     const uint16_t port = htons(spec.port);
@@ -73,17 +151,11 @@ Result<int> make_vxlan(const VxlanSpec& spec) {
   };
   if (auto error = netlink.add_link(spec.name, "vxlan", attributes)) return std::move(*error);
   const int ifindex = static_cast<int>(::if_nametoindex(spec.name.c_str()));
-  const auto set_up = [&]() -> Status {
-    if (auto error = netlink.set_mac(ifindex, spec.mac)) return error;
-    auto added = netlink.add_address(ifindex, spec.address);
-    if (!added.ok()) return std::move(added.error());
-    return netlink.set_up(ifindex, spec.mtu, kQueuePackets);
-  };
-  if (auto error = set_up()) {
-    (void)netlink.delete_link(ifindex);
-    return std::move(*error);
-  }
-  return ifindex;
+  auto refused = netlink.set_mac(ifindex, spec.mac);
+  if (!refused) refused = set_up(ifindex);
+  if (!refused) return ifindex;
+  (void)netlink.delete_link(ifindex);
+  return std::move(*refused);
 }
 
 Status delete_device(int ifindex) {

@@ -28,9 +28,9 @@ struct VxlanSpec {
   uint32_t address = 0;  // set with prefix length 32
 };
 
-// Makes the device, in place of one of that name, and sets it up: its index. EEXIST: another device
-// has this VNI on this port; EADDRINUSE: a program has the port; EOPNOTSUPP: the kernel has no
-// vxlan.
+// Makes the device, or goes on with one of that name that is like it, and sets it up: its index.
+// One that is not like it goes. EEXIST: another device has this VNI on this port; EADDRINUSE: a
+// program has the port; EOPNOTSUPP: the kernel has no vxlan.
 Result<int> make_vxlan(const VxlanSpec& spec);
 Status delete_device(int ifindex);
 

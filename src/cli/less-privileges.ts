@@ -70,6 +70,10 @@ export async function giveUpPrivileges(words: readonly string[]): Promise<string
       `--${etcdPassword.name} on a command line can be read by every user until the daemon has hidden it: set ${environmentName(etcdPassword.name)} instead`,
     );
   }
+  if (values.mode === 'kernel' && !values.disable.includes('fou')) {
+    const { loadModules } = await import('./load-modules.js');
+    loadModules(['fou', 'ipip']);
+  }
   try {
     runWithLess({
       keep: values.dropPrivileges ? neededCapabilities(values.mode) : undefined,

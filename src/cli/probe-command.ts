@@ -63,6 +63,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     without: 'one message for each datagram received',
     optional: true,
   },
+  fou: {
+    gives: 'with --mode=kernel the kernel alone is the tunnel',
+    without: '--mode=kernel is by kernel-path',
+  },
   'kernel-path': {
     gives: 'with --mode=kernel packets stay in the kernel',
     without: '--mode=kernel is as offload',

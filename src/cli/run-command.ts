@@ -6,6 +6,7 @@ import {
   type DaemonOptions,
   type StoreOptions,
 } from '../daemon/options.js';
+import { DescriptorStore } from '../daemon/descriptor-store.js';
 import { ownPrivileges } from '../daemon/privileges.js';
 import { ServiceManager } from '../daemon/sd-notify.js';
 import { packageVersion } from '../daemon/version.js';
@@ -72,6 +73,7 @@ Exit codes:
     // The programs that the daemon starts have no use for it.
     if (io.signals !== undefined) delete process.env[environmentName(runFlags.etcdPassword.name)];
     const serviceManager = ServiceManager.fromEnvironment(io.env, log);
+    const descriptorStore = DescriptorStore.fromEnvironment(io.env, log);
     // Not before: the other commands start without what a daemon loads. And all of it here, where
     // nothing is held: on a busy machine loading takes longer than a stop may.
     const { Daemon } = await import('../daemon/daemon.js');
@@ -81,7 +83,7 @@ Exit codes:
     io.signals?.stopBy(stop, log);
     let code: ExitCode = ExitCode.failure;
     try {
-      await new Daemon(options, log, { serviceManager }).run(stop.signal);
+      await new Daemon(options, log, { serviceManager, descriptorStore }).run(stop.signal);
       code = ExitCode.ok;
     } catch (error) {
       code = endedBy(error, log);
@@ -145,6 +147,7 @@ export function daemonOptions(
     healthzPort: values.healthzPort,
     takeover: values.takeover,
     followConfig: values.followConfig,
+    keepForwarding: values.keepForwarding,
     ipMasq: values.ipMasq,
     ipMasqFullyRandom: !values.ipMasqFullyRandomDisable,
     forwardRules: values.forwardRules,

@@ -186,6 +186,10 @@ export const runFlags = {
     'follow-config',
     'change the backend when the network configuration does, with both until every host has changed',
   ),
+  keepForwarding: booleanFlag(
+    'keep-forwarding',
+    'at the end leave device and routes to the kernel, for the next start to go on with; of the backends vxlan and host-gw, and of --mode=kernel by FOU',
+  ),
   renewMargin: integerFlag(
     'subnet-lease-renew-margin',
     'minutes before its expiry that the lease is renewed',

@@ -48,7 +48,7 @@ export function formatStatus(status: DaemonStatus, now: number): string {
   const sections = [
     formatFacts(status, now),
     ...(status.problems.length > 0 ? [section('Problems', problemLines(status))] : []),
-    section('Routes', routeTable(status)),
+    section('Routes', routeTable(status, now)),
     section('Counters', counterTable(status)),
     section('Drops', dropTable(status)),
   ];
@@ -176,16 +176,19 @@ function problemLines({ problems }: DaemonStatus): string {
     .join('');
 }
 
-function routeTable({ routes }: DaemonStatus): string {
+function routeTable({ routes }: DaemonStatus, now: number): string {
   if (routes.length === 0) return '  no other host holds a lease\n';
   return firstRows(
     [{ title: 'subnet' }, { title: 'host' }, { title: 'by' }],
-    routes.map(({ subnet, nextHop, way, why }) => [
-      subnet,
-      nextHop,
-      why === undefined ? way : `${way}: ${why}`,
-    ]),
+    routes.map((route) => [route.subnet, route.nextHop, wayWords(route, now)]),
   );
+}
+
+function wayWords({ way, why, pathMtu }: DaemonStatus['routes'][number], now: number): string {
+  const words = why === undefined ? way : `${way}: ${why}`;
+  if (pathMtu === undefined) return words;
+  const age = formatDuration((now - Date.parse(pathMtu.since)) / 1000);
+  return `${words}, path MTU ${pathMtu.bytes} for ${age}`;
 }
 
 /** A table of the first rows, and how many there are when that is not all. */

@@ -381,7 +381,9 @@ function faultOf(way: BackendWay, daemon: Daemon): string | undefined {
   const refused = problems.find(({ id }) => NO_REACH.includes(id));
   if (refused !== undefined && partsOf(way).backend !== 'udp') return refused.message;
   if (way !== 'udp/kernel') return undefined;
-  const feature = daemon.status().dataPlane?.features.find(({ name }) => name === 'kernel-path');
+  const features = daemon.status().dataPlane?.features ?? [];
+  if (features.some(({ name, state }) => name === 'fou' && state === 'active')) return undefined;
+  const feature = features.find(({ name }) => name === 'kernel-path');
   if (feature === undefined || feature.state === 'active') return undefined;
   const { state, errno } = feature;
   return `kernel-path is ${state}${errno === 0 ? '' : ` (${getSystemErrorName(-errno)})`}`;

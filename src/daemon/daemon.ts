@@ -26,6 +26,7 @@ import type { ForwarderOptions } from '../network/registry.js';
 import { ProblemBoard, type Problem } from '../problems.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { BearerToken } from './bearer-token.js';
+import type { DescriptorStore } from './descriptor-store.js';
 import { ExternalInterfaces, type ExternalDependencies } from './external.js';
 import { summarizeFeatures } from './kernel-features.js';
 import { awaitNetworkConfig } from './network-config.js';
@@ -59,7 +60,12 @@ export interface DaemonDependencies extends ExternalDependencies {
   readonly createFirewall?: (kind: FirewallKind, log: Logger) => Firewall;
   /** Told when traffic can flow and when the end begins; only a program of its own has one. */
   readonly serviceManager?: Pick<ServiceManager, 'ready' | 'stopping'>;
+  /** Where the tunnel outlives this process. */
+  readonly descriptorStore?: DescriptorStore;
 }
+
+/** While packets wait in a tunnel that was kept the last known leases have to do this soon. */
+const KEPT_PATIENCE_MS = 300;
 
 const CLOSE_WAIT_MS = 300;
 
@@ -116,6 +122,9 @@ export class Daemon {
    */
   async run(stop: AbortSignal): Promise<void> {
     const signal = AbortSignal.any([stop, this.#end.signal]);
+    const { descriptorStore } = this.#dependencies;
+    // Before anything is closed because of it.
+    signal.addEventListener('abort', () => descriptorStore?.stopping(), { once: true });
     try {
       validateDaemonOptions(this.#options);
       if (this.#options.takeover) await this.#findPredecessor();
@@ -263,7 +272,9 @@ export class Daemon {
     const report = (problems: readonly Problem[]): void => {
       this.#problems.report('store', problems);
     };
-    const opening = (this.#dependencies.openStore ?? openStore)(this.#options, this.#log, report);
+    const { openStore: open = openStore, descriptorStore } = this.#dependencies;
+    const patienceMs = descriptorStore?.hasTunnel === true ? KEPT_PATIENCE_MS : undefined;
+    const opening = open(this.#options, this.#log, report, patienceMs);
     return unlessAborted(signal, opening).catch((error: unknown) => {
       // One that opens after all, when a dead file server is back, is closed at once.
       void opening.then((late) => late.close()).catch(() => undefined);
@@ -279,8 +290,9 @@ export class Daemon {
   }
 
   #loop(store: LeaseStore, config: NetworkConfig, configInStore: NetworkConfig): RegistrationLoop {
-    const { openDataPlane, createFirewall, serviceManager, ...dependencies } = this.#dependencies;
-    const { disable, resources, sourceCheck } = this.#options;
+    const { openDataPlane, createFirewall, serviceManager, descriptorStore, ...dependencies } =
+      this.#dependencies;
+    const { disable, resources, sourceCheck, keepForwarding } = this.#options;
     const state = this.#state;
     return new RegistrationLoop({
       options: this.#options,
@@ -291,8 +303,10 @@ export class Daemon {
         disabled: disable,
         resources,
         sourceCheck,
+        keepForwarding,
         openDataPlane,
-        takeTunnel: (name) => this.#predecessor?.take(name),
+        takeTunnel: (name) => this.#predecessor?.take(name) ?? descriptorStore?.take(name),
+        keeper: descriptorStore,
       },
       store,
       config,
@@ -309,6 +323,7 @@ export class Daemon {
       createFirewall,
       serviceManager,
       onForwarding: () => {
+        descriptorStore?.discard();
         this.#state.features ??= this.#probe();
       },
     });

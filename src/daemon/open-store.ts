@@ -10,25 +10,27 @@ import type { DaemonSettings } from './options.js';
 
 /**
  * `options` are validated. A remote store is opened with what is remembered of it; `report` hears what
- * somebody has to put right there.
+ * somebody has to put right there; a start waits `patienceMs` for the store's own word.
  */
 export async function openStore(
   options: DaemonSettings,
   log: Logger,
   report: (problems: readonly Problem[]) => void,
+  patienceMs?: number,
 ): Promise<LeaseStore> {
   const { store: wanted, subnetFile } = options;
   if (wanted.kind === 'given') return wanted.store;
+  const remembering = { log, isConfig, ...(patienceMs === undefined ? {} : { patienceMs }) };
   if (wanted.kind === 'etcd') {
     // A client is half of what a daemon loads: only the one that is needed.
     const { EtcdStore } = await import('../lease/etcd/etcd-store.js');
     const store = new EtcdStore(wanted, { log, report });
-    return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
+    return RememberingStore.open(store, rememberedPath(subnetFile), remembering);
   }
   if (wanted.kind === 'kube') {
     const { KubeStore } = await import('../lease/kube/kube-store.js');
     const store = await KubeStore.open(wanted, { log, report });
-    return RememberingStore.open(store, rememberedPath(subnetFile), { log, isConfig });
+    return RememberingStore.open(store, rememberedPath(subnetFile), remembering);
   }
   return LeaseFileStore.open(wanted.path, { log });
 }

@@ -75,6 +75,11 @@ export interface DaemonSettings {
   readonly takeover: boolean;
   /** Change the backend when the network configuration in the store does. */
   readonly followConfig: boolean;
+  /**
+   * Leave the kernel forwarding at the end, for the next start to go on with; of the backends vxlan and
+   * host-gw, and of mode kernel by FOU.
+   */
+  readonly keepForwarding: boolean;
   /** In place of the network configuration's Backend.Type, with that backend's defaults. */
   readonly backend?: BackendType;
   /** Kernel features to do without, of those that would be used. */
@@ -142,6 +147,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
   healthzPort: 0,
   takeover: false,
   followConfig: false,
+  keepForwarding: false,
   ipMasq: false,
   ipMasqFullyRandom: true,
   forwardRules: true,

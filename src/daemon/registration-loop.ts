@@ -12,7 +12,7 @@ import { setMaxListeners } from 'node:events';
 import { settledWithin, type Pause } from '../abort.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
-import { messageOf } from '../errors.js';
+import { inputError, messageOf } from '../errors.js';
 import type { Firewall, FirewallKind } from '../firewall/firewall.js';
 import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
 import { readSubnetEnv, writeSubnetEnv } from '../host/subnet-env.js';
@@ -213,8 +213,16 @@ export class RegistrationLoop {
     signal: AbortSignal,
   ): Promise<Registration> {
     const { forwarding, store, createView, problems, log, events } = this.#parts;
+    const { keepForwarding } = this.#parts.options;
     const formerPublicIp = this.#formerPublicIp;
     const backend = createBackend({ config, external, problems, log, events }, forwarding);
+    if (keepForwarding && backend.outlivesDaemon !== true) {
+      throw inputError(
+        '--keep-forwarding',
+        true,
+        `Backend.Type vxlan or host-gw, or --mode=kernel by FOU, with which the kernel goes on by itself; it is ${config.backend.type}`,
+      );
+    }
     const parts = {
       store,
       backend,
@@ -222,6 +230,7 @@ export class RegistrationLoop {
       external,
       previousSubnet,
       formerPublicIp,
+      keepAfter: keepForwarding ? signal : undefined,
       view: createView(),
       problems,
       events,

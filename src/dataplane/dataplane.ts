@@ -19,6 +19,7 @@ import {
   type NativeFeatureName,
   type NativeFeatureState,
   type NativeHandover,
+  type NativeStoreSupport,
   type NativeInterface,
   type NativeQueueSizes,
   type NativeRestart,
@@ -136,6 +137,16 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#engine.sendDescriptors(path, message);
   }
 
+  /** Sends copies of its descriptors with one datagram, for a service manager to keep them. */
+  storeDescriptors(path: string, message: string): void {
+    this.#engine.storeDescriptors(path, message);
+  }
+
+  /** The same with what keeps the kernel's own share going; false when there is nothing to send. */
+  storeKernelPath(path: string, message: string): boolean {
+    return this.#engine.storeKernelPath(path, message);
+  }
+
   lookup(address: number): number | undefined {
     return this.#engine.lookup(address);
   }
@@ -147,10 +158,23 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
   }
 
   close(): void {
+    this.#end(() => {
+      this.#engine.close();
+    });
+  }
+
+  /** As close, but what others hold of it goes on: device, port, and the kernel's own share for 10 s. */
+  leave(): void {
+    this.#end(() => {
+      this.#engine.leave();
+    });
+  }
+
+  #end(close: () => void): void {
     if (this.#closed) return;
     this.#last = this.#look();
     this.#closed = true;
-    this.#engine.close();
+    close();
     this.#events.destroy();
   }
 
@@ -216,6 +240,20 @@ export function usableCpus(): readonly number[] {
 export function notifyManager(path: string, message: string): void {
   native().notify(path, message);
 }
+
+/** The descriptor store of the service manager at `path`; each call throws an Error with `code`. */
+export const managerStore = {
+  /** Waits up to a second until the manager has dealt with all that was sent to it. */
+  settle: (path: string): void => {
+    native().notifyBarrier(path);
+  },
+  /** What it does with descriptors; waits up to two seconds. */
+  probe: (path: string): NativeStoreSupport => native().probeStore(path),
+  /** Has a descriptor that it passed on closed in the programs that this process starts. */
+  keepPrivate: (fd: number): void => {
+    native().keepPrivate(fd);
+  },
+};
 
 /** A place where another process of this user leaves descriptors, until it is closed. */
 export class HandoverPlace {

@@ -19,12 +19,15 @@ export type DataPlaneEvent =
       readonly type: 'feature-refused';
       readonly feature: NativeFeatureName;
       readonly errno: number;
-    };
+    }
+  /** The longest inner packet that reaches `host` whole; undefined: as long as the device takes. */
+  | { readonly type: 'path-mtu'; readonly host: number; readonly bytes: number | undefined };
 
 const TYPE_MISS = 1;
 const TYPE_DATAGRAM_REFUSED = 2;
 const TYPE_FAULT = 3;
 const TYPE_FEATURE_REFUSED = 4;
+const TYPE_PATH_MTU = 5;
 const OPERATION_TUN = 1;
 
 const LITTLE_ENDIAN = endianness() === 'LE';
@@ -48,6 +51,8 @@ export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
         ? undefined
         : { type: 'feature-refused', feature, errno: detail };
     }
+    case TYPE_PATH_MTU:
+      return { type: 'path-mtu', host: address, bytes: detail === 0 ? undefined : detail };
     default:
       return undefined;
   }

@@ -23,6 +23,7 @@ export const FEATURE_NAMES = [
   'udp-gso',
   'udp-gro',
   'multiqueue',
+  'fou',
   'kernel-path',
   'seccomp',
 ] as const;
@@ -73,9 +74,13 @@ export interface NativeEngineOptions {
    */
   readonly adoptedTun?: readonly number[] | undefined;
   readonly adoptedUdp?: readonly number[] | undefined;
+  /** Those of `storeKernelPath`: what they keep going ends at `start`. */
+  readonly adoptedLinks?: readonly number[] | undefined;
   /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
   readonly adoptedUntil?: number | undefined;
 }
+
+export type NativeStoreSupport = 'none' | 'no-return' | 'usable';
 
 /** What another process sent; the receiver closes the descriptors. */
 export interface NativeHandover {
@@ -162,6 +167,15 @@ export interface NativeEngine {
    * EBADF when closed; else as `notify`.
    */
   sendDescriptors(path: string, message: string): void;
+  /** The same without the last of them, for who keeps the others and does not use them. */
+  storeDescriptors(path: string, message: string): void;
+  /**
+   * The same with those that keep the kernel's own share going. False, and nothing sent, where there is
+   * none or it cannot outlive the process (tcx, Linux 6.6).
+   */
+  storeKernelPath(path: string, message: string): boolean;
+  /** As close, but the kernel's own share goes on for 10 s as long as it is held elsewhere. */
+  leave(): void;
   /**
    * Stops the threads, once what they have read is passed on, removes the device unless somebody else has
    * its descriptors, closes the socket. Idempotent.
@@ -240,6 +254,23 @@ type NativeGatewayRoute = [
   onlink?: boolean,
 ];
 
+/** Index of the device, address and port, own network with prefix length, hosts: see `admitFou`. */
+type NativeFouAdmission = [
+  ifindex: number,
+  local: number,
+  port: number,
+  network: number,
+  prefix: number,
+  hosts: Uint32Array,
+];
+
+export interface NativeFouStatistics {
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+}
+
 export interface NativeAddon {
   /** Limits of the constructor's options; see limits.ts. */
   readonly limits: Readonly<Record<keyof typeof LIMITS, number>>;
@@ -295,6 +326,34 @@ export interface NativeAddon {
   /** Those of which both entries are there: address, upper 16 and lower 32 bits of the MAC, host. */
   vteps(ifindex: number): Uint32Array;
   /**
+   * Makes the ipip device of a FOU tunnel that other hosts send to at `local:port` (0: all addresses), and
+   * leaves it down: its index. `%d` in the name is the first free number; a source port of 0 is one by the
+   * flow. The message says what the kernel lacks.
+   */
+  makeFou(name: string, local: number, port: number, sourcePort: number): number;
+  /**
+   * Gives that device address and MTU, has it finish checksums, and sets it up; true when something of
+   * that was missing. ENODEV: it is gone.
+   */
+  restoreFou(ifindex: number, address: number, mtu: number): boolean;
+  /** The device made for that address and port, whoever made it; 0: none. */
+  findFou(local: number, port: number): number;
+  /** Has the kernel take datagrams there; false when it does already. EADDRINUSE: a program does. */
+  openFouPort(local: number, port: number): boolean;
+  /** An unreachable route of the overlay unless it has one; true when it was missing. */
+  putFouOverlay(network: number, prefix: number): boolean;
+  /**
+   * Lets packets in from hosts that hold a lease for their source alone, and for the own subnet alone:
+   * hosts as `changeRoutes` takes them. Replaces what was said before, in one step.
+   */
+  admitFou(...admission: NativeFouAdmission): void;
+  /** That very thing is in force. */
+  hasFouAdmission(...admission: NativeFouAdmission): boolean;
+  /** Takes all of the tunnel away, what of it there is. */
+  removeFou(local: number, port: number): void;
+  /** Of the device, since it was made. */
+  fouStatistics(ifindex: number): NativeFouStatistics;
+  /**
    * A descriptor, the caller's to close, of which a byte can be read after links, IPv4 addresses, routes
    * or rules of this network namespace changed; at most ten a second.
    */
@@ -306,6 +365,18 @@ export interface NativeAddon {
    * most 107 or 108 bytes. Never waits: EAGAIN when the manager's queue is full.
    */
   notify(path: string, message: string): void;
+  /**
+   * Waits until the manager has dealt with all that was sent to it, a second at most: ETIMEDOUT. Blocks, as
+   * a manager answers within milliseconds.
+   */
+  notifyBarrier(path: string): void;
+  /**
+   * What the manager does with descriptors (FDSTORE=1): closes them (`none`), keeps them for good
+   * (`no-return`, systemd before 236), or keeps them until it is told to let go. Blocks as notifyBarrier.
+   */
+  probeStore(path: string): NativeStoreSupport;
+  /** Has a descriptor from elsewhere closed by execve, and not block. */
+  keepPrivate(fd: number): void;
   /**
    * A datagram socket of mode 0600 at a path of at most 107 bytes, in place of a socket that is there; the
    * caller closes the descriptor and unlinks the path.

@@ -97,12 +97,13 @@ export class RouteNetwork {
     );
   }
 
-  /** Takes every route away that was put. Idempotent. */
-  close(): void {
+  /** Takes every route away that was put, or, with `keep`, leaves them. Idempotent. */
+  close(keep = false): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#looks?.end();
-    for (const route of this.#wanted.values()) this.#delete(route);
+    if (keep) this.#parts.log.info({ routes: this.#wanted.size }, 'the routes stay in the kernel');
+    else for (const route of this.#wanted.values()) this.#delete(route);
     this.#parts.problems?.report(SOURCE, []);
   }
 

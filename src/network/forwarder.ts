@@ -53,6 +53,8 @@ export interface Backend {
   leaseFault?(attributes: LeaseAttributes): string | undefined;
   /** UDP port that other hosts send to; undefined when nothing travels in UDP. */
   readonly udpPort: number | undefined;
+  /** The kernel alone forwards, and can go on when this process has ended. */
+  readonly outlivesDaemon?: boolean;
   /**
    * Sets the way of the packets up; they wait until the first `apply`. `routes` gives every route
    * that was applied, for a device that has to be opened again. Throws a system error that names
@@ -72,7 +74,7 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
   changeMode?(mode: DataPlaneSnapshot['mode']): void;
   /** Undefined where another process cannot go on with what is open here. */
-  readonly handover?: Handover;
+  readonly handover?: Handover | undefined;
   health(): ForwarderHealth;
   /** How packets for a route that was applied travel now. */
   reach(route: Route): Reach;
@@ -81,8 +83,11 @@ export interface Forwarder extends Omit<Backend, 'open'> {
    * alone forwards, which counts nothing of this.
    */
   counters(): DataPlaneSnapshot | undefined;
-  /** Takes everything away again. Idempotent. */
-  close(): void;
+  /**
+   * Takes everything away again; with `keep`, and where it outlives the daemon, nothing: the next start
+   * goes on with it. Idempotent.
+   */
+  close(keep?: boolean): void;
 }
 
 /** Another process goes on where this one ends, with the same device and port. */
@@ -93,11 +98,21 @@ export interface Handover {
   end(): void;
 }
 
+/** A path that is shorter than the device's MTU. */
+export interface PathMtu {
+  /** Of the longest packet of a container that reaches the host whole. */
+  readonly bytes: number;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
 export interface Reach {
   /** `tunnel`: encapsulated; `direct`: as they are, by a kernel route. */
   readonly way: 'tunnel' | 'direct';
   /** Why this way, where the backend has both. */
   readonly why?: string;
+  /** Absent where packets as long as the device's MTU reach it, and where that is not known. */
+  readonly pathMtu?: PathMtu;
 }
 
 export interface ForwarderHealth {

@@ -57,6 +57,8 @@ export interface RegistrationParts {
   readonly lease?: Lease | undefined;
   /** Why that lease has to be acquired again once the network runs; see Registration.leaseLost. */
   readonly leaseLost?: string | undefined;
+  /** Once it has aborted, the end leaves what the kernel forwards with, where the backend can. */
+  readonly keepAfter?: AbortSignal | undefined;
   /** Undefined when the data plane is not the kernel's: the kernel is asked nothing about it then. */
   readonly view: HostView | undefined;
   readonly events?: EventSink | undefined;
@@ -161,6 +163,7 @@ export class Registration implements Network {
   readonly #problems: ProblemBoard | undefined;
   readonly #ways: PeerCheck['ways'];
   readonly #changes: HostChanges | undefined;
+  #keepAfter: AbortSignal | undefined;
   readonly #store: LeaseStore;
   readonly #formerPublicIp: Ipv4 | undefined;
   readonly #external: ExternalInterface;
@@ -197,6 +200,7 @@ export class Registration implements Network {
     this.#problems = parts.problems;
     this.#ways = parts.ways;
     this.#changes = parts.view?.changes;
+    this.#keepAfter = parts.keepAfter;
     this.#degradedLog = new RateLimitedLog((fields) => {
       parts.log.warn(fields, 'cannot follow the lease store; the last known routes stay in force');
     });
@@ -235,9 +239,13 @@ export class Registration implements Network {
     this.#setOwn(lease, undefined);
   }
 
-  /** It goes on, and what hinders it is told no more: another network is in its place. */
+  /**
+   * It goes on, and what hinders it is told no more: another network is in its place. Nothing of it stays
+   * at the end.
+   */
   silence(): void {
     this.#looks?.end();
+    this.#keepAfter = undefined;
     this.#events = undefined;
   }
 
@@ -278,7 +286,7 @@ export class Registration implements Network {
     this.#closed = true;
     clearImmediate(this.#publication);
     this.#looks?.end();
-    this.forwarder.close();
+    this.forwarder.close(this.#keepAfter?.aborted);
     this.#rejectSynced(systemError('the network was closed before its leases were known'));
   }
 

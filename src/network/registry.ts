@@ -13,7 +13,7 @@ import { UDP, type UdpOptions } from '../forward/udp/udp.js';
 import { VXLAN, type VxlanOptions } from '../forward/vxlan/vxlan.js';
 import type { Backend, BackendContext, BackendKind } from './forwarder.js';
 
-export type { InheritedTunnel } from '../forward/udp/inherited.js';
+export type { InheritedTunnel, TunnelKeeper } from '../forward/udp/inherited.js';
 
 /** What a daemon tells its backend, whichever it is. */
 export type ForwarderOptions = UdpOptions & HostGwOptions & VxlanOptions;

@@ -165,6 +165,10 @@ export interface UdpResult {
 
 export interface LoadOptions {
   readonly seconds: number;
+  /** Payload of each stream; default as fast as it goes. */
+  readonly bitsPerSecond?: number;
+  /** The server's; default 5201. */
+  readonly port?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -191,6 +195,9 @@ export class IperfTarget {
   /** TCP from a container to the server's, back, or both at once; then the result is the sum. */
   async tcp(from: HostPlan, options: TcpOptions): Promise<TcpResult> {
     const flags = ['--parallel', String(options.streams ?? 1)];
+    if (options.bitsPerSecond !== undefined) {
+      flags.push('--bitrate', String(options.bitsPerSecond));
+    }
     const congestion = await congestionControl(from.container);
     if (congestion !== undefined) flags.push('--congestion', congestion);
     if (options.reverse === true) flags.push('--reverse');
@@ -201,7 +208,8 @@ export class IperfTarget {
 
   /** UDP as fast as one sender can, in datagrams of `bytes` of payload. */
   async udp(from: HostPlan, options: LoadOptions & { bytes: number }): Promise<UdpResult> {
-    const flags = ['--udp', '--bitrate', '0', '--length', String(options.bytes)];
+    const bitrate = String(options.bitsPerSecond ?? 0);
+    const flags = ['--udp', '--bitrate', bitrate, '--length', String(options.bytes)];
     const before = await arrivals(this.#at);
     const end = await this.#measure(from, options, flags);
     return readUdp(end, (await arrivals(this.#at)) - before);
@@ -213,8 +221,12 @@ export class IperfTarget {
     flags: readonly string[],
   ): Promise<Record<string, unknown>> {
     const address = this.#at.containerAddress;
-    const argv = ['iperf3', '-J', '-c', address, '-t', String(options.seconds), ...flags];
-    const server = await this.#listen();
+    const port = String(options.port ?? 5201);
+    // Of a long load the reports of every second would be more than is kept of a program's output.
+    const interval = options.seconds > 100 ? ['--interval', '0'] : [];
+    const argv = ['iperf3', '-J', '-c', address, '-p', port, '-t', String(options.seconds)];
+    argv.push(...interval, ...flags);
+    const server = await this.#listen(port);
     const { stdout } = await run(inNamespace(from.container, argv), {
       timeoutMs: (options.seconds + 10) * 1_000,
       accept: [0, 1],
@@ -227,8 +239,8 @@ export class IperfTarget {
     return report.end;
   }
 
-  async #listen(): Promise<Program> {
-    const argv = ['iperf3', '-s', '--one-off', '--forceflush'];
+  async #listen(port: string): Promise<Program> {
+    const argv = ['iperf3', '-s', '-p', port, '--one-off', '--forceflush'];
     const server = new Program(inNamespace(this.#at.container, argv));
     try {
       await waitFor('iperf3 -s', 5_000, () => {

@@ -29,6 +29,7 @@ interface Container {
   readonly env?: { readonly name: string }[];
   readonly volumeMounts: { readonly name: string; readonly mountPath: string }[];
   readonly securityContext: Json;
+  readonly terminationMessagePolicy: string;
 }
 interface Manifest extends Json {
   readonly kind: string;
@@ -71,6 +72,12 @@ describe('deploy/kube-flannelette.yml', () => {
     expect(parseConfig(config['net-conf.json'] ?? '').backend.type).toBe('udp');
     const list = JSON.parse(config['cni-conf.json'] ?? '') as { plugins: { type: string }[] };
     expect(list.plugins.map(({ type }) => type)).toEqual(['flannel', 'portmap']);
+  });
+
+  it('has the last line of the log of a container that failed told by its pod', () => {
+    for (const container of [...pod.initContainers, ...pod.containers]) {
+      expect(container.terminationMessagePolicy).toBe('FallbackToLogsOnError');
+    }
   });
 
   it('gives the daemon two capabilities and no more, and mounts what there is', () => {

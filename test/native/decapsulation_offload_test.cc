@@ -38,12 +38,12 @@ TEST_CASE("decapsulation with offload: a train of one flow becomes one large wri
   decapsulation.carry();
   REQUIRE(rig.io.written_large.size() == 1);
   const TunWrite& write = rig.io.written_large[0];
-  CHECK(write.header.gso_type == kGsoTcp4);
-  CHECK(write.header.gso_size == 1000);
-  CHECK(write.header.flags == kNeedsChecksum);
-  CHECK(write.bytes.size() == 40 + 3500);
-  CHECK(word_at(write.bytes, 2) == 3540);
-  CHECK(write.bytes[8] == 63);
+  CHECK(write.offload.gso_type == kGsoTcp4);
+  CHECK(write.offload.gso_size == 1000);
+  CHECK(write.offload.flags == kNeedsChecksum);
+  CHECK(write.packet.size() == 40 + 3500);
+  CHECK(word_at(write.packet, 2) == 3540);
+  CHECK(write.packet[8] == 63);
   const ThreadCounters& counters = decapsulation.counters();
   CHECK(counters.received_packets.get() == 4);
   CHECK(counters.sent_packets.get() == 4);
@@ -61,12 +61,12 @@ TEST_CASE(
   decapsulation.carry();
   REQUIRE(rig.io.written_large.size() == 2);
   for (const TunWrite& write : rig.io.written_large) {
-    CHECK(write.header.gso_size == 1000);
-    REQUIRE(write.bytes.size() == 40 + 3000);
-    for (size_t i = 0; i < 3000; ++i) CHECK(write.bytes[40 + i] == static_cast<uint8_t>(1000 + i));
+    CHECK(write.offload.gso_size == 1000);
+    REQUIRE(write.packet.size() == 40 + 3000);
+    for (size_t i = 0; i < 3000; ++i) CHECK(write.packet[40 + i] == static_cast<uint8_t>(1000 + i));
   }
-  CHECK(word_at(rig.io.written_large[0].bytes, 20) == 40000);
-  CHECK(word_at(rig.io.written_large[1].bytes, 20) == 50000);
+  CHECK(word_at(rig.io.written_large[0].packet, 20) == 40000);
+  CHECK(word_at(rig.io.written_large[1].packet, 20) == 50000);
 }
 
 TEST_CASE("decapsulation with offload: each datagram of a train is checked as its own") {
@@ -84,7 +84,7 @@ TEST_CASE("decapsulation with offload: each datagram of a train is checked as it
   CHECK(drops(decapsulation, DropReason::kShort) == 1);
   CHECK(decapsulation.counters().received_packets.get() == 6);
   REQUIRE(rig.io.written_large.size() == 1);
-  CHECK(rig.io.written_large[0].bytes.size() == 40 + 2000);
+  CHECK(rig.io.written_large[0].packet.size() == 40 + 2000);
 }
 
 TEST_CASE(
@@ -96,8 +96,8 @@ TEST_CASE(
   decapsulation.carry();
   REQUIRE(rig.io.written_large.size() == 3);
   for (uint32_t i = 0; i < 3; ++i) {
-    CHECK(rig.io.written_large[i].bytes == one_hop_later(segment(i)));
-    CHECK(rig.io.written_large[i].header.gso_type == kGsoNone);
+    CHECK(rig.io.written_large[i].packet == one_hop_later(segment(i)));
+    CHECK(rig.io.written_large[i].offload.gso_type == kGsoNone);
   }
   CHECK(decapsulation.counters().sent_packets.get() == 3);
   CHECK(all_drops(decapsulation) == 0);
@@ -152,7 +152,7 @@ TEST_CASE("decapsulation with offload, features off one by one, carries the same
     decapsulation.carry();
     size_t payload = 0;
     for (const Bytes& bytes : rig.io.written) payload += bytes.size() - 40;
-    for (const TunWrite& write : rig.io.written_large) payload += write.bytes.size() - 40;
+    for (const TunWrite& write : rig.io.written_large) payload += write.packet.size() - 40;
     CHECK(payload == 8000);
     CHECK(decapsulation.counters().sent_packets.get() == 8);
     const bool large = (disabled & feature_bit(KernelFeature::kTunTso)) == 0;

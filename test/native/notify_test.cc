@@ -2,6 +2,7 @@
 #include "sys/notify.h"
 
 #include <doctest/doctest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -11,7 +12,11 @@
 #include <cstddef>
 #include <cstdlib>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include "sys/handover.h"
 #include "sys/owned_fd.h"
 
 namespace flannelette::test {
@@ -117,6 +122,69 @@ TEST_CASE("a manager that does not read makes it EAGAIN, never a wait") {
     number = refusal(notify(directory.socket(), "STATUS=still here"));
   CHECK(number == EAGAIN);
   CHECK(received(manager) == "STATUS=still here");
+}
+
+namespace {
+
+// A manager that deals with descriptors in one way, until it has seen `messages`.
+class Manager {
+ public:
+  Manager(const std::string& path, DescriptorStore kind, int messages)
+      : fd_(listen_on(path)), thread_([this, kind, messages] { run(kind, messages); }) {}
+  Manager(const Manager&) = delete;
+  Manager& operator=(const Manager&) = delete;
+  ~Manager() { thread_.join(); }
+
+ private:
+  void run(DescriptorStore kind, int messages) {
+    std::vector<OwnedFd> stored;
+    for (int seen = 0; seen < messages; ++seen) {
+      pollfd ready = {fd_.get(), POLLIN, 0};
+      if (::poll(&ready, 1, 5'000) <= 0) return;
+      auto got = receive_handover(fd_.get());
+      if (!got.ok()) return;
+      const std::string& message = got.value().message;
+      if (message.starts_with("FDSTORE=1") && kind != DescriptorStore::kNone)
+        stored = std::move(got.value().descriptors);
+      if (message.starts_with("FDSTOREREMOVE=1") && kind == DescriptorStore::kUsable)
+        stored.clear();
+    }
+  }
+
+  OwnedFd fd_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("what a manager does with descriptors is found out with a pipe") {
+  struct Case {
+    DescriptorStore kind;
+    int messages;
+  };
+  for (const auto& [kind, messages] : {Case{DescriptorStore::kNone, 2},
+                                       {DescriptorStore::kUsable, 3},
+                                       {DescriptorStore::kNoReturn, 4}}) {
+    const SocketDirectory directory;
+    const Manager manager(directory.socket(), kind, messages);
+    auto probed = probe_descriptor_store(directory.socket(), 300);
+    REQUIRE(probed.ok());
+    CHECK(probed.value() == kind);
+    // One that keeps them waits for one message more: its copy is there while it is asked.
+    if (kind == DescriptorStore::kNoReturn)
+      REQUIRE_FALSE(notify(directory.socket(), "READY=1").has_value());
+  }
+}
+
+TEST_CASE("a barrier is behind what was sent before; one that nobody takes is ETIMEDOUT") {
+  const SocketDirectory directory;
+  {
+    const Manager manager(directory.socket(), DescriptorStore::kNone, 1);
+    CHECK_FALSE(notify_barrier(directory.socket(), 5'000).has_value());
+  }
+  ::unlink(directory.socket().c_str());
+  const OwnedFd deaf = listen_on(directory.socket());
+  CHECK(refusal(notify_barrier(directory.socket(), 20)) == ETIMEDOUT);
 }
 
 }  // namespace flannelette::test

@@ -9,6 +9,7 @@
 
 #include "core/forwarding_table.h"
 #include "core/ipv4.h"
+#include "core/virtio_net.h"
 
 namespace flannelette::test {
 
@@ -68,6 +69,12 @@ inline void fix_checksum(std::span<uint8_t> bytes) {
   put_word(bytes, 10, naive_checksum(bytes.first(size_t{bytes[0] & 15U} * 4)));
 }
 
+// One write to a TUN with virtio headers.
+struct TunWrite {
+  VirtioNetHeader offload;
+  Bytes packet;
+};
+
 struct PacketSpec {
   uint32_t source = kContainer1;
   uint32_t destination = kContainer2;
@@ -96,23 +103,24 @@ inline Bytes make_packet(const PacketSpec& spec) {
   return out;
 }
 
-// The checksum that belongs into the TCP or UDP header of a packet without IP options, from
-// scratch.
+// The checksum that belongs into the TCP or UDP header of a packet, from scratch.
 inline uint16_t transport_checksum(Bytes packet) {
   const bool udp = packet[9] == 17;
-  put_word(packet, udp ? 26 : 36, 0);
+  const size_t header = size_t{packet[0] & 15U} * 4;
+  put_word(packet, header + (udp ? 6 : 16), 0);
   Bytes summed(packet.begin() + 12, packet.begin() + 20);
   summed.push_back(0);
   summed.push_back(packet[9]);
   summed.resize(12);
-  put_word(summed, 10, static_cast<uint32_t>(packet.size() - 20));
-  summed.insert(summed.end(), packet.begin() + 20, packet.end());
+  put_word(summed, 10, static_cast<uint32_t>(packet.size() - header));
+  summed.insert(summed.end(), packet.begin() + static_cast<ptrdiff_t>(header), packet.end());
   const uint16_t sum = naive_checksum(summed);
   return udp && sum == 0 ? 0xffff : sum;
 }
 
 inline void fix_transport_checksum(Bytes& packet) {
-  put_word(packet, packet[9] == 17 ? 26 : 36, transport_checksum(packet));
+  const size_t header = size_t{packet[0] & 15U} * 4;
+  put_word(packet, header + (packet[9] == 17 ? 6 : 16), transport_checksum(packet));
 }
 
 // A packet that carries its number, `size` bytes long (at least 24).

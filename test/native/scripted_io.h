@@ -49,12 +49,6 @@ struct TunRead {
   size_t header_bytes = sizeof(VirtioNetHeader);
 };
 
-// One write to a TUN with virtio headers.
-struct TunWrite {
-  VirtioNetHeader header;
-  Bytes bytes;
-};
-
 struct Datagram {
   Bytes bytes;
   uint32_t source = kNode2;
@@ -218,8 +212,8 @@ class ScriptedIo final : public Io {
       all.insert(all.end(), first, first + pieces[i].iov_len);
     }
     TunWrite large;
-    std::memcpy(&large.header, all.data(), sizeof(large.header));
-    large.bytes.assign(all.begin() + sizeof(large.header), all.end());
+    std::memcpy(&large.offload, all.data(), sizeof(large.offload));
+    large.packet.assign(all.begin() + sizeof(large.offload), all.end());
     written_large.push_back(large);
     return static_cast<ssize_t>(all.size());
   }

@@ -11,11 +11,6 @@
 
 namespace flannelette::test {
 
-struct TunWrite {
-  VirtioNetHeader offload;
-  Bytes packet;
-};
-
 inline Bytes piece_bytes(const Piece& piece) {
   const auto* at = static_cast<const uint8_t*>(piece.base);
   return {at, at + piece.length};
@@ -68,12 +63,23 @@ inline const char* kernel_objection(const TunWrite& write) {
   return nullptr;
 }
 
+// What a device without checksum offload puts into the field of a packet that is not to be cut.
+inline Bytes completed(const TunWrite& write) {
+  Bytes packet = write.packet;
+  if ((write.offload.flags & kNeedsChecksum) == 0) return packet;
+  const size_t start = write.offload.checksum_start;
+  const uint16_t sum = naive_checksum(std::span(packet).subspan(start));
+  put_word(packet, start + write.offload.checksum_offset, sum == 0 ? 0xffff : sum);
+  return packet;
+}
+
 // The packets that come out when the write is cut.
 inline std::vector<Bytes> cut(const TunWrite& write) {
   const Bytes& packet = write.packet;
-  if (write.offload.gso_type == kGsoNone) return {packet};
+  if (write.offload.gso_type == kGsoNone) return {completed(write)};
   const bool udp = packet[9] == 17;
-  const size_t header = 20 + (udp ? 8 : size_t{packet[32]} / 16 * 4);
+  const size_t ip = size_t{packet[0] & 15U} * 4;
+  const size_t header = ip + (udp ? 8 : size_t{packet[ip + 12]} / 16 * 4);
   const size_t size = write.offload.gso_size;
   std::vector<Bytes> out;
   for (size_t at = header; at < packet.size(); at += size) {
@@ -85,11 +91,11 @@ inline std::vector<Bytes> cut(const TunWrite& write) {
     put_word(segment, 4, static_cast<uint32_t>(word_at(packet, 4) + out.size()) & 0xffff);
     fix_checksum(segment);
     if (udp) {
-      put_word(segment, 24, static_cast<uint32_t>(segment.size() - 20));
+      put_word(segment, ip + 4, static_cast<uint32_t>(segment.size() - ip));
     } else {
-      put_long(segment, 24, static_cast<uint32_t>(long_at(packet, 24) + (at - header)));
-      if (end != packet.size()) segment[33] &= 0xf6;  // FIN and PSH on the last
-      if (at != header) segment[33] &= 0x7f;          // CWR on the first
+      put_long(segment, ip + 4, static_cast<uint32_t>(long_at(packet, ip + 4) + (at - header)));
+      if (end != packet.size()) segment[ip + 13] &= 0xf6;  // FIN and PSH on the last
+      if (at != header) segment[ip + 13] &= 0x7f;          // CWR on the first
     }
     fix_transport_checksum(segment);
     out.push_back(segment);

@@ -108,10 +108,10 @@ TEST_CASE("decapsulation with offload hands an unfinished packet on, in order, f
   rig.io.datagrams = {{tcp_from_2(10)}, {unfinished(tcp_from_2(30000))}, {tcp_from_2(20)}};
   decapsulation.carry();
   REQUIRE(rig.io.written_large.size() == 3);
-  CHECK(rig.io.written_large[0].bytes == one_hop_later(tcp_from_2(10)));
-  CHECK(rig.io.written_large[1].bytes == one_hop_later(unfinished(tcp_from_2(30000))));
-  CHECK(rig.io.written_large[2].bytes == one_hop_later(tcp_from_2(20)));
-  const VirtioNetHeader& header = rig.io.written_large[1].header;
+  CHECK(rig.io.written_large[0].packet == one_hop_later(tcp_from_2(10)));
+  CHECK(rig.io.written_large[1].packet == one_hop_later(unfinished(tcp_from_2(30000))));
+  CHECK(rig.io.written_large[2].packet == one_hop_later(tcp_from_2(20)));
+  const VirtioNetHeader& header = rig.io.written_large[1].offload;
   CHECK(header.flags == kNeedsChecksum);
   CHECK(header.gso_type == kGsoTcp4);
   CHECK(header.gso_size == 1432);
@@ -146,9 +146,9 @@ TEST_CASE("decapsulation with offload finishes by itself what the TUN does not t
   decapsulation.carry();
   REQUIRE(rig.io.written_large.size() == 2);
   for (const auto& write : rig.io.written_large) {
-    CHECK(write.header.gso_type == kGsoNone);
-    CHECK(write.bytes.size() == 1472);
-    CHECK(word_at(write.bytes, 36) == transport_checksum(write.bytes));
+    CHECK(write.offload.gso_type == kGsoNone);
+    CHECK(write.packet.size() == 1472);
+    CHECK(word_at(write.packet, 36) == transport_checksum(write.packet));
   }
   CHECK(all_drops(decapsulation) == 0);
 }

@@ -1,6 +1,6 @@
 /**
  * flanneld's extension backend drives the data plane: two hosts, and nothing but the commands as
- * flanneld runs them. Where the variable FLANNELD names a binary, flanneld itself as well.
+ * flanneld runs them. Where there is a flanneld (src/testbed/flanneld.ts), it does as well.
  *
  *   host-1 10.168.0.2, 100.96.1.0/24        host-2 10.168.0.3, 100.96.2.0/24
  *     extension up, post, add                 extension up, post, add
@@ -23,6 +23,7 @@ import {
   type HostPlan,
 } from '../../src/testbed/topology.js';
 import { IperfTarget, ping, PingStream } from '../../src/testbed/traffic.js';
+import { FLANNELD } from '../../src/testbed/flanneld.js';
 import { etcdClient } from '../support/etcd.js';
 import { commands, ExtensionBackend, INSTANCE, leaseOf } from '../support/extension-backend.js';
 import { TestLab, tunDevices } from '../support/test-lab.js';
@@ -332,10 +333,10 @@ describe('bad input', () => {
   });
 });
 
-// Not skipped by name without it: no set-up brings a flanneld.
-const { FLANNELD } = process.env;
-if (FLANNELD !== undefined) {
-  describe(`flanneld itself (${FLANNELD})`, () => {
+// Not skipped by name without it: it takes Go to build.
+const command = FLANNELD;
+if (command !== undefined) {
+  describe(`flanneld itself (${command})`, () => {
     it('drives the data plane', async () => {
       [near, far] = backends();
       const directory = join(LAB_DIRECTORY, 'etcd');
@@ -351,7 +352,7 @@ if (FLANNELD !== undefined) {
             env,
             `FLANNEL_NETWORK=${OVERLAY}\nFLANNEL_SUBNET=${plan.bridgeAddress}/24\n`,
           );
-          const argv = ['env', `HOST=${plan.host}`, `PATH=${process.env.PATH}`, FLANNELD];
+          const argv = ['env', `HOST=${plan.host}`, `PATH=${process.env.PATH}`, command];
           argv.push(`--etcd-endpoints=http://${GATEWAY}:2379`, '--iface=eth0');
           argv.push('--iptables-forward-rules=false', `--subnet-file=${env}`);
           flannelds.push(new Program(inNamespace(plan.host, argv)));

@@ -6,14 +6,15 @@
  *              `------ br0 10.168.0.1 ------'
  *              API server (of test/support), the tests
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
 import { PingStream } from '../../src/testbed/traffic.js';
-import { EtcdDaemon as DaemonOfHost, subnetFileOf } from '../support/etcd-lab.js';
-import { Admin, ADMIN_TOKEN, InProcess } from '../support/kube-cluster.js';
+import { type EtcdDaemon as DaemonOfHost, subnetFileOf } from '../support/etcd-lab.js';
+import { Admin, InProcess } from '../support/kube-cluster.js';
+import { NET_CONF, startOnNode, TOKEN, writeClusterFiles } from '../support/kube-lab.js';
 import { Pki } from '../support/pki.js';
 import { TestLab } from '../support/test-lab.js';
 
@@ -31,6 +32,7 @@ beforeAll(async () => {
   lab = await TestLab.bare(2);
   pki = await Pki.create();
   await pki.authority('ca');
+  await pki.authority('other-ca');
   await pki.certificate('apiserver', 'ca', { names: `IP:${GATEWAY}` });
 });
 afterAll(async () => {
@@ -40,19 +42,7 @@ afterAll(async () => {
 beforeEach(async () => {
   server = await new InProcess(pki, GATEWAY).started();
   admin = new Admin(server);
-  await mkdir(LAB_DIRECTORY, { recursive: true });
-  await writeFile(file('net-conf.json'), CONFIG);
-  await writeFile(file('token'), ADMIN_TOKEN);
-  const kubeconfig = {
-    kind: 'Config',
-    'current-context': 'lab',
-    contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'flannel' } }],
-    clusters: [
-      { name: 'lab', cluster: { server: server.url, 'certificate-authority': pki.file('ca.pem') } },
-    ],
-    users: [{ name: 'flannel', user: { tokenFile: 'token' } }],
-  };
-  await writeFile(file('kubeconfig'), JSON.stringify(kubeconfig));
+  await writeClusterFiles(server, pki, CONFIG);
 });
 afterEach(async () => {
   await Promise.all(daemons.splice(0).map(({ program }) => program.stop()));
@@ -62,26 +52,19 @@ afterEach(async () => {
   }
 });
 
-function file(name: string): string {
-  return join(LAB_DIRECTORY, name);
-}
-
 async function start(plan: HostPlan): Promise<DaemonOfHost> {
-  const subnetFile = subnetFileOf(plan);
-  await mkdir(join(LAB_DIRECTORY, plan.host), { recursive: true });
-  const daemon = new DaemonOfHost(plan, subnetFile, {
-    onlyFlags: [
-      '--kube-subnet-mgr',
-      `--kubeconfig-file=${file('kubeconfig')}`,
-      `--net-config-path=${file('net-conf.json')}`,
-      '--iface=eth0',
-      '--iptables-forward-rules=false',
-      `--subnet-file=${subnetFile}`,
-    ],
-    env: { NODE_NAME: plan.host },
-  });
+  const daemon = await startOnNode(plan);
   daemons.push(daemon);
   return daemon;
+}
+
+/** Of a service account that no role is bound to. */
+async function tokenWithoutRole(): Promise<string> {
+  const name = 'nobody';
+  await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  const metadata = { name, namespace: name };
+  await admin.create({ apiVersion: 'v1', kind: 'ServiceAccount', metadata });
+  return admin.token(name, name);
 }
 
 async function createNodes(): Promise<void> {
@@ -157,6 +140,7 @@ describe('two nodes', () => {
       return detail.store.error === `${server.url}: connection refused`;
     });
     expect(await near.metric('store_up')).toBe(0);
+    await near.logged('cannot follow the lease store; the last known routes stay in force');
     const { sent, received } = await stream.end();
     expect(received).toBe(sent);
     await near.program.stop();
@@ -178,6 +162,16 @@ describe('two nodes', () => {
       (await far.subnetEnv()).includes('FLANNEL_SUBNET=100.96.77.1/24'),
     );
     await reaches('100.96.77.0');
+  });
+
+  it('put back the address that somebody changed in their annotations', async () => {
+    await startBoth();
+    await admin.annotate(lab.near.host, { [`${A}/public-ip`]: '10.168.0.99' });
+    await waitFor('the annotation', 5_000, async () => {
+      const { annotations = {} } = (await admin.node(lab.near.host)).metadata;
+      return annotations[`${A}/public-ip`] === lab.near.address ? true : undefined;
+    });
+    await reaches(FAR_TUN);
   });
 });
 
@@ -209,6 +203,46 @@ describe('a node', () => {
 
   it.each([
     [
+      'a token that is not accepted',
+      'kube_credentials',
+      'it does not accept the token of /run/flannelette-lab/token: 401 Unauthorized; expected one of this cluster that has not expired',
+      () => writeFile(TOKEN, 'expired'),
+    ],
+    [
+      'an account without a role',
+      'kube_permission',
+      'it does not allow "get" of "nodes": 403 Forbidden',
+      async () => writeFile(TOKEN, await tokenWithoutRole()),
+    ],
+    [
+      'the authority of another cluster',
+      'kube_tls',
+      'its certificate is signed by none of ',
+      () => writeClusterFiles(server, pki, CONFIG, 'other-ca'),
+    ],
+  ])('with %s waits and says so, and goes on when it is put right', async (_, id, line, spoil) => {
+    await createNodes();
+    await spoil();
+    const near = await start(lab.near);
+    const problem = `flannelette_problem{problem="${id}"} 1\n`;
+    await near.until('the problem', 10_000, async () =>
+      (await near.get('/metrics')).body.includes(problem),
+    );
+    const { code, detail } = await near.readyz();
+    expect(code).toBe(503);
+    expect(detail.store.error).toContain(line);
+    expect(near.program.stderr).toContain(JSON.stringify(line).slice(1, -1));
+    await writeClusterFiles(server, pki, CONFIG);
+    await near.ready();
+    await near.until(
+      'no problem',
+      10_000,
+      async () => !(await near.get('/metrics')).body.includes(problem),
+    );
+  });
+
+  it.each([
+    [
       'a podCIDR outside Network',
       '{"Network":"10.244.0.0/16"}',
       'podCIDR of node host-1: "100.96.1.0/24" is not valid: expected a subnet of Network 10.244.0.0/16',
@@ -220,7 +254,7 @@ describe('a node', () => {
     ],
   ])('with %s ends with one line that says so', async (_, config, line) => {
     await createNodes();
-    await writeFile(file('net-conf.json'), config);
+    await writeFile(NET_CONF, config);
     const near = await start(lab.near);
     expect(await near.program.ended).toBe(2);
     const last = near.log().at(-1);
@@ -241,13 +275,13 @@ describe('a node', () => {
     ],
   ])('whose net-conf.json is %s waits until it is right', async (_, config, line) => {
     await createNodes();
-    if (config === undefined) await rm(file('net-conf.json'));
-    else await writeFile(file('net-conf.json'), config);
+    if (config === undefined) await rm(NET_CONF);
+    else await writeFile(NET_CONF, config);
     const near = await start(lab.near);
     await near.until('the line', 10_000, () =>
       near.program.stderr.includes(JSON.stringify(line).slice(1, -1)),
     );
-    await writeFile(file('net-conf.json'), CONFIG);
+    await writeFile(NET_CONF, CONFIG);
     await near.ready();
   });
 });

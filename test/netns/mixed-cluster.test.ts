@@ -1,6 +1,6 @@
 /**
  * Hosts of different modes in one cluster on a real etcd, every host with every other: what one sends
- * the others must take, whoever carries it. Where the environment's FLANNELD names a flanneld, that is a
+ * the others must take, whoever carries it. Where there is a flanneld (src/testbed/flanneld.ts), that is a
  * host as well:
  *
  *   host-1 kernel (where the kernel can)   host-2 offload   host-3 basic   host-4 flanneld
@@ -24,7 +24,7 @@ import {
 } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
-import { FLANNELD, rememberSubnet, startFlanneld } from '../support/flanneld-process.js';
+import { FLANNELD, rememberSubnet, startFlanneld } from '../../src/testbed/flanneld.js';
 import { sendNumberedBothWays, transferBothWays } from '../support/exact.js';
 import { counters, TestLab } from '../support/test-lab.js';
 import { canKernel } from '../support/can-kernel.js';
@@ -89,7 +89,7 @@ function planAt(index: number): HostPlan {
 }
 
 async function joinFlanneld(command: string, plan: HostPlan): Promise<void> {
-  const { program, mtu } = await startFlanneld(command, plan, etcd);
+  const { program, mtu } = await startFlanneld(command, plan, [`-etcd-endpoints=${etcd.endpoint}`]);
   flanneld = program;
   await addContainer(plan, `${plan.bridgeAddress}/24`, mtu);
   strangers.push(plan);

@@ -57,6 +57,7 @@ describe('the features', () => {
       'udp-gso active',
       'udp-gro active',
       'multiqueue unused',
+      'fou unused',
       'kernel-path unused',
       'seccomp active',
     ]);

@@ -12,7 +12,7 @@ import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { readSnmp } from '../../src/testbed/snmp.js';
 import { addHost, hostPlan, ipBatch, removeHost, SWITCH } from '../../src/testbed/topology.js';
 import { IperfTarget } from '../../src/testbed/traffic.js';
-import { counters, ROOT, TestLab } from '../support/test-lab.js';
+import { COMMAND, counters, ROOT, TestLab } from '../support/test-lab.js';
 
 const ROUTERS = ['router-1', 'router-2'] as const;
 /** Of the path, and what the tunnel's headers leave of it. */
@@ -116,6 +116,24 @@ describe.each([
     const { drops, icmpFragNeeded } = await counters(lab.nearDaemon, 'encapsulate');
     expect(drops.path_mtu).toBeGreaterThan(0);
     expect(icmpFragNeeded).toBeGreaterThan(0);
+  });
+
+  it('is what status says of that host, since when, and the log', async () => {
+    const before = Date.now();
+    await learnt();
+    const pathMtu = await waitFor('the status', 5_000, async () => {
+      const [route] = (await lab.nearDaemon.status()).routes;
+      return route?.pathMtu;
+    });
+    expect(pathMtu.bytes).toBe(INNER);
+    expect(Date.parse(pathMtu.since)).toBeGreaterThanOrEqual(before - 2_000);
+    expect(Date.parse(pathMtu.since)).toBeLessThanOrEqual(Date.now());
+    const { subnetFile } = lab.nearDaemon;
+    const { stdout } = await run([...COMMAND, 'status', `--subnet-file=${subnetFile}`]);
+    expect(stdout).toMatch(new RegExp(`10\\.168\\.0\\.3 +tunnel, path MTU ${INNER} for \\d+ s`));
+    expect(lab.nearDaemon.program.stderr).toContain(
+      'the path to a host takes packets of another length',
+    );
   });
 
   it('is what tracepath shows', async () => {

@@ -24,6 +24,7 @@ const FEATURES = [
   'udp-gso',
   'udp-gro',
   'multiqueue',
+  'fou',
   'kernel-path',
   'seccomp',
 ] as const;
@@ -68,7 +69,7 @@ async function expectRefused(daemon: DaemonProcess, refused: Refused, queues = 1
       const errno = constants.errno[error as keyof typeof constants.errno];
       return { name, state: 'refused', errno };
     }
-    const unused = name === 'kernel-path' || (name === 'multiqueue' && queues === 1);
+    const unused = ['fou', 'kernel-path'].includes(name) || (name === 'multiqueue' && queues === 1);
     return { name, state: unused ? 'unused' : 'active', errno: 0 };
   });
   expect((await daemon.status()).dataPlane?.features).toEqual(wanted);

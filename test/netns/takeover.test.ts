@@ -17,6 +17,8 @@ import {
 } from '../../src/testbed/daemon-process.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
+import { canKernel } from '../support/can-kernel.js';
+import { ENDPOINT, startEtcdFor } from '../support/etcd-lab.js';
 import { NumberedStream } from '../support/numbered-stream.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
 
@@ -27,9 +29,10 @@ afterEach(async () => {
 });
 
 const RATE = 10_000;
+const ETCD_FLAGS = [`--etcd-endpoints=${ENDPOINT}`];
 
-/** Queues for two seconds at that rate: what is lost then was not lost for want of a CPU. */
-const QUEUES = ['--tun-queue=20000', '--socket-buffer=33554432'];
+/** Queues for six seconds at that rate: what is lost then was not lost for want of a CPU. */
+const QUEUES = ['--tun-queue=65536', '--socket-buffer=268435456'];
 
 /** Starts a successor, and resolves with it once the daemon before has ended and it is the one that answers. */
 async function takeOver(
@@ -99,6 +102,53 @@ describe('a takeover', () => {
     }
     expect((await tcp).gbps).toBeGreaterThan(0);
     expect((await ping(near, far.containerAddress, { count: 20 })).received).toBe(20);
+  });
+
+  it.each([
+    ['mode kernel', { mode: 'kernel' }, !canKernel],
+    ['several queue pairs', { mode: 'offload', flags: ['--workers=4'] }, false],
+  ] as const)('loses nothing in %s', async (_, settings, cannot) => {
+    if (cannot) return;
+    const flags = [...QUEUES, ...('flags' in settings ? settings.flags : [])];
+    lab = await TestLab.setUp({ ...settings, flags });
+    const { near, far } = lab;
+    let daemon = lab.nearDaemon;
+    const before = await kept(daemon);
+    const out = await NumberedStream.start(near, far, RATE);
+    for (let round = 0; round < 3; round += 1) {
+      daemon = await takeOver(daemon, { ...settings, flags });
+    }
+    expect((await out.end()).lost).toBe(0);
+    expect(await kept(daemon)).toBe(before);
+    const { dataPlane } = await daemon.status();
+    expect([dataPlane?.error, dataPlane?.restarts]).toEqual([null, 0]);
+    if (settings.mode !== 'kernel') {
+      const tasks = `cat /proc/${daemon.program.pid}/task/*/comm | grep -c ^fl-`;
+      expect((await run(['sh', '-c', tasks])).stdout.trim()).toBe('4');
+      return;
+    }
+    // The programs are the new daemon's, and carry.
+    const [encapsulate] = dataPlane?.threads ?? [];
+    expect(encapsulate?.kernelPackets).toBeGreaterThan(0);
+  });
+
+  it('loses nothing on etcd', async () => {
+    lab = await TestLab.bare(2);
+    const { near, far, hosts } = lab;
+    const etcd = await startEtcdFor(hosts);
+    try {
+      const settings = { mode: 'offload' as const, storeFlags: ETCD_FLAGS, flags: QUEUES };
+      let daemon = await lab.startDaemon(near, settings);
+      for (const one of [daemon, await lab.startDaemon(far, settings)]) {
+        await lab.attachContainer(one);
+      }
+      const out = await NumberedStream.start(near, far, RATE);
+      for (let round = 0; round < 3; round += 1) daemon = await takeOver(daemon, settings);
+      const { lost, late } = await out.end();
+      expect({ lost, late }).toEqual({ lost: 0, late: 0 });
+    } finally {
+      await etcd.stop();
+    }
   });
 
   it('of another version, or of another network, is refused, and the daemon before goes on', async () => {

@@ -8,14 +8,14 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { NEEDED_NODE } from '../../src/cli/check-node.js';
 import { packageVersion } from '../../src/daemon/version.js';
-import { testTool } from '../support/test-tools.js';
+import { toolAt } from '../../src/testbed/tools.js';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 const CLI = join(ROOT, 'dist', 'src', 'cli', 'main.js');
 const execute = promisify(execFile);
 
 describe.each([`${NEEDED_NODE}.0`, '22', '24'])('Node %s', (version) => {
-  const node = testTool(`node-${version}`) ?? '';
+  const node = toolAt(`node-${version}`) ?? '';
   const flannelette = async (...argv: string[]) =>
     execute(node, [CLI, ...argv], { timeout: 110_000, maxBuffer: 16 * 1024 * 1024 });
 
@@ -45,8 +45,8 @@ describe.each([`${NEEDED_NODE}.0`, '22', '24'])('Node %s', (version) => {
 });
 
 describe('a Node that is too old', () => {
-  const old = testTool('node-20.10.0') ?? '';
-  const oldest = testTool(`node-${NEEDED_NODE}.0`) ?? '';
+  const old = toolAt('node-20.10.0') ?? '';
+  const oldest = toolAt(`node-${NEEDED_NODE}.0`) ?? '';
   const refusal = (node: string, ...argv: string[]) => {
     const { status, stdout, stderr } = spawnSync(node, argv, { cwd: ROOT, encoding: 'utf8' });
     return [status, stdout, stderr];

@@ -36,8 +36,16 @@ say status /opt/node /opt/flannelette/dist/package/cli/main.js status --json
 say log journalctl --no-pager -u flannelette -o cat _COMM=node
 say warnings journalctl --no-pager -u flannelette -p warning -o cat
 say metrics /opt/node -e "fetch('http://127.0.0.1:9470/metrics').then(async (r) => console.log(await r.text()))"
+place() { ip -o link show flannel0 | cut -d: -f1; ip -4 route show dev flannel0; grep -c ':205D ' /proc/net/udp; show NFileDescriptorStore; }
+say stored place
+say stays sh -c 'until [ -e /tmp/enough ]; do ip -br link show flannel0 >/dev/null 2>&1 || echo gone; sleep 0.02; done' &
+systemctl restart flannelette
+say restarted place
 kill -9 "$(show MainPID)"; until_is NRestarts 1; until_is ActiveState active
 say killed show NRestarts
+touch /tmp/enough; wait
+say after place
+say kept-log journalctl --no-pager -u flannelette -o cat _COMM=node
 say stop systemctl stop flannelette; echo "code $?"
 say left ip -br link show type tun
 say kept ls /run/flannel
@@ -132,6 +140,22 @@ describe('the unit under systemd', () => {
     expect(warnings).toContainEqual(expect.stringContaining('FLANNELD_VMODULE has no effect'));
     expect(warnings.length).toBeLessThan(lines.length);
     for (const line of warnings) expect(line).toMatch(/^\{"level":[456]0,/);
+  });
+
+  it('keeps device, route and port in its descriptor store over a restart and kill -9', ({
+    skip,
+  }) => {
+    skip(why !== '', why);
+    const stored = section('stored');
+    // Index of the device, its route, one socket on the port, two descriptors.
+    expect(stored).toMatch(/^\d+\n100\.96\.0\.0\/16 scope link *\n1\n2$/);
+    expect(section('restarted')).toBe(stored);
+    expect(section('after')).toBe(stored);
+    expect(section('stays')).toBe('');
+    const going = section('kept-log').match(
+      /going on with the tunnel that the service manager kept/g,
+    );
+    expect(going).toHaveLength(2);
   });
 
   it('is started again when it was killed, and leaves no device when it is stopped', ({ skip }) => {

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { execute } from '../support/release.js';
-import { TOOLS } from '../support/test-tools.js';
+import { TOOLS } from '../../src/testbed/tools.js';
 
 export interface Machine {
   readonly libc: 'glibc' | 'musl';

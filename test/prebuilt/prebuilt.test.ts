@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageVersion } from '../../src/daemon/version.js';
 import { execute } from '../support/release.js';
-import { CACHE } from '../support/test-tools.js';
+import { CACHE } from '../../src/testbed/tools.js';
 import { inRoot, MACHINES, rootOf } from './machines.js';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');

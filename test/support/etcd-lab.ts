@@ -28,6 +28,25 @@ export const PREFIX = '/coreos.com/network';
 /** The documents' network. */
 export const CONFIG: object = { Network: '100.96.0.0/16', Backend: { Type: 'udp', Port: 8285 } };
 
+async function startEtcd(): Promise<EtcdServer> {
+  const directory = join(LAB_DIRECTORY, 'etcd');
+  await rm(directory, { recursive: true, force: true });
+  return EtcdServer.start({ directory, address: GATEWAY, port: PORT });
+}
+
+/** An etcd at the switch's address with the documents' network and a reservation for each host. */
+export async function startEtcdFor(hosts: readonly HostPlan[]): Promise<EtcdServer> {
+  const server = await startEtcd();
+  const client = etcdClient(server);
+  await client.put(`${PREFIX}/config`).value(JSON.stringify(CONFIG));
+  for (const { subnet, address } of hosts) {
+    const key = `${PREFIX}/subnets/${subnet.replace('/', '-')}`;
+    await client.put(key).value(JSON.stringify({ PublicIP: address }));
+  }
+  client.close();
+  return server;
+}
+
 export interface StartOptions {
   /** More flags of `run`. */
   readonly flags?: readonly string[];
@@ -57,10 +76,7 @@ export class EtcdLab {
   static async setUp(): Promise<EtcdLab> {
     const lab = await TestLab.bare(2);
     try {
-      const directory = join(LAB_DIRECTORY, 'etcd');
-      await rm(directory, { recursive: true, force: true });
-      const server = await EtcdServer.start({ directory, address: GATEWAY, port: PORT });
-      return new EtcdLab(lab, server);
+      return new EtcdLab(lab, await startEtcd());
     } catch (error) {
       await lab.tearDown();
       throw error;

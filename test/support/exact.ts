@@ -61,7 +61,7 @@ async function exchange(
   const target = [to.containerAddress, String(7000 + from.number)];
   const server = new Program(inNamespace(to.container, [...command, 'serve', ...target]));
   try {
-    await waitFor('the receiver', 10_000, () => server.stdout.includes('listening') || undefined);
+    await waitFor('the receiver', 30_000, () => server.stdout.includes('listening') || undefined);
     const send = inNamespace(from.container, [...command, 'send', ...target, ...more]);
     const { stdout } = await run(send, { timeoutMs }).catch((error: unknown) => {
       throw new Error(`sender: ${String(error)}; receiver: ${server.stderr}`);

@@ -106,6 +106,18 @@ export class FakeDataPlane
     this.sentDescriptors.push([path, message]);
   }
 
+  storeDescriptors(path: string, message: string): void {
+    this.sentDescriptors.push([path, message]);
+  }
+
+  storeKernelPath(): boolean {
+    return false;
+  }
+
+  leave(): void {
+    this.closed = true;
+  }
+
   restoreDevice(): DeviceCheck {
     this.restoreCalls += 1;
     const found = this.restorations.shift() ?? {};

@@ -5,7 +5,6 @@
  *   store under test -> Cut (a TCP proxy that can be closed) -> API server
  *   the test         -----------------------------------------> API server
  */
-import { existsSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -17,7 +16,7 @@ import { freePort } from './etcd.js';
 import { KubeApi } from './kube-api.js';
 import type { Json, KubeObject } from './kube-objects.js';
 import { openssl, type Pki } from './pki.js';
-import { testTool, TOOLS } from './test-tools.js';
+import { cachedTool, toolAt } from '../../src/testbed/tools.js';
 
 export const ADMIN_TOKEN = 'token-of-the-tests-administrator';
 
@@ -34,30 +33,34 @@ export interface ServerKind {
   readonly name: string;
   /** Why its tests are skipped. */
   readonly missing: string | undefined;
-  readonly start: (pki: Pki) => Promise<ApiServer>;
+  /** With the certificate `apiserver` of the pki; at the loopback's address unless told. */
+  readonly start: (pki: Pki, address?: string) => Promise<ApiServer>;
 }
 
 const IN_PROCESS: ServerKind = {
   name: 'the API server in this process',
   missing: undefined,
-  start: async (pki) => new InProcess(pki).started(),
+  start: async (pki, address) => new InProcess(pki, address).started(),
 };
 
-/** Of the version that scripts/kube-apiserver.mjs builds; the newest, should there be several. */
-const binary = (existsSync(TOOLS) ? readdirSync(TOOLS) : [])
-  .filter((name) => name.startsWith('kube-apiserver-'))
-  .sort()
-  .at(-1);
+const binary = cachedTool('kube-apiserver')?.path;
 
 const REAL: ServerKind = {
   name: 'kube-apiserver',
   missing: binary === undefined ? 'it was not built' : undefined,
-  start: (pki) => KubeApiserver.start(join(TOOLS, binary ?? ''), pki),
+  start: (pki, address) => KubeApiserver.start(binary ?? '', pki, address),
 };
 
 /** Where there is no Go there is no kube-apiserver, and nothing of it is skipped. */
 export const SERVERS: readonly ServerKind[] =
-  binary === undefined && testTool('go') === undefined ? [IN_PROCESS] : [IN_PROCESS, REAL];
+  binary === undefined && toolAt('go') === undefined ? [IN_PROCESS] : [IN_PROCESS, REAL];
+
+/** The most real that there is here: kube-apiserver unless this machine has no Go to build it. */
+export function startApiServer(pki: Pki, address: string): Promise<ApiServer> {
+  const { name, missing, start } = SERVERS.at(-1) ?? IN_PROCESS;
+  if (missing !== undefined) throw new Error(`${name}: ${missing}`);
+  return start(pki, address);
+}
 
 export class InProcess implements ApiServer {
   readonly api: KubeApi;
@@ -103,15 +106,15 @@ class KubeApiserver implements ApiServer {
   readonly #etcd: EtcdServer;
   #program: Program;
 
-  private constructor(directory: string, etcd: EtcdServer, port: number, argv: readonly string[]) {
-    this.url = `https://127.0.0.1:${port}`;
+  private constructor(directory: string, etcd: EtcdServer, url: string, argv: readonly string[]) {
+    this.url = url;
     this.#directory = directory;
     this.#etcd = etcd;
     this.#argv = argv;
     this.#program = new Program(argv);
   }
 
-  static async start(binary: string, pki: Pki): Promise<KubeApiserver> {
+  static async start(binary: string, pki: Pki, address = '127.0.0.1'): Promise<KubeApiserver> {
     const directory = await mkdtemp(join(tmpdir(), 'flannelette-kube-'));
     const file = (name: string): string => join(directory, name);
     await writeFile(file('tokens.csv'), `${ADMIN_TOKEN},admin,admin,"system:masters"\n`);
@@ -125,10 +128,10 @@ class KubeApiserver implements ApiServer {
     const flags = ['--unsafe-no-fsync=true'];
     const etcd = await EtcdServer.start({ directory, port: await freePort(), flags });
     const port = await freePort();
-    const server = new KubeApiserver(directory, etcd, port, [
+    const server = new KubeApiserver(directory, etcd, `https://${address}:${port}`, [
       binary,
       `--etcd-servers=${etcd.endpoint}`,
-      '--bind-address=127.0.0.1',
+      `--bind-address=${address}`,
       `--secure-port=${port}`,
       `--tls-cert-file=${pki.file('apiserver.pem')}`,
       `--tls-private-key-file=${pki.file('apiserver.key')}`,

@@ -36,6 +36,15 @@ export class NumberedStream {
     return new NumberedStream(server, run(from, ['send', address, PORT, rate]));
   }
 
+  /** Resolves once a datagram has arrived. */
+  async flows(): Promise<void> {
+    await waitFor(
+      'the first datagram',
+      20_000,
+      () => this.#server.stdout.includes('receiving') || undefined,
+    );
+  }
+
   async end(): Promise<StreamResult> {
     const code = await this.#client.stop(10_000);
     if (code !== 0) throw new Error(`the sender ended with ${code}: ${this.#client.stderr}`);

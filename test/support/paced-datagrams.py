@@ -1,7 +1,8 @@
 """Numbered datagrams at a steady rate, and what became of them.
 
-    serve ADDRESS PORT         prints `listening`, and at the end one line of JSON: how many were
-                               received, lost, out of order or twice, and the longest silence in ms
+    serve ADDRESS PORT         prints `listening`, `receiving` with the first, and at the end one line
+                               of JSON: how many were received, lost, out of order or twice, and the
+                               longest silence in ms
     send ADDRESS PORT RATE     RATE datagrams of 64 bytes a second until SIGTERM; what a busy
                                machine holds up is sent at once afterwards
 
@@ -41,8 +42,12 @@ def serve(address, port):
             late += 1
         expected = max(expected, number + 1)
         if before is not None:
-            longest = max(longest, now - before[0] - max(0.0, word - before[1] - 0.001))
-        before = (now, word)
+            # Of those lost between two nobody knows when they were sent.
+            held_up = max(0.0, word - before[1] - 0.001) if number == before[2] + 1 else 0.0
+            longest = max(longest, now - before[0] - held_up)
+        else:
+            print("receiving", flush=True)
+        before = (now, word, number)
     sent = int(word)
     print(json.dumps({"sent": sent, "received": received, "lost": sent - received, "late": late,
                       "longestSilenceMs": round(longest * 1000, 1)}))
@@ -58,7 +63,7 @@ def send(address, port, rate):
     while not ending:
         time.sleep(0.0005)
         due = int((time.monotonic() - start) * rate)
-        while number < due:
+        while number < due and not ending:
             client.send(struct.pack(">Qd", number, time.monotonic()) + PADDING)
             number += 1
     time.sleep(0.5)

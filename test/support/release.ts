@@ -4,7 +4,7 @@ import { cp, mkdir, mkdtemp, readdir, stat, writeFile } from 'node:fs/promises';
 import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { TOOLS } from './test-tools.js';
+import { TOOLS } from '../../src/testbed/tools.js';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 export const execute = promisify(execFile);

@@ -264,9 +264,9 @@ export async function processesWith(mark: string): Promise<{ pid: number; argv: 
   return found;
 }
 
-/** Index of a host's eth0. */
-export async function indexOf({ host }: HostPlan): Promise<string> {
-  const { stdout } = await run(inNamespace(host, ['ip', '-o', 'link', 'show', 'eth0']));
+/** Index of a host's interface. */
+export async function indexOf({ host }: HostPlan, device = 'eth0'): Promise<string> {
+  const { stdout } = await run(inNamespace(host, ['ip', '-o', 'link', 'show', device]));
   return stdout.slice(0, stdout.indexOf(':'));
 }
 

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inNamespace, Program, run } from '../../../src/testbed/programs.js';
+import { cachedTool } from '../../../src/testbed/tools.js';
 import { ipBatch, type HostPlan } from '../../../src/testbed/topology.js';
 import type { Subject } from '../subject.js';
 import { endsOf, runPrograms, untilReady, useDevice } from './ends.js';
@@ -14,11 +15,17 @@ const START_LIMIT_MS = 10_000;
 /** Control sockets are named by the device and lie in one directory for all hosts. */
 const deviceOf = (plan: HostPlan): string => `wg${plan.number}`;
 
+/** Debian's is older than its segmentation offload. */
+const built = cachedTool('wireguard-go');
+
 export const wireguard: Subject = {
   name: 'wireguard-go',
-  what: 'wireguard-go of Debian; encrypts (ChaCha20-Poly1305)',
+  what: `wireguard-go ${built?.version ?? 'of Debian'}; encrypts (ChaCha20-Poly1305)`,
   main: true,
-  needs: { 'wireguard-go': 'wireguard-go', wg: 'wireguard-tools' },
+  needs: {
+    wg: 'wireguard-tools',
+    ...(built === undefined ? { 'wireguard-go': 'wireguard-go' } : {}),
+  },
   mtu: (mtu) => mtu - OVERHEAD,
   setUp: async (underlay) => {
     const ends = await endsOf('wireguard', underlay);
@@ -34,7 +41,7 @@ export const wireguard: Subject = {
         const { plan, other, directory } = end;
         const device = deviceOf(plan);
         const inside = (...argv: string[]): string[] => inNamespace(plan.host, argv);
-        programs.push(new Program(inside('wireguard-go', '-f', device)));
+        programs.push(new Program(inside(built?.path ?? 'wireguard-go', '-f', device)));
         await untilReady(programs, START_LIMIT_MS, async () => {
           const { code } = await run(inside('wg', 'show', device), { accept: [0, 1] });
           return code === 0;

@@ -3,7 +3,7 @@
  * encapsulated and nothing passes through this process; hosts have to share a layer-2 segment.
  *
  * As in flannel, a lease of another backend type is no route. Unlike flannel, which leaves its routes
- * behind, the routes go when the daemon ends, as the udp backend's device does.
+ * behind, the routes go when the daemon ends, as the udp backend's device does, unless they are to stay.
  */
 import { formatIpv4 } from '../../config/ipv4.js';
 import type { HostInterface } from '../../dataplane/dataplane.js';
@@ -47,6 +47,7 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
     leaseAttributes: { publicIp: external.publicIp, backendType: TYPE },
     leaseFault: (attributes: LeaseAttributes) => typeFault(TYPE, attributes),
     udpPort: undefined,
+    outlivesDaemon: true,
   };
   const open = (): Forwarder => {
     const routes = new RouteNetwork({
@@ -64,8 +65,8 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
       reach: () => ({ way: 'direct' }),
       health: () => ({ error: routes.error, restarts: 0 }),
       counters: () => undefined,
-      close: () => {
-        routes.close();
+      close: (keep) => {
+        routes.close(keep);
       },
     };
   };

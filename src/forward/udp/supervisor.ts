@@ -23,13 +23,14 @@ import type {
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import type { EventSink } from '../../network/events.js';
+import type { PathMtu } from '../../network/forwarder.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
 import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-changes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
-import type { InheritedTunnel } from './inherited.js';
+import type { InheritedTunnel, TunnelLife, TunnelKeeper } from './inherited.js';
 import { formatIpv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
@@ -41,6 +42,9 @@ export interface DataPlaneHandle extends Pick<
   | 'changeMode'
   | 'restoreDevice'
   | 'sendDescriptors'
+  | 'storeDescriptors'
+  | 'storeKernelPath'
+  | 'leave'
   | 'snapshot'
   | 'close'
 > {
@@ -64,6 +68,9 @@ export class DataPlaneSupervisor {
   readonly #log: Logger;
   readonly #misses: RateLimitedLog;
   readonly #refusals: RateLimitedLog;
+  readonly #pathChanges: RateLimitedLog;
+  /** By next hop, of the data plane in service. */
+  readonly #pathMtus = new Map<number, PathMtu>();
   readonly #problems: ProblemBoard | undefined;
   readonly #watch: DeviceWatch;
   #device: string;
@@ -82,12 +89,15 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
-  readonly #inherited: InheritedTunnel | undefined;
+  #inherited: InheritedTunnel | undefined;
+  readonly #keeper: TunnelKeeper | undefined;
+  readonly #name: string;
 
   /**
    * Opens the first data plane; what it throws is the caller's to handle. `routes` gives all routes,
    * compiled, when a replacement needs them. Without `changes` the device is checked each CHECK_MS. With
-   * `inherited` nothing is opened: it goes on where another process ends.
+   * an inherited tunnel nothing is opened: it goes on where another process ends. While one forwards its
+   * keeper holds it too, until it is closed for good.
    */
   constructor(
     options: DataPlaneOptions,
@@ -97,7 +107,7 @@ export class DataPlaneSupervisor {
     problems?: ProblemBoard,
     changes?: HostChanges,
     events?: EventSink,
-    inherited?: InheritedTunnel,
+    { name, inherited, keeper }: TunnelLife = { name: '' },
   ) {
     this.#options = options;
     this.#open = open;
@@ -113,14 +123,38 @@ export class DataPlaneSupervisor {
     this.#refusals = new RateLimitedLog((fields) => {
       log.warn(fields, 'refused datagrams: their source holds no lease for what they carry');
     });
-    this.#inherited = inherited;
-    const adopted = {
-      adoptedTun: inherited?.tun,
-      adoptedUdp: inherited?.udp,
-      adoptedUntil: inherited?.until,
-    };
-    this.#live = this.#adopt(open({ ...options, ...adopted }));
+    this.#pathChanges = new RateLimitedLog((fields) => {
+      log.info(fields, 'the path to a host takes packets of another length');
+    });
+    this.#name = name;
+    this.#keeper = keeper;
+    this.#live = this.#adopt(this.#openInherited(inherited) ?? open(options));
     this.#device = this.#live.device;
+  }
+
+  /** Undefined when there is none, or one that was kept and does not fit. */
+  #openInherited(inherited: InheritedTunnel | undefined): DataPlaneHandle | undefined {
+    if (inherited === undefined) return undefined;
+    try {
+      const plane = this.#open({
+        ...this.#options,
+        adoptedTun: inherited.tun,
+        adoptedUdp: inherited.udp,
+        adoptedLinks: inherited.links,
+        adoptedUntil: inherited.until,
+      });
+      this.#inherited = inherited;
+      return plane;
+    } catch (error) {
+      // Another process goes on with its own.
+      if (inherited.until !== undefined) throw error;
+      this.#log.warn(
+        { reason: messageOf(error) },
+        'the tunnel that was kept does not fit; making a new one',
+      );
+      this.#keeper?.release();
+      return undefined;
+    }
   }
 
   /** Name of the device in service, or of the last one. */
@@ -131,6 +165,11 @@ export class DataPlaneSupervisor {
   /** Why there is no data plane in service; `undefined` while there is. */
   get error(): string | undefined {
     return this.#error;
+  }
+
+  /** What is known of a path that takes no packets as long as the device does; else undefined. */
+  pathMtu(nextHop: number): PathMtu | undefined {
+    return this.#pathMtus.get(nextHop);
   }
 
   /** How often a failed data plane has been replaced. */
@@ -185,6 +224,7 @@ export class DataPlaneSupervisor {
     this.#check = lookAtHost(look, { restMs: CHECK_MS, often }, this.#changes);
     this.#use((plane) => {
       if (!started) plane.start();
+      this.#keep(plane);
       if (this.#inherited === undefined) return;
       // It is only now in charge of the device, and of what the kernel carries by itself.
       plane.changeRoutes(this.#routes());
@@ -204,7 +244,10 @@ export class DataPlaneSupervisor {
     if (mode === this.#options.mode) return;
     this.#options = { ...this.#options, mode };
     this.#use((plane) => {
+      // The device may have to be opened in another way, which is refused while somebody else has it.
+      this.#keeper?.release();
       plane.changeMode(mode);
+      if (this.#started) this.#keep(plane);
       plane.changeRoutes(this.#routes());
       this.#logFeatures(plane);
     });
@@ -230,6 +273,10 @@ export class DataPlaneSupervisor {
     this.#retireLive();
   }
 
+  #keep(plane: DataPlaneHandle): void {
+    this.#keeper?.keep(this.#name, plane);
+  }
+
   #restoreDevice(): void {
     if (this.#live === undefined) return;
     const { network, networkPrefix: prefix, mtu } = this.#options;
@@ -253,6 +300,7 @@ export class DataPlaneSupervisor {
 
   #adopt(plane: DataPlaneHandle): DataPlaneHandle {
     this.#openedAt = performance.now();
+    this.#pathMtus.clear();
     this.#logFeatures(plane);
     plane.on('event', (event) => {
       if (plane === this.#live) this.#handle(event);
@@ -276,6 +324,9 @@ export class DataPlaneSupervisor {
 
   #handle(event: DataPlaneEvent): void {
     switch (event.type) {
+      case 'path-mtu':
+        this.#notePath(event.host, event.bytes);
+        break;
       case 'miss':
         this.#misses.report({ destination: formatIpv4(event.destination) }, event.repeated);
         break;
@@ -298,6 +349,14 @@ export class DataPlaneSupervisor {
         );
         break;
     }
+  }
+
+  #notePath(host: number, bytes: number | undefined): void {
+    const before = this.#pathMtus.get(host)?.bytes ?? this.#options.mtu;
+    if (bytes === undefined) this.#pathMtus.delete(host);
+    else this.#pathMtus.set(host, { bytes, since: new Date().toISOString() });
+    const fields = { host: formatIpv4(host), bytes: bytes ?? this.#options.mtu, before };
+    this.#pathChanges.report(fields);
   }
 
   #use(action: (plane: DataPlaneHandle) => void): void {
@@ -336,7 +395,10 @@ export class DataPlaneSupervisor {
       const tunName = this.#attempts % 2 === 1 ? this.#device : this.#options.tunName;
       plane = this.#open({ ...this.#options, tunName });
       plane.changeRoutes(this.#routes());
-      if (this.#started) plane.start();
+      if (this.#started) {
+        plane.start();
+        this.#keep(plane);
+      }
     } catch (error) {
       plane?.close();
       this.#error = messageOf(error);
@@ -360,7 +422,12 @@ export class DataPlaneSupervisor {
     if (plane === undefined) return;
     this.#live = undefined;
     this.#problems?.report(SOURCE, []);
-    plane.close();
+    if (this.#keeper?.leaves === true) {
+      plane.leave();
+    } else {
+      plane.close();
+      this.#keeper?.release();
+    }
     // Taken after the close: the threads are joined, nothing they counted is missed.
     this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
   }

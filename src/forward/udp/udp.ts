@@ -20,17 +20,24 @@ import {
   type DataPlaneResources,
   type DataPlaneSnapshot,
   type FeatureName,
+  type FeatureState,
   type HostInterface,
+  type ThreadCounters,
 } from '../../dataplane/dataplane.js';
+import { FOU_KERNEL } from '../../dataplane/fou.js';
 import { hostChanges } from '../../dataplane/host-changes.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
+import { addCounters, retire } from '../../dataplane/totals.js';
+import { inputError, messageOf } from '../../errors.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
+import type { Logger } from '../../log.js';
 import type {
   Backend,
   BackendContext,
   BackendKind,
   Forwarder,
   ForwarderHealth,
+  Handover,
   Reach,
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
@@ -38,7 +45,13 @@ import { DirectRoutes } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { tunnelName, type TakeTunnel } from './inherited.js';
+import { claimEnd, FouTunnel } from './fou-tunnel.js';
+import {
+  tunnelName,
+  type InheritedTunnel,
+  type TakeTunnel,
+  type TunnelKeeper,
+} from './inherited.js';
 import { parseUdpSettings, UDP_OVERHEAD_BYTES } from './udp-settings.js';
 import { DataPlaneSupervisor, type OpenDataPlane } from './supervisor.js';
 
@@ -62,8 +75,11 @@ export interface UdpOptions {
   /** In place of the kernel's routes and interfaces, for tests. */
   readonly kernelRoutes?: KernelRoutes | undefined;
   readonly interfaces?: (() => readonly HostInterface[]) | undefined;
+  /** The tunnel is to stay at the end, which FOU alone can; default false. */
+  readonly keepForwarding?: boolean | undefined;
   /** Brings the tunnel of a process that runs, to go on with. */
   readonly takeTunnel?: TakeTunnel | undefined;
+  readonly keeper?: TunnelKeeper | undefined;
   /** Brings another data plane than the native one, for tests and embedders. */
   readonly openDataPlane?: OpenDataPlane | undefined;
 }
@@ -87,6 +103,8 @@ export class UdpBackend implements Backend {
   /** flannel's udp leases carry neither BackendType nor BackendData. */
   readonly leaseAttributes: LeaseAttributes;
   readonly udpPort: number;
+  /** By FOU; where that is refused, it is so when it is opened. */
+  readonly outlivesDaemon: boolean;
   readonly #context: BackendContext;
   readonly #options: UdpOptions;
   readonly #directRouting: boolean;
@@ -96,6 +114,7 @@ export class UdpBackend implements Backend {
     const { config, external } = context;
     this.#context = context;
     this.#options = options;
+    this.outlivesDaemon = options.mode === 'kernel' && options.openDataPlane === undefined;
     this.leaseAttributes = { publicIp: external.publicIp };
     const { port, directRouting } = parseUdpSettings(config.backend);
     this.udpPort = port;
@@ -105,8 +124,9 @@ export class UdpBackend implements Backend {
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
     const { config, external, log, problems, events } = this.#context;
-    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel } =
+    const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel, keeper } =
       this.#options;
+    const { keepForwarding } = this.#options;
     const options: DataPlaneOptions = {
       tunName: tunName ?? 'flannel%d',
       tunAddress: lease.subnet.network,
@@ -124,22 +144,44 @@ export class UdpBackend implements Backend {
     };
     const open = openDataPlane ?? ((dataPlane: DataPlaneOptions) => new DataPlane(dataPlane));
     const all = (): Uint32Array => compileRoutes(routes());
-    const direct = this.#directRouting ? this.#directRoutes() : undefined;
     // Another data plane than the native one has no device of this host.
     const changes = openDataPlane === undefined ? hostChanges() : undefined;
     const name = tunnelName(config.network, lease.subnet);
-    const inherited = takeTunnel?.(name);
-    const plane = new DataPlaneSupervisor(
+    const openPlane = (
+      planeOptions: DataPlaneOptions,
+      inherited?: InheritedTunnel,
+    ): DataPlaneSupervisor =>
+      new DataPlaneSupervisor(planeOptions, open, all, log, problems, changes, events, {
+        name,
+        inherited,
+        keeper,
+      });
+    return new UdpForwarder(this, {
       options,
-      open,
-      all,
+      routes,
+      keepForwarding: keepForwarding ?? false,
+      inherited: takeTunnel?.(name),
+      name,
+      log,
+      openPlane,
+      openFou: openDataPlane === undefined ? () => this.#openFou(options) : undefined,
+      openDirect: this.#directRouting ? () => this.#directRoutes() : undefined,
+    });
+  }
+
+  #openFou(options: DataPlaneOptions): FouTunnel {
+    const { external, log, problems } = this.#context;
+    const { kernelRoutes: routes = KERNEL_ROUTES, interfaces } = this.#options;
+    return new FouTunnel({
+      kernel: FOU_KERNEL,
+      routes,
+      interfaces,
+      external,
+      options,
+      directRouting: this.#directRouting,
       log,
       problems,
-      changes,
-      events,
-      inherited,
-    );
-    return new UdpForwarder(this, plane, direct, name);
+    });
   }
 
   #directRoutes(): DirectRoutes {
@@ -150,70 +192,178 @@ export class UdpBackend implements Backend {
   }
 }
 
+interface UdpForwarderParts {
+  readonly options: DataPlaneOptions;
+  /** Every route that was applied. */
+  readonly routes: () => readonly Route[];
+  readonly keepForwarding: boolean;
+  readonly inherited: InheritedTunnel | undefined;
+  /** Of the tunnel (tunnelName). */
+  readonly name: string;
+  readonly log: Logger;
+  readonly openPlane: (
+    options: DataPlaneOptions,
+    inherited?: InheritedTunnel,
+  ) => DataPlaneSupervisor;
+  /** Undefined where the data plane is not this host's. */
+  readonly openFou: (() => FouTunnel) | undefined;
+  readonly openDirect: (() => DirectRoutes) | undefined;
+}
+
+/** What forwards: the kernel's FOU in mode kernel where there is one, else a data plane. */
+type Carrier =
+  | { readonly fou: FouTunnel }
+  | { readonly plane: DataPlaneSupervisor; readonly direct: DirectRoutes | undefined };
+
 class UdpForwarder implements Forwarder {
   readonly mtu: number;
   readonly minExternalMtu = MIN_EXTERNAL_MTU;
   readonly leaseAttributes: LeaseAttributes;
   readonly udpPort: number;
-  readonly #plane: DataPlaneSupervisor;
-  readonly #direct: DirectRoutes | undefined;
-  readonly #name: string;
+  readonly #parts: UdpForwarderParts;
+  #carrier: Carrier;
+  #mode: DataPlaneOptions['mode'];
+  #started = false;
+  #retired: readonly ThreadCounters[] = [];
+  /** What kept FOU from being used, in mode kernel. */
+  #refused: Pick<FeatureState, 'state' | 'errno'> | undefined;
   #handedOver = false;
 
-  constructor(
-    { mtu, leaseAttributes, udpPort }: UdpBackend,
-    plane: DataPlaneSupervisor,
-    direct: DirectRoutes | undefined,
-    name: string,
-  ) {
-    this.#name = name;
+  constructor({ mtu, leaseAttributes, udpPort }: UdpBackend, parts: UdpForwarderParts) {
     this.mtu = mtu;
     this.leaseAttributes = leaseAttributes;
     this.udpPort = udpPort;
-    this.#plane = plane;
-    this.#direct = direct;
+    this.#parts = parts;
+    this.#mode = parts.options.mode;
+    const { inherited, options } = parts;
+    // The process before has the port.
+    this.#carrier = inherited === undefined ? this.#open() : this.#openPlane(options, inherited);
   }
 
   get device(): string {
-    return this.#plane.device;
+    return this.#live.device;
   }
 
   apply(changes: readonly RouteChange[]): void {
-    this.#plane.changeRoutes(compileChanges(changes));
-    this.#plane.start();
-    this.#direct?.apply(changes);
+    this.#started = true;
+    if ('fou' in this.#carrier) {
+      this.#carrier.fou.apply(changes);
+      return;
+    }
+    const { plane, direct } = this.#carrier;
+    plane.changeRoutes(compileChanges(changes));
+    plane.start();
+    direct?.apply(changes);
   }
 
   changeMode(mode: DataPlaneOptions['mode']): void {
-    this.#plane.changeMode(mode);
+    const before = this.#mode;
+    this.#mode = mode;
+    if ('plane' in this.#carrier) {
+      // With the same device: mode kernel by eBPF, until the next start.
+      this.#carrier.plane.changeMode(mode);
+      this.#refused = undefined;
+      return;
+    }
+    if (mode === before) return;
+    const { fou } = this.#carrier;
+    fou.close();
+    this.#retired = addCounters(this.#retired, retire(fou.snapshot().threads));
+    this.#carrier = this.#openPlane({ ...this.#parts.options, mode, tunName: fou.device });
+    if (!this.#started) return;
+    this.apply(this.#parts.routes().map((route) => ({ type: 'add', route })));
   }
 
   reach(route: Route): Reach {
-    return this.#direct?.reach(route) ?? { way: 'tunnel' };
+    if ('fou' in this.#carrier) return this.#carrier.fou.reach(route);
+    const { plane, direct } = this.#carrier;
+    const reach = direct?.reach(route) ?? { way: 'tunnel' };
+    const pathMtu = plane.pathMtu(route.nextHop);
+    return pathMtu === undefined || reach.way === 'direct' ? reach : { ...reach, pathMtu };
   }
 
   health(): ForwarderHealth {
-    return { error: this.#plane.error, restarts: this.#plane.restarts };
+    if ('fou' in this.#carrier) return this.#carrier.fou.health();
+    const { error, restarts } = this.#carrier.plane;
+    return { error, restarts };
   }
 
   counters(): DataPlaneSnapshot {
-    return this.#plane.snapshot();
+    const { threads, features, ...rest } = this.#live.snapshot();
+    const refused = this.#refused;
+    return {
+      ...rest,
+      threads: addCounters(this.#retired, threads),
+      features: features.map((one) =>
+        one.name === 'fou' && refused !== undefined ? { ...one, ...refused } : one,
+      ),
+    };
   }
 
-  readonly handover = {
-    give: (path: string): string => {
-      this.#plane.give(path, this.#name);
-      return this.#name;
-    },
-    end: (): void => {
-      this.#handedOver = true;
-      this.#plane.close();
-    },
-  };
+  /** Descriptors are of a data plane; the kernel's own tunnel has none. */
+  get handover(): Handover | undefined {
+    if ('fou' in this.#carrier) return undefined;
+    const { plane } = this.#carrier;
+    return {
+      give: (path) => {
+        plane.give(path, this.#parts.name);
+        return this.#parts.name;
+      },
+      end: () => {
+        this.#handedOver = true;
+        plane.close();
+      },
+    };
+  }
 
-  close(): void {
+  close(keep = false): void {
+    if ('fou' in this.#carrier) {
+      this.#carrier.fou.close(keep);
+      return;
+    }
     // The kernel's routes are the successor's.
-    if (!this.#handedOver) this.#direct?.close();
-    this.#plane.close();
+    if (!this.#handedOver) this.#carrier.direct?.close();
+    this.#carrier.plane.close();
   }
+
+  get #live(): FouTunnel | DataPlaneSupervisor {
+    return 'fou' in this.#carrier ? this.#carrier.fou : this.#carrier.plane;
+  }
+
+  #open(): Carrier {
+    const { options, openFou, keepForwarding, log } = this.#parts;
+    if (openFou === undefined) return this.#openPlane(options);
+    const end = { local: options.bindAddress, port: options.port };
+    if (options.mode === 'kernel') {
+      if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
+      const reason = options.disabled.includes('fou') ? 'it is disabled' : this.#tryFou(openFou);
+      if (typeof reason !== 'string') return { fou: reason };
+      if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${reason}`);
+      log.info({ reason }, 'no tunnel by FOU; trying eBPF');
+    }
+    // What a killed process left has the port.
+    claimEnd(end, false)();
+    return this.#openPlane(options);
+  }
+
+  /** The tunnel, or why there is none. */
+  #tryFou(openFou: () => FouTunnel): FouTunnel | string {
+    try {
+      return openFou();
+    } catch (error) {
+      this.#refused = { state: 'refused', errno: numberOf(error) };
+      return messageOf(error);
+    }
+  }
+
+  #openPlane(options: DataPlaneOptions, inherited?: InheritedTunnel): Carrier {
+    const direct = this.#parts.openDirect?.();
+    return { plane: this.#parts.openPlane(options, inherited), direct };
+  }
+}
+
+function numberOf(error: unknown): number {
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number'
+    ? error.errno
+    : 0;
 }

@@ -70,6 +70,25 @@ export class VxlanRoutes implements KernelRoutes {
     this.#removeTunnel(device(), route);
   }
 
+  /** Takes the device's routes and entries for all other subnets away: how many hosts they were of. */
+  removeOthers(isWanted: (subnet: Cidr) => boolean): number {
+    const { routes, kernel, device } = this.#parts;
+    const index = device();
+    const own = routes.list().filter((one) => one.interfaceIndex === index && one.gateway !== 0);
+    const left = own.filter(({ destination }) => !isWanted(destination));
+    const addresses = new Set(left.map(({ gateway }) => gateway));
+    for (const { destination, gateway } of left) {
+      routes.delete({ destination, gateway, interfaceIndex: index, onlink: true });
+    }
+    const used = new Set(own.filter((one) => !left.includes(one)).map(({ gateway }) => gateway));
+    for (const vtep of kernel.list(index)) {
+      if (used.has(vtep.address)) continue;
+      addresses.add(vtep.address);
+      kernel.remove(index, vtep);
+    }
+    return addresses.size;
+  }
+
   #removeTunnel(index: number, route: GatewayRoute): void {
     const { routes, kernel } = this.#parts;
     const { destination } = route;

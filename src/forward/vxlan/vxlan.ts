@@ -6,7 +6,8 @@
  *
  * The MAC address follows from PublicIP and VNI, or is that of a device which is there already, so that
  * a restart changes no lease. Unlike flannel, which leaves its device behind, the device goes when the
- * daemon ends, as the udp backend's does.
+ * daemon ends, as the udp backend's does, unless it is to stay. One that was left, by whomever, goes on
+ * where it fits; what is in it and no lease asks for goes with the first leases.
  */
 import { subnetKey, type Cidr, type Ipv4 } from '../../config/ipv4.js';
 import { hostInterfaces, type HostInterface } from '../../dataplane/dataplane.js';
@@ -14,6 +15,7 @@ import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.
 import { VXLAN_KERNEL, type VxlanDevice, type VxlanKernel } from '../../dataplane/vxlan.js';
 import { errnoOf, messageOf, systemError } from '../../errors.js';
 import type { Backend, BackendContext, BackendKind, Forwarder } from '../../network/forwarder.js';
+import type { RouteChange } from '../../network/route-table.js';
 import { reachBy } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
@@ -74,6 +76,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
       return typeof found === 'string' ? found : undefined;
     },
     udpPort: settings.port,
+    outlivesDaemon: true,
   };
 
   const open: Backend['open'] = (lease): Forwarder => {
@@ -113,27 +116,35 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
         log.debug({ subnet: key, error: messageOf(error) }, 'an old entry was not removed');
       }
     };
-    const routes = new RouteNetwork({
-      kernel: new VxlanRoutes({
-        routes: kernelRoutes,
-        kernel: vxlanKernel,
-        device: () => index,
-        restoredDevice: () => {
-          const present = interfaces().find((one) => one.name === name);
-          if (present?.index === index) return index;
-          index = makeDevice(vxlanKernel, spec());
-          restarts += 1;
-          log.warn({ device: name }, 'the VXLAN device was gone; made again');
-          return index;
-        },
-        external: () => underlay.index,
-        macOf: (subnet) => macs.get(subnetKey(subnet)),
-        isDirect: settings.directRouting ? (host) => underlay.isOnLink(host) : () => false,
-      }),
-      external: underlay,
-      log,
-      problems,
+    const kernel = new VxlanRoutes({
+      routes: kernelRoutes,
+      kernel: vxlanKernel,
+      device: () => index,
+      restoredDevice: () => {
+        const present = interfaces().find((one) => one.name === name);
+        if (present?.index === index) return index;
+        index = makeDevice(vxlanKernel, spec());
+        restarts += 1;
+        log.warn({ device: name }, 'the VXLAN device was gone; made again');
+        return index;
+      },
+      external: () => underlay.index,
+      macOf: (subnet) => macs.get(subnetKey(subnet)),
+      isDirect: settings.directRouting ? (host) => underlay.isOnLink(host) : () => false,
     });
+    const routes = new RouteNetwork({ kernel, external: underlay, log, problems });
+    let first = true;
+    const removeLeft = (changes: readonly RouteChange[]): void => {
+      first = false;
+      const wanted = new Set(changes.map(({ route }) => subnetKey(route.subnet)));
+      try {
+        const removed = kernel.removeOthers((subnet) => wanted.has(subnetKey(subnet)));
+        if (removed > 0)
+          log.info({ device: name, removed }, 'entries of hosts without a lease removed');
+      } catch (error) {
+        log.warn({ device: name, error: messageOf(error) }, 'cannot look for entries left behind');
+      }
+    };
     return {
       ...facts,
       device: name,
@@ -145,6 +156,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
           }
         }
         routes.apply(changes);
+        if (first) removeLeft(changes);
       },
       reach: ({ subnet, nextHop }) =>
         settings.directRouting
@@ -152,12 +164,12 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
           : { way: 'tunnel' },
       health: () => ({ error: routes.error, restarts }),
       counters: () => undefined,
-      close: () => {
+      close: (keep = false) => {
         if (closed) return;
         closed = true;
-        routes.close();
+        routes.close(keep);
         try {
-          vxlanKernel.delete(index);
+          if (!keep) vxlanKernel.delete(index);
         } catch (error) {
           log.debug({ device: name, error: messageOf(error) }, 'the device was not removed');
         }
@@ -168,7 +180,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
   return { ...facts, open };
 }
 
-/** Another daemon's device of the name is not replaced, unlike one that a daemon left behind. */
+/** Another daemon's device of the name is left to it, unlike one that a daemon left behind. */
 function holdDevice(kernel: VxlanKernel, { name, vni }: VxlanDevice): () => void {
   try {
     return kernel.hold(name);

@@ -219,8 +219,8 @@ async function readHost(daemon: DaemonProcess): Promise<HostCounters> {
 }
 
 /**
- * What packets pass on a host: its daemon, the daemon's programs (mode kernel), a device of the kernel's
- * (VXLAN), or none of these.
+ * What packets pass on a host: its daemon, the daemon's programs (mode kernel by eBPF), a device of the
+ * kernel's (VXLAN, FOU), or none of these.
  */
 function wayOf({
   backend,
@@ -231,8 +231,10 @@ function wayOf({
   if (routes.some(({ way }) => way === 'direct')) return 'none';
   if (backend !== 'udp') return backend === 'vxlan' ? 'device' : 'none';
   const features = dataPlane?.features ?? [];
-  const active = features.some(({ name, state }) => name === 'kernel-path' && state === 'active');
-  return active ? 'programs' : 'daemon';
+  const isActive = (wanted: string): boolean =>
+    features.some(({ name, state }) => name === wanted && state === 'active');
+  if (isActive('fou')) return 'device';
+  return isActive('kernel-path') ? 'programs' : 'daemon';
 }
 
 interface Packets {

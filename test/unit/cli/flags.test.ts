@@ -51,6 +51,7 @@ describe('run flags', () => {
       healthzIp: '0.0.0.0',
       healthzPort: 0,
       followConfig: false,
+      keepForwarding: false,
       takeover: false,
       ipMasq: false,
       ipMasqFullyRandom: true,

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { createMetrics, type MetricsSample } from '../../../src/metrics/metrics.js';
 import { counters } from '../../support/fake-dataplane.js';
-import { testTool } from '../../support/test-tools.js';
+import { toolAt } from '../../../src/testbed/tools.js';
 
 interface Scrape {
   readonly types: ReadonlyMap<string, string>;
@@ -176,7 +176,7 @@ describe('metrics', () => {
     expect((await scrape()).values.get('flannelette_ready')).toBe(1);
   });
 
-  const promtool = testTool('promtool');
+  const promtool = toolAt('promtool');
   it.skipIf(promtool === undefined)('satisfies `promtool check metrics`', async () => {
     const { metrics } = setUp({
       dataPlane: { ...plane(1), features: [{ name: 'mmsg', state: 'active', errno: 0 }] },

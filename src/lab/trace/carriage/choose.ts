@@ -25,6 +25,8 @@ function tunnelOf({ backend, dataPlane }: DaemonStatus): Carriage {
   if (backend === 'vxlan') return VXLAN;
   if (backend !== 'udp') throw systemError(`backend ${String(backend)} has no tunnel to trace`);
   const features = dataPlane?.features ?? [];
-  const inKernel = features.some(({ name, state }) => name === 'kernel-path' && state === 'active');
-  return inKernel ? KERNEL_PATH : USER_SPACE;
+  const isActive = (wanted: string): boolean =>
+    features.some(({ name, state }) => name === wanted && state === 'active');
+  if (isActive('fou')) throw systemError('a tunnel by FOU cannot be traced: use --disable=fou');
+  return isActive('kernel-path') ? KERNEL_PATH : USER_SPACE;
 }
