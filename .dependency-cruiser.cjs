@@ -151,8 +151,8 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|log-text|journal|problems|text|directory|nearest|abort)\\.ts$' },
-      { path: '^src/', pathNot: '^src/(errors|log|log-text|journal)\\.ts$' },
+      { path: '^src/(errors|log|log-format|log-text|journal|problems|text|directory|nearest|abort)\\.ts$' },
+      { path: '^src/', pathNot: '^src/(errors|log|log-format|log-text|journal)\\.ts$' },
       'errors, log, text and their like stand alone',
     ),
     forbid(
