@@ -33,7 +33,7 @@ export interface Privileges {
 
 /** What a daemon of this mode needs once it runs, and while it sets up. */
 export function neededCapabilities(mode: DaemonMode): readonly Capability[] {
-  return mode === 'kernel' ? ['NET_ADMIN', 'NET_RAW', 'BPF', 'PERFMON'] : ['NET_ADMIN', 'NET_RAW'];
+  return mode === 'kernel' ? ['NET_ADMIN', 'NET_RAW', 'PERFMON', 'BPF'] : ['NET_ADMIN', 'NET_RAW'];
 }
 
 export function capabilityNumber(name: Capability): number {
