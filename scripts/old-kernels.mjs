@@ -74,7 +74,12 @@ export async function tryOldKernels({ all = false, only = '', told = console.log
   const found = new Map(waiting.map(({ name }) => [name, undefined]));
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const { name, path, limitMs, rows = all ? [...QUICK, ...LONG] : [...QUICK, EBPF_QUICK] } = next;
+      const {
+        name,
+        path,
+        limitMs,
+        rows = all ? [...QUICK, ...LONG] : [...QUICK, EBPF_QUICK],
+      } = next;
       if (path === undefined) {
         told(`- ${name}: not in the cache, skipped`);
         counts.skipped += 1;
