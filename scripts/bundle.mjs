@@ -13,6 +13,8 @@ import { rolldown } from 'rolldown';
 const ROOT = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const FROM = join(ROOT, 'dist', 'src');
 const TO = join(ROOT, 'dist', 'package');
+const SMALL =
+  /\/(abort|backoff|bounded-read|contract|counters|expiry|journal|text|tls-codes|store-errors|prefix-map)\.js$/;
 const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 
 export async function bundle() {
@@ -35,6 +37,14 @@ export async function bundle() {
     format: 'esm',
     entryFileNames: '[name].js',
     chunkFileNames: 'chunks/[name].js',
+    codeSplitting: {
+      groups: [
+        // What `run` loads before it begins anew.
+        { name: 'start', test: /\/cli\/less-privileges\.js$/, priority: 1 },
+        // Small modules that several others use, which would be a file each.
+        { name: 'shared', test: SMALL },
+      ],
+    },
   });
   cpSync(join(FROM, 'lab', 'page'), join(TO, 'page'), {
     recursive: true,

@@ -126,7 +126,7 @@ function dependencies() {
 async function generatedDocuments(version) {
   const cli = (name) => import(join(ROOT, 'dist', 'src', 'cli', `${name}.js`));
   const { PROGRAM } = await cli('program');
-  const { runFlags } = await cli('run-command');
+  const { runFlags } = await cli('run-flags');
   const { manPage } = await cli('man-page');
   const { bashCompletion } = await cli('bash-completion');
   const { defaultsFile } = await cli('defaults-file');

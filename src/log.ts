@@ -5,12 +5,10 @@
  */
 import { pino, type Logger } from 'pino';
 import { isJournal, PRIORITY, type Priority } from './journal.js';
+import type { LogFormat } from './log-format.js';
 import { formatEvent } from './log-text.js';
 
 export type { Logger } from 'pino';
-
-export type LogFormat = 'text' | 'json';
-export const LOG_FORMATS = ['text', 'json'] as const satisfies readonly LogFormat[];
 
 export interface LogOptions {
   /** flanneld's `-v`: 0 is info, 1 debug, 2 or more trace. */

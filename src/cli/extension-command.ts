@@ -24,7 +24,8 @@ import {
 } from './flags.js';
 import type { CliIo } from './io.js';
 import { logProcessEvents } from './process-log.js';
-import { daemonOptions, runFlags } from './run-command.js';
+import { daemonOptions } from './run-command.js';
+import { runFlags } from './run-flags.js';
 
 const DEFAULT_SUBNET_FILE = '/run/flannel/extension.env';
 const DEFAULT_PORT = 8285;

@@ -12,13 +12,16 @@ export interface CliIo {
   readonly input?: () => Promise<string>;
   /** Signals of a process that is the command's alone. */
   readonly signals?: ProcessSignals | undefined;
+  /** Why the process still has the privileges that it was to give up. */
+  readonly privilegesKept?: string | undefined;
 }
 
-export function processIo(signals?: ProcessSignals): CliIo {
+export function processIo(signals?: ProcessSignals, privilegesKept?: string): CliIo {
   const priority = isJournal(process.env, process.stderr.fd) ? `<${PRIORITY.error}>` : '';
   return {
     env: process.env,
     signals,
+    privilegesKept,
     input: async () => (process.stdin.isTTY ? '' : text(process.stdin)),
     out: (words) => {
       process.stdout.write(words);

@@ -9,12 +9,22 @@
  */
 import {
   capabilityNumber,
+  neededCapabilities,
   ownPrivileges,
   type Capability,
   type Privileges,
 } from '../daemon/privileges.js';
 import { restartWithLess, type Restart } from '../daemon/process.js';
-import { environmentName, flagText, type Flag, type GivenFlags } from './flags.js';
+import { messageOf } from '../errors.js';
+import {
+  environmentName,
+  flagText,
+  readArguments,
+  resolveFlags,
+  type Flag,
+  type GivenFlags,
+} from './flags.js';
+import { runFlags } from './run-flags.js';
 
 export interface LessPrivilegesOptions {
   /** Capabilities to keep; undefined keeps all of them. */
@@ -38,6 +48,44 @@ export interface StartedProcess {
 /** Set to the process's number when it has been here: whatever is left then stays. */
 const MARK = 'FLANNELETTE_RESTARTED';
 const LISTEN_FDS_START = 3;
+
+/**
+ * For a process that is the daemon's alone, before it loads its program. Does not return when there is
+ * something to give up; the message when the kernel refuses that. A command line that is wrong, or asks
+ * for help, is left to the command.
+ */
+export async function giveUpPrivileges(words: readonly string[]): Promise<string | undefined> {
+  let given, values;
+  try {
+    given = readArguments(words, { name: 'run', flags: runFlags });
+    values = resolveFlags(runFlags, given, process.env);
+  } catch {
+    return undefined;
+  }
+  if (values.version) return undefined;
+  const { etcdPassword } = runFlags;
+  if (given.has(etcdPassword.name)) {
+    const { createLogger } = await import('../log.js');
+    createLogger({ verbosity: values.verbosity, format: values.logFormat }).warn(
+      `--${etcdPassword.name} on a command line can be read by every user until the daemon has hidden it: set ${environmentName(etcdPassword.name)} instead`,
+    );
+  }
+  if (values.mode === 'kernel' && !values.disable.includes('fou')) {
+    const { loadModules } = await import('./load-modules.js');
+    loadModules(['fou', 'ipip']);
+  }
+  try {
+    runWithLess({
+      keep: values.dropPrivileges ? neededCapabilities(values.mode) : undefined,
+      given,
+      secrets: [etcdPassword],
+      unlimitedLockedMemory: values.mode === 'kernel',
+    });
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
 
 /**
  * Starts the process again with less, or returns when there is nothing to give up. Throws what the kernel

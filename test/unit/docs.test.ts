@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { dockerOptsCommand } from '../../src/cli/docker-opts-command.js';
 import { environmentName, flagText, readArguments, resolveFlags } from '../../src/cli/flags.js';
-import { daemonOptions, runCommand, runFlags } from '../../src/cli/run-command.js';
+import { daemonOptions, runCommand } from '../../src/cli/run-command.js';
+import { runFlags } from '../../src/cli/run-flags.js';
 import { flagsWithoutEffect } from '../../src/cli/without-effect.js';
 import { Daemon } from '../../src/daemon/daemon.js';
 import {

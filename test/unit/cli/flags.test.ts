@@ -7,7 +7,8 @@ import {
   resolveFlags,
 } from '../../../src/cli/flags.js';
 import { nearest } from '../../../src/nearest.js';
-import { daemonOptions, runCommand, runFlags } from '../../../src/cli/run-command.js';
+import { daemonOptions, runCommand } from '../../../src/cli/run-command.js';
+import { runFlags } from '../../../src/cli/run-flags.js';
 import { flagsWithoutEffect } from '../../../src/cli/without-effect.js';
 import {
   resolveDaemonOptions,

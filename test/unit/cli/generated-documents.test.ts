@@ -7,7 +7,7 @@ import { flagText, resolveFlags } from '../../../src/cli/flags.js';
 import { shownFlags } from '../../../src/cli/help.js';
 import { manPage } from '../../../src/cli/man-page.js';
 import { PROGRAM } from '../../../src/cli/program.js';
-import { runFlags } from '../../../src/cli/run-command.js';
+import { runFlags } from '../../../src/cli/run-flags.js';
 import { DAEMON_MODES } from '../../../src/daemon/options.js';
 
 describe('the man page', () => {

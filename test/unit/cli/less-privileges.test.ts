@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { readArguments } from '../../../src/cli/flags.js';
 import { runWithLess, type StartedProcess } from '../../../src/cli/less-privileges.js';
-import { runCommand, runFlags } from '../../../src/cli/run-command.js';
+import { runCommand } from '../../../src/cli/run-command.js';
+import { runFlags } from '../../../src/cli/run-flags.js';
 import type { Privileges } from '../../../src/daemon/privileges.js';
 import type { Restart } from '../../../src/daemon/process.js';
 

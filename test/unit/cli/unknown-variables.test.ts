@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { runFlags } from '../../../src/cli/run-command.js';
+import { runFlags } from '../../../src/cli/run-flags.js';
 import { unknownVariables } from '../../../src/cli/unknown-variables.js';
 
 const found = (env: Record<string, string>) =>
