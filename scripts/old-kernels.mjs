@@ -37,9 +37,12 @@ const QUICK = [
     (on) => netns(on, 'beside-docker0'),
   ],
 ];
+const EBPF_ROW = 'mode kernel by eBPF, with faults and hostile neighbours';
+/** The lab passes as well where the daemon carries everything. */
+const EBPF_QUICK = [EBPF_ROW, (on) => netns(on, 'kernel-path', 'kernel alone')];
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
-  ['mode kernel, with faults and hostile neighbours', (on) => netns(on, 'kernel-path')],
+  [EBPF_ROW, (on) => netns(on, 'kernel-path')],
   [
     'Services by kube-proxy in mode ipvs',
     (on) => netns(withIpvs(on), 'services', 'kube-proxy by ipvs'),
@@ -71,7 +74,12 @@ export async function tryOldKernels({ all = false, only = '', told = console.log
   const found = new Map(waiting.map(({ name }) => [name, undefined]));
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const { name, path, limitMs, rows = all ? [...QUICK, ...LONG] : QUICK } = next;
+      const {
+        name,
+        path,
+        limitMs,
+        rows = all ? [...QUICK, ...LONG] : [...QUICK, EBPF_QUICK],
+      } = next;
       if (path === undefined) {
         told(`- ${name}: not in the cache, skipped`);
         counts.skipped += 1;

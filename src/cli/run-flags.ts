@@ -238,7 +238,7 @@ export const runFlags = {
   ),
   dropPrivileges: booleanFlag(
     'drop-privileges',
-    'give up all capabilities but CAP_NET_ADMIN and CAP_NET_RAW (and CAP_BPF in mode kernel) before anything is opened; false keeps what the daemon was started with',
+    'give up all capabilities but CAP_NET_ADMIN and CAP_NET_RAW (and CAP_BPF and CAP_PERFMON in mode kernel) before anything is opened; false keeps what the daemon was started with',
     true,
   ),
   verbosity: integerFlag(

@@ -4,6 +4,7 @@
  *   CAP_NET_ADMIN  device, addresses, routes, socket buffers, firewall, VXLAN
  *   CAP_NET_RAW    ICMP errors, each time a data plane is opened; iptables
  *   CAP_BPF        --mode=kernel alone (Linux 5.8): its programs and maps
+ *   CAP_PERFMON    the same: without it the verifier of 6.1 refuses them, that of 6.18 takes them
  *
  * The programs it starts (iptables, nft, ip, flock) have the same. The packet threads give up all of them
  * by themselves (native/engine/direction.h).
@@ -32,7 +33,7 @@ export interface Privileges {
 
 /** What a daemon of this mode needs once it runs, and while it sets up. */
 export function neededCapabilities(mode: DaemonMode): readonly Capability[] {
-  return mode === 'kernel' ? ['NET_ADMIN', 'NET_RAW', 'BPF'] : ['NET_ADMIN', 'NET_RAW'];
+  return mode === 'kernel' ? ['NET_ADMIN', 'NET_RAW', 'PERFMON', 'BPF'] : ['NET_ADMIN', 'NET_RAW'];
 }
 
 export function capabilityNumber(name: Capability): number {

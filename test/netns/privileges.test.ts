@@ -18,6 +18,7 @@ import { transferBothWays } from '../support/exact.js';
 
 const NET_ADMIN = 1n << 12n;
 const NET_RAW = 1n << 13n;
+const PERFMON = 1n << 38n;
 const BPF = 1n << 39n;
 const SECCOMP_MODE_FILTER = 2;
 
@@ -149,13 +150,16 @@ describe('a daemon started by root with every capability', () => {
   });
 
   const kernelPath = probeKernel().find(({ name }) => name === 'kernel-path');
-  it.skipIf(kernelPath?.state !== 'yes')('keeps CAP_BPF besides in mode kernel', async () => {
-    lab = await TestLab.setUp({ mode: 'kernel' });
-    const { near, far, nearDaemon } = lab;
-    await expectReduced(nearDaemon, NET_ADMIN | NET_RAW | BPF);
-    expect(await featureOf(nearDaemon, 'kernel-path')).toBe('active');
-    await expectTraffic(near, far);
-  });
+  it.skipIf(kernelPath?.state !== 'yes')(
+    'keeps CAP_BPF and CAP_PERFMON besides in mode kernel',
+    async () => {
+      lab = await TestLab.setUp({ mode: 'kernel' });
+      const { near, far, nearDaemon } = lab;
+      await expectReduced(nearDaemon, NET_ADMIN | NET_RAW | PERFMON | BPF);
+      expect(await featureOf(nearDaemon, 'kernel-path')).toBe('active');
+      await expectTraffic(near, far);
+    },
+  );
 
   it('keeps all of them with --drop-privileges=false, but not in the packet threads', async () => {
     lab = await TestLab.setUp({ mode: 'batch', flags: ['--drop-privileges=false'] });
