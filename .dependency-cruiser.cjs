@@ -151,7 +151,9 @@ module.exports = {
     ),
     forbid(
       'base',
-      { path: '^src/(errors|log|log-format|log-text|journal|problems|text|directory|nearest|abort)\\.ts$' },
+      {
+        path: '^src/(errors|log|log-format|log-text|journal|problems|text|directory|nearest|abort)\\.ts$',
+      },
       { path: '^src/', pathNot: '^src/(errors|log|log-format|log-text|journal)\\.ts$' },
       'errors, log, text and their like stand alone',
     ),
