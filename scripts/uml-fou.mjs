@@ -5,10 +5,12 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const SOURCE = 'linux-source-6.1';
-const CONFIG = resolve(import.meta.dirname, '..', 'test', 'support', 'old-kernel', 'fou.config');
+// No import.meta.dirname: set-up loads this, and has to tell a Node that is too old for it.
+const CONFIG = fileURLToPath(new URL('../test/support/old-kernel/fou.config', import.meta.url));
 
 /** Works in `folder`; a folder with bin/linux.uml in it. */
 export function buildUmlWithFou(folder) {
