@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { STORE_AWAY, STORE_MISCONFIGURED } from '../../src/lease/store-errors.js';
 import type { EtcdOptions } from '../../src/lease/etcd/etcd-options.js';
@@ -377,6 +378,7 @@ describe('files', () => {
 
   it('renewed on disk are read for the next connection', async () => {
     await pki.certificate('short', 'ca', { to: 2 / 86_400 });
+    const expired = delay(3_000);
     const etcd = await serve('server', 'ca');
     const options = {
       caFile: file('ca.pem'),
@@ -386,6 +388,8 @@ describe('files', () => {
     const { store, problems } = open(etcd.server.endpoint, options);
     expect(await store.readNetworkConfig(never)).toBeUndefined();
     await etcd.server.kill();
+    // A connection made before would go on.
+    await expired;
     await etcd.server.restart();
     const ended = async () =>
       expect(store.readNetworkConfig(never)).rejects.toThrow(
