@@ -126,6 +126,9 @@ describe('SIGTERM ends within two seconds', () => {
 
   it('a daemon with a packet thread that hangs in the kernel', async () => {
     const daemon = await start('packet-read=HANG');
+    // Something to read: the thread is in the kernel by then.
+    const ping = ['ping', '-c', '1', '-W', '1', lab.far.tunAddress];
+    await run(inNamespace(lab.near.host, ping), { accept: [0, 1] });
     const { code, ms } = await terminate(daemon.program);
     expect(code).toBe(1);
     expect(ms).toBeLessThan(2_000 + TOLERANCE_MS);
