@@ -15,15 +15,8 @@ export function go(cwd, args, env = {}) {
   throw new Error(`go ${args[0]}: ${said}`);
 }
 
-/** Whether this machine has Go; without it what it builds is not there, and said so by name. */
-export function hasGo() {
-  return spawnSync('go', ['version']).status === 0;
-}
-
-/** Builds one program of a published module into `file`; `flags` are of `go build`. */
-export function goInstall(folder, program, version, { flags = [], env = {} } = {}) {
-  go(folder, ['install', '-trimpath', '-ldflags=-s -w', ...flags, `${program}@${version}`], {
-    GOBIN: folder,
-    ...env,
-  });
+/** Builds one program of a published module into the folder. */
+export function goInstall(folder, program, version) {
+  const flags = ['-trimpath', '-ldflags=-s -w'];
+  go(folder, ['install', ...flags, `${program}@${version}`], { GOBIN: folder });
 }

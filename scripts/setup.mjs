@@ -30,6 +30,9 @@ const RUN_PACKAGES = {
   unshare: 'util-linux',
   flock: 'util-linux',
 };
+const BENCH_LEASE_PACKAGES = {
+  etcd: 'etcd-server',
+};
 /** The user-space tunnels that flannelette is compared with, and what counts system calls. */
 const BENCH_PACKAGES = {
   'wireguard-go': 'wireguard-go',
@@ -37,10 +40,7 @@ const BENCH_PACKAGES = {
   tincd: 'tinc',
   vtund: 'vtun',
   perf: 'linux-perf',
-  etcd: 'etcd-server',
-};
-const BENCH_LEASE_PACKAGES = {
-  etcd: 'etcd-server',
+  ...BENCH_LEASE_PACKAGES,
 };
 const SOAK_PACKAGES = {
   ...BENCH_LEASE_PACKAGES,

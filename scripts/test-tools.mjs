@@ -22,7 +22,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CACHE } from './cache.mjs';
 import { buildFlanneld, FLANNEL } from './flanneld.mjs';
-import { goInstall, hasGo } from './go.mjs';
+import { goInstall } from './go.mjs';
 import { buildKubeApiserver, KUBERNETES } from './kube-apiserver.mjs';
 import { buildUmlWithFou } from './uml-fou.mjs';
 
@@ -80,7 +80,7 @@ export function installTestTools(step) {
 
 /** The tunnels of the comparison, where there is Go. */
 export function installBenchTools(step) {
-  if (!hasGo()) return;
+  if (!onPath('go')) return;
   const tunnels = TUNNELS.map(([program, binary, name, version]) => [
     `${name}-${version}`,
     (folder) => {

@@ -14,7 +14,14 @@ import { IperfTarget, PingStream } from '../../src/testbed/traffic.js';
 import { decodePacket } from '../../src/testbed/wire/packet.js';
 import { sendNumbered, transfer } from '../support/exact.js';
 import { ipv4Packet } from '../support/packets.js';
-import { COMMAND, counters, LEASE_FILE, sendDatagrams, TestLab } from '../support/test-lab.js';
+import {
+  COMMAND,
+  counters,
+  featureOf,
+  LEASE_FILE,
+  sendDatagrams,
+  TestLab,
+} from '../support/test-lab.js';
 
 const KERNEL = { mode: 'kernel' } as const;
 const BYTES = 1024 * 1024;
@@ -40,10 +47,7 @@ async function setUp(
   return lab;
 }
 
-async function stateOf(daemon: DaemonProcess, feature = 'fou'): Promise<string> {
-  const features = (await daemon.status()).dataPlane?.features ?? [];
-  return features.find(({ name }) => name === feature)?.state ?? 'missing';
-}
+const stateOf = (daemon: DaemonProcess, feature = 'fou') => featureOf(daemon, feature);
 
 /** `ping` from the near container; what it said. */
 async function pings({ near, far }: TestLab, ...flags: string[]): Promise<string> {

@@ -2,6 +2,7 @@
  * Mode kernel: eBPF programs carry packets inside the kernel, on the same wire, and the daemon's
  * threads carry what the programs leave. Beside it every other mode, faults, and hostile neighbours.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { probeKernel } from '../../src/dataplane/dataplane.js';
 import type { DaemonProcess, DaemonSettings } from '../../src/testbed/daemon-process.js';
@@ -14,6 +15,7 @@ import { ipv4Packet } from '../support/packets.js';
 import {
   COMMAND,
   counters,
+  featureOf,
   LEASE_FILE,
   linkPackets,
   ROOT,
@@ -46,10 +48,7 @@ async function setUp(
   return lab;
 }
 
-async function stateOf(daemon: DaemonProcess, feature = 'kernel-path'): Promise<string> {
-  const features = (await daemon.status()).dataPlane?.features ?? [];
-  return features.find(({ name }) => name === feature)?.state ?? 'missing';
-}
+const stateOf = (daemon: DaemonProcess, feature = 'kernel-path') => featureOf(daemon, feature);
 
 /** What the kernel carried out of and into a host. */
 async function inKernel(daemon: DaemonProcess): Promise<[number, number]> {
@@ -57,6 +56,18 @@ async function inKernel(daemon: DaemonProcess): Promise<[number, number]> {
     (await counters(daemon, 'encapsulate')).kernelPackets,
     (await counters(daemon, 'decapsulate')).kernelPackets,
   ];
+}
+
+/** Waits until the hosts have found out what their path takes: those probes are counted as well. */
+async function probesEnd(daemon: DaemonProcess): Promise<void> {
+  let before = '';
+  await waitFor('the end of the path MTU probes', 10_000, async () => {
+    const now = String(await inKernel(daemon));
+    const same = now === before;
+    before = now;
+    await delay(1_000);
+    return same || undefined;
+  });
 }
 
 async function pings({ near, far }: TestLab, ...flags: string[]): Promise<string> {
@@ -75,6 +86,7 @@ describe.skipIf(missing !== undefined)('mode kernel', () => {
     const now = await setUp();
     expect(await stateOf(now.nearDaemon)).toBe('active');
     expect(await stateOf(now.nearDaemon, 'udp-gro')).toBe('unused');
+    await probesEnd(now.nearDaemon);
     const calls = await counters(now.nearDaemon, 'encapsulate');
     const before = await inKernel(now.nearDaemon);
     const said = await pings(now, '-M', 'do', '-s', '1444');

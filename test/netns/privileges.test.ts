@@ -13,7 +13,7 @@ import { ipBatch, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topolog
 import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { ping } from '../../src/testbed/traffic.js';
 import { buildRefuse, refusing } from '../support/refuse.js';
-import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
+import { COMMAND, featureOf, TestLab, tunDevices } from '../support/test-lab.js';
 import { transferBothWays } from '../support/exact.js';
 
 const NET_ADMIN = 1n << 12n;
@@ -92,11 +92,6 @@ async function expectReduced(daemon: DaemonProcess, allowed: bigint): Promise<vo
 async function expectTraffic(near: HostPlan, far: HostPlan): Promise<void> {
   const { received } = await ping(near, far.containerAddress, { count: 5, intervalSeconds: 0.02 });
   expect(received).toBe(5);
-}
-
-async function featureOf(daemon: DaemonProcess, name: string): Promise<string | undefined> {
-  const { dataPlane } = await daemon.status();
-  return dataPlane?.features.find((feature) => feature.name === name)?.state;
 }
 
 describe('a daemon started by root with every capability', () => {

@@ -212,6 +212,12 @@ export async function linkPackets(
   return { rx: link.stats64.rx.packets, tx: link.stats64.tx.packets };
 }
 
+/** State of a kernel feature in a daemon's data plane. */
+export async function featureOf(daemon: DaemonProcess, name: string): Promise<string | undefined> {
+  const { dataPlane } = await daemon.status();
+  return dataPlane?.features.find((feature) => feature.name === name)?.state;
+}
+
 /** Names of the TUN devices in a namespace. */
 export async function tunDevices(namespace: string): Promise<string[]> {
   const { stdout } = await run(inNamespace(namespace, ['ip', '-j', 'link', 'show', 'type', 'tun']));
