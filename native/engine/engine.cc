@@ -265,14 +265,23 @@ bool Engine::fits() const {
 Status Engine::take_charge() {
   if (!has_predecessor()) {
     until_.reset();
-    KernelPath::end_left(std::exchange(left_, {}));
-    KernelPath::clear(options_.bind_address, options_.port);
+    if (left_.empty()) KernelPath::clear(options_.bind_address, options_.port);
   } else if (!fits()) {
     return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
   }
   adopted_ = false;
   if (auto error = change_mode(options_.mode)) return error;
+  // Otherwise it goes on until this engine's own share knows the hosts.
+  if (!features_->on(KernelFeature::kKernelPath) && !left_.empty()) {
+    end_left();
+    KernelPath::clear(options_.bind_address, options_.port);
+  }
   return tun_->configure(settings_);
+}
+
+void Engine::end_left() {
+  if (left_.empty()) return;
+  KernelPath::end_left(std::exchange(left_, {}), options_.bind_address, options_.port);
 }
 
 bool Engine::has_memory() const {
@@ -333,7 +342,7 @@ void Engine::open_kernel_share() {
                                             .own = options_.own,
                                             .source_check = options_.source_check},
                           path_mtu_.get());
-  if (const int number = kernel_share_->open(tun_->ifindex()); number != 0)
+  if (const int number = kernel_share_->open(tun_->ifindex(), !left_.empty()); number != 0)
     give_up_kernel_share(number);
 }
 
@@ -601,6 +610,7 @@ void Engine::change_routes(std::span<const Route> changes) {
   table_.publish(std::make_unique<const ForwardingTable>(routes_));
   if (path_mtu_) path_mtu_->change_routes(changes);
   if (kernel_share_) kernel_share_->change(changes);
+  if (!adopted_) end_left();
 }
 
 uint32_t Engine::lookup(uint32_t address) {

@@ -161,6 +161,7 @@ class Engine {
   bool has_predecessor() const;
   bool fits() const;
   Status take_charge();
+  void end_left();
   DirectionContext context(size_t pair);
   // What one thread carries: a direction, or two in turns.
   struct Worker {

@@ -40,11 +40,11 @@ KernelPathCounters sum(const KernelPathCounters& a, const KernelPathCounters& b)
 
 }  // namespace
 
-int KernelShare::open(int tun_ifindex) {
+int KernelShare::open(int tun_ifindex, bool beside_left) {
   options_.tun = tun_ifindex;
   options_.underlay = interface_of(options_.local);
   if (options_.underlay == 0) return ENODEV;
-  auto opened = KernelPath::open(options_);
+  auto opened = KernelPath::open(options_, beside_left);
   if (!opened.ok()) return opened.error().number;
   path_.emplace(std::move(opened.value()));
   seen_ = {};

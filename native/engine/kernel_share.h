@@ -27,8 +27,9 @@ class KernelShare {
   KernelShare(const KernelPathOptions& options, PathMtu* paths)
       : options_(options), paths_(paths) {}
 
-  // Sets the way up for the tunnel's device. 0, or the errno of what was refused.
-  int open(int tun_ifindex);
+  // Sets the way up for the tunnel's device. 0, or the errno of what was refused. `beside_left`:
+  // see KernelPath::open.
+  int open(int tun_ifindex, bool beside_left = false);
   // A next hop of 0 takes the subnet away.
   void change(std::span<const Route> changes);
   // Call it about once a second. Sets the way up again where a device it needs was made again,

@@ -42,11 +42,14 @@ constexpr uint32_t kQueuePackets = 1000;
 
 // The same for each start with one address and port, so that a leftover is found, and different
 // for daemons side by side; 14 characters.
-std::string device_name(uint32_t local, uint16_t port) {
+std::string device_name(uint32_t local, uint16_t port, const char* prefix = "fx") {
   char name[IF_NAMESIZE];
-  std::snprintf(name, sizeof(name), "fx%08x%04x", local, port);
+  std::snprintf(name, sizeof(name), "%s%08x%04x", prefix, local, port);
   return name;
 }
+
+// Of a device whose way goes on until the next one stands.
+std::string left_name(uint32_t local, uint16_t port) { return device_name(local, port, "fy"); }
 
 Result<OwnedFd> load_with_maps(const char* name, std::span<const uint64_t> code,
                                std::span<const MapLoad> loads, std::span<const int> maps) {
@@ -73,6 +76,11 @@ bool is_ethernet(int ifindex) {
 
 kernel_path_subnet key_of(Subnet subnet) { return {subnet.prefix, htonl(subnet.network)}; }
 
+Status delete_named(Netlink& netlink, const std::string& name) {
+  const unsigned index = ::if_nametoindex(name.c_str());
+  return index == 0 ? std::nullopt : netlink.delete_link(static_cast<int>(index));
+}
+
 // It only receives: the MTU bounds nothing, and stays what follows from the tunnel device's.
 Status set_up(Netlink& netlink, int ifindex) {
   auto link = netlink.link(ifindex);
@@ -82,13 +90,13 @@ Status set_up(Netlink& netlink, int ifindex) {
 
 }  // namespace
 
-Result<KernelPath> KernelPath::open(const KernelPathOptions& options) {
+Result<KernelPath> KernelPath::open(const KernelPathOptions& options, bool beside_left) {
   // The instructions are kept in that order.
   if (std::endian::native != std::endian::little) return Error{ENOSYS, "bpf", "big-endian"};
   if (!is_ethernet(options.underlay)) return Error{EPFNOSUPPORT, "SIOCGIFHWADDR", "no Ethernet"};
   KernelPath path;
   if (auto error = path.make_maps()) return std::move(*error);
-  if (auto error = path.make_device(options)) return std::move(*error);
+  if (auto error = path.make_device(options, beside_left)) return std::move(*error);
   if (auto error = path.load(options)) return std::move(*error);
   return path;
 }
@@ -123,7 +131,7 @@ Status KernelPath::make_maps() {
                .entries_max = KERNEL_PATH_COUNTERS});
 }
 
-Status KernelPath::make_device(const KernelPathOptions& options) {
+Status KernelPath::make_device(const KernelPathOptions& options, bool beside_left) {
   auto loaded = load_with_maps("fl_admit", kAdmit, kAdmitMaps, maps());
   if (!loaded.ok()) return std::move(loaded.error());
   const OwnedFd& admit = loaded.value();
@@ -134,9 +142,12 @@ Status KernelPath::make_device(const KernelPathOptions& options) {
   // it holds the lock that the module needs, and hangs: it has to be there before.
   (void)OwnedFd(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   device_ = device_name(options.local, options.port);
-  if (const unsigned left = ::if_nametoindex(device_.c_str()); left != 0) {
-    if (auto error = netlink.delete_link(static_cast<int>(left))) return error;
+  if (const unsigned left = ::if_nametoindex(device_.c_str()); left != 0 && beside_left) {
+    const std::string aside = left_name(options.local, options.port);
+    if (auto error = delete_named(netlink, aside)) return error;
+    (void)netlink.rename_link(static_cast<int>(left), aside);
   }
+  if (auto error = delete_named(netlink, device_)) return error;
   for (uint16_t i = 0;; ++i) {
     device_port_ = static_cast<uint16_t>(kFirstPort + i);
     const uint16_t port = htons(device_port_);
@@ -212,15 +223,16 @@ Status KernelPath::keep_alive() {
 
 void KernelPath::clear(uint32_t local, uint16_t port) {
   const std::string device = device_name(local, port);
-  const unsigned left = ::if_nametoindex(device.c_str());
-  if (left == 0) return;
+  const std::string left = left_name(local, port);
+  if (::if_nametoindex(device.c_str()) == 0 && ::if_nametoindex(left.c_str()) == 0) return;
   auto netlink = Netlink::open();
   auto listed = list_interfaces();
   if (!netlink.ok() || !listed.ok()) return;
   for (const Interface& interface : listed.value())
     (void)netlink.value().delete_program(static_cast<int>(interface.index), ProgramPoint::kIngress,
                                          device);
-  (void)netlink.value().delete_link(static_cast<int>(left));
+  (void)delete_named(netlink.value(), device);
+  (void)delete_named(netlink.value(), left);
 }
 
 Status KernelPath::put_host(Subnet subnet, uint32_t host, uint32_t mtu) {
@@ -267,8 +279,10 @@ void KernelPath::leave() {
   ifindex_ = 0;
 }
 
-void KernelPath::end_left(std::vector<OwnedFd> links) {
+void KernelPath::end_left(std::vector<OwnedFd> links, uint32_t local, uint16_t port) {
   for (OwnedFd& link : links) detach_tcx(link);
+  auto netlink = Netlink::open();
+  if (netlink.ok()) (void)delete_named(netlink.value(), left_name(local, port));
 }
 
 void KernelPath::close() {

@@ -46,8 +46,9 @@ class KernelPath {
  public:
   // Sets the whole way up; it takes packets as soon as hosts are put. An Error names the step that
   // was refused, with nothing left behind: EOPNOTSUPP for vxlan without the module, EINVAL for a
-  // program before Linux 5.10, ENOSYS for bpf without CONFIG_BPF_SYSCALL.
-  static Result<KernelPath> open(const KernelPathOptions& options);
+  // program before Linux 5.10, ENOSYS for bpf without CONFIG_BPF_SYSCALL. With `beside_left` the
+  // way that was left goes on, and takes packets before this one does, until end_left().
+  static Result<KernelPath> open(const KernelPathOptions& options, bool beside_left = false);
 
   // Takes away what a killed process has left. Cheap when there is nothing.
   static void clear(uint32_t local, uint16_t port);
@@ -70,8 +71,8 @@ class KernelPath {
   // Ends the object and not the way: with links() held elsewhere the programs go on for some
   // seconds, with the hosts they know. Without links it is a close.
   void leave();
-  // The way that was left ends.
-  static void end_left(std::vector<OwnedFd> links);
+  // The way that was left ends, and one that is open beside it goes on.
+  static void end_left(std::vector<OwnedFd> links, uint32_t local, uint16_t port);
 
   // Since the open, over all CPUs.
   Result<KernelPathCounters> counters();
@@ -88,7 +89,7 @@ class KernelPath {
   // As the programs' loads number them.
   std::array<int, 3> maps() const;
   Status make_maps();
-  Status make_device(const KernelPathOptions& options);
+  Status make_device(const KernelPathOptions& options, bool beside_left);
   Status load(const KernelPathOptions& options);
   // Where a program is attached by a filter, and not by a descriptor.
   struct Filter {

@@ -249,6 +249,13 @@ Status Netlink::delete_link(int ifindex) {
   return request(message.header(), "RTM_DELLINK", "", ENODEV);
 }
 
+Status Netlink::rename_link(int ifindex, const std::string& name) {
+  NetlinkMessage message(RTM_SETLINK, 0);
+  message.family<ifinfomsg>()->ifi_index = ifindex;
+  message.add(IFLA_IFNAME, name.c_str(), name.size() + 1);
+  return request(message.header(), "IFLA_IFNAME", name, 0);
+}
+
 Status Netlink::set_alias(int ifindex, const std::string& alias) {
   NetlinkMessage message(RTM_SETLINK, 0);
   message.family<ifinfomsg>()->ifi_index = ifindex;

@@ -57,6 +57,8 @@ class Netlink {
   Status add_link(const std::string& name, const char* kind, const LinkData& data);
   // Deletes a device, if it is there.
   Status delete_link(int ifindex);
+  // EBUSY for one that is up before Linux 6.2.
+  Status rename_link(int ifindex, const std::string& name);
   // A text that says what the device is for (`ip link set alias`).
   Status set_alias(int ifindex, const std::string& alias);
   // The MAC address of a device that is down.

@@ -122,8 +122,9 @@ describe('packets lost, out of order, longest silence (ms), each min / median / 
       const costs = await measure(name, mode);
       tell(name, mode, costs);
       const most = Math.max(...costs.map(({ lost }) => lost));
-      // What the kernel carries by itself overtakes what waited.
-      if (mode !== 'kernel') expect(costs.reduce((sum, { late }) => sum + late, 0)).toBe(0);
+      // What the kernel carries by itself overtakes what waited; with the store it carries all the time.
+      if (mode !== 'kernel' || name.includes('store'))
+        expect(costs.reduce((sum, { late }) => sum + late, 0)).toBe(0);
       if (QUEUES.length === 0 || !/takeover|store/.test(name)) return;
       expect(most).toBeLessThanOrEqual(name.startsWith('kill') ? IN_FLIGHT : 0);
     },
