@@ -12,7 +12,7 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isolationCommand, isolationEnvironment } from '../dist/src/testbed/isolate.js';
@@ -26,7 +26,10 @@ const NATIVE_TESTS = join(ROOT, 'test', 'native', 'build', 'plain', 'tests');
 const MINUTE = 60_000;
 const env = { ...isolationEnvironment(), NO_COLOR: '1' };
 
-/** Name of the row, and what to run: the text of the cell, and whether it is as it must be. */
+/**
+ * Name of the row, what to run (the text of the cell, and whether it is as it must be), and the feature
+ * without which there is nothing to run.
+ */
 const QUICK = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
@@ -39,13 +42,14 @@ const QUICK = [
 ];
 const EBPF_ROW = 'mode kernel by eBPF, with faults and hostile neighbours';
 /** The lab passes as well where the daemon carries everything. */
-const EBPF_QUICK = [EBPF_ROW, (on) => netns(on, 'kernel-path', 'kernel alone')];
+const EBPF_QUICK = [EBPF_ROW, (on) => netns(on, 'kernel-path', 'kernel alone'), 'kernel-path'];
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
-  [EBPF_ROW, (on) => netns(on, 'kernel-path')],
+  [EBPF_ROW, (on) => netns(on, 'kernel-path'), 'kernel-path'],
   [
     'Services by kube-proxy in mode ipvs',
     (on) => netns(withIpvs(on), 'services', 'kube-proxy by ipvs'),
+    'ip_vs',
   ],
 ];
 
@@ -53,8 +57,8 @@ const LONG = [
 const FOU_ROW = 'mode kernel by FOU, with every other mode, faults and hostile neighbours';
 const FOU_MOST =
   'has the kernel alone|lets nobody in|mode offload|device deleted|rules flushed|leaves nothing';
-const FOU = [[FOU_ROW, (on) => netns(on, 'fou')]];
-const FOU_QUICK = [[FOU_ROW, (on) => netns(on, 'fou', FOU_MOST)]];
+const FOU = [[FOU_ROW, (on) => netns(on, 'fou'), 'fou']];
+const FOU_QUICK = [[FOU_ROW, (on) => netns(on, 'fou', FOU_MOST), 'fou']];
 
 /**
  * Checks under every kernel at hand, two kernels at a time, each of which has one CPU.
@@ -96,6 +100,8 @@ export async function tryOldKernels({ all = false, only = '', told = console.log
   return { counts, columns };
 }
 
+const ROWS = [...QUICK, ...LONG, ...FOU];
+
 function kernels(all) {
   const named = (process.env.FLANNELETTE_KERNELS ?? '').split(':').filter((path) => path !== '');
   const kept = [
@@ -104,7 +110,11 @@ function kernels(all) {
   ];
   return [
     ...kept.map((one) => ({ ...one, path: existsSync(one.path) ? one.path : undefined })),
-    ...named.map((path) => ({ name: path, path })),
+    ...named.map((path) => ({
+      name: path,
+      path,
+      ...(all && { rows: ROWS, limitMs: 15 * MINUTE }),
+    })),
   ];
 }
 
@@ -121,7 +131,11 @@ async function column({ name, kernel, checks, limitMs = 6 * MINUTE, told, counts
   const probed = await probe(on);
   if (kernel !== undefined) count('probe', probed);
   const cells = new Map();
-  for (const [row, check] of probed.ok ? checks : []) {
+  for (const [row, check, needs] of probed.ok ? checks : []) {
+    if (needs !== undefined && !has(needs, probed.features, kernel)) {
+      cells.set(row, `no \`${needs}\` in it`);
+      continue;
+    }
     let result = await check(on);
     if (!result.ok) {
       // Limits in seconds are made for more than one slow CPU.
@@ -132,6 +146,12 @@ async function column({ name, kernel, checks, limitMs = 6 * MINUTE, told, counts
     cells.set(row, result.ok ? result.text : `**fails**: ${result.text}`);
   }
   return { title: probed.release ?? name, features: probed.features ?? [], cells };
+}
+
+/** ip_vs is a module of the kernels of Debian. */
+function has(needed, features, kernel) {
+  if (needed === 'ip_vs') return existsSync(join(dirname(kernel), '..', 'lib', 'uml', 'modules'));
+  return features.some(({ name, state }) => name === needed && state === 'yes');
 }
 
 async function probe(on) {
@@ -218,10 +238,7 @@ function renderTable(columns, cellBefore) {
     `feature \`${name}\` (Linux ${since})`,
     ({ features }) => features.find((feature) => feature.name === name)?.state ?? 'not known',
   ]);
-  const checks = [...QUICK, ...LONG, ...FOU].map(([name]) => [
-    name,
-    ({ cells }) => cells.get(name),
-  ]);
+  const checks = ROWS.map(([name]) => [name, ({ cells }) => cells.get(name)]);
   return [
     ['kernel', ...columns.map(({ title }) => title)],
     ['---', ...columns.map(() => '---')],

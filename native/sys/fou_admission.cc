@@ -358,7 +358,9 @@ Status put_fou_admission(const FouAdmission& admission) {
   begin_batch(batch, NFNL_MSG_BATCH_END);
   auto refused = batch.send("nf_tables");
   // ENOENT and EOPNOTSUPP: of expressions or chains.
-  if (refused) refused->detail = "no nf_tables for IPv4 (CONFIG_NF_TABLES_IPV4)";
+  if (refused)
+    refused->detail =
+        "nf_tables takes no source check (CONFIG_NF_TABLES_IPV4, or Linux is too old)";
   return refused;
 }
 

@@ -1,6 +1,8 @@
 #include "sys/probe.h"
 
 #include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/veth.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -97,8 +99,14 @@ void probe_kernel_path(std::vector<Feature>& out, int namespace_error) {
     if (!tun.ok()) return std::move(tun.error());
     auto netlink = Netlink::open();
     if (!netlink.ok()) return std::move(netlink.error());
-    if (auto error = netlink.value().add_link("external", "veth", [](NetlinkMessage&) {}))
-      return error;
+    const auto name_peer = [](NetlinkMessage& message) {
+      // Before Linux 4.12 one without a name gets that of the first, which is taken.
+      const ifinfomsg none{};
+      rtattr* peer = message.add(VETH_INFO_PEER, &none, sizeof(none));
+      message.add(IFLA_IFNAME, "peer", sizeof("peer"));
+      message.close(peer);
+    };
+    if (auto error = netlink.value().add_link("external", "veth", name_peer)) return error;
     auto path = KernelPath::open({.own = {0, 24},
                                   .underlay = static_cast<int>(::if_nametoindex("external")),
                                   .tun = tun.value().ifindex()});

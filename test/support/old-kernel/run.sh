@@ -52,7 +52,7 @@ modules=$(dirname "$kernel")/../lib/uml/modules
   printf ')\n'
 } >"$shared/plan"
 # A machine without devices gathers no randomness of its own: getrandom would block for ever.
-head -c 512 /dev/urandom >"$shared/random"
+head -c 8192 /dev/urandom >"$shared/random"
 
 # Serial lines carry the two outputs, so that nothing of the kernel's own gets between them. They
 # need a pipe on this side, whatever ours are.
