@@ -2,18 +2,34 @@
  * Says when a file may have changed; a listener reads it by itself.
  *
  * inotify on the directory (fs.watch) sees both a rename over the file and a write in place, at
- * once. It can fail or fall silent (no watches left, a network file system, the directory
- * replaced), so a slow poll stands behind it; the listener's look at an unchanged file is one stat.
+ * once, and that the directory itself goes. It cannot be had always (no watches left), and sees
+ * nothing of what other machines do on a network file system: then the file is looked at again and
+ * again. Behind inotify on a local one a slow look stands for what it does not tell of, such as
+ * another file system mounted there; the listener's look at an unchanged file is one stat.
  */
 import { watch, type FSWatcher } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { stat, statfs } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { messageOf } from '../../errors.js';
 import type { Logger } from '../../log.js';
 
 const POLL_MS = 2_000;
+const SLOW_POLL_MS = 30_000;
 /** Events of one replacement come in bursts; they are gathered this long. */
 const GATHER_MS = 20;
+
+/** Where nobody changes a file but this kernel (linux/magic.h, and those of ZFS and bcachefs). */
+const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([
+  0xef53, // ext2, ext3, ext4
+  0x58465342, // XFS
+  0x9123683e, // Btrfs
+  0xf2f52010, // F2FS
+  0x01021994, // tmpfs
+  0x858458f6, // ramfs
+  0x794c7630, // overlayfs
+  0x2fc12fc1, // ZFS
+  0xca451a4e, // bcachefs
+]);
 
 export class FileObserver {
   readonly #path: string;
@@ -23,6 +39,7 @@ export class FileObserver {
   #directoryInode: number | undefined;
   #gather: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
+  #pollMs = POLL_MS;
   #polling = false;
   #complained = false;
 
@@ -35,9 +52,7 @@ export class FileObserver {
   start(): void {
     if (this.#poll !== undefined) return;
     this.#watch();
-    this.#poll = setInterval(() => {
-      void this.#onPoll();
-    }, POLL_MS);
+    this.#pollEach(POLL_MS);
   }
 
   stop(): void {
@@ -50,9 +65,12 @@ export class FileObserver {
 
   #watch(): void {
     const name = basename(this.#path);
+    const directory = dirname(this.#path);
     try {
-      this.#watcher = watch(dirname(this.#path), (_event, changed) => {
+      this.#watcher = watch(directory, (event, changed) => {
         if (changed === null || changed === name) this.#hintSoon();
+        // It was moved or removed itself: what is there now is another one, or will be.
+        if (event === 'rename' && changed === basename(directory)) this.#unwatch();
       });
       this.#watcher.on('error', (error) => {
         this.#complain(error);
@@ -66,6 +84,15 @@ export class FileObserver {
   #unwatch(): void {
     this.#watcher?.close();
     this.#watcher = undefined;
+    if (this.#poll !== undefined) this.#pollEach(POLL_MS);
+  }
+
+  #pollEach(ms: number): void {
+    clearInterval(this.#poll);
+    this.#pollMs = ms;
+    this.#poll = setInterval(() => {
+      void this.#onPoll();
+    }, ms);
   }
 
   #hintSoon(): void {
@@ -79,16 +106,15 @@ export class FileObserver {
     // A file server that is gone answers none of them, and each would hold a thread of libuv's pool.
     if (this.#polling) return;
     this.#polling = true;
-    const inode = await stat(dirname(this.#path)).then(
-      (status) => status.ino,
-      () => undefined,
-    );
+    const [inode, isLocal] = await look(dirname(this.#path));
     this.#polling = false;
     if (this.#poll === undefined) return;
     const replaced = this.#directoryInode !== undefined && inode !== this.#directoryInode;
     this.#directoryInode = inode;
     if (replaced) this.#unwatch();
     if (this.#watcher === undefined && inode !== undefined) this.#watch();
+    const ms = this.#watcher !== undefined && isLocal ? SLOW_POLL_MS : POLL_MS;
+    if (ms !== this.#pollMs) this.#pollEach(ms);
     this.#onHint();
   }
 
@@ -99,5 +125,16 @@ export class FileObserver {
       { path: this.#path, reason: messageOf(error) },
       `cannot watch the lease file's directory; looking every ${POLL_MS / 1000} s instead`,
     );
+  }
+}
+
+/** Its inode, if it is there, and whether inotify tells of all that is done in it. */
+async function look(directory: string): Promise<[inode: number | undefined, isLocal: boolean]> {
+  try {
+    const { ino } = await stat(directory);
+    const { type } = await statfs(directory);
+    return [ino, LOCAL_FILE_SYSTEMS.has(type)];
+  } catch {
+    return [undefined, false];
   }
 }
