@@ -225,7 +225,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add("limits", limits(env));
   surface.add_function("probe", entry<probe>);
   surface.add_function("interfaces", entry<interfaces>);
-  surface.add_function("outgoingInterfaces", entry<outgoing_interfaces_of>);
+  surface.add_function("waysTo", entry<ways_to_each>);
   surface.add_function("routes", entry<list_routes>);
   surface.add_function("putRoute", entry<put_route>);
   surface.add_function("deleteRoute", entry<delete_route>);

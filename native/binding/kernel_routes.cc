@@ -51,18 +51,25 @@ Napi::Value change_route(const Napi::CallbackInfo& info, Change&& change) {
 
 Napi::Value list_routes(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  auto listed = list_kernel_routes();
+  Subnet within;
+  const bool all = info.Length() == 0;
+  if (!all && (!read_whole(info[0], 0, kAddressMax, within.network) ||
+               !read_whole(info[1], 0, 32, within.prefix))) {
+    throw_type(env, "expected nothing, or a network and a prefix length");
+    return {};
+  }
+  auto listed = all ? list_kernel_routes() : list_kernel_routes_within(within);
   if (!listed.ok()) {
     throw_system(env, listed.error());
     return {};
   }
   std::vector<uint32_t> numbers;
-  numbers.reserve(listed.value().size() * 7);
+  numbers.reserve(listed.value().size() * 8);
   for (const KernelRoute& route : listed.value()) {
     for (const uint32_t number :
          {route.destination.network, static_cast<uint32_t>(route.destination.prefix), route.gateway,
           static_cast<uint32_t>(route.ifindex), route.metric, static_cast<uint32_t>(route.type),
-          static_cast<uint32_t>(route.protocol)})
+          static_cast<uint32_t>(route.protocol), route.table})
       numbers.push_back(number);
   }
   return to_js_numbers(env, numbers);

@@ -1,10 +1,10 @@
-// `outgoingInterfaces` of src/dataplane/native.ts.
+// `waysTo` of src/dataplane/native.ts.
 #pragma once
 
 #include <napi.h>
 
 namespace flannelette {
 
-Napi::Value outgoing_interfaces_of(const Napi::CallbackInfo& info);
+Napi::Value ways_to_each(const Napi::CallbackInfo& info);
 
 }  // namespace flannelette

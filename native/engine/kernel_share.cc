@@ -86,12 +86,12 @@ void KernelShare::settle(std::span<const Key> keys) {
     addresses.push_back(found->second.address);
     present.push_back(key);
   }
-  auto ways = outgoing_interfaces(addresses, options_.local);
+  auto ways = ways_to(addresses, options_.local);
   if (!ways.ok()) return;
   for (size_t i = 0; i < present.size(); ++i) {
     Host& host = hosts_[present[i]];
     const Subnet subnet{present[i].first, present[i].second};
-    const bool wanted = ways.value()[i] == static_cast<uint32_t>(options_.underlay);
+    const bool wanted = ways.value()[i].ifindex == static_cast<uint32_t>(options_.underlay);
     const uint32_t mtu = wanted && paths_ != nullptr ? paths_->find(host.address) : 0;
     if (wanted == host.in_kernel && (!wanted || mtu == host.mtu)) continue;
     const Status refused =

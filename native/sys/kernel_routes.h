@@ -9,7 +9,7 @@
 
 namespace flannelette {
 
-// One route of the main table, addresses in host order.
+// One route, addresses in host order.
 struct KernelRoute {
   Subnet destination;
   uint32_t gateway = 0;  // 0: on the link, or several next hops
@@ -17,10 +17,15 @@ struct KernelRoute {
   uint32_t metric = 0;   // of several routes to one destination the least counts
   uint8_t type = 0;      // RTN_UNICAST, RTN_BLACKHOLE ...
   uint8_t protocol = 0;  // who made it: RTPROT_KERNEL, RTPROT_BOOT ... (rtnetlink(7))
+  uint32_t table = 0;    // RT_TABLE_MAIN, RT_TABLE_LOCAL, one of a rule's ...
 };
 
-// EAGAIN when they changed at each of several attempts to list them. Routes with a type of service
-// of their own are left out.
+// Those of the main table. EAGAIN when they changed at each of several attempts to list them.
+// Routes with a type of service of their own are left out.
 Result<std::vector<KernelRoute>> list_kernel_routes();
+
+// Those of every table to the subnet or a part of it; of several next hops the first. EAGAIN as
+// above.
+Result<std::vector<KernelRoute>> list_kernel_routes_within(Subnet subnet);
 
 }  // namespace flannelette

@@ -42,6 +42,8 @@ Request request_for(uint32_t destination, uint32_t source, uint32_t sequence) {
   out.header.nlmsg_seq = sequence;
   out.route.rtm_family = AF_INET;
   out.route.rtm_dst_len = 32;
+  // Else the answer names the main table.
+  out.route.rtm_flags = RTM_F_LOOKUP_TABLE;
   out.route.rtm_src_len = source == 0 ? 0 : 32;
   out.destination_header = {RTA_LENGTH(sizeof(uint32_t)), RTA_DST};
   out.destination = htonl(destination);
@@ -51,12 +53,13 @@ Request request_for(uint32_t destination, uint32_t source, uint32_t sequence) {
   return out;
 }
 
-uint32_t interface_of(nlmsghdr* message) {
-  uint32_t index = 0;
+Way way_of(nlmsghdr* message) {
+  Way out;
   each_attribute<rtmsg>(message, [&](uint16_t type, const void* data, size_t bytes) {
-    if (type == RTA_OIF) index = number_of(data, bytes);
+    if (type == RTA_OIF) out.ifindex = number_of(data, bytes);
+    if (type == RTA_TABLE) out.table = number_of(data, bytes);
   });
-  return index;
+  return out;
 }
 
 // One run of questions and answers on a socket of its own.
@@ -81,17 +84,17 @@ class Lookup {
   bool forget_refused() {
     bool any = false;
     for (auto& answer : answers_) {
-      if (answer != 0U) continue;
+      if (!answer || answer->ifindex != 0) continue;
       answer.reset();
       any = true;
     }
     return any;
   }
 
-  std::vector<uint32_t> take() const {
-    std::vector<uint32_t> out;
+  std::vector<Way> take() const {
+    std::vector<Way> out;
     out.reserve(answers_.size());
-    for (const auto& answer : answers_) out.push_back(answer.value_or(0));
+    for (const auto& answer : answers_) out.push_back(answer.value_or(Way{}));
     return out;
   }
 
@@ -116,9 +119,9 @@ class Lookup {
       (void)each_message({reply.data(), static_cast<size_t>(received)}, [&](nlmsghdr& part) {
         const size_t at = part.nlmsg_seq - 1U;
         if (at >= answers_.size()) return true;
-        if (part.nlmsg_type == RTM_NEWROUTE) answers_[at] = interface_of(&part);
+        if (part.nlmsg_type == RTM_NEWROUTE) answers_[at] = way_of(&part);
         // ENETUNREACH, or what the route's type says (fib_props): EHOSTUNREACH, EACCES, EINVAL.
-        if (part.nlmsg_type == NLMSG_ERROR) answers_[at] = 0;
+        if (part.nlmsg_type == NLMSG_ERROR) answers_[at] = Way{};
         return true;
       });
     }
@@ -126,13 +129,12 @@ class Lookup {
 
   OwnedFd fd_;
   const std::vector<uint32_t>& destinations_;
-  std::vector<std::optional<uint32_t>> answers_;
+  std::vector<std::optional<Way>> answers_;
 };
 
 }  // namespace
 
-Result<std::vector<uint32_t>> outgoing_interfaces(const std::vector<uint32_t>& destinations,
-                                                  uint32_t source) {
+Result<std::vector<Way>> ways_to(const std::vector<uint32_t>& destinations, uint32_t source) {
   OwnedFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!fd.valid()) return Error{errno, "socket NETLINK_ROUTE", ""};
   Lookup lookup(std::move(fd), destinations);

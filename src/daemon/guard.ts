@@ -7,7 +7,6 @@ import type { Registration } from '../network/registration.js';
 import { contains, sameCidr, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import { field } from '../config/json.js';
 import type { NetworkConfig } from '../config/network.js';
-
 import {
   createFirewall,
   FirewallInspector,
@@ -20,8 +19,10 @@ import {
   type FirewallKind,
   type Overlay,
 } from '../firewall/firewall.js';
+import { kernelRoutesWithin, kernelWaysTo } from '../dataplane/kernel-routes.js';
 import { messageOf } from '../errors.js';
 import { checkHost } from '../host/checks/checks.js';
+import type { HostRouting } from '../host/checks/routing.js';
 import type { ExternalInterface, HostInterfaceInfo } from '../host/interface.js';
 import type { Logger } from '../log.js';
 import type { ProblemBoard } from '../problems.js';
@@ -61,6 +62,7 @@ export class Guard {
   readonly #firewall: Firewall;
   readonly #inspector = new FirewallInspector();
   readonly #pace = new Pace();
+  readonly #routing: HostRouting;
   /** Our rules have been checked since the last change: what stands in their way is not for them to mend. */
   #fresh = false;
   /** Why the host could not be checked last time. */
@@ -68,6 +70,11 @@ export class Guard {
 
   constructor(options: GuardOptions) {
     this.#options = options;
+    this.#routing = {
+      within: kernelRoutesWithin,
+      waysTo: kernelWaysTo,
+      interfaces: options.interfaces,
+    };
     const { config, network, external, formerNetwork, log } = options;
     const { ipMasq, ipMasqFullyRandom, forwardRules, firewallResyncSeconds } = options.options;
     const [kind, otherKind] = config.enableNFTables
@@ -158,8 +165,9 @@ export class Guard {
         if (route === undefined || !sameCidr(route.subnet, subnet)) return false;
         return network.forwarder.reach(route).way === 'direct';
       };
-      const view = { ...overlay, holderOf, isDirect, masquerades: found.masquerades };
-      const host = await checkHost(view, signal);
+      const { masquerades } = found;
+      const view = { ...overlay, holderOf, isDirect, masquerades, routing: this.#routing };
+      const host = await checkHost(view);
       if (signal.aborted) return;
       board.report('firewall', found.problems);
       board.report('host', host.problems);

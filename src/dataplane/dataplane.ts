@@ -225,7 +225,9 @@ export function hostInterfaces(): readonly HostInterface[] {
  * included: lo for this host's own addresses, 0 without a route. A source of 0 is any.
  */
 export function outgoingInterfaces(destinations: readonly Ipv4[], source: Ipv4): Uint32Array {
-  return native().outgoingInterfaces(Uint32Array.from(destinations), source);
+  return native()
+    .waysTo(Uint32Array.from(destinations), source)
+    .filter((_number, at) => at % 2 === 0);
 }
 
 /** CPUs that this process may run on. */

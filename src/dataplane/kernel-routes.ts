@@ -37,20 +37,56 @@ export interface KernelRoutes {
   readonly changes?: HostChanges;
 }
 
-const NUMBERS = 7;
+const NUMBERS = 8;
+
+/** A route of any table. */
+export interface TableRoute extends Omit<KernelRoute, 'metric'> {
+  /** RTN_* (rtnetlink(7)). */
+  readonly type: number;
+  readonly table: number;
+}
+
+/** Where a packet goes, and by which table. */
+export interface KernelWay {
+  /** 0: there is no route. */
+  readonly interfaceIndex: number;
+  readonly table: number;
+}
+
+/** Of every table, those to the network or a part of it; of several next hops the first. */
+export function kernelRoutesWithin({ network, prefix }: Cidr): readonly TableRoute[] {
+  return entriesOf(native().routes(network, prefix), NUMBERS, (numbers) => {
+    const [first = 0, length = 0, gateway = 0, interfaceIndex = 0, , type = 0, , table = 0] =
+      numbers;
+    return { destination: cidrOf(first, length), gateway, interfaceIndex, type, table };
+  });
+}
+
+/** The way to each address, whatever the source, policy rules included. */
+export function kernelWaysTo(destinations: readonly Ipv4[]): readonly KernelWay[] {
+  const numbers = native().waysTo(Uint32Array.from(destinations), 0);
+  return entriesOf(numbers, 2, ([interfaceIndex = 0, table = 0]) => ({ interfaceIndex, table }));
+}
+
+function entriesOf<Entry>(
+  numbers: Uint32Array,
+  each: number,
+  entry: (numbers: Uint32Array) => Entry,
+): Entry[] {
+  return Array.from({ length: numbers.length / each }, (_, at) =>
+    entry(numbers.subarray(at * each, (at + 1) * each)),
+  );
+}
 
 export const KERNEL_ROUTES: KernelRoutes = {
   get changes() {
     return hostChanges();
   },
-  list: () => {
-    const numbers = native().routes();
-    return Array.from({ length: numbers.length / NUMBERS }, (_, at) => {
-      const [network = 0, prefix = 0, gateway = 0, interfaceIndex = 0, metric = 0] =
-        numbers.subarray(at * NUMBERS, (at + 1) * NUMBERS);
+  list: () =>
+    entriesOf(native().routes(), NUMBERS, (numbers) => {
+      const [network = 0, prefix = 0, gateway = 0, interfaceIndex = 0, metric = 0] = numbers;
       return { destination: cidrOf(network, prefix), gateway, interfaceIndex, metric };
-    });
-  },
+    }),
   put: ({ destination: { network, prefix }, gateway, interfaceIndex, onlink }) => {
     native().putRoute(network, prefix, gateway, interfaceIndex, onlink);
   },

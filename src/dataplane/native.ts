@@ -279,15 +279,18 @@ export interface NativeAddon {
   probe(): readonly NativeFeature[];
   interfaces(): readonly NativeInterface[];
   /**
-   * By index, the interface a packet from `source` would leave by for each destination: that of lo for
-   * this host's own addresses, 0 without a route. A source of 0, or one this host lacks, is any.
+   * Two numbers for each destination: index of the interface a packet from `source` would leave by (that of
+   * lo for this host's own addresses, 0 without a route) and the table that says so (RT_TABLE_*; before
+   * Linux 4.4 always the main one). A source of 0, or one this host lacks, is any.
    */
-  outgoingInterfaces(destinations: Uint32Array, source: number): Uint32Array;
+  waysTo(destinations: Uint32Array, source: number): Uint32Array;
   /**
-   * IPv4 routes of the main table, seven numbers each: network, prefix length, gateway (0: none, or
-   * several), interface index (likewise), metric, type (RTN_*) and protocol (RTPROT_*).
+   * IPv4 routes of the main table, eight numbers each: network, prefix length, gateway (0: none, or
+   * several), interface index (likewise), metric, type (RTN_*), protocol (RTPROT_*) and table.
    */
   routes(): Uint32Array;
+  /** The same of all tables, of routes to the network or a part of it; of several next hops the first. */
+  routes(network: number, prefix: number): Uint32Array;
   /**
    * Puts `network/prefix via gateway` through the interface first in the main table, in place of
    * another route of the same metric. ENETUNREACH when the gateway is on no link of this host, unless

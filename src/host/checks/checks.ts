@@ -17,9 +17,9 @@ export interface HostFindings {
 }
 
 /** Never rejects: what cannot be looked at is no problem that was found. */
-export async function checkHost(view: OverlayView, signal?: AbortSignal): Promise<HostFindings> {
-  const checks = [checkRoutes(view, signal), checkSettings(view, signal)];
-  const found = await Promise.allSettled(checks);
+export async function checkHost(view: OverlayView): Promise<HostFindings> {
+  const checks = [async () => checkRoutes(view), async () => checkSettings(view)];
+  const found = await Promise.allSettled(checks.map(async (check) => check()));
   return {
     problems: found.flatMap((result) => (result.status === 'fulfilled' ? result.value : [])),
     unchecked: found.flatMap((result) =>

@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ipv4 } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
-import { waysTo } from './ip-route.js';
+import { waysTo } from './routing.js';
 import type { OverlayView } from './view.js';
 
 const SETTINGS = '/proc/sys/net/ipv4';
@@ -18,12 +18,12 @@ const STRICT = 1;
 /** Nodes whose datagrams are looked at. */
 const SAMPLED = 8;
 
-export async function checkSettings(view: OverlayView, signal?: AbortSignal): Promise<Problem[]> {
+export async function checkSettings(view: OverlayView): Promise<Problem[]> {
   const settings = new Settings();
   const found = await Promise.all([
     forwarding(settings, view),
     reversePath(settings, view),
-    datagrams(settings, view, signal),
+    datagrams(settings, view),
   ]);
   return found.flat();
 }
@@ -82,18 +82,14 @@ async function reversePath(settings: Settings, view: OverlayView): Promise<Probl
 }
 
 /** Datagrams come in by the external interface: so must the way back lead, where the filter is strict. */
-async function datagrams(
-  settings: Settings,
-  view: OverlayView,
-  signal: AbortSignal | undefined,
-): Promise<Problem[]> {
-  const { external, device, peers } = view;
+async function datagrams(settings: Settings, view: OverlayView): Promise<Problem[]> {
+  const { external, device, peers, routing } = view;
   if (!(await settings.isStrict(external.name))) return [];
   const step = Math.max(1, Math.ceil(peers.length / SAMPLED));
   const addresses: Ipv4[] = peers
     .filter((_peer, index) => index % step === 0)
     .map(({ address }) => address);
-  const ways = await waysTo(addresses, signal);
+  const ways = waysTo(addresses, routing);
   const other = [...ways.values()].find(
     (way) => way.device !== external.name && way.device !== device && way.device !== 'lo',
   );

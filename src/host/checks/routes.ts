@@ -13,7 +13,7 @@ import {
   type Ipv4,
 } from '../../config/ipv4.js';
 import type { Problem } from '../../problems.js';
-import { routesWithin, waysTo, type KernelRoute, type Way } from './ip-route.js';
+import { routesWithin, waysTo, type KernelRoute, type Way } from './routing.js';
 import type { OverlayView } from './view.js';
 
 /** Other nodes that are asked about at each look, besides those that a suspicious route leads to. */
@@ -25,10 +25,10 @@ const RULE_PRIORITY = 5_000;
 /** Types that are no way to send, and `throw`, which has the next table asked. */
 const HARMLESS = new Set(['anycast', 'broadcast', 'local', 'multicast', 'throw']);
 
-export async function checkRoutes(view: OverlayView, signal?: AbortSignal): Promise<Problem[]> {
-  const { network, device, isDirect } = view;
+export function checkRoutes(view: OverlayView): Problem[] {
+  const { network, device, isDirect, routing } = view;
   const peers = view.peers.filter(({ subnet }) => !isDirect(subnet));
-  const routes = await routesWithin(network, signal);
+  const routes = routesWithin(network, routing);
   const isOurs = (route: KernelRoute): boolean =>
     route.device === device && sameCidr(route.destination, network);
   // The device is being made, or made again: nothing can be said now.
@@ -45,7 +45,7 @@ export async function checkRoutes(view: OverlayView, signal?: AbortSignal): Prom
     .filter((_peer, index) => index % step === 0)
     .map(({ subnet }) => someHost(subnet));
   const asked = [...new Set([...suspects.map(({ address }) => address), ...sampled])];
-  const ways = await waysTo(asked, signal);
+  const ways = waysTo(asked, routing);
   const stolen = suspects.filter(({ route, address }) => wins(route, ways.get(address), device));
   if (stolen.length > 0) return stolen.map(({ route }) => byRoute(route, view));
   const other = sampled.map((address) => ways.get(address)).find((way) => isElsewhere(way, device));

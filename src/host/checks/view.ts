@@ -1,5 +1,6 @@
 /** What the checks have to know of the overlay. */
 import type { Cidr, Ipv4 } from '../../config/ipv4.js';
+import type { HostRouting } from './routing.js';
 
 export interface OverlayView {
   readonly network: Cidr;
@@ -16,6 +17,7 @@ export interface OverlayView {
   readonly holderOf: (address: Ipv4) => Cidr | undefined;
   /** True for a subnet of another node that is meant to be reached without the device. */
   readonly isDirect: (subnet: Cidr) => boolean;
+  readonly routing: HostRouting;
   /** Containers' packets to other hosts get this host's address. */
   readonly masquerades: boolean;
 }
