@@ -146,6 +146,7 @@ export function daemonOptions(
     ...(values.healthzTokenFile === undefined ? {} : { healthzTokenFile: values.healthzTokenFile }),
     healthzPort: values.healthzPort,
     takeover: values.takeover,
+    waitForPort: values.waitForPort,
     followConfig: values.followConfig,
     keepForwarding: values.keepForwarding,
     ipMasq: values.ipMasq,

@@ -182,6 +182,10 @@ export const runFlags = {
     'takeover',
     'go on where the daemon with the same --subnet-file ends that runs now, with its device and port and without a gap; start as usual when there is none',
   ),
+  waitForPort: booleanFlag(
+    'wait-for-port',
+    'while another program has the UDP port, as a flanneld that is to be replaced, get ready beside it, and forward once it has ended',
+  ),
   followConfig: booleanFlag(
     'follow-config',
     'change the backend when the network configuration does, with both until every host has changed',

@@ -73,6 +73,8 @@ export interface DaemonSettings {
    * there is none.
    */
   readonly takeover: boolean;
+  /** Begin to forward once the program that has the UDP port has ended, instead of failing. */
+  readonly waitForPort: boolean;
   /** Change the backend when the network configuration in the store does. */
   readonly followConfig: boolean;
   /**
@@ -146,6 +148,7 @@ export const DAEMON_DEFAULTS: Omit<DaemonSettings, 'store'> = {
   healthzIp: HEALTHZ_DEFAULT_IP,
   healthzPort: 0,
   takeover: false,
+  waitForPort: false,
   followConfig: false,
   keepForwarding: false,
   ipMasq: false,

@@ -213,7 +213,7 @@ export class RegistrationLoop {
     signal: AbortSignal,
   ): Promise<Registration> {
     const { forwarding, store, createView, problems, log, events } = this.#parts;
-    const { keepForwarding } = this.#parts.options;
+    const { keepForwarding, waitForPort } = this.#parts.options;
     const formerPublicIp = this.#formerPublicIp;
     const backend = createBackend({ config, external, problems, log, events }, forwarding);
     if (keepForwarding && backend.outlivesDaemon !== true) {
@@ -230,6 +230,11 @@ export class RegistrationLoop {
       external,
       previousSubnet,
       formerPublicIp,
+      onPortTaken: waitForPort
+        ? () => {
+            this.#waitsForPort(backend.udpPort);
+          }
+        : undefined,
       keepAfter: keepForwarding ? signal : undefined,
       view: createView(),
       problems,
@@ -238,6 +243,12 @@ export class RegistrationLoop {
       ...(former && takenOver(former, external, formerPublicIp)),
     };
     return untilAnswered(this.#parts, signal, () => register(parts, signal));
+  }
+
+  #waitsForPort(port: number | undefined): void {
+    const { log, state } = this.#parts;
+    state.phase = 'waiting for the UDP port';
+    log.info({ port }, 'another program has the UDP port; beginning to forward when it has ended');
   }
 
   /**

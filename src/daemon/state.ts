@@ -16,6 +16,7 @@ import type { Registration } from '../network/registration.js';
  *          -> waiting for the leases -> writing subnet.env -> running --(subnet, interface  |
  *                        |                     |                 |       or MTU changed)----+
  *   any -> stopped       +---------------------+-----------------+--------------------------+
+ * registering the network -> waiting for the UDP port -> waiting for the leases, with --wait-for-port alone
  */
 export type Phase =
   | 'starting'
@@ -23,6 +24,7 @@ export type Phase =
   | 'opening the lease store'
   | 'waiting for the network configuration'
   | 'registering the network'
+  | 'waiting for the UDP port'
   | 'waiting for the leases'
   | 'writing subnet.env'
   | 'running'

@@ -313,7 +313,7 @@ function explain(error: unknown, options: DataPlaneOptions): Error {
   }
   if (syscall === 'bind' && code === 'EADDRINUSE') {
     return systemError(
-      `UDP port ${options.port} is taken (EADDRINUSE): another flanneld or flannelette runs on this address; expected a free port`,
+      `UDP port ${options.port} is taken (EADDRINUSE): another flanneld or flannelette runs on this address; expected a free port, or --wait-for-port to follow that one`,
       detail,
     );
   }

@@ -13,6 +13,7 @@
  * `adoptLease`, the registration says through `leaseLost` and `onLeaseChange` what the store's events
  * mean for the lease in force.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   cidrOf,
   formatCidr,
@@ -23,7 +24,7 @@ import {
   type Ipv4,
 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
-import { messageOf, systemError } from '../errors.js';
+import { errnoOf, messageOf, systemError } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { keyOf } from '../lease/attributes.js';
 import { storeFault, type StoreFault } from '../lease/store-errors.js';
@@ -40,6 +41,8 @@ import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
 import { leaseOf, RouteTable, type RouteChange } from './route-table.js';
 
+/** Between two attempts at a port that another program has: packets are lost for as long as it is free. */
+const PORT_TRY_MS = 5;
 /** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
 /** But the time between such looks is so many times what the last one took. */
@@ -57,6 +60,8 @@ export interface RegistrationParts {
   readonly lease?: Lease | undefined;
   /** Why that lease has to be acquired again once the network runs; see Registration.leaseLost. */
   readonly leaseLost?: string | undefined;
+  /** Called when another program has the port, whose end is then waited for; else that fails. */
+  readonly onPortTaken?: (() => void) | undefined;
   /** Once it has aborted, the end leaves what the kernel forwards with, where the backend can. */
   readonly keepAfter?: AbortSignal | undefined;
   /** Undefined when the data plane is not the kernel's: the kernel is asked nothing about it then. */
@@ -136,10 +141,33 @@ export async function register(
     leaseFault: (found) => backend.leaseFault?.(found),
   });
   // The last step that can fail.
-  const forwarder = backend.open(lease, () => routes.routes());
+  const open = (): Forwarder => backend.open(lease, () => routes.routes());
+  const { onPortTaken } = parts;
+  const forwarder =
+    onPortTaken === undefined ? open() : await openOncePortIsFree(open, onPortTaken, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   return new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
+}
+
+/**
+ * A backend asks for its port first, so that an attempt is a socket and a bind. Nothing tells when a port
+ * becomes free on every kernel (SKNLGRP_INET_UDP_DESTROY is of Linux 4.5 and needs inet_diag).
+ */
+async function openOncePortIsFree(
+  open: () => Forwarder,
+  onPortTaken: () => void,
+  signal: AbortSignal,
+): Promise<Forwarder> {
+  for (let attempts = 0; ; attempts += 1) {
+    try {
+      return open();
+    } catch (error) {
+      if (errnoOf(error) !== 'EADDRINUSE') throw error;
+      if (attempts === 0) onPortTaken();
+      await delay(PORT_TRY_MS, undefined, { signal });
+    }
+  }
 }
 
 interface RegisteredParts extends RegistrationParts {

@@ -53,6 +53,7 @@ describe('run flags', () => {
       followConfig: false,
       keepForwarding: false,
       takeover: false,
+      waitForPort: false,
       ipMasq: false,
       ipMasqFullyRandom: true,
       forwardRules: true,

@@ -1,0 +1,156 @@
+/**
+ * A daemon that gets ready beside the program that has the port, and forwards once that has ended: a flanneld
+ * that is replaced. That is a real one where there is one (src/testbed/flanneld.ts); else, and on the lease
+ * file, a daemon in mode basic, which is to flanneld's wire, port and store what flanneld is.
+ */
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { statusSocketPath } from '../../src/daemon/options.js';
+import { requestJson } from '../../src/daemon/status-client.js';
+import type { DaemonStatus } from '../../src/daemon/status.js';
+import {
+  DaemonProcess,
+  LEASE_FILE_FLAGS,
+  writeLeaseFile,
+} from '../../src/testbed/daemon-process.js';
+import { EtcdServer } from '../../src/testbed/etcd-server.js';
+import { FLANNELD, rememberSubnet, startFlanneld } from '../../src/testbed/flanneld.js';
+import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
+import { GATEWAY, LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+import { ping } from '../../src/testbed/traffic.js';
+import { CONFIG, etcdClient, PREFIX } from '../support/etcd.js';
+import { NumberedStream } from '../support/numbered-stream.js';
+import { say } from '../support/say.js';
+import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
+
+const MTU = 1_472;
+const RATE = 1_000;
+/** A start takes more; docs/operations.md has what was measured. */
+const LONGEST_SILENCE_MS = 400;
+const WAIT = ['--wait-for-port'];
+
+let lab: TestLab | undefined;
+let etcd: EtcdServer | undefined;
+let other: Program | undefined;
+afterEach(async () => {
+  await other?.stop();
+  other = undefined;
+  await lab?.tearDown();
+  lab = undefined;
+  await etcd?.stop();
+  etcd = undefined;
+});
+
+/** Two hosts, of which the near one has the other program. */
+async function setUp(
+  storeFlags: readonly string[],
+  start: (plan: HostPlan) => Promise<Program>,
+): Promise<TestLab> {
+  const now = await TestLab.bare(2);
+  lab = now;
+  const [near, far] = now.hosts;
+  if (near === undefined || far === undefined) throw new Error('no hosts');
+  if (storeFlags === LEASE_FILE_FLAGS) await writeLeaseFile(now.hosts);
+  other = await start(near);
+  await now.startDaemon(far, { storeFlags });
+  return now;
+}
+
+async function standIn(plan: HostPlan): Promise<Program> {
+  const file = join(LAB_DIRECTORY, plan.host, 'other.env');
+  const words = ['run', ...LEASE_FILE_FLAGS, '--iface=eth0', '--iptables-forward-rules=false'];
+  const program = new Program(
+    inNamespace(plan.host, [...COMMAND, ...words, '--mode=basic', `--subnet-file=${file}`]),
+  );
+  await waitFor('the stand-in', 30_000, async () => {
+    const status = await requestJson(statusSocketPath(file), '/status', 2_000).catch(
+      () => undefined,
+    );
+    return (status as DaemonStatus | undefined)?.ready === true ? true : undefined;
+  });
+  return program;
+}
+
+/** The daemon that is to follow, once it waits. */
+async function beside(now: TestLab, storeFlags: readonly string[]): Promise<DaemonProcess> {
+  const settings = { command: COMMAND, mode: 'auto' as const, storeFlags, flags: WAIT };
+  const next = new DaemonProcess(now.near, settings);
+  now.daemons.push(next);
+  await waitFor('the daemon beside it', 30_000, async () => {
+    if (!next.program.running) throw await next.ended();
+    const status = await next.status().catch(() => undefined);
+    expect(status?.ready ?? false).toBe(false);
+    return status?.phase === 'waiting for the UDP port' ? true : undefined;
+  });
+  return next;
+}
+
+/** What the change costs, both directions together. */
+async function change(now: TestLab, storeFlags: readonly string[]): Promise<void> {
+  const { near, far } = now;
+  const streams = [
+    await NumberedStream.start(near, far, RATE),
+    await NumberedStream.start(far, near, RATE),
+  ];
+  await Promise.all(streams.map(async (stream) => stream.flows()));
+  const next = await beside(now, storeFlags);
+  await other?.stop();
+  other = undefined;
+  await next.ready();
+  const ends = await Promise.all(streams.map(async (stream) => stream.end()));
+  for (const { sent, lost, longestSilenceMs } of ends) {
+    say(`${lost} of ${sent} lost, at most ${longestSilenceMs.toFixed(0)} ms without one`);
+    expect(sent).toBeGreaterThan(RATE);
+    expect(longestSilenceMs).toBeLessThan(LONGEST_SILENCE_MS);
+  }
+  expect(await tunDevices(near.host)).toHaveLength(1);
+}
+
+describe('--wait-for-port', () => {
+  it('follows another program on a lease file', async () => {
+    const now = await setUp(LEASE_FILE_FLAGS, standIn);
+    for (const plan of now.hosts) await now.addContainer(plan, MTU);
+    await change(now, LEASE_FILE_FLAGS);
+  });
+
+  it.runIf(FLANNELD !== undefined)('follows a real flanneld on etcd', async () => {
+    const directory = join(LAB_DIRECTORY, 'etcd');
+    const store = async (): Promise<EtcdServer> => {
+      etcd = await EtcdServer.start({ directory, address: GATEWAY, port: 2379 });
+      const client = etcdClient(etcd);
+      await client.put(`${PREFIX}/config`).value(JSON.stringify(CONFIG));
+      client.close();
+      return etcd;
+    };
+    const flags: string[] = [];
+    const now = await setUp(flags, async (plan) => {
+      const { endpoint } = await store();
+      flags.push(`--etcd-endpoints=${endpoint}`);
+      const { program } = await startFlanneld(FLANNELD ?? '', plan, [
+        `-etcd-endpoints=${endpoint}`,
+      ]);
+      if (lab !== undefined) await rememberSubnet(lab.far);
+      return program;
+    });
+    for (const plan of now.hosts) await now.addContainer(plan, MTU);
+    await change(now, flags);
+  });
+
+  it('ends with code 0 while it waits, and the other program goes on', async () => {
+    const now = await setUp(LEASE_FILE_FLAGS, standIn);
+    for (const plan of now.hosts) await now.addContainer(plan, MTU);
+    const devices = await tunDevices(now.near.host);
+    const next = await beside(now, LEASE_FILE_FLAGS);
+    expect(await next.program.stop()).toBe(0);
+    expect(await tunDevices(now.near.host)).toEqual(devices);
+    expect((await ping(now.near, now.far.containerAddress, { count: 20 })).received).toBe(20);
+  });
+
+  it('is asked for: without it the start fails and names the port', async () => {
+    const now = await setUp(LEASE_FILE_FLAGS, standIn);
+    const next = new DaemonProcess(now.near, { command: COMMAND, mode: 'auto' });
+    expect(await next.program.ended).not.toBe(0);
+    expect(next.program.stderr).toContain('UDP port 8285 is taken');
+    expect(next.program.stderr).toContain('--wait-for-port');
+  });
+});
