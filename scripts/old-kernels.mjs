@@ -105,7 +105,7 @@ const ROWS = [...QUICK, ...LONG, ...FOU];
 function kernels(all) {
   const named = (process.env.FLANNELETTE_KERNELS ?? '').split(':').filter((path) => path !== '');
   const kept = [
-    ...UML_KERNELS,
+    ...UML_KERNELS.map((one) => ({ ...one, ...(all && { limitMs: 15 * MINUTE }) })),
     { ...UML_KERNEL_WITH_FOU, rows: all ? FOU : FOU_QUICK, limitMs: 15 * MINUTE },
   ];
   return [

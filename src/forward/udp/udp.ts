@@ -334,16 +334,20 @@ class UdpForwarder implements Forwarder {
     const { options, openFou, keepForwarding, log } = this.#parts;
     if (openFou === undefined) return this.#openPlane(options);
     const end = { local: options.bindAddress, port: options.port };
+    let reason: string | undefined;
     if (options.mode === 'kernel') {
       if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
-      const reason = options.disabled.includes('fou') ? 'it is disabled' : this.#tryFou(openFou);
-      if (typeof reason !== 'string') return { fou: reason };
-      if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${reason}`);
-      log.info({ reason }, 'no tunnel by FOU; trying eBPF');
+      const fou = options.disabled.includes('fou') ? 'it is disabled' : this.#tryFou(openFou);
+      if (typeof fou !== 'string') return { fou };
+      if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${fou}`);
+      reason = fou;
     }
     // What a killed process left has the port.
     claimEnd(end, false)();
-    return this.#openPlane(options);
+    const plane = this.#openPlane(options);
+    // Not before: where the port is taken this is tried again and again (--wait-for-port).
+    if (reason !== undefined) log.info({ reason }, 'no tunnel by FOU; trying eBPF');
+    return plane;
   }
 
   /** The tunnel, or why there is none. */
