@@ -11,7 +11,7 @@ let observer: FileObserver;
 let hints: number;
 
 /** More than one look behind inotify, none of which may be what tells. */
-const SETTLED_MS = 2_500;
+const SETTLED_MS = 4_000;
 
 beforeEach(async () => {
   root = mkdtempSync(join(tmpdir(), 'observer-'));
