@@ -81,8 +81,8 @@ export async function tryOldKernels({ all = false, only = '', told = console.log
       const {
         name,
         path,
-        limitMs,
-        rows = all ? [...QUICK, ...LONG] : [...QUICK, EBPF_QUICK],
+        limitMs = (all ? 15 : 6) * MINUTE,
+        rows = all ? ROWS : [...QUICK, EBPF_QUICK],
       } = next;
       if (path === undefined) {
         told(`- ${name}: not in the cache, skipped`);
@@ -105,21 +105,17 @@ const ROWS = [...QUICK, ...LONG, ...FOU];
 function kernels(all) {
   const named = (process.env.FLANNELETTE_KERNELS ?? '').split(':').filter((path) => path !== '');
   const kept = [
-    ...UML_KERNELS.map((one) => ({ ...one, ...(all && { limitMs: 15 * MINUTE }) })),
+    ...UML_KERNELS,
     { ...UML_KERNEL_WITH_FOU, rows: all ? FOU : FOU_QUICK, limitMs: 15 * MINUTE },
   ];
   return [
     ...kept.map((one) => ({ ...one, path: existsSync(one.path) ? one.path : undefined })),
-    ...named.map((path) => ({
-      name: path,
-      path,
-      ...(all && { rows: ROWS, limitMs: 15 * MINUTE }),
-    })),
+    ...named.map((path) => ({ name: path, path })),
   ];
 }
 
 /** What one kernel has and does; `kernel` undefined for the one that runs here. */
-async function column({ name, kernel, checks, limitMs = 6 * MINUTE, told, counts }) {
+async function column({ name, kernel, checks, limitMs = MINUTE, told, counts }) {
   const prefix = kernel === undefined ? [] : [RUNNER, kernel];
   // SIGTERM: the runner clears up.
   const on = (argv) => run([...prefix, ...argv], { timeoutMs: limitMs, signal: 'SIGTERM', env });

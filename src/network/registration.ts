@@ -142,9 +142,7 @@ export async function register(
   });
   // The last step that can fail.
   const open = (): Forwarder => backend.open(lease, () => routes.routes());
-  const { onPortTaken } = parts;
-  const forwarder =
-    onPortTaken === undefined ? open() : await openOncePortIsFree(open, onPortTaken, signal);
+  const forwarder = await openOncePortIsFree(open, parts.onPortTaken, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   return new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
@@ -156,14 +154,14 @@ export async function register(
  */
 async function openOncePortIsFree(
   open: () => Forwarder,
-  onPortTaken: () => void,
+  onPortTaken: (() => void) | undefined,
   signal: AbortSignal,
 ): Promise<Forwarder> {
   for (let attempts = 0; ; attempts += 1) {
     try {
       return open();
     } catch (error) {
-      if (errnoOf(error) !== 'EADDRINUSE') throw error;
+      if (onPortTaken === undefined || errnoOf(error) !== 'EADDRINUSE') throw error;
       if (attempts === 0) onPortTaken();
       await delay(PORT_TRY_MS, undefined, { signal });
     }

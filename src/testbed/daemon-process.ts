@@ -50,6 +50,8 @@ export interface DaemonSettings {
   readonly storeFlags?: readonly string[];
   /** More flags of `run`. */
   readonly flags?: readonly string[];
+  /** Default subnetFileOf; another one for a second daemon of the host. */
+  readonly subnetFile?: string;
   /** Milliseconds a daemon may take until it forwards; default 30,000. */
   readonly readyLimitMs?: number;
 }
@@ -72,7 +74,7 @@ export class DaemonProcess {
   constructor(plan: HostPlan, settings: DaemonSettings) {
     this.plan = plan;
     this.#readyLimitMs = settings.readyLimitMs ?? 30_000;
-    this.subnetFile = subnetFileOf(plan);
+    this.subnetFile = settings.subnetFile ?? subnetFileOf(plan);
     this.program = new Program(
       inNamespace(plan.host, [
         ...settings.command,

@@ -18,8 +18,8 @@ export interface HostFindings {
 
 /** Never rejects: what cannot be looked at is no problem that was found. */
 export async function checkHost(view: OverlayView): Promise<HostFindings> {
-  const checks = [async () => checkRoutes(view), async () => checkSettings(view)];
-  const found = await Promise.allSettled(checks.map(async (check) => check()));
+  const checks = [checkRoutes, checkSettings];
+  const found = await Promise.allSettled(checks.map(async (check) => check(view)));
   return {
     problems: found.flatMap((result) => (result.status === 'fulfilled' ? result.value : [])),
     unchecked: found.flatMap((result) =>

@@ -39,8 +39,6 @@ export class FileObserver {
   #directoryInode: number | undefined;
   #gather: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
-  #pollMs = POLL_MS;
-  #polling = false;
   #complained = false;
 
   constructor(path: string, log: Logger, onHint: () => void) {
@@ -52,11 +50,11 @@ export class FileObserver {
   start(): void {
     if (this.#poll !== undefined) return;
     this.#watch();
-    this.#pollEach(POLL_MS);
+    this.#pollIn(POLL_MS);
   }
 
   stop(): void {
-    clearInterval(this.#poll);
+    clearTimeout(this.#poll);
     clearTimeout(this.#gather);
     this.#poll = undefined;
     this.#gather = undefined;
@@ -84,13 +82,12 @@ export class FileObserver {
   #unwatch(): void {
     this.#watcher?.close();
     this.#watcher = undefined;
-    if (this.#poll !== undefined) this.#pollEach(POLL_MS);
+    if (this.#poll !== undefined) this.#pollIn(POLL_MS);
   }
 
-  #pollEach(ms: number): void {
-    clearInterval(this.#poll);
-    this.#pollMs = ms;
-    this.#poll = setInterval(() => {
+  #pollIn(ms: number): void {
+    clearTimeout(this.#poll);
+    this.#poll = setTimeout(() => {
       void this.#onPoll();
     }, ms);
   }
@@ -103,18 +100,14 @@ export class FileObserver {
   }
 
   async #onPoll(): Promise<void> {
-    // A file server that is gone answers none of them, and each would hold a thread of libuv's pool.
-    if (this.#polling) return;
-    this.#polling = true;
+    // A file server that is gone answers none, each of which holds a thread of libuv's pool: one at a time.
     const [inode, isLocal] = await look(dirname(this.#path));
-    this.#polling = false;
     if (this.#poll === undefined) return;
     const replaced = this.#directoryInode !== undefined && inode !== this.#directoryInode;
     this.#directoryInode = inode;
     if (replaced) this.#unwatch();
     if (this.#watcher === undefined && inode !== undefined) this.#watch();
-    const ms = this.#watcher !== undefined && isLocal ? SLOW_POLL_MS : POLL_MS;
-    if (ms !== this.#pollMs) this.#pollEach(ms);
+    this.#pollIn(this.#watcher !== undefined && isLocal ? SLOW_POLL_MS : POLL_MS);
     this.#onHint();
   }
 
