@@ -206,6 +206,13 @@ const scenarios = {
     const methods = Object.getOwnPropertyNames(addon.Engine.prototype).filter(
       (name) => !['constructor', 'close'].includes(name),
     );
+    const takesNothing = ['probe', 'interfaces', 'cpus'];
+    const endsProcess = ['guardSignals', 'exitWithin', 'restartWithLess'];
+    const functions = Object.keys(addon).filter(
+      (name) =>
+        typeof addon[name] === 'function' &&
+        !['Engine', ...takesNothing, ...endsProcess].includes(name),
+    );
     for (const junk of JUNK) {
       for (const name of methods) {
         silently(() => engine[name](junk, junk))();
@@ -213,7 +220,9 @@ const scenarios = {
         for (const other of [junk, Object.create(engine), new Proxy(engine, {}), {}])
           expectThrow(`${name} of junk`, () => addon.Engine.prototype[name].call(other));
       }
-      for (const work of [addon.probe, addon.interfaces, addon.cpus, addon.routes]) work(junk);
+      for (const name of takesNothing) addon[name](junk);
+      for (const name of functions) silently(() => addon[name](junk, junk, junk, junk, junk))();
+      expectThrow('a prefix', () => addon.routes(0x64600000, 33));
       for (const work of [addon.putRoute, addon.deleteRoute]) {
         expectThrow('a route', () => work(junk, junk, junk, junk));
         silently(() => work(0x64600200, 24, junk, 2 ** 31 - 1))();
