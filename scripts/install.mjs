@@ -23,9 +23,9 @@ function prebuiltFails() {
     encoding: 'utf8',
   });
   try {
-    const tun = JSON.parse(stdout).features.find(({ name }) => name === 'tun');
-    if (tun.state === 'no') {
-      process.stderr.write(`flannelette: installed, but this kernel has no TUN: ${tun.detail}\n`);
+    const { features, reason } = JSON.parse(stdout);
+    if (features.some(({ name, state }) => name === 'tun' && state === 'no')) {
+      process.stderr.write(`flannelette: installed, but no daemon can run here: ${reason}\n`);
     }
     return undefined;
   } catch {

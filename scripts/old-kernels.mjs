@@ -30,10 +30,11 @@ const env = { ...isolationEnvironment(), NO_COLOR: '1' };
  * Name of the row, what to run (the text of the cell, and whether it is as it must be), and the feature
  * without which there is nothing to run.
  */
+const LAB_KERNEL = ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')];
 const QUICK = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
-  ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')],
+  LAB_KERNEL,
   ['lab, `--mode=basic`', (on) => lab(on, 'basic')],
   [
     'restart, MTU change, device deleted beside docker0; ICMP with `rp_filter` 0, 1, 2',
@@ -53,12 +54,12 @@ const LONG = [
   ],
 ];
 
-/** Alone under the kernel that is built for it: the whole file, or what says most in little time. */
+/** Under the kernel that is built for it: the whole file, or what says most in little time. */
 const FOU_ROW = 'mode kernel by FOU, with every other mode, faults and hostile neighbours';
 const FOU_MOST =
   'has the kernel alone|lets nobody in|mode offload|device deleted|rules flushed|leaves nothing';
 const FOU = [[FOU_ROW, (on) => netns(on, 'fou'), 'fou']];
-const FOU_QUICK = [[FOU_ROW, (on) => netns(on, 'fou', FOU_MOST), 'fou']];
+const FOU_QUICK = [LAB_KERNEL, [FOU_ROW, (on) => netns(on, 'fou', FOU_MOST), 'fou']];
 
 /**
  * Checks under every kernel at hand, two kernels at a time, each of which has one CPU.
@@ -106,7 +107,7 @@ function kernels(all) {
   const named = (process.env.FLANNELETTE_KERNELS ?? '').split(':').filter((path) => path !== '');
   const kept = [
     ...UML_KERNELS,
-    { ...UML_KERNEL_WITH_FOU, rows: all ? FOU : FOU_QUICK, limitMs: 15 * MINUTE },
+    { ...UML_KERNEL_WITH_FOU, rows: all ? ROWS : FOU_QUICK, limitMs: 15 * MINUTE },
   ];
   return [
     ...kept.map((one) => ({ ...one, path: existsSync(one.path) ? one.path : undefined })),

@@ -1,5 +1,5 @@
 /** `flannelette probe`: what this kernel offers, tried for real, and what follows from it. */
-import { probeKernel, type KernelFeature } from '../daemon/process.js';
+import { probeKernel, TUN_ADVICE, type KernelFeature } from '../daemon/process.js';
 import { ExitCode, systemError } from '../errors.js';
 import type { Command } from './command.js';
 import { booleanFlag, resolveFlags } from './flags.js';
@@ -113,7 +113,7 @@ export function chooseMode(features: readonly KernelFeature[]): ModeChoice {
   const untried = namesOf(features, 'untried');
   const tun = features.find(({ name }) => name === 'tun');
   if (tun?.state === 'no') {
-    const reason = `tun is not available: ${tun.detail}`;
+    const reason = `tun is not available: ${tun.detail}; ${TUN_ADVICE}`;
     return { mode: undefined, without: [], untried, reason };
   }
   if (tun?.state === 'untried') {

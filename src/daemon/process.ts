@@ -7,6 +7,7 @@ export {
   guardSignals,
   probeKernel,
   restartWithLess,
+  TUN_ADVICE,
   type KernelFeature,
   type Restart,
 } from '../dataplane/dataplane.js';

@@ -300,6 +300,10 @@ export function restartWithLess(restart: Restart): void {
   native().restartWithLess(restart);
 }
 
+/** Where /dev/net/tun cannot be opened as it is not there. */
+export const TUN_ADVICE =
+  'load the tun module, or create the device node (mknod /dev/net/tun c 10 200)';
+
 function explain(error: unknown, options: DataPlaneOptions): Error {
   const code = errnoOf(error);
   const syscall = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';
@@ -307,7 +311,7 @@ function explain(error: unknown, options: DataPlaneOptions): Error {
   if (syscall === 'open /dev/net/tun') {
     const advice =
       code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO'
-        ? 'the kernel has no TUN driver here: load the tun module, or create the device node (mknod /dev/net/tun c 10 200)'
+        ? `the kernel has no TUN driver here: ${TUN_ADVICE}`
         : 'access to the TUN device is needed: run as root or give access to /dev/net/tun';
     return systemError(`cannot open /dev/net/tun (${code ?? 'unknown'}): ${advice}`, detail);
   }

@@ -165,6 +165,8 @@ export interface CaptureSides {
   readonly sides: readonly {
     readonly hostAddress: string;
     readonly containerAddress: string;
+    /** What is taken from the TTL between that container and the wire. */
+    readonly ttlTaken: number;
     readonly frames: readonly Buffer[];
   }[];
 }
@@ -177,19 +179,18 @@ export function checkCapture({
 }: CaptureSides): CaptureCheck {
   const problems: string[] = [];
   const sent = new Map<string, SentPacket>();
-  for (const { hostAddress, containerAddress, frames } of sides) {
+  for (const { hostAddress, containerAddress, ttlTaken, frames } of sides) {
     for (const frame of frames) {
       const packet = ipv4Of(frame);
       if (packet === undefined || addressAt(packet, 12) !== containerAddress) continue;
-      sent.set(identity(packet), { packet, hostAddress, seen: false });
+      sent.set(identity(packet), { packet, hostAddress, ttlTaken, seen: false });
     }
   }
   const hosts = new Set(sides.map((side) => side.hostAddress));
   let matched = 0;
   wire.forEach((frame, index) => {
     const opened = format.open(frame, hosts);
-    const problem =
-      typeof opened === 'string' ? opened : checkPacket(opened, format.ttlTaken, sent);
+    const problem = typeof opened === 'string' ? opened : checkPacket(opened, sent);
     if (problem === undefined) matched += 1;
     else problems.push(`${format.noun} ${index + 1}: ${problem}`);
   });
@@ -211,13 +212,13 @@ export function checkCapture({
 interface SentPacket {
   readonly packet: Buffer;
   readonly hostAddress: string;
+  readonly ttlTaken: number;
   seen: boolean;
 }
 
 /** The packet inside, against what its container sent. */
 function checkPacket(
   { packet: found, sender }: Opened,
-  ttlTaken: number,
   sent: ReadonlyMap<string, SentPacket>,
 ): string | undefined {
   if (found.length < 20) return `payload of ${found.length} bytes is no IPv4 packet`;
@@ -232,7 +233,7 @@ function checkPacket(
   if (origin.seen) return `${describe(found)} is on the wire twice`;
   origin.seen = true;
   const expected = Buffer.from(origin.packet);
-  expected.writeUInt8(expected.readUInt8(8) - ttlTaken, 8);
+  expected.writeUInt8(expected.readUInt8(8) - origin.ttlTaken, 8);
   expected.writeUInt16BE(0, 10);
   expected.writeUInt16BE(headerChecksum(expected), 10);
   for (let at = 0; at < expected.length; at += 1) {

@@ -69,7 +69,8 @@ export function parsePing(output: string, count: number): PingResult {
 }
 
 /** What became of one ping; `silent` is neither an answer nor an error. */
-export type ProbeOutcome = 'answered' | 'net unreachable' | 'other error' | 'silent';
+export type ProbeOutcome =
+  'answered' | 'net unreachable' | 'host unreachable' | 'other error' | 'silent';
 
 /** One ping, waiting at most 0.5 s for its answer. */
 export async function probe(
@@ -86,6 +87,7 @@ export async function probe(
 export function parseProbe(output: string): ProbeOutcome {
   if (parsePing(output, 1).received > 0) return 'answered';
   if (output.includes('Destination Net Unreachable')) return 'net unreachable';
+  if (output.includes('Destination Host Unreachable')) return 'host unreachable';
   return /\+\d+ errors/.test(output) ? 'other error' : 'silent';
 }
 

@@ -31,7 +31,9 @@ const INNER = ETHERNET + 20 + 8;
 /** 10.168.0.2 */
 const NEAR = 0x0aa80002;
 const GOOD = { source: '100.96.2.3', destination: '100.96.1.2' };
-const fou = probeKernel().find(({ name }) => name === 'fou');
+const features = probeKernel();
+const probed = (feature: string) => features.find(({ name }) => name === feature);
+const fou = probed('fou');
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -381,12 +383,13 @@ function withFou(): void {
     expect(await pings(now)).toContain('10 received');
   });
 
-  it('is by eBPF where FOU is switched off', async () => {
+  it('is by eBPF where FOU is switched off, and by the daemon where there is neither', async () => {
     // The verifier of the kernel built for this, 6.1.192, wants CAP_PERFMON besides.
     const flags = ['--disable=fou', '--drop-privileges=false'];
     const now = await setUp({ ...KERNEL, flags }, KERNEL);
     expect(await stateOf(now.nearDaemon)).toBe('disabled');
-    expect(await stateOf(now.nearDaemon, 'kernel-path')).toBe('active');
+    const programs = probed('kernel-path')?.state === 'yes' ? 'active' : 'refused';
+    expect(await stateOf(now.nearDaemon, 'kernel-path')).toBe(programs);
     await forwards(now);
   });
 }

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkCapture, startCaptures } from '../../src/testbed/capture.js';
 import { inNamespace, run } from '../../src/testbed/programs.js';
 import { checkRoutes } from '../../src/lab/scenario/routes-check.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { ipv4Packet } from '../support/packets.js';
 import {
@@ -52,6 +53,9 @@ describe.each(['basic', 'batch', 'offload'] as const)('mode %s', (mode) => {
   });
 
   it('puts exactly the inner packet into each datagram', async () => {
+    const sideOf = ({ address, containerAddress }: HostPlan) => ({
+      ...{ hostAddress: address, containerAddress, ttlTaken: 2 },
+    });
     const captures = await startCaptures(lab.near, lab.far);
     for (const size of [0, 1, 56, 1444]) {
       await ping(lab.near, lab.far.containerAddress, { count: 2, size, dontFragment: true });
@@ -61,8 +65,8 @@ describe.each(['basic', 'batch', 'offload'] as const)('mode %s', (mode) => {
     const check = checkCapture({
       wire: frames.wire,
       sides: [
-        { hostAddress: '10.168.0.2', containerAddress: '100.96.1.2', frames: frames.near },
-        { hostAddress: '10.168.0.3', containerAddress: '100.96.2.3', frames: frames.far },
+        { ...sideOf(lab.near), frames: frames.near },
+        { ...sideOf(lab.far), frames: frames.far },
       ],
     });
     expect(check).toEqual({ ok: true, datagrams: 16, matched: 16, problems: [] });

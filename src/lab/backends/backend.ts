@@ -31,6 +31,8 @@ export interface LabBackend {
   /** The whole value that a host's daemon has to have put in etcd. */
   leaseValue(plan: HostPlan): Promise<string>;
   readonly format: WireFormat;
+  /** What a host and its end of the tunnel take from the TTL between container and wire. */
+  readonly ttlTaken: number;
   /** A host's routes to the others' subnets, as the documents have them. */
   routes(plan: HostPlan, peers: readonly HostPlan[]): readonly Route[];
   /** What the routes need besides; undefined when nothing. */

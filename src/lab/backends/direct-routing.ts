@@ -13,6 +13,7 @@ export function withDirectRouting(backend: LabBackend): LabBackend {
     carrier: "the hosts' routes",
     object: { ...object, DirectRouting: true },
     format: PLAIN_FORMAT,
+    ttlTaken: 1,
     counts: plainCounts,
     routes: (plan, peers) => [
       // udp's route of the whole overlay is there besides; vxlan has none but those of its peers.

@@ -18,6 +18,7 @@ export const HOST_GW: LabBackend = {
   leaseType: TYPE,
   leaseValue: (plan) => Promise.resolve(leaseValueOf(plan, TYPE)),
   format: PLAIN_FORMAT,
+  ttlTaken: 1,
   routes: (_plan, peers) => directRoutes(peers),
   counts: plainCounts,
   drops: () => [],

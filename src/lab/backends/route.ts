@@ -3,7 +3,8 @@
 /** As `ip -j route` says it. */
 export interface Route {
   readonly dst: string;
-  readonly dev: string;
+  /** None of a route that refuses: its type is `unreachable`. */
+  readonly dev?: string;
   readonly gateway?: string;
   readonly prefsrc?: string;
   /** Unless it is unicast: `local` for the host's own addresses. */
@@ -19,5 +20,6 @@ export function showRoute({ dst, gateway, dev, prefsrc, type, flags }: Route): s
   const source = prefsrc === undefined ? '' : ` src ${prefsrc}`;
   // As it was given, not what the link is like at this moment.
   const onlink = flags?.includes('onlink') === true ? ' onlink' : '';
-  return `${kind}${dst}${via} dev ${dev}${source}${onlink}`;
+  const device = dev === undefined ? '' : ` dev ${dev}`;
+  return `${kind}${dst}${via}${device}${source}${onlink}`;
 }

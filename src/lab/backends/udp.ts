@@ -38,6 +38,7 @@ export const UDP: LabBackend = {
   leaseType: undefined,
   leaseValue: (plan) => Promise.resolve(leaseValueOf(plan)),
   format: UDP_FORMAT,
+  ttlTaken: 2,
   routes: ({ tunAddress }) => [{ dst: OVERLAY, dev: UDP_DEVICE, prefsrc: tunAddress }],
   counts: (host) => [
     ...containerCounts(host),

@@ -29,6 +29,7 @@ export const VXLAN: LabBackend = {
   leaseValue: async (plan) =>
     leaseValueOf(plan, TYPE, { VNI: VXLAN_VNI, VtepMAC: await macOf(plan) }),
   format: VXLAN_FORMAT,
+  ttlTaken: 1,
   routes: (_plan, peers) =>
     peers.map(({ subnet, tunAddress }) => ({
       dst: subnet,

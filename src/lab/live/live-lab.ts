@@ -216,7 +216,7 @@ export class LiveLab {
     } finally {
       await this.#clearThird();
     }
-    const seen = AFTER_LEAVE[this.#lab.backend.afterLeave];
+    const seen = AFTER_LEAVE[this.#lab.asFound[0].afterLeave];
     return describe(`host-3 has left: ${seen}, for the others`, change);
   }
 
@@ -235,14 +235,14 @@ export class LiveLab {
   }
 
   #stage(): Stage {
-    const { near, far, store, running, backend } = this.#lab;
+    const { near, far, store, running, asFound } = this.#lab;
     const { signal } = this.#scenario;
     return {
       near,
       far,
       store,
       running,
-      backend,
+      asFound,
       signal,
       settings: this.#settings,
       progress: () => undefined,

@@ -56,14 +56,14 @@ export async function readHops(
   near: HostPlan,
   far: HostPlan,
   daemons: readonly [DaemonProcess, DaemonProcess],
-  backend: LabBackend,
+  [nearBackend, farBackend]: readonly [LabBackend, LabBackend],
 ): Promise<Reading> {
   const [one, two] = await Promise.all([readHost(near, daemons[0]), readHost(far, daemons[1])]);
-  const out = backend.counts(one).map(({ where, device, out: forward, in: back, trains }) => ({
+  const out = nearBackend.counts(one).map(({ where, device, out: forward, in: back, trains }) => ({
     ...{ where, device, forward, back },
     train: trains?.out,
   }));
-  const into = backend
+  const into = farBackend
     .counts(two)
     .map(({ where, device, out: back, in: forward, trains }: Count) => ({
       ...{ where, device, forward, back },
@@ -72,7 +72,7 @@ export async function readHops(
   const containers = await Promise.all([near, far].map(containerDrop));
   return {
     hops: [...out, ...into.toReversed()],
-    drops: [...backend.drops(one), ...backend.drops(two), ...containers],
+    drops: [...nearBackend.drops(one), ...farBackend.drops(two), ...containers],
   };
 }
 

@@ -3,6 +3,7 @@ import { release } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonMode } from '../../daemon/options.js';
 import type { LabBackend } from '../backends/backend.js';
+import { asFound } from '../backends/fou.js';
 import { messageOf, systemError } from '../../errors.js';
 import { checkCapture, startCaptures } from '../../testbed/capture.js';
 import { waitFor } from '../../testbed/programs.js';
@@ -52,7 +53,10 @@ export interface StandingLab {
   readonly daemons: readonly [DaemonProcess, DaemonProcess];
   /** Every daemon that is meant to run now, the third host's included. */
   readonly running: Set<DaemonProcess>;
+  /** As it was asked for. */
   readonly backend: LabBackend;
+  /** As it stands on the first two hosts. */
+  readonly asFound: readonly [LabBackend, LabBackend];
   readonly settings: (plan: HostPlan) => DaemonSettings;
   readonly store: LabStore;
   readonly mtu: number;
@@ -103,8 +107,11 @@ async function setUpLab(scenario: LabPlan): Promise<StandingLab> {
     scenario.progress('docker0 and a container on each: 100.96.1.2 and 100.96.2.3');
     const mtu = await attachContainer(nearDaemon);
     await attachContainer(farDaemon);
-    const both = [nearDaemon, farDaemon] as const;
-    return { near, far, daemons: both, running, backend, settings, store, mtu };
+    return {
+      ...{ near, far, running, backend, settings, store, mtu },
+      daemons: [nearDaemon, farDaemon],
+      asFound: [await asFound(backend, nearDaemon), await asFound(backend, farDaemon)],
+    };
   } catch (error) {
     // Daemons without their store only wait: its end is the cause.
     const cause = await Promise.race([store.ended(), delay(0)]);
@@ -175,7 +182,8 @@ export async function runScenario(lab: StandingLab, scenario: LabScenario): Prom
 }
 
 async function measure(lab: StandingLab, scenario: LabScenario): Promise<LabResult> {
-  const { near, far, daemons, backend, store, mtu } = lab;
+  const { near, far, daemons, store, mtu } = lab;
+  const [backend] = lab.asFound;
   const { progress, signal, seconds } = scenario;
   const load = { seconds, signal };
 
@@ -183,7 +191,7 @@ async function measure(lab: StandingLab, scenario: LabScenario): Promise<LabResu
   const capture = await captureCheck(lab, signal);
   const routes = await checkRoutes(near, [far], backend);
 
-  const read = () => readHops(near, far, daemons, backend);
+  const read = () => readHops(near, far, daemons, lab.asFound);
   const before = await read();
   progress(`ping both ways, ${PINGS} each`);
   const [pingForward, pingBack] = await bothWays(lab, (from, to) =>
@@ -234,7 +242,7 @@ async function lowerLab({ running, store }: StandingLab): Promise<void> {
 }
 
 async function captureCheck(
-  { near, far, mtu, backend }: StandingLab,
+  { near, far, mtu, backend, asFound: [nearBackend, farBackend] }: StandingLab,
   signal: AbortSignal,
 ): Promise<LabResult['capture']> {
   const { format } = backend;
@@ -258,15 +266,16 @@ async function captureCheck(
   } finally {
     frames = await captures.stop();
   }
-  const side = (plan: HostPlan, of: Buffer[]) => ({
+  const side = (plan: HostPlan, { ttlTaken }: LabBackend, of: Buffer[]) => ({
     hostAddress: plan.address,
     containerAddress: plan.containerAddress,
+    ttlTaken,
     frames: of,
   });
   const check = checkCapture({
     wire: frames.wire,
     format,
-    sides: [side(near, frames.near), side(far, frames.far)],
+    sides: [side(near, nearBackend, frames.near), side(far, farBackend, frames.far)],
     expected,
   });
   if (answered * 2 === expected) return check;

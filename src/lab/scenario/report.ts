@@ -92,6 +92,7 @@ export function checksOf(result: LabResult): Check[] {
 /** What the others see of a host that has left. */
 export const AFTER_LEAVE: Readonly<Record<ProbeOutcome, string>> = {
   'net unreachable': 'Destination Net Unreachable',
+  'host unreachable': 'Destination Host Unreachable',
   silent: 'no route to it, no answer',
   answered: 'an answer',
   'other error': 'an error',

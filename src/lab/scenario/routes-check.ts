@@ -63,7 +63,7 @@ function entryProblems({ found, expected }: Entries): string[] {
  * is there; the kernel then picks one, and that one has to be theirs.
  */
 async function withSource(plan: HostPlan, route: Route): Promise<Route> {
-  if (route.dst !== OVERLAY || route.prefsrc !== undefined) return route;
+  if (route.dst !== OVERLAY || route.dev === undefined || route.prefsrc !== undefined) return route;
   const query = inNamespace(plan.host, ['ip', '-j', 'route', 'get', UNLEASED]);
   const { stdout } = await run(query, { accept: [0, 2] });
   const [picked] = JSON.parse(stdout || '[]') as Route[];
@@ -78,6 +78,7 @@ function matches(found: Route, expected: Route): boolean {
   return (
     found.dst === expected.dst &&
     found.dev === expected.dev &&
+    (found.type ?? 'unicast') === (expected.type ?? 'unicast') &&
     (expected.gateway === undefined || found.gateway === expected.gateway) &&
     (expected.prefsrc === undefined || found.prefsrc === expected.prefsrc) &&
     (expected.flags ?? []).every((flag) => found.flags?.includes(flag) ?? false)

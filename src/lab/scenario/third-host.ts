@@ -46,7 +46,8 @@ export interface Stage {
   readonly near: HostPlan;
   readonly far: HostPlan;
   readonly store: LabStore;
-  readonly backend: LabBackend;
+  /** The backend as it stands on them. */
+  readonly asFound: readonly [LabBackend, LabBackend];
   readonly settings: (plan: HostPlan) => DaemonSettings;
   /** Every daemon that is meant to run now; kept up to date here. */
   readonly running: Set<DaemonProcess>;
@@ -88,7 +89,7 @@ export async function leave(stage: Stage, daemon: DaemonProcess): Promise<Change
   stage.running.delete(daemon);
   await daemon.stop();
   await stage.store.remove(THIRD_HOST);
-  return awaitChange(started, waysThere(stage), isGone(stage.backend), stage.signal);
+  return awaitChange(started, waysThere(stage), isGone(stage), stage.signal);
 }
 
 async function comeBack(stage: Stage): Promise<Change> {
@@ -133,14 +134,14 @@ function saw(wanted: ProbeOutcome): Look {
 const isAnswered = saw('answered');
 
 /** Silence alone proves nothing: the host has taken its device with it. */
-function isGone({ afterLeave }: LabBackend): Look {
-  const isSilent = saw(afterLeave);
+function isGone({ near, asFound: [nearBackend, farBackend] }: Stage): Look {
   return async (way, signal) => {
     const { stdout } = await run(
       inNamespace(way.from.host, ['ip', 'route', 'show', way.to.subnet]),
     );
     if (stdout.trim() !== '') return `a route, ${stdout.trim()}`;
-    return isSilent(way, signal);
+    const { afterLeave } = way.from === near ? nearBackend : farBackend;
+    return saw(afterLeave)(way, signal);
   };
 }
 

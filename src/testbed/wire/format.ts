@@ -17,8 +17,6 @@ export interface WireFormat {
   readonly statement: string;
   /** tcpdump's filter for them, on a host's eth0. */
   readonly filter: string;
-  /** What hosts and tunnel take from the TTL between container and wire. */
-  readonly ttlTaken: number;
   /** The packet inside a frame, or what is wrong with the frame. `hosts`: addresses of the two hosts. */
   open(frame: Buffer, hosts: ReadonlySet<string>): Opened | string;
 }
@@ -34,7 +32,6 @@ export const UDP_FORMAT: WireFormat = {
   noun: 'datagram',
   statement: `datagrams on UDP ${TUNNEL_PORT} are exactly the inner packets`,
   filter: `udp port ${TUNNEL_PORT} and not ( ${PATH_PROBE} )`,
-  ttlTaken: 2,
   open: (frame, hosts) => {
     const datagram = openDatagram(frame, hosts);
     if (typeof datagram === 'string') return datagram;
@@ -51,7 +48,6 @@ export const PLAIN_FORMAT: WireFormat = {
   noun: 'packet',
   statement: 'packets between the hosts are exactly the inner packets',
   filter: ECHO_FILTER,
-  ttlTaken: 1,
   open: (frame) => {
     const packet = ipv4Of(frame);
     return packet === undefined ? 'not an IPv4 frame' : { packet, sender: undefined };

@@ -43,7 +43,6 @@ export const VXLAN_FORMAT: WireFormat = {
   noun: 'frame',
   statement: `frames on UDP ${VXLAN_PORT} are exactly the inner packets, with VNI ${VXLAN_VNI}`,
   filter: `udp port ${VXLAN_PORT}`,
-  ttlTaken: 1,
   open: (frame, hosts) => {
     const datagram = openDatagram(frame, hosts);
     if (typeof datagram === 'string') return datagram;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { chooseMode, formatProbe } from '../../../src/cli/probe-command.js';
-import { probeKernel, type KernelFeature } from '../../../src/daemon/process.js';
+import { probeKernel, TUN_ADVICE, type KernelFeature } from '../../../src/daemon/process.js';
 import { main } from '../../../src/cli/program.js';
 import { StatusServer } from '../../../src/daemon/server.js';
 import { packageVersion } from '../../../src/daemon/version.js';
@@ -210,7 +210,7 @@ describe('probe', () => {
       mode: undefined,
       without: [],
       untried: [],
-      reason: 'tun is not available: ENODEV',
+      reason: `tun is not available: ENODEV; ${TUN_ADVICE}`,
     });
   });
 
@@ -259,8 +259,8 @@ describe('probe', () => {
 
   it('says that no daemon can run without a TUN driver', () => {
     const text = formatProbe([feature('tun', 'no', 'open /dev/net/tun: No such device')]);
-    expect(text).toContain(
-      'No daemon can run here: tun is not available: open /dev/net/tun: No such device\n',
+    expect(text.replaceAll(/\s+/g, ' ')).toContain(
+      `No daemon can run here: tun is not available: open /dev/net/tun: No such device; ${TUN_ADVICE} `,
     );
   });
 

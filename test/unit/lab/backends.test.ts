@@ -1,7 +1,10 @@
 /** What the lab counts on a host with each backend, and what it says of leases and configuration. */
 import { describe, expect, it } from 'vitest';
+import type { LabBackend } from '../../../src/lab/backends/backend.js';
 import type { Counter, DaemonCounts, HostCounts } from '../../../src/lab/backends/counts.js';
+import { byFou } from '../../../src/lab/backends/fou.js';
 import { labBackend, networkConfig } from '../../../src/lab/backends/registry.js';
+import { showRoute } from '../../../src/lab/backends/route.js';
 import { hostPlan } from '../../../src/testbed/topology.js';
 
 const [ONE, TWO] = [hostPlan(1), hostPlan(2)];
@@ -34,7 +37,11 @@ function host(device: string, daemon?: DaemonCounts): HostCounts {
 
 /** Passes towards the wire and from it, at each place. */
 function passes(counts: HostCounts, type: Parameters<typeof labBackend>[0], direct = false) {
-  return labBackend(type, direct)
+  return passesOf(labBackend(type, direct), counts);
+}
+
+function passesOf(backend: LabBackend, counts: HostCounts) {
+  return backend
     .counts(counts)
     .map(({ where, device, out, in: into }) => [`${where} ${device}`, out?.passes, into?.passes]);
 }
@@ -54,6 +61,15 @@ describe('the counts from container to wire', () => {
   it('are not known at flannel0 where programs carry packets past it', () => {
     const found = passes(host('flannel0', { ...DAEMON, kernelPath: true }), 'udp');
     expect(found[2]).toEqual(['host-1 flannel0', undefined, undefined]);
+  });
+
+  it('are those of devices where the kernel carries all by FOU', () => {
+    expect(passesOf(byFou(labBackend('udp')), host('flannel0', DAEMON))).toEqual([
+      ['container-1 eth0', 2, 1],
+      ['host-1 docker0', 1, 2],
+      ['host-1 flannel0', 2, 1],
+      ['host-1 eth0', 2, 1],
+    ]);
   });
 
   it('are not known without the daemon that counts, or the device', () => {
@@ -136,5 +152,24 @@ describe('configuration and routes', () => {
         [dst, ...(gateway === undefined ? [] : ['via', gateway]), 'dev', dev, ...flags].join(' '),
       ),
     ).toEqual(routes);
+  });
+});
+
+describe('mode kernel by FOU', () => {
+  const lines = (direct: boolean) =>
+    byFou(labBackend('udp', direct)).routes(ONE, [TWO]).map(showRoute);
+
+  it('has a route to each host by the tunnel, and refuses the rest of the network', () => {
+    expect(lines(false)).toEqual([
+      'unreachable 100.96.0.0/16',
+      '100.96.2.0/24 via 10.168.0.3 dev flannel0 onlink',
+    ]);
+  });
+
+  it('has them by the segment with DirectRouting', () => {
+    expect(lines(true)).toEqual([
+      'unreachable 100.96.0.0/16',
+      '100.96.2.0/24 via 10.168.0.3 dev eth0',
+    ]);
   });
 });

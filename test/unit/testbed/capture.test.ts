@@ -79,11 +79,13 @@ function capture(
       {
         hostAddress: HOSTS[0],
         containerAddress: CONTAINERS[0],
+        ttlTaken: 2,
         frames: [...near.map(ethernet), ...arrived(far)],
       },
       {
         hostAddress: HOSTS[1],
         containerAddress: CONTAINERS[1],
+        ttlTaken: 2,
         frames: [...far.map(ethernet), ...arrived(near)],
       },
     ],

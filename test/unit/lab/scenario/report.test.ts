@@ -510,8 +510,13 @@ describe('parseProbe', () => {
       '0 received, +1 errors',
     ],
     [
+      'host unreachable',
+      'From 100.96.1.1 icmp_seq=1 Destination Host Unreachable',
+      '0 received, +1 errors',
+    ],
+    [
       'other error',
-      'From 10.168.0.2 icmp_seq=1 Destination Host Unreachable',
+      'From 100.96.1.1 icmp_seq=1 Destination Protocol Unreachable',
       '0 received, +1 errors',
     ],
     ['silent', '', '0 received, 100% packet loss'],
