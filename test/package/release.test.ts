@@ -129,7 +129,9 @@ describe.skipIf(process.getuid?.() !== 0)('the tarball without network and compi
     const script = join(place, 'node_modules', 'flannelette', 'scripts', 'install.mjs');
     const hidden = `mount -t tmpfs none /dev/net && exec ${process.execPath} ${script}`;
     const { stderr } = await alone('/bin/sh', '-c', `PATH=/usr/bin:/bin; ${hidden}`);
-    expect(stderr).toMatch(/^flannelette: installed, but no daemon can run here: tun is not available: .*load the tun module.*\n$/);
+    expect(stderr).toMatch(
+      /^flannelette: installed, but no daemon can run here: tun is not available: .*load the tun module.*\n$/,
+    );
   });
 
   it('says which binary it needs and which it found', async () => {
