@@ -37,6 +37,7 @@ import { RateLimitedLog } from '../rate-limited-log.js';
 import type { EventSink } from './events.js';
 import type { Backend, Forwarder } from './forwarder.js';
 import type { HostView, Way } from './host-view.js';
+import { LeasesAhead } from './leases-ahead.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
 import { leaseOf, RouteTable, type RouteChange } from './route-table.js';
@@ -142,10 +143,20 @@ export async function register(
   });
   // The last step that can fail.
   const open = (): Forwarder => backend.open(lease, () => routes.routes());
-  const forwarder = await openOncePortIsFree(open, parts.onPortTaken, signal);
+  let ahead: LeasesAhead | undefined;
+  const { onPortTaken } = parts;
+  const wait =
+    onPortTaken &&
+    (() => {
+      onPortTaken();
+      ahead = new LeasesAhead(store, signal);
+    });
+  const forwarder = await openOncePortIsFree(open, wait, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
-  return new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
+  const network = new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
+  if (ahead !== undefined) network.beginWith(ahead.take());
+  return network;
 }
 
 /**
@@ -255,6 +266,11 @@ export class Registration implements Network {
   onLeaseChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Forwards at once, by leases that were read before; the store's own come when it runs. */
+  beginWith(leases: readonly Lease[]): void {
+    if (this.routes.replaceAll(leases).length > 0) this.#publish();
   }
 
   /** Takes the lease over after a renewal or a new acquisition of the same subnet. */

@@ -1,0 +1,37 @@
+/**
+ * The leases of a store, known before there is anything to forward with: while a daemon waits for its port.
+ * The first packets then do not wait for the store as well.
+ */
+import { keyOf } from '../lease/attributes.js';
+import type { Lease, LeaseEvent, LeaseStore } from '../lease/store.js';
+
+export class LeasesAhead {
+  readonly #end = new AbortController();
+  #leases = new Map<string, Lease>();
+
+  /** Follows the store until `take`, or until the signal aborts. */
+  constructor(store: LeaseStore, signal: AbortSignal) {
+    void this.#follow(store, AbortSignal.any([signal, this.#end.signal]));
+  }
+
+  /** Ends, with the leases as they were last known; none where the store did not say. */
+  take(): readonly Lease[] {
+    this.#end.abort();
+    return [...this.#leases.values()];
+  }
+
+  async #follow(store: LeaseStore, signal: AbortSignal): Promise<void> {
+    try {
+      for await (const event of store.watchLeases(signal)) this.#apply(event);
+    } catch {
+      // What hinders it is told by the network that follows the store later.
+    }
+  }
+
+  #apply(event: LeaseEvent): void {
+    if (event.type === 'snapshot') {
+      this.#leases = new Map(event.leases.map((lease) => [keyOf(lease), lease]));
+    } else if (event.type === 'put') this.#leases.set(keyOf(event.lease), event.lease);
+    else if (event.type === 'delete') this.#leases.delete(keyOf(event));
+  }
+}
