@@ -28,8 +28,9 @@ struct FouDevice {
   uint16_t source_port = 8285;  // 0: by the flow
 };
 
-// Makes the device, which is down: its index. EADDRINUSE: a program has the port; EINVAL: the kernel lacks
-// CONFIG_NET_FOU_IP_TUNNELS or the module fou is not loaded; EOPNOTSUPP: it has no ipip.
+// Makes the device, which is down: its index. EADDRINUSE: a program has the port; EINVAL: the
+// kernel lacks CONFIG_NET_FOU_IP_TUNNELS or the module fou is not loaded; EOPNOTSUPP: it has no
+// ipip.
 Result<int> make_fou_device(const FouDevice& device);
 // Gives it address (prefix length 32) and MTU (bytes), finishes checksums in it and sets it up.
 // False when nothing of that was missing.
