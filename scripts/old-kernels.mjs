@@ -31,6 +31,7 @@ const env = { ...isolationEnvironment(), NO_COLOR: '1' };
  * without which there is nothing to run.
  */
 const LAB_KERNEL = ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')];
+const TRACE_KERNEL = ['trace, `--mode=kernel`', trace];
 const QUICK = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
@@ -46,6 +47,7 @@ const EBPF_ROW = 'mode kernel by eBPF, with faults and hostile neighbours';
 const EBPF_QUICK = [EBPF_ROW, (on) => netns(on, 'kernel-path', 'kernel alone'), 'kernel-path'];
 const LONG = [
   ['lab, `--mode=batch`', (on) => lab(on, 'batch')],
+  TRACE_KERNEL,
   [EBPF_ROW, (on) => netns(on, 'kernel-path'), 'kernel-path'],
   [
     'Services by kube-proxy in mode ipvs',
@@ -59,7 +61,7 @@ const FOU_ROW = 'mode kernel by FOU, with every other mode, faults and hostile n
 const FOU_MOST =
   'has the kernel alone|lets nobody in|mode offload|device deleted|rules flushed|leaves nothing';
 const FOU = [[FOU_ROW, (on) => netns(on, 'fou'), 'fou']];
-const FOU_QUICK = [LAB_KERNEL, [FOU_ROW, (on) => netns(on, 'fou', FOU_MOST), 'fou']];
+const FOU_QUICK = [LAB_KERNEL, TRACE_KERNEL, [FOU_ROW, (on) => netns(on, 'fou', FOU_MOST), 'fou']];
 
 /**
  * Checks under every kernel at hand, two kernels at a time, each of which has one CPU.
@@ -183,6 +185,15 @@ async function lab(on, mode) {
   const failed = checks.filter((check) => !check.ok && !late(check));
   const text = failed.map(({ name, detail }) => `${name} (${detail})`).join('; ');
   return { ok: failed.length === 0, text: text || 'works', ...found };
+}
+
+async function trace(on) {
+  const { stdout, ...found } = await on([...CLI, 'trace', '--json', '--mode=kernel']);
+  const last = stdout.trim().split('\n').at(-1) ?? '';
+  if (!last.startsWith('{')) return { ok: false, text: 'no result', ...found };
+  const { ok, checks = [], error = 'no checks' } = JSON.parse(last);
+  const failed = checks.filter((check) => !check.ok).map(({ name }) => name);
+  return { ok, text: ok ? 'works' : failed.join('; ') || error, ...found };
 }
 
 /** What kube-proxy's rules need and isolated tests cannot load. */

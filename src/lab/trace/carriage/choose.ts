@@ -5,6 +5,7 @@ import { routeStatusOf } from '../look-up.js';
 import type { TracePlan } from '../plan.js';
 import type { Carriage, Carriages } from './carriage.js';
 import { DIRECT } from './direct.js';
+import { FOU } from './fou.js';
 import { KERNEL_PATH } from './kernel-path.js';
 import { USER_SPACE } from './user-space.js';
 import { VXLAN } from './vxlan.js';
@@ -27,6 +28,6 @@ function tunnelOf({ backend, dataPlane }: DaemonStatus): Carriage {
   const features = dataPlane?.features ?? [];
   const isActive = (wanted: string): boolean =>
     features.some(({ name, state }) => name === wanted && state === 'active');
-  if (isActive('fou')) throw systemError('a tunnel by FOU cannot be traced: use --disable=fou');
+  if (isActive('fou')) return FOU;
   return isActive('kernel-path') ? KERNEL_PATH : USER_SPACE;
 }
