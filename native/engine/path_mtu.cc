@@ -93,9 +93,9 @@ int PathMtu::step() {
   std::erase_if(active_, [](const Active& active) {
     return active.search.state() != PathMtuSearch::State::kSearching;
   });
-  if (active_.empty() && known_.empty() && table_.wanted().empty()) return -1;
-  uint64_t due = next_look_ns_;
+  uint64_t due = table_.wanted().empty() ? std::max(next_end_ns_, next_look_ns_) : next_look_ns_;
   for (const Active& active : active_) due = std::min(due, active.search.due_ns());
+  if (due == kNever) return -1;
   return due <= now ? 0 : static_cast<int>((due - now) / 1'000'000 + 1);
 }
 
@@ -133,6 +133,8 @@ void PathMtu::collect(uint64_t now) {
       known_.erase(host);
     }
   }
+  next_end_ns_ = kNever;
+  for (const auto& [host, known] : known_) next_end_ns_ = std::min(next_end_ns_, known.until_ns);
 }
 
 void PathMtu::consider(uint32_t host, uint64_t now) {
@@ -172,6 +174,7 @@ void PathMtu::conclude(const Active& active, uint64_t now) {
   tell(active.host, size, before == known_.end() ? full : before->second.size);
   const uint64_t hold = size == full ? std::min(kFullHold, settings_.hold_ns) : settings_.hold_ns;
   known_[active.host] = {size, now + hold};
+  next_end_ns_ = std::min(next_end_ns_, now + hold);
 }
 
 void PathMtu::tell(uint32_t host, uint16_t size, uint16_t before) const {

@@ -76,6 +76,8 @@ class PathMtu {
   PathMtu(Io& io, const PathMtuSettings& settings, int raw_fd, uint16_t identifier, OwnedFd echo,
           OwnedFd wake);
 
+  static constexpr uint64_t kNever = UINT64_MAX;
+
   struct Known {
     uint16_t size;
     uint64_t until_ns;
@@ -112,7 +114,9 @@ class PathMtu {
   std::unordered_map<uint32_t, Known> known_;
   std::vector<Active> active_;
   std::vector<uint8_t> buffer_;
-  uint64_t next_look_ns_ = 0;  // at wishes to forget and times that are over
+  // At wishes to forget and times that are over: not before, and when the first is over.
+  uint64_t next_look_ns_ = 0;
+  uint64_t next_end_ns_ = kNever;
 };
 
 }  // namespace flannelette

@@ -66,9 +66,15 @@ constexpr int kCalls[] = {
     SYS_sendmsg,
     SYS_sched_yield,
     SYS_futex,
-    SYS_clock_gettime,
     SYS_nanosleep,
+#ifdef SYS_clock_gettime
+    SYS_clock_gettime,
     SYS_clock_nanosleep,
+#else
+    // musl's names for them where words have 32 bits.
+    SYS_clock_gettime32,
+    SYS_clock_nanosleep_time32,
+#endif
 #ifdef SYS_ppoll_time64
     SYS_ppoll_time64,
     SYS_recvmmsg_time64,

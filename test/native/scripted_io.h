@@ -369,7 +369,10 @@ class ScriptedIo final : public Io {
     copy(message.msg_iov[0].iov_base, datagram.bytes, length);
     message.msg_flags = length < datagram.bytes.size() ? MSG_TRUNC : 0;
     if (message.msg_control != nullptr && !datagram.control.empty()) {
-      message.msg_controllen = std::min(message.msg_controllen, datagram.control.size());
+      // socklen_t in musl.
+      const size_t room = message.msg_controllen;
+      message.msg_controllen =
+          static_cast<decltype(message.msg_controllen)>(std::min(room, datagram.control.size()));
       copy(message.msg_control, datagram.control, message.msg_controllen);
     } else if (message.msg_control != nullptr && datagram.segment != 0) {
       auto* control = static_cast<cmsghdr*>(message.msg_control);
