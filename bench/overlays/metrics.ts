@@ -1,11 +1,12 @@
 /** What a round of a subject yields. */
 
-/** The loads whose cost is looked at: one TCP stream; datagrams of 64 bytes, as fast as one can send. */
-export const LOADS = ['tcp', 'udp'] as const;
+/** The loads whose cost is looked at: TCP streams; datagrams of 64 bytes, as fast as one can send. */
+export const LOADS = ['tcp', 'tcp4', 'udp'] as const;
 export type Load = (typeof LOADS)[number];
 
 export const LOAD_TITLES: Readonly<Record<Load, string>> = {
   tcp: 'TCP, 1 stream',
+  tcp4: 'TCP, 4 streams',
   udp: 'UDP, 64-byte payloads',
 };
 
@@ -42,7 +43,6 @@ export type LoadMetric =
 
 export type MetricKey =
   | `${Load}.${LoadMetric}`
-  | 'tcp4'
   | 'tcpReverse'
   | 'tcpBoth'
   | 'udp1372'
@@ -94,6 +94,12 @@ const main = (key: MetricKey, title: string, form: Form): Metric => metric(key, 
 const detail = (key: MetricKey, title: string, form: Form): Metric =>
   metric(key, title, form, false);
 
+const CPU_COLUMNS: Readonly<Record<Load, string>> = {
+  tcp: 'CPU, TCP 1',
+  tcp4: 'CPU, TCP 4',
+  udp: 'CPU, UDP 64',
+};
+
 const costsOf = (load: Load): Metric[] => {
   const cost = (name: LoadMetric, title: string, form: Form): Metric =>
     detail(`${load}.${name}`, `${LOAD_TITLES[load]}: ${title}`, form);
@@ -112,7 +118,7 @@ const costsOf = (load: Load): Metric[] => {
       'ns',
       0,
       'less',
-      load === 'tcp' ? 'CPU, TCP' : 'CPU, UDP 64',
+      CPU_COLUMNS[load],
     ]),
     cost('counting', 'throughput while perf counts / without', ['x', 3, 'more']),
   ];
@@ -122,7 +128,8 @@ const costsOf = (load: Load): Metric[] => {
 export const METRICS: readonly Metric[] = [
   main('tcp.throughput', 'TCP, 1 stream', [...GBIT, 'TCP 1']),
   detail('tcp.packets', 'TCP, 1 stream: packets carried', PACKETS),
-  main('tcp4', 'TCP, 4 streams', [...GBIT, 'TCP 4']),
+  main('tcp4.throughput', 'TCP, 4 streams', [...GBIT, 'TCP 4']),
+  detail('tcp4.packets', 'TCP, 4 streams: packets carried', PACKETS),
   main('tcpReverse', 'TCP, 1 stream, reverse', [...GBIT, 'reverse']),
   main('tcpBoth', 'TCP, both directions at once, sum', [...GBIT, 'both']),
   detail('udp.throughput', 'UDP, 64-byte payloads: throughput', GBIT),
@@ -143,5 +150,5 @@ export const METRICS: readonly Metric[] = [
 
 /** Made by the ends: 0 where the kernel alone carries the packets. */
 export function isOfEnds(key: MetricKey): boolean {
-  return /^(tcp|udp)\.(calls|yields|switches)$/.test(key);
+  return /^(tcp|tcp4|udp)\.(calls|yields|switches)$/.test(key);
 }

@@ -58,7 +58,7 @@ const QUICK_TEXT = `${QUICK.rounds} rounds of ${QUICK.seconds} s, ${QUICK.metric
 const SET_UP_SECONDS = 1.5;
 const LOAD_SECONDS = 0.2;
 /** Steps that are measured once more where perf counts the ends' system calls. */
-const COUNTED: readonly StepName[] = ['tcp', 'udp64'];
+const COUNTED: readonly StepName[] = ['tcp', 'tcp4', 'udp64'];
 
 export const overlays = runnable<GivenOptions>({
   id: 'overlays',

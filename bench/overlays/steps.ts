@@ -61,8 +61,8 @@ const streams = (
 
 export const STEPS: readonly Step[] = [
   { name: 'ping', key: 'rtt', applies: always, measure: idlePings },
-  { name: 'tcp', key: 'tcp.throughput', applies: always, measure: tcp },
-  streams('tcp4', 'tcp4', { streams: 4 }),
+  { name: 'tcp', key: 'tcp.throughput', applies: always, measure: tcp('tcp', 1) },
+  { name: 'tcp4', key: 'tcp4.throughput', applies: always, measure: tcp('tcp4', 4) },
   streams('reverse', 'tcpReverse', { reverse: true }),
   streams('both', 'tcpBoth', { bidirectional: true }),
   { name: 'udp64', key: 'udp.packets', applies: always, measure: smallUdp },
@@ -85,16 +85,18 @@ async function idlePings({ near, far, signal }: Scene): Promise<Round> {
   return { rtt: roundTrip(series, 0.5), rttP99: roundTrip(series, 0.99) };
 }
 
-async function tcp(scene: Scene): Promise<Round> {
-  const { near, far, mtu, signal } = scene;
-  const target = new IperfTarget(far);
-  const send = async (seconds: number): Promise<Delivered> => {
-    const { gbps } = await target.tcp(near, { seconds, signal });
-    const bytes = (gbps * 1e9 * seconds) / 8;
-    // What is sent again was copied from the sender once.
-    return { bytes, packets: bytes / (mtu - TCP_HEADERS), containerBytes: 2 * bytes, seconds };
+function tcp(load: Load, streamCount: number): Step['measure'] {
+  return async (scene) => {
+    const { near, far, mtu, signal } = scene;
+    const target = new IperfTarget(far);
+    const send = async (seconds: number): Promise<Delivered> => {
+      const { gbps } = await target.tcp(near, { seconds, signal, streams: streamCount });
+      const bytes = (gbps * 1e9 * seconds) / 8;
+      // What is sent again was copied from the sender once.
+      return { bytes, packets: bytes / (mtu - TCP_HEADERS), containerBytes: 2 * bytes, seconds };
+    };
+    return carry(scene, load, send);
   };
-  return carry(scene, 'tcp', send);
 }
 
 async function smallUdp(scene: Scene): Promise<Round> {
