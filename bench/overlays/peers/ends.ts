@@ -1,5 +1,5 @@
 /** What the peers have in common: one program per host behind a TUN device, routes into it. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemError } from '../../../src/errors.js';
 import type { Program } from '../../../src/testbed/programs.js';
@@ -18,6 +18,8 @@ export interface End {
 export async function endsOf(name: string, { near, far }: Underlay): Promise<[End, End]> {
   const end = async (plan: HostPlan, other: HostPlan): Promise<End> => {
     const directory = join(LAB_DIRECTORY, plan.host, name);
+    // What an earlier round left there is refused by some programs.
+    await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
     return { plan, other, directory };
   };
