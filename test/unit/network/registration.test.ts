@@ -1,7 +1,9 @@
 /** A registration over a backend that is not udp: what it asks the store for, and what it hands on. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { parseIpv4 } from '../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../src/config/network.js';
+import { systemError } from '../../../src/errors.js';
 import { silentLogger } from '../../../src/log.js';
 import type { Backend, Forwarder } from '../../../src/network/forwarder.js';
 import { register } from '../../../src/network/registration.js';
@@ -82,5 +84,64 @@ describe('routes', () => {
     ]);
     stop.abort();
     await expect.poll(() => forwarder.closed).toBe(true);
+  });
+});
+
+describe('a port that another program has', () => {
+  /** Registers while it is taken; `free` ends that. */
+  function waiting() {
+    const store = new FakeStore();
+    store.next = OWN;
+    const stop = new AbortController();
+    stops.push(stop);
+    const kernel = kernelBackend();
+    let taken = true;
+    let told = 0;
+    const backend: Backend = {
+      ...kernel.backend,
+      open: (...given) => {
+        if (taken) throw systemError('taken', { code: 'EADDRINUSE' });
+        return kernel.backend.open(...given);
+      },
+    };
+    const onPortTaken = (): void => {
+      told += 1;
+    };
+    const parts = { store, backend, config, external, previousSubnet: undefined, view: undefined };
+    const network = register({ ...parts, log: silentLogger(), onPortTaken }, stop.signal);
+    const free = (): void => {
+      taken = false;
+    };
+    return { ...kernel, store, stop, network, free, told: () => told };
+  }
+  const PEER_ROUTE = { subnet: PEER.subnet, nextHop: PEER.attributes.publicIp };
+
+  it('is waited for, and the leases that were read meanwhile are in force at once', async () => {
+    const { store, network, free, told, applied } = waiting();
+    await expect.poll(told).toBe(1);
+    store.snapshot(OWN, PEER);
+    await delay(20);
+    expect(applied).toEqual([]);
+    free();
+    const found = await network;
+    // Before the network runs and follows the store.
+    expect(applied).toEqual([[{ type: 'add', route: PEER_ROUTE }]]);
+    await found.synced;
+    expect(told()).toBe(1);
+  });
+
+  it('is waited for without the store too', async () => {
+    const { network, free, applied, told } = waiting();
+    await expect.poll(told).toBe(1);
+    free();
+    await network;
+    expect(applied).toEqual([]);
+  });
+
+  it('is not waited for when the signal aborts', async () => {
+    const { network, stop, told } = waiting();
+    await expect.poll(told).toBe(1);
+    stop.abort();
+    await expect(network).rejects.toThrow();
   });
 });
