@@ -14,6 +14,7 @@ import { constants } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { ExitCode, errnoOf, systemError } from '../errors.js';
+import { childrenOf } from './proc.js';
 
 /** Programs by name, with the Debian package each is in. */
 export type Programs = Readonly<Record<string, string>>;
@@ -211,6 +212,6 @@ function finish(child: ReturnType<typeof spawn>): Promise<{ code: number; stderr
 async function insideOf(pid: number): Promise<number> {
   const name = await readFile(`/proc/${pid}/comm`, 'utf8');
   if (name.trim() !== 'unshare') return pid;
-  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return insideOf(Number.parseInt(children, 10));
+  const [child = pid] = await childrenOf(pid);
+  return child === pid ? pid : insideOf(child);
 }

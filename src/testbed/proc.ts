@@ -1,5 +1,6 @@
 /** What the kernel says of processes and of the machine: memory, CPU time, context switches. */
 import { readdir, readFile } from 'node:fs/promises';
+import { errnoOf } from '../errors.js';
 
 export interface Memory {
   /** Resident now, and at most since the start (VmRSS, VmHWM), in bytes. */
@@ -52,9 +53,38 @@ export async function switchesOf(pid: number): Promise<number> {
 
 /** A process and all it started, deepest last. */
 export async function treeOf(pid: number): Promise<number[]> {
-  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  const children = text.split(' ').filter((word) => word !== '');
-  return [pid, ...(await Promise.all(children.map((child) => treeOf(Number(child))))).flat()];
+  const children = await childrenOf(pid);
+  return [pid, ...(await Promise.all(children.map((child) => treeOf(child)))).flat()];
+}
+
+/** Kernels without CONFIG_PROC_CHILDREN have no list: there each process is asked for its parent. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  try {
+    const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+    return text.split(' ').flatMap((word) => (word === '' ? [] : [Number(word)]));
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    return childrenByParent(pid);
+  }
+}
+
+/** The same, of every kernel. */
+export async function childrenByParent(pid: number): Promise<number[]> {
+  // ENOENT when it has ended itself.
+  await readFile(`/proc/${pid}/stat`);
+  const entries = await readdir('/proc');
+  const processes = entries.map(Number).filter((number) => !Number.isNaN(number));
+  const found = processes.map(async (child) => {
+    const stat = await readFile(`/proc/${child}/stat`, 'utf8').catch(() => '');
+    return parseParent(stat) === pid ? [child] : [];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Parent of the process whose /proc/PID/stat that is; undefined of none. */
+export function parseParent(stat: string): number | undefined {
+  const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
+  return field === undefined ? undefined : Number(field);
 }
 
 /** What the whole machine did so far, of /proc/stat; times in CPU seconds. */
