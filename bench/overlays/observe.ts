@@ -6,6 +6,7 @@ import {
   memoryOf,
   switchesOf,
   treeOf,
+  unlessEnded,
   type MachineTimes,
 } from '../../src/testbed/proc.js';
 import { machineSince } from '../frame/machine.js';
@@ -40,12 +41,16 @@ export async function observe<T>(
 async function sample(overlay: RunningOverlay): Promise<Cost> {
   const counters = await overlay.counters?.();
   const processes = await processesOf(overlay);
-  const switches = await Promise.all(processes.map(switchesOf));
+  const switches = await Promise.all(processes.map((pid) => unlessEnded(switchesOf(pid))));
   return {
     machine: await machineTimes(),
-    switches: processes.length === 0 ? undefined : switches.reduce((sum, of) => sum + of, 0),
+    switches: processes.length === 0 ? undefined : sumOf(switches),
     counters,
   };
+}
+
+function sumOf(numbers: readonly (number | undefined)[]): number {
+  return numbers.reduce<number>((sum, number) => sum + (number ?? 0), 0);
 }
 
 function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | undefined {
@@ -60,7 +65,8 @@ function countersSince(now?: EndCounters, then?: EndCounters): EndCounters | und
 export async function largestMemory(
   overlay: RunningOverlay,
 ): Promise<{ rss: number; peak: number } | undefined> {
-  const memories = await Promise.all((await processesOf(overlay)).map(memoryOf));
+  const asked = (await processesOf(overlay)).map((pid) => unlessEnded(memoryOf(pid)));
+  const memories = (await Promise.all(asked)).filter((memory) => memory !== undefined);
   if (memories.length === 0) return undefined;
   return {
     rss: Math.max(...memories.map(({ rss }) => rss)),

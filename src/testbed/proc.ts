@@ -54,7 +54,18 @@ export async function switchesOf(pid: number): Promise<number> {
 /** A process and all it started, deepest last. */
 export async function treeOf(pid: number): Promise<number[]> {
   const children = await childrenOf(pid);
-  return [pid, ...(await Promise.all(children.map((child) => treeOf(child)))).flat()];
+  const trees = children.map((child) => unlessEnded(treeOf(child)));
+  return [pid, ...(await Promise.all(trees)).flatMap((tree) => tree ?? [])];
+}
+
+/** Undefined of a process that ended before it could be asked, as a daemon's short-lived programs do. */
+export async function unlessEnded<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (!['ENOENT', 'ESRCH'].includes(errnoOf(error) ?? '')) throw error;
+    return undefined;
+  }
 }
 
 /** Kernels without CONFIG_PROC_CHILDREN have no list: there each process is asked for its parent. */

@@ -1,7 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
-import { childrenByParent, childrenOf, parseParent } from '../../../src/testbed/proc.js';
+import {
+  childrenByParent,
+  childrenOf,
+  parseParent,
+  unlessEnded,
+} from '../../../src/testbed/proc.js';
 
 const ends: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -33,6 +38,13 @@ describe('the children of a process', () => {
     const gone = await child();
     await Promise.all(ends.splice(0).map((end) => end()));
     await expect(childrenOf(gone)).rejects.toThrow('ENOENT');
+  });
+
+  it('are left out when they end while they are asked', async () => {
+    const gone = await child();
+    await Promise.all(ends.splice(0).map((end) => end()));
+    expect(await unlessEnded(childrenOf(gone))).toBeUndefined();
+    await expect(unlessEnded(Promise.reject(new Error('other')))).rejects.toThrow('other');
   });
 
   it('know their parent, whatever their name', () => {
