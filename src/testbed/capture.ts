@@ -24,6 +24,9 @@ export interface CapturePlace {
   readonly filter: string;
 }
 
+/** Many start at once, on a machine that may have one slow CPU. */
+const START_LIMIT_MS = 20_000;
+
 /** A tcpdump writing to a file. */
 export class Capture {
   readonly file: string;
@@ -42,7 +45,7 @@ export class Capture {
   static async start(place: CapturePlace): Promise<Capture> {
     const capture = new Capture(place);
     try {
-      await waitFor(`tcpdump in ${place.namespace ?? 'the switch'}`, 5_000, () => {
+      await waitFor(`tcpdump in ${place.namespace ?? 'the switch'}`, START_LIMIT_MS, () => {
         if (!capture.#program.running) throw systemError(`tcpdump: ${capture.#program.stderr}`);
         return capture.#program.stderr.includes('listening on') ? true : undefined;
       });
