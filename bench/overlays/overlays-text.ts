@@ -230,7 +230,9 @@ function overviews(result: OverlaysResult, underlay: UnderlayResult): ReportTabl
       result,
       underlay.subjects.filter(({ kernelOnly }) => !kernelOnly),
       'What counting costs: throughput while perf counts / without',
-      LOADS.map((load) => [LOAD_TITLES[load], `${load}.counting`]),
+      LOADS.filter((load) => result.metrics.some(({ key }) => key === `${load}.counting`)).map(
+        (load) => [LOAD_TITLES[load], `${load}.counting`] as const,
+      ),
     ),
   ];
   return tables.filter(({ rows }) => rows.some(([, ...cells]) => cells.some((one) => one !== '-')));
