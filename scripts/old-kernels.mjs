@@ -31,7 +31,7 @@ const env = { ...isolationEnvironment(), NO_COLOR: '1' };
  * without which there is nothing to run.
  */
 const LAB_KERNEL = ['lab, `--mode=kernel`', (on) => lab(on, 'kernel')];
-const TRACE_KERNEL = ['trace, `--mode=kernel`', trace];
+const TRACE_KERNEL = ['trace, `--mode=kernel`', (on) => checked(on, 'trace', '--mode=kernel')];
 const QUICK = [
   ['native tests', nativeTests],
   ['lab, `--mode=auto`', (on) => lab(on, 'auto')],
@@ -176,8 +176,11 @@ function late({ detail }) {
   return /^after [\d.]+ s/.test(detail);
 }
 
-async function lab(on, mode) {
-  const { stdout, ...found } = await on([...CLI, 'lab', '--json', '--seconds=1', `--mode=${mode}`]);
+const lab = (on, mode) => checked(on, 'lab', '--seconds=1', `--mode=${mode}`);
+
+/** A command whose last line has checks. */
+async function checked(on, ...command) {
+  const { stdout, ...found } = await on([...CLI, ...command, '--json']);
   const last = stdout.trim().split('\n').at(-1) ?? '';
   if (!last.startsWith('{')) return { ok: false, text: 'no result', ...found };
   const { checks, error } = JSON.parse(last);
@@ -185,15 +188,6 @@ async function lab(on, mode) {
   const failed = checks.filter((check) => !check.ok && !late(check));
   const text = failed.map(({ name, detail }) => `${name} (${detail})`).join('; ');
   return { ok: failed.length === 0, text: text || 'works', ...found };
-}
-
-async function trace(on) {
-  const { stdout, ...found } = await on([...CLI, 'trace', '--json', '--mode=kernel']);
-  const last = stdout.trim().split('\n').at(-1) ?? '';
-  if (!last.startsWith('{')) return { ok: false, text: 'no result', ...found };
-  const { ok, checks = [], error = 'no checks' } = JSON.parse(last);
-  const failed = checks.filter((check) => !check.ok).map(({ name }) => name);
-  return { ok, text: ok ? 'works' : failed.join('; ') || error, ...found };
 }
 
 /** What kube-proxy's rules need and isolated tests cannot load. */

@@ -150,5 +150,6 @@ export const METRICS: readonly Metric[] = [
 
 /** Made by the ends: 0 where the kernel alone carries the packets. */
 export function isOfEnds(key: MetricKey): boolean {
-  return /^(tcp|tcp4|udp)\.(calls|yields|switches)$/.test(key);
+  const [load, cost = ''] = key.split('.');
+  return LOADS.some((one) => one === load) && ['calls', 'yields', 'switches'].includes(cost);
 }

@@ -27,6 +27,7 @@
 #include "sys/netlink.h"
 #include "sys/netlink_batch.h"
 #include "sys/netlink_dump.h"
+#include "sys/udp_socket.h"
 
 namespace flannelette {
 
@@ -174,16 +175,14 @@ Result<bool> switch_off(int ifindex, uint32_t read, uint32_t set, const char* op
 // Whether a program has the port, asked before anything is made: a daemon may wait for it. A port
 // of FOU itself is told from it later, by whose it is.
 Status port_taken(const FouEnd& end) {
-  const OwnedFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return Error{errno, "socket", ""};
-  const sockaddr_in at = socket_address(end.local, end.port);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0) return {};
-  const int error = errno;
-  if (error != EADDRINUSE) return Error{error, "bind", ""};
-  auto present = has_fou_port(end);
-  if (!present.ok()) return std::move(present.error());
-  if (present.value()) return {};
-  return Error{error, "bind", ""};
+  auto socket = open_udp_socket(end.local, end.port, 0);
+  if (socket.ok()) return {};
+  if (socket.error().number == EADDRINUSE) {
+    auto present = has_fou_port(end);
+    if (!present.ok()) return std::move(present.error());
+    if (present.value()) return {};
+  }
+  return std::move(socket.error());
 }
 
 }  // namespace

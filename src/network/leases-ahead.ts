@@ -9,13 +9,13 @@ export class LeasesAhead {
   readonly #end = new AbortController();
   #leases = new Map<string, Lease>();
 
-  /** Follows the store until `take`, or until the signal aborts. */
+  /** Follows the store until `end`, or until the signal aborts. */
   constructor(store: LeaseStore, signal: AbortSignal) {
     void this.#follow(store, AbortSignal.any([signal, this.#end.signal]));
   }
 
-  /** Ends, with the leases as they were last known; none where the store did not say. */
-  take(): readonly Lease[] {
+  /** The leases as they were last known; none where the store did not say. Idempotent. */
+  end(): readonly Lease[] {
     this.#end.abort();
     return [...this.#leases.values()];
   }

@@ -143,39 +143,38 @@ export async function register(
   });
   // The last step that can fail.
   const open = (): Forwarder => backend.open(lease, () => routes.routes());
-  let ahead: LeasesAhead | undefined;
-  const { onPortTaken } = parts;
-  const wait =
-    onPortTaken &&
-    (() => {
-      onPortTaken();
-      ahead = new LeasesAhead(store, signal);
-    });
-  const forwarder = await openOncePortIsFree(open, wait, signal);
+  const { forwarder, known } = await openOncePortIsFree(open, parts, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   const network = new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
-  if (ahead !== undefined) network.beginWith(ahead.take());
+  if (known !== undefined) network.beginWith(known);
   return network;
 }
 
 /**
  * A backend asks for its port first, so that an attempt is a socket and a bind. Nothing tells when a port
- * becomes free on every kernel (SKNLGRP_INET_UDP_DESTROY is of Linux 4.5 and needs inet_diag).
+ * becomes free on every kernel (SKNLGRP_INET_UDP_DESTROY is of Linux 4.5 and needs inet_diag). `known`: the leases as they were read
+ * meanwhile; undefined when there was nothing to wait for.
  */
 async function openOncePortIsFree(
   open: () => Forwarder,
-  onPortTaken: (() => void) | undefined,
+  { store, onPortTaken }: RegistrationParts,
   signal: AbortSignal,
-): Promise<Forwarder> {
-  for (let attempts = 0; ; attempts += 1) {
-    try {
-      return open();
-    } catch (error) {
-      if (onPortTaken === undefined || errnoOf(error) !== 'EADDRINUSE') throw error;
-      if (attempts === 0) onPortTaken();
-      await delay(PORT_TRY_MS, undefined, { signal });
+): Promise<{ forwarder: Forwarder; known: readonly Lease[] | undefined }> {
+  let ahead: LeasesAhead | undefined;
+  try {
+    for (;;) {
+      try {
+        return { forwarder: open(), known: ahead?.end() };
+      } catch (error) {
+        if (onPortTaken === undefined || errnoOf(error) !== 'EADDRINUSE') throw error;
+        if (ahead === undefined) onPortTaken();
+        ahead ??= new LeasesAhead(store, signal);
+        await delay(PORT_TRY_MS, undefined, { signal });
+      }
     }
+  } finally {
+    ahead?.end();
   }
 }
 

@@ -38,6 +38,10 @@ export class FakeStore implements LeaseStore {
   #queue: LeaseEvent[] = [];
   #watching = false;
 
+  get watching(): boolean {
+    return this.#watching;
+  }
+
   accepts(config: NetworkConfig, subnet: Cidr): boolean {
     return isSubnetInRange(config, subnet);
   }

@@ -108,6 +108,28 @@ export function containerCounts({ plan, host, container }: HostCounts): readonly
   ];
 }
 
+/**
+ * Of a tunnel of the kernel's own: its device counts what is inside, without the `overhead` bytes that it puts
+ * on, and a train is one there already: all headers once.
+ */
+export function tunnelCounts(
+  counts: HostCounts,
+  device: string,
+  overhead: number,
+): readonly Count[] {
+  const { plan, host } = counts;
+  const whole: TrainShape = { once: ETHERNET_BYTES + overhead + BARE.once, each: 0 };
+  return [
+    ...containerCounts(counts),
+    deviceCount(plan.host, host, device, 'tx', { rx: BARE, tx: BARE }),
+    deviceCount(plan.host, host, 'eth0', 'tx', { rx: whole, tx: whole }),
+  ];
+}
+
+export function tunnelDrops(counts: HostCounts, device: string): readonly Drop[] {
+  return [deviceDrops(counts, device, `the kernel of ${counts.plan.host} could not send them`)];
+}
+
 /** A device that gave packets up, as its driver counts them. */
 export function deviceDrops(
   { plan, host }: HostCounts,

@@ -2,17 +2,10 @@
 import { UDP_OVERHEAD_BYTES } from '../../forward/udp/udp-settings.js';
 import type { DaemonProcess } from '../../testbed/daemon-process.js';
 import { OVERLAY } from '../../testbed/topology.js';
-import { ETHERNET_BYTES } from '../../testbed/wire/pcap.js';
 import type { LabBackend } from './backend.js';
-import { BARE, containerCounts, deviceCount, deviceDrops, type TrainShape } from './counts.js';
+import { tunnelCounts, tunnelDrops } from './counts.js';
 import { directRoutes } from './host-gw.js';
 import { UDP_DEVICE } from './udp.js';
-
-/** A train is one in the device already: all headers once. */
-const TUNNELLED_ONCE: TrainShape = {
-  once: ETHERNET_BYTES + UDP_OVERHEAD_BYTES + BARE.once,
-  each: 0,
-};
 
 /** The backend as a host has it: what a daemon in mode kernel found in its kernel. */
 export async function asFound(backend: LabBackend, daemon: DaemonProcess): Promise<LabBackend> {
@@ -46,13 +39,7 @@ export function byFou(backend: LabBackend): LabBackend {
     carrier: "the kernel's tunnel",
     // The kernel takes one from the TTL as it forwards, and its tunnel none.
     ttlTaken: 1,
-    counts: ({ plan, host, ...rest }) => [
-      ...containerCounts({ plan, host, ...rest }),
-      deviceCount(plan.host, host, UDP_DEVICE, 'tx', { rx: BARE, tx: BARE }),
-      deviceCount(plan.host, host, 'eth0', 'tx', { rx: TUNNELLED_ONCE, tx: TUNNELLED_ONCE }),
-    ],
-    drops: (counts) => [
-      deviceDrops(counts, UDP_DEVICE, `the kernel of ${counts.plan.host} could not send them`),
-    ],
+    counts: (counts) => tunnelCounts(counts, UDP_DEVICE, UDP_OVERHEAD_BYTES),
+    drops: (counts) => tunnelDrops(counts, UDP_DEVICE),
   };
 }

@@ -3,19 +3,12 @@ import { VXLAN_OVERHEAD_BYTES } from '../../forward/vxlan/vxlan-settings.js';
 import { systemError } from '../../errors.js';
 import { inNamespace, run } from '../../testbed/programs.js';
 import type { HostPlan } from '../../testbed/topology.js';
-import { ETHERNET_BYTES } from '../../testbed/wire/pcap.js';
 import { VXLAN_FORMAT, VXLAN_VNI } from '../../testbed/wire/vxlan.js';
 import { leaseValueOf, type Entries, type LabBackend } from './backend.js';
-import { BARE, containerCounts, deviceCount, deviceDrops, type TrainShape } from './counts.js';
+import { tunnelCounts, tunnelDrops } from './counts.js';
 
 const TYPE = 'vxlan';
 export const VXLAN_DEVICE = `flannel.${VXLAN_VNI}`;
-
-/** A train is one in the device already: all headers once. */
-const FRAMED_TWICE: TrainShape = {
-  once: ETHERNET_BYTES + VXLAN_OVERHEAD_BYTES + BARE.once,
-  each: 0,
-};
 
 export const VXLAN: LabBackend = {
   type: TYPE,
@@ -38,18 +31,8 @@ export const VXLAN: LabBackend = {
       flags: ['onlink'],
     })),
   entries: readEntries,
-  counts: (counts) => [
-    ...containerCounts(counts),
-    // It counts what is inside, without the headers that it puts on.
-    deviceCount(counts.plan.host, counts.host, VXLAN_DEVICE, 'tx', { rx: BARE, tx: BARE }),
-    deviceCount(counts.plan.host, counts.host, 'eth0', 'tx', {
-      rx: FRAMED_TWICE,
-      tx: FRAMED_TWICE,
-    }),
-  ],
-  drops: (counts) => [
-    deviceDrops(counts, VXLAN_DEVICE, `the kernel of ${counts.plan.host} could not send them`),
-  ],
+  counts: (counts) => tunnelCounts(counts, VXLAN_DEVICE, VXLAN_OVERHEAD_BYTES),
+  drops: (counts) => tunnelDrops(counts, VXLAN_DEVICE),
   afterLeave: 'silent',
 };
 

@@ -38,7 +38,7 @@ async function known(events: readonly LeaseEvent[], end?: Error): Promise<readon
   const { store } = telling(events, end);
   const ahead = new LeasesAhead(store, new AbortController().signal);
   await turns();
-  return shown(ahead.take());
+  return shown(ahead.end());
 }
 
 describe('LeasesAhead', () => {
@@ -77,7 +77,7 @@ describe('LeasesAhead', () => {
     const { store, left } = telling([]);
     const ahead = new LeasesAhead(store, new AbortController().signal);
     await turns();
-    ahead.take();
+    ahead.end();
     expect(left.map(({ aborted }) => aborted)).toEqual([true]);
     const stop = new AbortController();
     new LeasesAhead(store, stop.signal);

@@ -96,10 +96,12 @@ describe('a port that another program has', () => {
     stops.push(stop);
     const kernel = kernelBackend();
     let taken = true;
+    let failed = false;
     let told = 0;
     const backend: Backend = {
       ...kernel.backend,
       open: (...given) => {
+        if (failed) throw systemError('no device', { code: 'EPERM' });
         if (taken) throw systemError('taken', { code: 'EADDRINUSE' });
         return kernel.backend.open(...given);
       },
@@ -112,7 +114,10 @@ describe('a port that another program has', () => {
     const free = (): void => {
       taken = false;
     };
-    return { ...kernel, store, stop, network, free, told: () => told };
+    const fail = (): void => {
+      failed = true;
+    };
+    return { ...kernel, store, stop, network, free, fail, told: () => told };
   }
   const PEER_ROUTE = { subnet: PEER.subnet, nextHop: PEER.attributes.publicIp };
 
@@ -136,6 +141,15 @@ describe('a port that another program has', () => {
     free();
     await network;
     expect(applied).toEqual([]);
+  });
+
+  it('is not waited for, and the store not followed, after another error', async () => {
+    const { network, fail, store, told } = waiting();
+    await expect.poll(told).toBe(1);
+    await expect.poll(() => store.watching).toBe(true);
+    fail();
+    await expect(network).rejects.toThrow('no device');
+    await expect.poll(() => store.watching).toBe(false);
   });
 
   it('is not waited for when the signal aborts', async () => {
