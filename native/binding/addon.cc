@@ -13,6 +13,7 @@
 #include "binding/route_lookup.h"
 #include "binding/vxlan.h"
 #include "sys/exit_guard.h"
+#include "sys/file_pages.h"
 #include "sys/handover.h"
 #include "sys/host_watch.h"
 #include "sys/interfaces.h"
@@ -94,6 +95,13 @@ Napi::Value cpus(const Napi::CallbackInfo& info) {
   std::vector<Napi::Value> out;
   for (const unsigned cpu : listed.value()) out.push_back(Napi::Number::New(info.Env(), cpu));
   return to_js_array(info.Env(), out);
+}
+
+Napi::Value give_pages_back(const Napi::CallbackInfo& info) {
+  auto given = give_file_pages_back();
+  if (given.ok()) return Napi::Number::New(info.Env(), static_cast<double>(given.value()));
+  throw_system(info.Env(), given.error());
+  return {};
 }
 
 Napi::Value watch_host_changes(const Napi::CallbackInfo& info) {
@@ -245,6 +253,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("removeFou", entry<remove_fou_of>);
   surface.add_function("fouStatistics", entry<fou_statistics>);
   surface.add_function("cpus", entry<cpus>);
+  surface.add_function("giveFilePagesBack", entry<give_pages_back>);
   surface.add_function("watchHost", entry<watch_host_changes>);
   surface.add_function("notify", entry<notify_manager>);
   surface.add_function("notifyBarrier", entry<notify_manager_barrier>);

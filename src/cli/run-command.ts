@@ -16,6 +16,7 @@ import { LOG_FORMATS, type LogFormat } from '../log-format.js';
 import { createLogger, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import { environmentName, resolveFlags, type FlagValues } from './flags.js';
+import { giveStartBack } from './give-start-back.js';
 import type { CliIo } from './io.js';
 import { logProcessEvents, logUnexpected } from './process-log.js';
 import { runFlags } from './run-flags.js';
@@ -83,7 +84,9 @@ Exit codes:
     io.signals?.stopBy(stop, log);
     let code: ExitCode = ExitCode.failure;
     try {
-      await new Daemon(options, log, { serviceManager, descriptorStore }).run(stop.signal);
+      const daemon = new Daemon(options, log, { serviceManager, descriptorStore });
+      if (io.signals !== undefined) void giveStartBack(daemon.events(stop.signal), log);
+      await daemon.run(stop.signal);
       code = ExitCode.ok;
     } catch (error) {
       code = endedBy(error, log);

@@ -4,6 +4,7 @@
  */
 export {
   exitWithin,
+  giveFilePagesBack,
   guardSignals,
   probeKernel,
   restartWithLess,

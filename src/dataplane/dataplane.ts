@@ -300,6 +300,15 @@ export function restartWithLess(restart: Restart): void {
   native().restartWithLess(restart);
 }
 
+/**
+ * Lets go of the pages of files that this process has mapped (its program, libraries), which come back
+ * when they are used; returns their bytes. Throws where the kernel does not say which those are
+ * (CONFIG_PROC_PAGE_MONITOR). Blocks for some 7 ms: for a program, not for a library.
+ */
+export function giveFilePagesBack(): number {
+  return native().giveFilePagesBack();
+}
+
 /** Where /dev/net/tun cannot be opened as it is not there. */
 export const TUN_ADVICE =
   'load the tun module, or create the device node (mknod /dev/net/tun c 10 200)';

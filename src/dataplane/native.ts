@@ -391,6 +391,8 @@ export interface NativeAddon {
   guardSignals(limits: NativeSignalLimits): void;
   /** Ends the process with `code` after `ms` milliseconds unless it has ended by then. */
   exitWithin(ms: number, code: number): void;
+  /** Bytes of files that this process no longer has in memory. See native/sys/file_pages.h. */
+  giveFilePagesBack(): number;
   /** Does not return: throws what the kernel refused. The main thread may have lost capabilities then. */
   restartWithLess(restart: NativeRestart): void;
 }

@@ -208,7 +208,7 @@ const scenarios = {
     const methods = Object.getOwnPropertyNames(addon.Engine.prototype).filter(
       (name) => !['constructor', 'close'].includes(name),
     );
-    const takesNothing = ['probe', 'interfaces', 'cpus'];
+    const takesNothing = ['probe', 'interfaces', 'cpus', 'giveFilePagesBack'];
     const endsProcess = ['guardSignals', 'exitWithin', 'restartWithLess'];
     const functions = Object.keys(addon).filter(
       (name) =>
