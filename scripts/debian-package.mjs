@@ -85,8 +85,8 @@ Architecture: ${DEBIAN_ARCHITECTURES[arch]}
 Maintainer: ${DEBFULLNAME} <${DEBEMAIL}>
 Installed-Size: ${Math.ceil(bytes / 1024)}
 Depends: nodejs (>= 20.11), libc6 (>= 2.28)
-Recommends: iptables | nftables, iproute2
-Suggests: bash-completion, iperf3, iputils-ping, tcpdump
+Recommends: iptables | nftables
+Suggests: bash-completion, iperf3, iproute2, iputils-ping, tcpdump
 Section: net
 Priority: optional
 Description: user-space overlay network for containers
