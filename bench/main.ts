@@ -11,6 +11,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Pick<Runnable<object>, '
   overlays: async () => (await import('./overlays/overlays.js')).overlays,
   copies: async () => (await import('./copies/copies.js')).copies,
   lease: async () => (await import('./lease/lease.js')).lease,
+  flood: async () => (await import('./flood/flood.js')).flood,
   micro: async () => (await import('./micro/micro.js')).micro,
   soak: async () => (await import('./soak/soak.js')).soak,
 };

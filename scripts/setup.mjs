@@ -1,7 +1,7 @@
 /**
- * Set-up on a fresh clone: `run` is what `npm start` needs; `bench`, `bench-lease`, `bench-micro` and
- * `test` what `npm run bench`, `npm run bench:lease`, `npm run bench:micro` and `npm test` need on top;
- * `pack` is what `npm pack` needs, which neither runs nor tests anything. Uses Node's built-ins only,
+ * Set-up on a fresh clone: `run` is what `npm start` needs; `bench`, `bench-flood`, `bench-lease`,
+ * `bench-micro`, `soak` and `test` what `npm run bench`, `npm run bench:flood` and so on, and `npm test`,
+ * need on top; `pack` is what `npm pack` needs, which neither runs nor tests anything. Uses Node's built-ins only,
  * because node_modules may not be there yet. Each step is skipped when it has nothing to do, and prints
  * its log only when it fails.
  */
@@ -42,6 +42,9 @@ const BENCH_PACKAGES = {
   perf: 'linux-perf',
   ...BENCH_LEASE_PACKAGES,
 };
+const BENCH_FLOOD_PACKAGES = {
+  nft: 'nftables',
+};
 const SOAK_PACKAGES = {
   ...BENCH_LEASE_PACKAGES,
   etcdctl: 'etcd-client',
@@ -57,7 +60,7 @@ const TEST_PACKAGES = {
   tracepath: 'iputils-tracepath',
   chromium: 'chromium',
   iptables: 'iptables',
-  nft: 'nftables',
+  ...BENCH_FLOOD_PACKAGES,
   'systemd-analyze': 'systemd',
   script: 'bsdutils',
   depmod: 'kmod',
@@ -86,6 +89,7 @@ buildTypeScript();
 if (mode === 'test') installTestTools(step);
 if (mode === 'bench') installBenchTools(step);
 if (mode === 'bench') makeIn('bench/overlays', "the benchmark's sender");
+if (mode === 'bench-flood' || mode === 'test') makeIn('bench/flood', "the flood's sender");
 if (mode === 'bench-micro') makeIn('bench/micro', 'the micro benchmarks');
 if (mode === 'test') makeIn('bench/copies/native', 'the benchmark of the crossings');
 
@@ -97,6 +101,7 @@ function installDebianPackages() {
   const more =
     {
       bench: BENCH_PACKAGES,
+      'bench-flood': BENCH_FLOOD_PACKAGES,
       'bench-lease': BENCH_LEASE_PACKAGES,
       soak: SOAK_PACKAGES,
       test: TEST_PACKAGES,

@@ -23,6 +23,7 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
   methods.add_function("storeDescriptors", call<&EngineWrap::store_descriptors>);
   methods.add_function("storeKernelPath", call<&EngineWrap::store_kernel_path>);
+  methods.add_function("filterSources", call<&EngineWrap::filter_sources>);
   methods.add_function("leave", call<&EngineWrap::leave>);
   methods.add_function("close", call<&EngineWrap::close>);
   return methods.define_class("Engine", construct, open);
@@ -144,6 +145,16 @@ Napi::Value EngineWrap::restore_device(const Napi::CallbackInfo& info) {
   auto restored = engine_->restore_device();
   if (restored.ok()) return to_js_device_check(info.Env(), restored.value());
   throw_system(info.Env(), restored.error());
+  return {};
+}
+
+Napi::Value EngineWrap::filter_sources(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBoolean()) {
+    throw_type(info.Env(), "on: expected a boolean");
+    return {};
+  }
+  if (auto error = engine_->filter_sources(info[0].As<Napi::Boolean>().Value()))
+    throw_system(info.Env(), *error);
   return {};
 }
 

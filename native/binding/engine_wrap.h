@@ -51,6 +51,7 @@ class EngineWrap {
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value features(const Napi::CallbackInfo& info);
   Napi::Value queue_sizes(const Napi::CallbackInfo& info);
+  Napi::Value filter_sources(const Napi::CallbackInfo& info);
   Napi::Value leave(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/ipv4.h"
 #include "core/next_hop_set.h"
@@ -61,6 +62,8 @@ class ForwardingTable {
   // Whether any route leads to this host: it holds a lease. For datagrams whose inner source is in
   // no lease of their sender.
   bool has_next_hop(uint32_t next_hop) const { return next_hops_.contains(next_hop); }
+
+  std::vector<uint32_t> next_hops() const { return next_hops_.all(); }
 
   size_t route_count() const { return route_count_; }
   size_t memory_bytes() const;

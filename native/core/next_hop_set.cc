@@ -41,6 +41,15 @@ bool NextHopSet::contains(uint32_t next_hop) const {
   return at != bucket->end() && at->next_hop == next_hop;
 }
 
+std::vector<uint32_t> NextHopSet::all() const {
+  std::vector<uint32_t> out;
+  for (const auto& bucket : *buckets_) {
+    if (bucket == nullptr) continue;
+    for (const Counted& counted : *bucket) out.push_back(counted.next_hop);
+  }
+  return out;
+}
+
 size_t NextHopSet::memory_bytes() const {
   size_t bytes = sizeof(Buckets);
   for (const auto& bucket : *buckets_)

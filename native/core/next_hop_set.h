@@ -17,6 +17,8 @@ class NextHopSet {
   // Takes back one `add` of this next hop.
   void remove(uint32_t next_hop);
   bool contains(uint32_t next_hop) const;
+  // Each once, in no order.
+  std::vector<uint32_t> all() const;
 
   size_t memory_bytes() const;
 

@@ -270,6 +270,9 @@ Status Engine::take_charge() {
     return Error{EBUSY, "start", "another process uses the descriptors in another mode"};
   }
   adopted_ = false;
+  // One that was killed may have left its own.
+  (void)filter_sources(false);
+  for (const OwnedFd& socket : udp_) drops_before_.push_back(socket_drops(socket.get()));
   if (auto error = change_mode(options_.mode)) return error;
   // Otherwise it goes on until this engine's own share knows the hosts.
   if (!features_->on(KernelFeature::kKernelPath) && !left_.empty()) {
@@ -564,10 +567,15 @@ Result<EngineDeviceCheck> Engine::restore_device() {
 const QueueDrops& Engine::queue_drops() {
   if (closed_) return drops_;
   drops_.udp.resize(udp_.size());
-  for (size_t pair = 0; pair < udp_.size(); ++pair)
-    drops_.udp[pair] = socket_drops(udp_[pair].get());
+  for (size_t pair = 0; pair < udp_.size(); ++pair) drops_.udp[pair] = drops_since_taken(pair);
   if (auto link = tun_->link(); link.ok()) drops_.tun = link.value().queue_drops;
   return drops_;
+}
+
+std::optional<uint64_t> Engine::drops_since_taken(size_t pair) const {
+  const auto now = socket_drops(udp_[pair].get());
+  if (!now || pair >= drops_before_.size() || !drops_before_[pair]) return now;
+  return *now - *drops_before_[pair];
 }
 
 QueueSizes Engine::queue_sizes() const {
@@ -587,6 +595,7 @@ Result<OwnedFd> Engine::until_stopped() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) < 0) return Error{errno, "pipe2", ""};
   running_ = OwnedFd(ends[1]);
+  (void)filter_sources(false);
   return OwnedFd(ends[0]);
 }
 
@@ -608,9 +617,34 @@ void Engine::change_routes(std::span<const Route> changes) {
     }
   }
   table_.publish(std::make_unique<const ForwardingTable>(routes_));
+  const auto is_stranger = [&](const Route& change) {
+    return change.next_hop != 0 && !covers(*admitted_, change.next_hop);
+  };
+  if (admitted_ && std::any_of(changes.begin(), changes.end(), is_stranger))
+    (void)filter_sources(true);
   if (path_mtu_) path_mtu_->change_routes(changes);
   if (kernel_share_) kernel_share_->change(changes);
   if (!adopted_) end_left();
+}
+
+Status Engine::filter_sources(bool on) {
+  if (closed_) return Error{EBADF, "filterSources", "closed"};
+  if (adopted_ || (on && running_.valid()))
+    return Error{EBUSY, "filterSources", "another process uses the sockets"};
+  const int number = on ? admit_next_hops() : 0;
+  if (on && number == 0) return std::nullopt;
+  admitted_.reset();
+  for (const OwnedFd& socket : udp_) (void)detach_source_filter(socket.get());
+  if (number != 0) return Error{number, "setsockopt SO_ATTACH_FILTER", ""};
+  return std::nullopt;
+}
+
+int Engine::admit_next_hops() {
+  admitted_ = cover(routes_.next_hops(), kFilterRangesMax);
+  for (const OwnedFd& socket : udp_)
+    if (const int number = attach_source_filter(socket.get(), *admitted_); number != 0)
+      return number;
+  return 0;
 }
 
 uint32_t Engine::lookup(uint32_t address) {

@@ -26,6 +26,7 @@
 #include "engine/encapsulation.h"
 #include "engine/kernel_share.h"
 #include "engine/path_mtu.h"
+#include "sys/source_filter.h"
 #include "sys/tun.h"
 #include "sys/udp_socket.h"
 
@@ -127,6 +128,12 @@ class Engine {
   // Publishes the routes with these changes made, in their order: a next hop of 0 takes the route
   // to exactly that subnet away. Costs a few microseconds a change, whatever the number of routes.
   void change_routes(std::span<const Route> changes);
+  // Whether datagrams from hosts that no route leads to are refused before they are queued, by a
+  // filter of the sockets. It lets through what it cannot tell from a next hop where there are many
+  // (sys/source_filter.h), and counts nothing: what it refuses is in the sockets' drops. Off at
+  // first, and for whoever takes the sockets over. EBADF when closed, EBUSY while another process
+  // uses them; another error leaves it off.
+  Status filter_sources(bool on);
   // The next hop the data plane would use now; 0 for none.
   uint32_t lookup(uint32_t address);
 
@@ -179,6 +186,8 @@ class Engine {
   // The threads carry everything from now on.
   void give_up_kernel_share(int number);
   void stop_threads();
+  int admit_next_hops();
+  std::optional<uint64_t> drops_since_taken(size_t pair) const;
   void make_directions();
   void plan_workers();
   void open_path_mtu();
@@ -210,6 +219,9 @@ class Engine {
   std::vector<std::unique_ptr<Decapsulation>> decapsulations_;
   std::vector<Worker> workers_;
   QueueDrops drops_;
+  // Of sockets that were adopted: theirs until then.
+  std::vector<std::optional<uint64_t>> drops_before_;
+  std::optional<std::vector<AddressRange>> admitted_;  // by filter_sources
   size_t started_ = 0;
   pthread_t path_mtu_thread_ = {};
   bool path_mtu_started_ = false;

@@ -132,6 +132,14 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     return this.#engine.restoreDevice();
   }
 
+  /**
+   * Refuses datagrams from hosts that no route leads to before they are queued, or no more. What is refused
+   * so is in `queueDrops`. Throws where another process uses the sockets.
+   */
+  filterSources(on: boolean): void {
+    this.#engine.filterSources(on);
+  }
+
   /** Sends copies of its descriptors with one datagram, for another process to go on with them. */
   sendDescriptors(path: string, message: string): void {
     this.#engine.sendDescriptors(path, message);

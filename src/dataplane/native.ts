@@ -155,6 +155,11 @@ export interface NativeEngine {
    * large. A device that is down is left alone. ENODEV: it is not in this network namespace.
    */
   restoreDevice(): NativeDeviceCheck;
+  /**
+   * Whether datagrams from hosts that no route leads to are refused before they are queued; see
+   * native/engine/engine.h. EBADF when closed, EBUSY while or once another process has the sockets, ENOMEM.
+   */
+  filterSources(on: boolean): void;
   /** Next hop the data plane would use for an address; undefined when there is none. */
   lookup(address: number): number | undefined;
   counters(): readonly ThreadCounters[];

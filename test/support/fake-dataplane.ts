@@ -75,6 +75,9 @@ export class FakeDataPlane
   threads: readonly ThreadCounters[] = [counters('encapsulate'), counters('decapsulate')];
   /** Where they went, with what message. */
   readonly sentDescriptors: (readonly [string, string])[] = [];
+  /** As asked for, in order; or what is here is thrown. */
+  readonly filters: boolean[] = [];
+  filterFailure: Error | undefined;
   started = false;
   closed = false;
 
@@ -100,6 +103,11 @@ export class FakeDataPlane
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (this.modeFailure !== undefined) throw this.modeFailure;
     this.modes.push(mode);
+  }
+
+  filterSources(on: boolean): void {
+    if (this.filterFailure !== undefined) throw this.filterFailure;
+    this.filters.push(on);
   }
 
   sendDescriptors(path: string, message: string): void {

@@ -26,6 +26,7 @@ import type { EventSink } from '../../network/events.js';
 import type { PathMtu } from '../../network/forwarder.js';
 import type { ProblemBoard } from '../../problems.js';
 import { DeviceWatch } from './device-watch.js';
+import { FloodGate } from './flood-gate.js';
 import { lookAtHost, type HostChanges, type Looks } from '../../dataplane/host-changes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
@@ -41,6 +42,7 @@ export interface DataPlaneHandle extends Pick<
   | 'changeRoutes'
   | 'changeMode'
   | 'restoreDevice'
+  | 'filterSources'
   | 'sendDescriptors'
   | 'storeDescriptors'
   | 'storeKernelPath'
@@ -75,6 +77,8 @@ export class DataPlaneSupervisor {
   readonly #watch: DeviceWatch;
   #device: string;
   #live: DataPlaneHandle | undefined;
+  /** Of the data plane in service. */
+  #gate: FloodGate | undefined;
   #retired: readonly ThreadCounters[] = [];
   /** The routes published so far, for a replacement. */
   readonly #routes: () => Uint32Array;
@@ -259,7 +263,7 @@ export class DataPlaneSupervisor {
     const live = this.#live?.snapshot();
     return {
       mode: live?.mode ?? this.#options.mode,
-      threads: addCounters(this.#retired, live?.threads ?? []),
+      threads: addCounters(this.#retired, this.#corrected(live?.threads ?? [])),
       features: live?.features ?? [],
       queues: live?.queues ?? null,
     };
@@ -271,6 +275,10 @@ export class DataPlaneSupervisor {
     clearTimeout(this.#timer);
     this.#check?.end();
     this.#retireLive();
+  }
+
+  #corrected(threads: readonly ThreadCounters[]): readonly ThreadCounters[] {
+    return this.#gate?.corrected(threads) ?? threads;
   }
 
   #keep(plane: DataPlaneHandle): void {
@@ -302,6 +310,14 @@ export class DataPlaneSupervisor {
     this.#openedAt = performance.now();
     this.#pathMtus.clear();
     this.#logFeatures(plane);
+    this.#gate = new FloodGate({
+      filter: (on) => {
+        plane.filterSources(on);
+      },
+      threads: () => plane.snapshot().threads,
+      log: this.#log,
+      problems: this.#problems,
+    });
     plane.on('event', (event) => {
       if (plane === this.#live) this.#handle(event);
     });
@@ -332,6 +348,7 @@ export class DataPlaneSupervisor {
         break;
       case 'datagram-refused':
         this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
+        this.#gate?.note(event.source, event.repeated + 1);
         break;
       case 'feature-refused':
         this.#log.warn(
@@ -421,6 +438,7 @@ export class DataPlaneSupervisor {
     const plane = this.#live;
     if (plane === undefined) return;
     this.#live = undefined;
+    this.#gate?.close();
     this.#problems?.report(SOURCE, []);
     if (this.#keeper?.leaves === true) {
       plane.leave();
@@ -429,6 +447,6 @@ export class DataPlaneSupervisor {
       this.#keeper?.release();
     }
     // Taken after the close: the threads are joined, nothing they counted is missed.
-    this.#retired = addCounters(this.#retired, retire(plane.snapshot().threads));
+    this.#retired = addCounters(this.#retired, retire(this.#corrected(plane.snapshot().threads)));
   }
 }

@@ -25,7 +25,7 @@ import {
 } from '../../../bench/overlays/overlays-summary.js';
 import { renderBlock, renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
 import { findBlock, replaceBlock } from '../../../bench/frame/block.js';
-import { parseSnmp } from '../../../src/testbed/snmp.js';
+import { parseSnmp } from '../../../src/host/snmp.js';
 import { hostPlan } from '../../../src/testbed/topology.js';
 import { readTcp, readUdp } from '../../../src/testbed/traffic.js';
 

@@ -1,0 +1,169 @@
+/**
+ * A flood of datagrams from hosts that hold no lease, kept from the packet threads: while there are very
+ * many, the sockets' own filter refuses them before they are queued (native/sys/source_filter.h).
+ *
+ *   refused by the threads: FLOOD a second -> filter on -> refused by it: less than CALM a second,
+ *                                                          CALM_LOOKS in a row -> filter off
+ *
+ * A flood that bears the address of a host with a lease passes the filter: it is off again then, and is not
+ * tried for a while.
+ *
+ * What the filter refuses the kernel counts with what found no room in the sockets. The two are told apart
+ * by the namespace's own counters, so what another program's UDP socket had no room for meanwhile is taken
+ * for a datagram of this one that found none.
+ */
+import type { ThreadCounters } from '../../dataplane/dataplane.js';
+import { messageOf } from '../../errors.js';
+import { formatIpv4, type Ipv4 } from '../../config/ipv4.js';
+import { readOwnSnmp } from '../../host/snmp.js';
+import type { Logger } from '../../log.js';
+import type { ProblemBoard } from '../../problems.js';
+
+/** Of drops. */
+const REASON = 'unknown_source';
+/** What is reported to the problem board. */
+const SOURCE = 'flood';
+/** Datagrams a second. */
+const FLOOD = 5_000;
+const CALM = 500;
+const WINDOW_MS = 1_000;
+const LOOK_MS = 1_000;
+const CALM_LOOKS = 10;
+/** After a filter that was refused, or refused nothing. */
+const REST_MS = 60_000;
+
+export interface FloodGateParts {
+  readonly filter: (on: boolean) => void;
+  /** Of the data plane in service. */
+  readonly threads: () => readonly ThreadCounters[];
+  readonly log: Logger;
+  readonly problems: ProblemBoard | undefined;
+  /** Datagrams that the namespace's UDP sockets had no room for, or whose checksum was wrong. */
+  readonly unqueued?: (() => number) | undefined;
+  /** Milliseconds that only grow. */
+  readonly now?: (() => number) | undefined;
+}
+
+export class FloodGate {
+  readonly #parts: FloodGateParts;
+  #windowBegan = -Infinity;
+  #inWindow = 0;
+  #restUntil = -Infinity;
+  #timer: NodeJS.Timeout | undefined;
+  #seen: { readonly dropped: number; readonly unqueued: number } | undefined;
+  #refused = 0;
+  #refusedBefore = 0;
+  #calmLooks = 0;
+
+  constructor(parts: FloodGateParts) {
+    this.#parts = parts;
+  }
+
+  /** Notes datagrams that a packet thread refused. */
+  note(source: Ipv4, count: number): void {
+    const now = this.#now();
+    if (now - this.#windowBegan >= WINDOW_MS) {
+      this.#windowBegan = now;
+      this.#inWindow = 0;
+    }
+    this.#inWindow += count;
+    if (this.#timer === undefined && this.#inWindow >= FLOOD && now >= this.#restUntil) {
+      this.#begin(source);
+    }
+  }
+
+  /** The threads' counters with what the filter refused where it belongs. */
+  corrected(threads: readonly ThreadCounters[]): readonly ThreadCounters[] {
+    if (this.#timer !== undefined) this.#count(threads);
+    let left = this.#refused;
+    return threads.map((thread) => {
+      const dropped = thread.direction === 'decapsulate' ? (thread.queueDrops ?? 0) : 0;
+      const refused = Math.min(left, dropped);
+      if (refused === 0) return thread;
+      left -= refused;
+      const unknown = (thread.drops[REASON] ?? 0) + refused;
+      return {
+        ...thread,
+        drops: { ...thread.drops, [REASON]: unknown },
+        queueDrops: dropped - refused,
+      };
+    });
+  }
+
+  /** Takes the filter away. */
+  close(): void {
+    if (this.#timer !== undefined) this.#end();
+  }
+
+  #begin(source: Ipv4): void {
+    const { filter, log, problems, threads } = this.#parts;
+    try {
+      this.#seen = { dropped: droppedBy(threads()), unqueued: this.#unqueued() };
+      filter(true);
+    } catch (error) {
+      this.#restUntil = this.#now() + REST_MS;
+      log.debug({ error: messageOf(error) }, 'a flood cannot be filtered');
+      return;
+    }
+    this.#refusedBefore = this.#refused;
+    this.#calmLooks = 0;
+    this.#timer = setInterval(() => {
+      this.#look();
+    }, LOOK_MS).unref();
+    const message = `a flood of datagrams from hosts without a lease, ${formatIpv4(source)} among them: refused before they are queued`;
+    problems?.report(SOURCE, [{ id: 'flood', message }]);
+  }
+
+  #look(): void {
+    const before = this.#refused;
+    this.#count(this.#parts.threads());
+    const calm = this.#refused - before < CALM;
+    this.#calmLooks = calm ? this.#calmLooks + 1 : 0;
+    if (this.#calmLooks >= CALM_LOOKS) this.#end();
+  }
+
+  #end(): void {
+    const { filter, threads, log, problems } = this.#parts;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    try {
+      this.#count(threads());
+      filter(false);
+    } catch (error) {
+      log.debug({ error: messageOf(error) }, 'the filter went with its sockets');
+    }
+    const refused = this.#refused - this.#refusedBefore;
+    if (refused < FLOOD) this.#restUntil = this.#now() + REST_MS;
+    log.info({ refused }, 'datagrams refused before they were queued');
+    problems?.report(SOURCE, []);
+  }
+
+  #count(threads: readonly ThreadCounters[]): void {
+    const before = this.#seen;
+    if (before === undefined) return;
+    const now = { dropped: droppedBy(threads), unqueued: this.#unqueued() };
+    const more = now.dropped - before.dropped - (now.unqueued - before.unqueued);
+    this.#refused += Math.max(0, more);
+    this.#seen = now;
+  }
+
+  #unqueued(): number {
+    return (this.#parts.unqueued ?? unqueuedHere)();
+  }
+
+  #now(): number {
+    return (this.#parts.now ?? (() => performance.now()))();
+  }
+}
+
+function droppedBy(threads: readonly ThreadCounters[]): number {
+  return threads.reduce(
+    (sum, { direction, queueDrops }) => sum + (direction === 'decapsulate' ? (queueDrops ?? 0) : 0),
+    0,
+  );
+}
+
+function unqueuedHere(): number {
+  const snmp = readOwnSnmp();
+  return snmp('Udp', 'RcvbufErrors') + snmp('Udp', 'InCsumErrors');
+}
