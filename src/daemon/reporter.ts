@@ -6,6 +6,7 @@ import type { DataPlaneSnapshot, KernelFeature } from '../dataplane/dataplane.js
 import { messageOf } from '../errors.js';
 import { storeFault, type StoreFault } from '../lease/store-errors.js';
 import { expiryTime } from '../lease/expiry.js';
+import { formatIpv4 } from '../config/ipv4.js';
 import type { MetricsSample } from '../metrics/metrics.js';
 import type { ForwarderHealth } from '../network/forwarder.js';
 import type { FollowState } from '../network/registration.js';
@@ -107,6 +108,10 @@ export class Reporter {
       leasesAgeSeconds: synced ? leasesAge(look.follow?.leasesAsOf) : undefined,
       firewall: this.#firewall(),
       problems: this.#problems.all,
+      pathMtus: [...(network?.forwarder.narrowPaths?.() ?? [])].map(([host, { bytes }]) => ({
+        host: formatIpv4(host),
+        bytes,
+      })),
       features: this.#features(look),
     };
   }

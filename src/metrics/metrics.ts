@@ -32,6 +32,8 @@ export interface MetricsSample {
   readonly firewall: { readonly inPlace: boolean; readonly repairs: number };
   /** Embedders of earlier versions give none. */
   readonly problems?: readonly Problem[] | undefined;
+  /** Hosts whose path takes no packets as long as the device does; earlier embedders give none. */
+  readonly pathMtus?: readonly { readonly host: string; readonly bytes: number }[] | undefined;
   readonly features: readonly KernelFeature[];
 }
 
@@ -149,6 +151,12 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     labelNames: ['problem'] as const,
     registers,
   });
+  const pathMtus = new Gauge({
+    name: 'flannelette_path_mtu_bytes',
+    help: "Longest packet of the overlay that reaches a host whole; absent where that is the device's MTU.",
+    labelNames: ['host'] as const,
+    registers,
+  });
   const active = new Gauge({
     name: 'flannelette_feature_active',
     help: '1 for an optional kernel feature the data plane uses now, 0 for one it does without.',
@@ -179,6 +187,8 @@ function stateMetrics(registry: Registry, options: MetricsOptions) {
     repairs.inc(sample.firewall.repairs);
     problems.reset();
     for (const { id } of sample.problems ?? []) problems.set({ problem: id }, 1);
+    pathMtus.reset();
+    for (const { host, bytes } of sample.pathMtus ?? []) pathMtus.set({ host }, bytes);
     active.reset();
     for (const { name, state } of sample.dataPlane?.features ?? []) {
       active.set({ feature: name }, Number(state === 'active'));

@@ -7,6 +7,7 @@
  *
  * What is common to all, following the store and keeping the lease, is Registration's.
  */
+import type { Ipv4 } from '../config/ipv4.js';
 import type { BackendConfig, NetworkConfig } from '../config/network.js';
 import type { DataPlaneSnapshot } from '../dataplane/dataplane.js';
 import type { ExternalInterface } from '../host/interface.js';
@@ -78,6 +79,8 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   health(): ForwarderHealth;
   /** How packets for a route that was applied travel now. */
   reach(route: Route): Reach;
+  /** By PublicIP: hosts whose path takes no packets as long as `mtu`, as far as that is found out here. */
+  narrowPaths?(): ReadonlyMap<Ipv4, PathMtu>;
   /**
    * Totals since it was opened, also after the close; they never fall. Undefined when the kernel
    * alone forwards, which counts nothing of this.

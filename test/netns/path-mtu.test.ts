@@ -102,7 +102,7 @@ describe.each([
 ] as const)('a link of MTU 1400, mode %s', (mode, flags) => {
   beforeEach(async ({ skip }) => {
     skip(mode === 'kernel' && withoutKernel !== undefined, 'needs eBPF');
-    lab = await TestLab.setUp({ mode, flags });
+    lab = await TestLab.setUp({ mode, flags: [...flags, '--healthz-port=9470'] });
     await divide(lab);
   });
   afterEach(join);
@@ -122,7 +122,7 @@ describe.each([
     expect(icmpFragNeeded).toBeGreaterThan(0);
   });
 
-  it('is what status says of that host, since when, and the log', async () => {
+  it('is what status and metrics say of that host, since when, and the log', async () => {
     const before = Date.now();
     await learnt();
     const pathMtu = await waitFor('the status', 5_000, async () => {
@@ -135,6 +135,9 @@ describe.each([
     const { subnetFile } = lab.nearDaemon;
     const { stdout } = await run([...COMMAND, 'status', `--subnet-file=${subnetFile}`]);
     expect(stdout).toMatch(new RegExp(`10\\.168\\.0\\.3 +tunnel, path MTU ${INNER} for \\d+ s`));
+    const ask = "fetch('http://127.0.0.1:9470/metrics').then((r) => r.text()).then(console.log)";
+    const metrics = await run(inNamespace(lab.near.host, [process.execPath, '-e', ask]));
+    expect(metrics.stdout).toContain(`flannelette_path_mtu_bytes{host="10.168.0.3"} ${INNER}\n`);
     expect(lab.nearDaemon.program.stderr).toContain(
       'the path to a host takes packets of another length',
     );

@@ -32,7 +32,7 @@ import { addCounters, retire } from '../../dataplane/totals.js';
 import { RateLimitedLog } from '../../rate-limited-log.js';
 import { errnoName } from './errno.js';
 import type { InheritedTunnel, TunnelLife, TunnelKeeper } from './inherited.js';
-import { formatIpv4 } from '../../config/ipv4.js';
+import { formatIpv4, type Ipv4 } from '../../config/ipv4.js';
 
 /** The part of DataPlane that is used here; tests put their own in its place. */
 export interface DataPlaneHandle extends Pick<
@@ -72,7 +72,7 @@ export class DataPlaneSupervisor {
   readonly #refusals: RateLimitedLog;
   readonly #pathChanges: RateLimitedLog;
   /** By next hop, of the data plane in service. */
-  readonly #pathMtus = new Map<number, PathMtu>();
+  readonly #pathMtus = new Map<Ipv4, PathMtu>();
   readonly #problems: ProblemBoard | undefined;
   readonly #watch: DeviceWatch;
   #device: string;
@@ -171,9 +171,9 @@ export class DataPlaneSupervisor {
     return this.#error;
   }
 
-  /** What is known of a path that takes no packets as long as the device does; else undefined. */
-  pathMtu(nextHop: number): PathMtu | undefined {
-    return this.#pathMtus.get(nextHop);
+  /** What is known of paths that take no packets as long as the device does, by next hop. */
+  get narrowPaths(): ReadonlyMap<Ipv4, PathMtu> {
+    return this.#pathMtus;
   }
 
   /** How often a failed data plane has been replaced. */

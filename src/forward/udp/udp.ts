@@ -29,6 +29,7 @@ import { hostChanges } from '../../dataplane/host-changes.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
 import { inputError, messageOf } from '../../errors.js';
+import type { Ipv4 } from '../../config/ipv4.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type { Logger } from '../../log.js';
 import type {
@@ -38,6 +39,7 @@ import type {
   Forwarder,
   ForwarderHealth,
   Handover,
+  PathMtu,
   Reach,
 } from '../../network/forwarder.js';
 import type { Route, RouteChange } from '../../network/route-table.js';
@@ -278,8 +280,12 @@ class UdpForwarder implements Forwarder {
     if ('fou' in this.#carrier) return this.#carrier.fou.reach(route);
     const { plane, direct } = this.#carrier;
     const reach = direct?.reach(route) ?? { way: 'tunnel' };
-    const pathMtu = plane.pathMtu(route.nextHop);
+    const pathMtu = plane.narrowPaths.get(route.nextHop);
     return pathMtu === undefined || reach.way === 'direct' ? reach : { ...reach, pathMtu };
+  }
+
+  narrowPaths(): ReadonlyMap<Ipv4, PathMtu> {
+    return 'fou' in this.#carrier ? new Map() : this.#carrier.plane.narrowPaths;
   }
 
   health(): ForwarderHealth {

@@ -104,6 +104,14 @@ describe('metrics', () => {
     expect(types.has('process_cpu_seconds_total')).toBe(true);
   });
 
+  it('has the path MTU of hosts that have one of their own, as long as they do', async () => {
+    const { scrape, set } = setUp({ pathMtus: [{ host: '10.168.0.3', bytes: 1_372 }] });
+    const name = 'flannelette_path_mtu_bytes{host="10.168.0.3"}';
+    expect((await scrape()).values.get(name)).toBe(1_372);
+    set({ pathMtus: [] });
+    expect((await scrape()).values.has(name)).toBe(false);
+  });
+
   it('leaves the expiry of a reservation out', async () => {
     const { scrape, set } = setUp();
     set({ leaseExpiresAt: undefined });
