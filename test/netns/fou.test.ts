@@ -95,6 +95,18 @@ function withoutFou(): void {
     await forwards(now);
     expect(await parts(now.near)).toEqual(['device']);
   });
+
+  it('goes over to eBPF at run time, with nothing left of what was tried', async () => {
+    const now = await setUp({ mode: 'offload' });
+    await forwards(now);
+    await now.nearDaemon.changeMode('kernel');
+    expect(await stateOf(now.nearDaemon)).toBe('refused');
+    const programs = probed('kernel-path')?.state === 'yes' ? 'active' : 'refused';
+    expect(await stateOf(now.nearDaemon, 'kernel-path')).toBe(programs);
+    await forwards(now);
+    expect(await parts(now.near)).toEqual(['device']);
+    expect(await said(now.near, 'ip', '-br', 'link')).not.toContain('fltry');
+  });
 }
 
 /** One CPU, which also starts every program. */
@@ -342,6 +354,27 @@ function withFou(): void {
     await forwards(now);
     expect(await parts(now.near)).toEqual(['device']);
     expect(await stateOf(basic)).toBe('unused');
+  });
+
+  it('takes over from the daemon at run time and gives back, for a few packets', async () => {
+    const now = await setUp({ mode: 'offload' });
+    await forwards(now);
+    const stream = new PingStream(now.near, now.far.containerAddress, { intervalSeconds: 0.02 });
+    await now.nearDaemon.changeMode('kernel');
+    expect(await stateOf(now.nearDaemon)).toBe('active');
+    expect(await parts(now.near)).toEqual(ALL);
+    expect(await said(now.near, 'ip', '-br', 'link')).not.toContain('fltry');
+    expect(await said(now.near, 'ip', 'fou', 'show')).toMatch(/^port 8285 [^\n]*\n?$/m);
+    await forwards(now);
+    const { dataPlane } = await now.nearDaemon.status();
+    expect(dataPlane?.mode).toBe('kernel');
+    await now.nearDaemon.changeMode('batch');
+    expect(await stateOf(now.nearDaemon)).toBe('unused');
+    expect(await parts(now.near)).toEqual(['device']);
+    await forwards(now);
+    const { sent, received: answered } = await stream.end();
+    expect(sent).toBeGreaterThan(20);
+    expect(sent - answered).toBeLessThanOrEqual(10);
   });
 
   it('goes on without a daemon, and with the next one, by --keep-forwarding', async () => {

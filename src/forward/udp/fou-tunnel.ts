@@ -75,6 +75,29 @@ export function claimEnd(
   }
 }
 
+/** Ports for a trial, of which some may be taken; RFC 6335's dynamic ones. */
+const TRIAL_PORTS = { first: 49_152, count: 16_384 };
+const TRIALS = 3;
+
+/** Throws an Error that says what the kernel lacks or refuses: tried on another port, with nothing left. */
+export function tryTunnel({ kernel, options }: Pick<FouTunnelParts, 'kernel' | 'options'>): void {
+  for (let trial = 1; ; trial += 1) {
+    const port = TRIAL_PORTS.first + Math.floor(Math.random() * TRIAL_PORTS.count);
+    const end = { local: options.bindAddress, port };
+    try {
+      const index = kernel.make('fltry%d', end, options.port);
+      const own = { network: options.subnet, prefix: options.subnetPrefix };
+      if (options.sourceCheck) kernel.admit(index, end, { own, hosts: new Uint32Array() });
+      kernel.openPort(end);
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'EADDRINUSE' || trial === TRIALS) throw error;
+    } finally {
+      kernel.remove(end);
+    }
+  }
+}
+
 export class FouTunnel {
   readonly device: string;
   readonly #parts: FouTunnelParts;

@@ -47,7 +47,7 @@ import { DirectRoutes } from '../direct-routing.js';
 import { ExternalLink } from '../external-link.js';
 import { MIN_MTU, mtuWithin } from '../link-mtu.js';
 import { compileChanges, compileRoutes } from './compile.js';
-import { claimEnd, FouTunnel } from './fou-tunnel.js';
+import { claimEnd, FouTunnel, tryTunnel } from './fou-tunnel.js';
 import {
   tunnelName,
   type InheritedTunnel,
@@ -166,7 +166,14 @@ export class UdpBackend implements Backend {
       name,
       log,
       openPlane,
-      openFou: openDataPlane === undefined ? () => this.#openFou(options) : undefined,
+      ...(openDataPlane === undefined
+        ? {
+            openFou: () => this.#openFou(options),
+            tryFou: () => {
+              tryTunnel({ kernel: FOU_KERNEL, options });
+            },
+          }
+        : {}),
       openDirect: this.#directRouting ? () => this.#directRoutes() : undefined,
     });
   }
@@ -208,7 +215,9 @@ interface UdpForwarderParts {
     inherited?: InheritedTunnel,
   ) => DataPlaneSupervisor;
   /** Undefined where the data plane is not this host's. */
-  readonly openFou: (() => FouTunnel) | undefined;
+  readonly openFou?: () => FouTunnel;
+  /** Throws what the kernel lacks for it. */
+  readonly tryFou?: () => void;
   readonly openDirect: (() => DirectRoutes) | undefined;
 }
 
@@ -259,21 +268,46 @@ class UdpForwarder implements Forwarder {
   }
 
   changeMode(mode: DataPlaneOptions['mode']): void {
-    const before = this.#mode;
+    if (mode === this.#mode) return;
     this.#mode = mode;
+    this.#refused = undefined;
     if ('plane' in this.#carrier) {
-      // With the same device: mode kernel by eBPF, until the next start.
-      this.#carrier.plane.changeMode(mode);
-      this.#refused = undefined;
+      // With the same device, but by FOU.
+      if (mode !== 'kernel' || !this.#canFou()) this.#carrier.plane.changeMode(mode);
+      else this.#replace(() => this.#openKernel());
       return;
     }
-    if (mode === before) return;
-    const { fou } = this.#carrier;
-    fou.close();
-    this.#retired = addCounters(this.#retired, retire(fou.snapshot().threads));
-    this.#carrier = this.#openPlane({ ...this.#parts.options, mode, tunName: fou.device });
+    const tunName = this.device;
+    this.#replace(() => this.#openPlane({ ...this.#parts.options, mode, tunName }));
+  }
+
+  /** Puts another one in its place; packets of the moment in between are lost. */
+  #replace(open: () => Carrier): void {
+    const before = this.#live;
+    if ('plane' in this.#carrier) this.#carrier.direct?.close();
+    before.close();
+    this.#retired = addCounters(this.#retired, retire(before.snapshot().threads));
+    this.#carrier = open();
     if (!this.#started) return;
     this.apply(this.#parts.routes().map((route) => ({ type: 'add', route })));
+  }
+
+  /** Whether FOU can take over. Tried out before anything is given up for it. */
+  #canFou(): boolean {
+    const { options, tryFou } = this.#parts;
+    if (tryFou === undefined) return false;
+    if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
+    else if (typeof this.#attempt(tryFou) !== 'string') return true;
+    return false;
+  }
+
+  /** By FOU, which was tried out; should it be refused all the same, by eBPF. */
+  #openKernel(): Carrier {
+    const { options, openFou, log } = this.#parts;
+    const fou = openFou === undefined ? 'there is none' : this.#attempt(openFou);
+    if (typeof fou !== 'string') return { fou };
+    log.info({ reason: fou }, 'no tunnel by FOU; trying eBPF');
+    return this.#openPlane({ ...options, mode: 'kernel' });
   }
 
   reach(route: Route): Reach {
@@ -343,7 +377,7 @@ class UdpForwarder implements Forwarder {
     let reason: string | undefined;
     if (options.mode === 'kernel') {
       if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
-      const fou = options.disabled.includes('fou') ? 'it is disabled' : this.#tryFou(openFou);
+      const fou = options.disabled.includes('fou') ? 'it is disabled' : this.#attempt(openFou);
       if (typeof fou !== 'string') return { fou };
       if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${fou}`);
       reason = fou;
@@ -356,10 +390,10 @@ class UdpForwarder implements Forwarder {
     return plane;
   }
 
-  /** The tunnel, or why there is none. */
-  #tryFou(openFou: () => FouTunnel): FouTunnel | string {
+  /** What `work` with FOU gives, or why the kernel refuses. */
+  #attempt<T>(work: () => T): T | string {
     try {
-      return openFou();
+      return work();
     } catch (error) {
       this.#refused = { state: 'refused', errno: numberOf(error) };
       return messageOf(error);
