@@ -97,7 +97,8 @@ function withoutFou(): void {
   });
 
   it('goes over to eBPF at run time, with nothing left of what was tried', async () => {
-    const now = await setUp({ mode: 'offload' });
+    // Of what it gives up at the start in mode offload, eBPF needs some.
+    const now = await setUp({ mode: 'offload', flags: ['--drop-privileges=false'] });
     await forwards(now);
     await now.nearDaemon.changeMode('kernel');
     expect(await stateOf(now.nearDaemon)).toBe('refused');
