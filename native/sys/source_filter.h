@@ -24,9 +24,10 @@ std::vector<AddressRange> cover(std::vector<uint32_t> addresses, size_t most);
 // Whether one of the ranges, ascending and apart, holds the address.
 bool covers(std::span<const AddressRange> ranges, uint32_t address);
 
-// Ranges a filter may have: six instructions each, of at most 4096 (BPF_MAXINSNS), and in 20 KB of
-// the kernel's memory (net.core.optmem_max before Linux 6.7).
-inline constexpr size_t kFilterRangesMax = 256;
+// Ranges a filter may have: six instructions each, of at most 4096 (BPF_MAXINSNS), and, as the
+// kernel translates them, in 20 KB of its memory (net.core.optmem_max before Linux 6.7). That takes
+// up to eleven of eight bytes for a range before 4.14, which has no jumps for "less".
+inline constexpr size_t kFilterRangesMax = 128;
 
 // Accepts what comes from the ranges, ascending and apart, by a binary search.
 std::vector<sock_filter> source_program(std::span<const AddressRange> ranges);

@@ -8,9 +8,9 @@
  * A flood that bears the address of a host with a lease passes the filter: it is off again then, and is not
  * tried for a while.
  *
- * What the filter refuses the kernel counts with what found no room in the sockets. The two are told apart
- * by the namespace's own counters, so what another program's UDP socket had no room for meanwhile is taken
- * for a datagram of this one that found none.
+ * What filters refuse is counted by the namespace's own counters, as the difference of UDP's errors of every
+ * kind and of each other kind; in the sockets' drops it stands with what found no room. What the filter of
+ * another program's UDP socket refuses meanwhile is taken for this one's, as far as its drops allow.
  */
 import type { ThreadCounters } from '../../dataplane/dataplane.js';
 import { messageOf } from '../../errors.js';
@@ -34,12 +34,10 @@ const REST_MS = 60_000;
 
 export interface FloodGateParts {
   readonly filter: (on: boolean) => void;
-  /** Of the data plane in service. */
-  readonly threads: () => readonly ThreadCounters[];
   readonly log: Logger;
   readonly problems: ProblemBoard | undefined;
-  /** Datagrams that the namespace's UDP sockets had no room for, or whose checksum was wrong. */
-  readonly unqueued?: (() => number) | undefined;
+  /** Datagrams that filters of the namespace's UDP sockets have refused; the kernel's count. */
+  readonly filtered?: (() => number) | undefined;
   /** Milliseconds that only grow. */
   readonly now?: (() => number) | undefined;
 }
@@ -50,7 +48,8 @@ export class FloodGate {
   #inWindow = 0;
   #restUntil = -Infinity;
   #timer: NodeJS.Timeout | undefined;
-  #seen: { readonly dropped: number; readonly unqueued: number } | undefined;
+  /** What filters had refused when they were last looked at. */
+  #seen = 0;
   #refused = 0;
   #refusedBefore = 0;
   #calmLooks = 0;
@@ -74,18 +73,17 @@ export class FloodGate {
 
   /** The threads' counters with what the filter refused where it belongs. */
   corrected(threads: readonly ThreadCounters[]): readonly ThreadCounters[] {
-    if (this.#timer !== undefined) this.#count(threads);
+    if (this.#timer !== undefined) this.#count();
     let left = this.#refused;
     return threads.map((thread) => {
-      const dropped = thread.direction === 'decapsulate' ? (thread.queueDrops ?? 0) : 0;
-      const refused = Math.min(left, dropped);
-      if (refused === 0) return thread;
+      if (thread.direction !== 'decapsulate' || left === 0) return thread;
+      const { queueDrops, drops } = thread;
+      const refused = Math.min(left, queueDrops ?? left);
       left -= refused;
-      const unknown = (thread.drops[REASON] ?? 0) + refused;
       return {
         ...thread,
-        drops: { ...thread.drops, [REASON]: unknown },
-        queueDrops: dropped - refused,
+        drops: { ...drops, [REASON]: (drops[REASON] ?? 0) + refused },
+        queueDrops: queueDrops === null ? null : queueDrops - refused,
       };
     });
   }
@@ -96,9 +94,9 @@ export class FloodGate {
   }
 
   #begin(source: Ipv4): void {
-    const { filter, log, problems, threads } = this.#parts;
+    const { filter, log, problems } = this.#parts;
     try {
-      this.#seen = { dropped: droppedBy(threads()), unqueued: this.#unqueued() };
+      this.#seen = this.#filtered();
       filter(true);
     } catch (error) {
       this.#restUntil = this.#now() + REST_MS;
@@ -116,18 +114,18 @@ export class FloodGate {
 
   #look(): void {
     const before = this.#refused;
-    this.#count(this.#parts.threads());
+    this.#count();
     const calm = this.#refused - before < CALM;
     this.#calmLooks = calm ? this.#calmLooks + 1 : 0;
     if (this.#calmLooks >= CALM_LOOKS) this.#end();
   }
 
   #end(): void {
-    const { filter, threads, log, problems } = this.#parts;
+    const { filter, log, problems } = this.#parts;
     clearInterval(this.#timer);
     this.#timer = undefined;
     try {
-      this.#count(threads());
+      this.#count();
       filter(false);
     } catch (error) {
       log.debug({ error: messageOf(error) }, 'the filter went with its sockets');
@@ -138,17 +136,14 @@ export class FloodGate {
     problems?.report(SOURCE, []);
   }
 
-  #count(threads: readonly ThreadCounters[]): void {
-    const before = this.#seen;
-    if (before === undefined) return;
-    const now = { dropped: droppedBy(threads), unqueued: this.#unqueued() };
-    const more = now.dropped - before.dropped - (now.unqueued - before.unqueued);
-    this.#refused += Math.max(0, more);
+  #count(): void {
+    const now = this.#filtered();
+    this.#refused += now - this.#seen;
     this.#seen = now;
   }
 
-  #unqueued(): number {
-    return (this.#parts.unqueued ?? unqueuedHere)();
+  #filtered(): number {
+    return (this.#parts.filtered ?? filteredHere)();
   }
 
   #now(): number {
@@ -156,14 +151,8 @@ export class FloodGate {
   }
 }
 
-function droppedBy(threads: readonly ThreadCounters[]): number {
-  return threads.reduce(
-    (sum, { direction, queueDrops }) => sum + (direction === 'decapsulate' ? (queueDrops ?? 0) : 0),
-    0,
-  );
-}
-
-function unqueuedHere(): number {
-  const snmp = readOwnSnmp();
-  return snmp('Udp', 'RcvbufErrors') + snmp('Udp', 'InCsumErrors');
+function filteredHere(): number {
+  const udp = readOwnSnmp('Udp');
+  const others = ['RcvbufErrors', 'InCsumErrors', 'MemErrors'];
+  return others.reduce((left, name) => left - (udp.get(name) ?? 0), udp.get('InErrors') ?? 0);
 }

@@ -314,7 +314,6 @@ export class DataPlaneSupervisor {
       filter: (on) => {
         plane.filterSources(on);
       },
-      threads: () => plane.snapshot().threads,
       log: this.#log,
       problems: this.#problems,
     });

@@ -25,7 +25,6 @@ import {
 } from '../../../bench/overlays/overlays-summary.js';
 import { renderBlock, renderMarkdown, renderText } from '../../../bench/overlays/overlays-text.js';
 import { findBlock, replaceBlock } from '../../../bench/frame/block.js';
-import { parseSnmp } from '../../../src/host/snmp.js';
 import { hostPlan } from '../../../src/testbed/topology.js';
 import { readTcp, readUdp } from '../../../src/testbed/traffic.js';
 
@@ -94,15 +93,6 @@ describe('parsing', () => {
     expect(parsePerf(calls + yields)).toEqual({ calls: 1432, yields: 17 });
     expect(() => parsePerf(calls)).toThrow(/nothing/);
     expect(() => parsePerf('<not counted>;;raw_syscalls:sys_enter;0;100.00;;')).toThrow(/nothing/);
-  });
-
-  it('of the protocol counters of the kernel', () => {
-    const snmp = parseSnmp(
-      'Ip: Forwarding FragCreates\nIp: 1 12\nUdp: NoPorts RcvbufErrors\nUdp: 3 4\n',
-    );
-    expect(snmp('Ip', 'FragCreates')).toBe(12);
-    expect(snmp('Udp', 'RcvbufErrors')).toBe(4);
-    expect(() => snmp('Udp', 'FragCreates')).toThrow(/no Udp FragCreates/);
   });
 
   it('of iperf3 in one direction and in both', () => {

@@ -9,10 +9,10 @@ const STRANGER = 0x0aa80004;
 
 /** What the kernel and the threads count, and what was asked of the sockets. */
 class Sockets {
-  /** By the filter and for want of room, of each socket. */
-  dropped = [0];
-  /** For want of room, in the whole namespace. */
-  unqueued = 0;
+  /** By the filter and for want of room, of each socket; null: the kernel does not tell. */
+  dropped: (number | null)[] = [0];
+  /** By filters, in the whole namespace. */
+  filtered = 0;
   readonly filters: boolean[] = [];
   failure: Error | undefined;
   readonly board = new ProblemBoard(silentLogger());
@@ -21,10 +21,9 @@ class Sockets {
       if (this.failure !== undefined) throw this.failure;
       this.filters.push(on);
     },
-    threads: () => this.threads(),
     log: silentLogger(),
     problems: this.board,
-    unqueued: () => this.unqueued,
+    filtered: () => this.filtered,
     now: () => Date.now(),
   });
 
@@ -40,8 +39,14 @@ class Sockets {
     for (let tenth = 0; tenth < seconds * 10; tenth += 1) {
       vi.advanceTimersByTime(100);
       if (perSecond.noted !== undefined) this.gate.note(STRANGER, perSecond.noted / 10);
-      this.dropped[0] = (this.dropped[0] ?? 0) + (perSecond.filtered ?? 0) / 10;
+      this.#filter((perSecond.filtered ?? 0) / 10);
     }
+  }
+
+  #filter(count: number): void {
+    this.filtered += count;
+    const [first] = this.dropped;
+    if (typeof first === 'number') this.dropped[0] = first + count;
   }
 
   /** Unknown sources and queue drops of each socket, as a user sees them. */
@@ -98,7 +103,6 @@ describe('the gate for floods', () => {
     sockets.pass(2, { filtered: 50_000 });
     expect(sockets.seen()).toEqual([[100_000, 70]]);
     sockets.dropped = [100_100];
-    sockets.unqueued = 30;
     expect(sockets.seen()).toEqual([[100_000, 100]]);
     sockets.gate.close();
     expect(sockets.seen()).toEqual([[100_000, 100]]);
@@ -107,14 +111,32 @@ describe('the gate for floods', () => {
     expect(sockets.seen()).toEqual([[100_000, 105]]);
   });
 
-  it('counts for several sockets, none below zero', () => {
+  it('counts for several sockets, and no more than they dropped', () => {
     const sockets = new Sockets();
     sockets.dropped = [0, 0];
     sockets.pass(1, { noted: 10_000 });
     sockets.dropped = [300, 500];
+    sockets.filtered = 700;
+    expect(sockets.seen()).toEqual([
+      [300, 0],
+      [400, 100],
+    ]);
+    sockets.filtered = 900;
     expect(sockets.seen()).toEqual([
       [300, 0],
       [500, 0],
+    ]);
+  });
+
+  it('counts where the kernel does not tell what a socket dropped', () => {
+    const sockets = new Sockets();
+    sockets.dropped = [null, null];
+    sockets.pass(1, { noted: 10_000 });
+    sockets.pass(20, { filtered: 50_000 });
+    expect(sockets.filters).toEqual([true]);
+    expect(sockets.seen()).toEqual([
+      [1_000_000, null],
+      [0, null],
     ]);
   });
 
