@@ -104,9 +104,10 @@ describe('a flood from a host that is given a lease', () => {
           const { drops } = await counters(next, 'decapsulate');
           return (drops['source_mismatch'] ?? 0) > 0 ? true : undefined;
         });
-        // Those that were refused before are of the daemon before.
+        // Those that the filter refused are of the daemon before; the next one has what waited.
         const { drops, queueDrops } = await counters(next, 'decapsulate');
-        expect((drops['unknown_source'] ?? 0) + (queueDrops ?? 0)).toBeLessThan(1_000);
+        const counted = (drops['unknown_source'] ?? 0) + (queueDrops ?? 0);
+        expect(counted).toBeLessThan(0.5 * Number(flood.stdout));
       } finally {
         await removeHost(stranger);
       }
