@@ -73,6 +73,16 @@ describe('the gate for floods', () => {
     expect(sockets.board.all).toEqual([]);
   });
 
+  it('takes for none what a thread held back long ago', () => {
+    const sockets = new Sockets();
+    for (let minute = 0; minute < 5; minute += 1) {
+      sockets.gate.note(STRANGER, 40_000);
+      sockets.pass(1, { noted: 20 });
+      vi.advanceTimersByTime(60_000);
+    }
+    expect(sockets.filters).toEqual([]);
+  });
+
   it('filters a flood within a second, names a host of it, and ends when it has been calm', () => {
     const sockets = new Sockets();
     sockets.pass(1, { noted: 100_000 });
