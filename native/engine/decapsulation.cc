@@ -61,7 +61,8 @@ size_t datagram_length(const msghdr& message, size_t received) {
 Decapsulation::Decapsulation(const DirectionContext& context)
     : Direction(context, decapsulation_reader(context.pair), kRingBytes, kRingRecords,
                 ip::kPacketMax),
-      refusals_(context_.events, EventType::kDatagramRefused),
+      refused_holders_(context_.events, EventType::kDatagramRefused, 1),
+      refused_strangers_(context_.events, EventType::kDatagramRefused, 0),
       coalescer_(coalesce_options(context_.features)) {
   for (size_t i = 0; i < kBatchMax; ++i) {
     messages_[i] = {};
@@ -183,7 +184,8 @@ bool Decapsulation::trusted(const Ipv4Packet& packet, uint32_t outer_source,
   } else {
     return true;
   }
-  refusals_.report(outer_source, monotonic_ns(), counters_);
+  EventSource& refusals = holds_lease ? refused_holders_ : refused_strangers_;
+  refusals.report(outer_source, monotonic_ns(), counters_);
   return false;
 }
 

@@ -69,7 +69,8 @@ class Decapsulation final : public Direction {
   // Accounts for packets that were written, or could not be.
   void wrote(int number, size_t packets, size_t bytes);
 
-  EventSource refusals_;
+  EventSource refused_holders_;    // of datagrams from hosts that hold a lease
+  EventSource refused_strangers_;  // from others
   Coalescer coalescer_;
   std::array<int, 2> refused_trains_{};  // in a row: TCP, UDP
   std::span<uint8_t> slots_;

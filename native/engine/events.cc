@@ -33,7 +33,7 @@ void EventSource::report(uint32_t address, uint64_t now_ns, ThreadCounters& coun
     ++held_back_;
     return;
   }
-  if (pipe_.write_if_room({type_, 0, address, held_back_})) {
+  if (pipe_.write_if_room({type_, detail_, address, held_back_})) {
     held_back_ = 0;
   } else {
     counters.events_lost.add(1);

@@ -18,7 +18,8 @@ namespace flannelette {
 
 enum class EventType : uint32_t {
   kMiss = 1,             // address: the inner destination without a route
-  kDatagramRefused = 2,  // address: the outer source of a datagram the source check refused
+  kDatagramRefused = 2,  // address: the outer source of a datagram the source check refused;
+                         // detail: 1 when that host holds a lease, else 0
   kFault = 3,  // detail: errno; address: the operation (FaultSource). The thread has ended.
   kFeatureRefused = 4,  // detail: errno; address: the KernelFeature that was switched off
   kPathMtu = 5,  // address: a next hop; detail: bytes of the longest inner packet that reaches it
@@ -66,13 +67,15 @@ class EventPipe {
 // One kind of event of one thread: at most 10 a second, the rest counted into `repeated`.
 class EventSource {
  public:
-  EventSource(const EventPipe& pipe, EventType type) : pipe_(pipe), type_(type) {}
+  EventSource(const EventPipe& pipe, EventType type, uint32_t detail = 0)
+      : pipe_(pipe), type_(type), detail_(detail) {}
 
   void report(uint32_t address, uint64_t now_ns, ThreadCounters& counters);
 
  private:
   const EventPipe& pipe_;
   EventType type_;
+  uint32_t detail_;
   RateLimit limit_{10, 10};
   uint32_t held_back_ = 0;
 };

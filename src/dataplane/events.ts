@@ -11,7 +11,12 @@ export type DataPlaneEvent =
   /** No route for an inner destination; `repeated` more were not reported (rate limit). */
   | { readonly type: 'miss'; readonly destination: number; readonly repeated: number }
   /** A datagram was refused by the source check; `source` is the outer source. */
-  | { readonly type: 'datagram-refused'; readonly source: number; readonly repeated: number }
+  | {
+      readonly type: 'datagram-refused';
+      readonly source: number;
+      readonly holdsLease: boolean;
+      readonly repeated: number;
+    }
   /** A thread ended: the TUN is gone or the kernel refused for good. The engine must be replaced. */
   | { readonly type: 'fault'; readonly errno: number; readonly operation: 'tun' | 'udp' }
   /** The kernel refused an optional feature; forwarding goes on without. */
@@ -42,7 +47,7 @@ export function decodeEvent(record: Buffer): DataPlaneEvent | undefined {
     case TYPE_MISS:
       return { type: 'miss', destination: address, repeated };
     case TYPE_DATAGRAM_REFUSED:
-      return { type: 'datagram-refused', source: address, repeated };
+      return { type: 'datagram-refused', source: address, holdsLease: detail === 1, repeated };
     case TYPE_FAULT:
       return { type: 'fault', errno: detail, operation: address === OPERATION_TUN ? 'tun' : 'udp' };
     case TYPE_FEATURE_REFUSED: {

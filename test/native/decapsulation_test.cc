@@ -257,7 +257,33 @@ TEST_CASE("decapsulation: a refused sender is reported, within the rate, and get
   for (const EventRecord& event : events) {
     CHECK(event.type == EventType::kDatagramRefused);
     CHECK(event.address == kStranger);
+    CHECK(event.detail == 0);
   }
+}
+
+TEST_CASE(
+    "decapsulation: refusals of hosts with a lease and of others are told and counted apart") {
+  Rig rig;
+  Decapsulation decapsulation(rig.context(Mode::kBatch));
+  const PacketSpec foreign{.source = kContainer1, .destination = kContainer1};
+  for (uint32_t i = 0; i < 100; ++i) {
+    rig.io.datagrams.push_back({numbered_packet(i, 64, foreign), kNode2});
+    rig.io.datagrams.push_back({numbered_packet(i, 64, foreign), kStranger});
+  }
+  decapsulation.carry();
+  CHECK(drops(decapsulation, DropReason::kSourceMismatch) == 100);
+  CHECK(drops(decapsulation, DropReason::kUnknownSource) == 100);
+  const auto events = rig.events();
+  std::array<uint32_t, 2> told{};
+  for (const EventRecord& event : events) {
+    REQUIRE(event.detail <= 1);
+    CHECK(event.address == (event.detail == 1 ? kNode2 : kStranger));
+    told[event.detail] += 1 + event.repeated;
+  }
+  CHECK(told[0] >= 10);
+  CHECK(told[0] <= 100);
+  CHECK(told[1] >= 10);
+  CHECK(told[1] <= 100);
 }
 
 TEST_CASE("decapsulation: TTL 0 and 1 are dropped with Time Exceeded, TTL 2 is delivered with 1") {

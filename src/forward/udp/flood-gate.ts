@@ -59,7 +59,7 @@ export class FloodGate {
     this.#parts = parts;
   }
 
-  /** Notes datagrams that a packet thread refused. */
+  /** Notes datagrams from hosts without a lease that a packet thread refused. */
   note(source: Ipv4, count: number): void {
     const now = this.#now();
     if (now - this.#windowBegan >= WINDOW_MS) {

@@ -347,7 +347,7 @@ export class DataPlaneSupervisor {
         break;
       case 'datagram-refused':
         this.#refusals.report({ source: formatIpv4(event.source) }, event.repeated);
-        this.#gate?.note(event.source, event.repeated + 1);
+        if (!event.holdsLease) this.#gate?.note(event.source, event.repeated + 1);
         break;
       case 'feature-refused':
         this.#log.warn(
