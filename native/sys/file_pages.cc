@@ -1,6 +1,7 @@
 #include "sys/file_pages.h"
 
 #include <fcntl.h>
+#include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -92,6 +93,34 @@ Result<std::string> read_smaps() {
   }
 }
 
+// A round of dl_iterate_phdr(3).
+struct Round {
+  std::vector<MappedRange> ranges;
+  size_t given = 0;
+};
+
+void give_back(const MappedRange& range, Round& round) {
+  // The kernel named the address by its number: NOLINTNEXTLINE(performance-no-int-to-ptr)
+  void* const at = reinterpret_cast<void*>(range.begin);
+  // Refused at most for what came to be locked since; the pages stay then.
+  if (::madvise(at, range.end - range.begin, MADV_DONTNEED) == 0) round.given += range.resident;
+}
+
+// The linker's lock is held: an object that is listed is mapped as its program headers say.
+int give_segments_back(dl_phdr_info* object, size_t /*bytes*/, void* data) {
+  Round& round = *static_cast<Round*>(data);
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  for (size_t i = 0; i < object->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = object->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
+    const uintptr_t begin = object->dlpi_addr + segment.p_vaddr;
+    const uintptr_t end = (begin + segment.p_memsz + page - 1) / page * page;
+    for (const MappedRange& range : round.ranges)
+      if (range.begin >= begin / page * page && range.end <= end) give_back(range, round);
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::vector<MappedRange> file_only_mappings(std::string_view smaps) {
@@ -119,14 +148,9 @@ std::vector<MappedRange> file_only_mappings(std::string_view smaps) {
 Result<size_t> give_file_pages_back() {
   auto smaps = read_smaps();
   if (!smaps.ok()) return smaps.error();
-  size_t given = 0;
-  for (const auto& [begin, end, resident] : file_only_mappings(smaps.value())) {
-    // The kernel named the address by its number: NOLINTNEXTLINE(performance-no-int-to-ptr)
-    void* const at = reinterpret_cast<void*>(begin);
-    // Refused at most for what came to be locked since; the pages stay then.
-    if (::madvise(at, end - begin, MADV_DONTNEED) == 0) given += resident;
-  }
-  return given;
+  Round round{file_only_mappings(smaps.value())};
+  ::dl_iterate_phdr(give_segments_back, &round);
+  return round.given;
 }
 
 }  // namespace flannelette

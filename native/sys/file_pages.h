@@ -27,10 +27,13 @@ struct MappedRange {
 // not say is taken for a reason to leave it alone.
 std::vector<MappedRange> file_only_mappings(std::string_view smaps);
 
-// Takes those pages out of this process's page tables (MADV_DONTNEED). They stay in the page cache
-// while the kernel likes, and come back by a minor fault when they are used. Takes some 7 ms where
-// 45 MB are resident. Returns the bytes given back; an Error where smaps cannot be read (a kernel
-// without CONFIG_PROC_PAGE_MONITOR).
+// Takes such pages of the program and of its libraries out of this process's page tables
+// (MADV_DONTNEED). They stay in the page cache while the kernel likes, and come back by a minor
+// fault when they are used. Takes some 7 ms where 45 MB are resident. Returns the bytes given back;
+// an Error where smaps cannot be read (a kernel without CONFIG_PROC_PAGE_MONITOR).
+//
+// Only mappings within a segment that the linker made read-only: what another thread may map,
+// relocate or unmap meanwhile is never among them.
 Result<size_t> give_file_pages_back();
 
 }  // namespace flannelette

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,16 @@ size_t resident(const MappedFile& file) {
   return found;
 }
 
+// RssFile of /proc/self/status, or all of it before Linux 4.5.
+size_t resident_file_bytes() {
+  std::ifstream status("/proc/self/status");
+  size_t found = 0;
+  for (std::string name; status >> name;)
+    if (name == "RssFile:" || (name == "VmRSS:" && found == 0)) status >> found;
+  REQUIRE(found > 0);
+  return found;
+}
+
 // Kernels without CONFIG_PROC_PAGE_MONITOR have none.
 bool kernel_tells() {
   if (::access("/proc/self/smaps", R_OK) == 0) return true;
@@ -140,28 +151,29 @@ TEST_CASE("each mapping is looked at by itself, whatever its path is called") {
   CHECK(found[1].begin == 0x400000);
 }
 
-TEST_CASE("pages of a file leave this process and come back as they were") {
+TEST_CASE("the program's own pages leave this process, and come back as they were") {
   if (!kernel_tells()) return;
-  const MappedFile file;
-  file.protect();
-  for (size_t i = 0; i < MappedFile::kPages; ++i) CHECK(file.first_of(i) == i);
-  CHECK(resident(file) == MappedFile::kPages * file.page);
+  const auto before = resident_file_bytes();
   auto given = give_file_pages_back();
   REQUIRE(given.ok());
-  CHECK(given.value() >= MappedFile::kPages * file.page);
-  CHECK(resident(file) == 0);
-  for (size_t i = 0; i < MappedFile::kPages; ++i) CHECK(file.first_of(i) == i);
+  CHECK(given.value() > 0);
+  CHECK(resident_file_bytes() < before);
+  auto again = give_file_pages_back();
+  REQUIRE(again.ok());
+  // What this loop needs came back meanwhile.
+  CHECK(again.value() > 0);
+  CHECK(again.value() <= given.value());
 }
 
-TEST_CASE("a page that was written before it was protected keeps what was written") {
+TEST_CASE("a file that was mapped for another reason stays, written or not") {
   if (!kernel_tells()) return;
   const MappedFile file;
   file.bytes[3 * file.page] = 0xaa;
   file.protect();
-  for (size_t i = 0; i < MappedFile::kPages; ++i) (void)file.first_of(i);
+  for (size_t i = 0; i < MappedFile::kPages; ++i) CHECK(file.first_of(i) == (i == 3 ? 0xaa : i));
   REQUIRE(give_file_pages_back().ok());
-  CHECK(file.first_of(3) == 0xaa);
   CHECK(resident(file) == MappedFile::kPages * file.page);
+  for (size_t i = 0; i < MappedFile::kPages; ++i) CHECK(file.first_of(i) == (i == 3 ? 0xaa : i));
 }
 
 }  // namespace flannelette::test
