@@ -21,7 +21,7 @@ import { SITUATIONS, type FloodResult, type FloodRound, type Situation } from '.
 const TARGET = 0.9;
 
 const METHOD =
-  'Two hosts of the lab in network namespaces, eth0 with MTU 1500 (tunnel 1472), a daemon of the mode on each; one TCP connection from container-1 to container-2. A third host, which holds no lease, sends datagrams of 64 bytes to port 8285 of host-2, with packets that claim to be from container-1. quiet: it sends nothing. stopped: a rule of nftables drops what it sends first of all on host-2 (prerouting, raw), so what is lost is the work of sending 100,000 datagrams a second on this machine, carrying them over the veths and dropping them. refused: they reach the tunnel, whose source check refuses each. refused / stopped is what refusing costs beyond that. Each round has the three in random order.';
+  'Two hosts of the lab in network namespaces, eth0 with MTU 1500 (tunnel 1472), a daemon of the mode on each; one TCP connection from container-1 to container-2. A third host, which holds no lease, sends datagrams of 64 bytes to port 8285 of host-2, with packets that claim to be from container-1. quiet: it sends nothing. stopped: a rule of nftables drops what it sends first of all on host-2 (prerouting, raw), so what is lost is the work of sending the flood on this machine, carrying it over the veths and dropping it. refused: they reach the tunnel, whose source check refuses each. refused / stopped is what refusing costs beyond that. Each round has the three in random order.';
 
 export function renderFloodText(result: FloodResult): string {
   return [

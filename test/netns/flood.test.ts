@@ -10,17 +10,16 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FloodResult } from '../../bench/flood/flood-result.js';
-import { probeKernel } from '../../src/dataplane/dataplane.js';
 import { writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { inNamespace, Program, waitFor } from '../../src/testbed/programs.js';
 import { addHost, hostPlan, removeHost } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
+import { canKernel } from '../support/can-kernel.js';
 import { managed, restart } from '../support/store-manager.js';
 import { counters, ROOT, TestLab } from '../support/test-lab.js';
 
 const RATE = 20_000;
 const stranger = hostPlan(3);
-const missing = probeKernel().find(({ name, state }) => name === 'kernel-path' && state !== 'yes');
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -30,7 +29,7 @@ afterEach(async () => {
 
 describe.each(['basic', 'offload', 'kernel'] as const)('a flood, mode %s', (mode) => {
   it('is refused early and counted, hinders nobody, and its end is seen', async ({ skip }) => {
-    skip(mode === 'kernel' && missing !== undefined, 'needs eBPF');
+    skip(mode === 'kernel' && !canKernel, 'needs eBPF');
     const { near, far, farDaemon } = (lab = await TestLab.setUp({ mode }));
     await addHost(stranger);
     try {

@@ -294,11 +294,8 @@ class UdpForwarder implements Forwarder {
 
   /** Whether FOU can take over. Tried out before anything is given up for it. */
   #canFou(): boolean {
-    const { options, tryFou } = this.#parts;
-    if (tryFou === undefined) return false;
-    if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
-    else if (typeof this.#attempt(tryFou) !== 'string') return true;
-    return false;
+    const { tryFou } = this.#parts;
+    return tryFou !== undefined && typeof this.#attempt(tryFou) !== 'string';
   }
 
   /** By FOU, which was tried out; should it be refused all the same, by eBPF. */
@@ -376,8 +373,7 @@ class UdpForwarder implements Forwarder {
     const end = { local: options.bindAddress, port: options.port };
     let reason: string | undefined;
     if (options.mode === 'kernel') {
-      if (options.disabled.includes('fou')) this.#refused = { state: 'disabled', errno: 0 };
-      const fou = options.disabled.includes('fou') ? 'it is disabled' : this.#attempt(openFou);
+      const fou = this.#attempt(openFou);
       if (typeof fou !== 'string') return { fou };
       if (keepForwarding) throw inputError('--keep-forwarding', true, `FOU, but ${fou}`);
       reason = fou;
@@ -390,8 +386,12 @@ class UdpForwarder implements Forwarder {
     return plane;
   }
 
-  /** What `work` with FOU gives, or why the kernel refuses. */
+  /** What `work` with FOU gives, or why there is none. */
   #attempt<T>(work: () => T): T | string {
+    if (this.#parts.options.disabled.includes('fou')) {
+      this.#refused = { state: 'disabled', errno: 0 };
+      return 'it is disabled';
+    }
     try {
       return work();
     } catch (error) {
