@@ -39,7 +39,7 @@ export async function bundle() {
     chunkFileNames: 'chunks/[name].js',
     codeSplitting: {
       groups: [
-        // What `run` loads before it begins anew.
+        // What `run` loads before it may begin anew.
         { name: 'start', test: /\/cli\/less-privileges\.js$/, priority: 1 },
         // Small modules that several others use, which would be a file each.
         { name: 'shared', test: SMALL },

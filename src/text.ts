@@ -1,5 +1,6 @@
 /** Tables and numbers as commands and the lab print them: plain text, no colour, so that a pipe is fine. */
-import Table from 'cli-table3';
+import type CliTable from 'cli-table3';
+import { requirePackage } from './commonjs.js';
 import { escapeControls } from './errors.js';
 
 export interface Column {
@@ -12,6 +13,8 @@ export function formatTable(
   columns: readonly Column[],
   rows: readonly (readonly (string | number)[])[],
 ): string {
+  // Most programs print none.
+  const Table = requirePackage('cli-table3') as typeof CliTable;
   const table = new Table({
     head: columns.map(({ title }) => title),
     colAligns: columns.map(({ align }) => align ?? 'left'),

@@ -196,6 +196,13 @@ Napi::Value exit_process_within(const Napi::CallbackInfo& info) {
   return {};
 }
 
+Napi::Value drop_process_privileges(const Napi::CallbackInfo& info) {
+  FewerPrivileges fewer;
+  if (!read_fewer_privileges(info[0], fewer)) return {};
+  if (auto error = drop_privileges(fewer)) throw_system(info.Env(), *error);
+  return {};
+}
+
 Napi::Value restart_process(const Napi::CallbackInfo& info) {
   Restart restart;
   if (read_restart(info[0], restart)) throw_system(info.Env(), restart_with_less(restart));
@@ -263,6 +270,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   surface.add_function("receiveHandover", entry<receive_handover_from>);
   surface.add_function("guardSignals", entry<guard_stop>);
   surface.add_function("exitWithin", entry<exit_process_within>);
+  surface.add_function("dropPrivileges", entry<drop_process_privileges>);
   surface.add_function("restartWithLess", entry<restart_process>);
   // Refused only where the environment ends while it loads the addon.
   (void)surface.define(exports);

@@ -277,21 +277,30 @@ bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int&
   return true;
 }
 
+bool read_fewer_privileges(const Napi::Value& value, FewerPrivileges& out) {
+  if (!value.IsObject()) {
+    throw_type(value.Env(), "privileges: expected an object");
+    return false;
+  }
+  const auto from = value.As<Napi::Object>();
+  std::vector<unsigned> keep;
+  if (!read_numbers(from, "keep", kNamesMax, 0, 63, keep) ||
+      !read_boolean(from, "unlimitedLockedMemory", out.unlimited_locked_memory))
+    return false;
+  for (const unsigned capability : keep) out.keep |= CapabilitySet{1} << capability;
+  return true;
+}
+
 bool read_restart(const Napi::Value& value, Restart& out) {
   if (!value.IsObject()) {
     throw_type(value.Env(), "restart: expected an object");
     return false;
   }
   const auto from = value.As<Napi::Object>();
-  std::vector<unsigned> keep;
-  if (!read_string(from, "path", out.path) || !read_texts(from, "arguments", out.arguments) ||
-      !read_texts(from, "environment", out.environment) ||
-      !read_numbers(from, "keep", kNamesMax, 0, 63, keep) ||
-      !read_number(from, "descriptors", 3, kDescriptorsMax, out.descriptors) ||
-      !read_boolean(from, "unlimitedLockedMemory", out.unlimited_locked_memory))
-    return false;
-  for (const unsigned capability : keep) out.keep |= CapabilitySet{1} << capability;
-  return true;
+  return read_string(from, "path", out.path) && read_texts(from, "arguments", out.arguments) &&
+         read_texts(from, "environment", out.environment) &&
+         read_number(from, "descriptors", 3, kDescriptorsMax, out.descriptors) &&
+         read_fewer_privileges(value, out.privileges);
 }
 
 bool read_route_changes(const Napi::Value& value, std::vector<Route>& out) {

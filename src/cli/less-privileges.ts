@@ -1,11 +1,12 @@
 /**
- * `flannelette run` gives up what it does not need before it opens anything: it runs itself again, in
- * the same process, with fewer capabilities and no_new_privs. Only so do all of its threads lose them:
- * Node's are there before the first line of a program (native/sys/privileges.h). Under a unit that grants
- * no more than is needed nothing is left to do, and nothing is done.
+ * `flannelette run` gives up what it does not need before it opens anything: all of its threads, Node's
+ * among them, keep few capabilities and get no_new_privs (native/sys/privileges.h). Where a thread cannot
+ * be made to, the program runs itself again in the same process, with less; that takes as long as the
+ * start of Node. Under a unit that grants no more than is needed nothing is left to do, and nothing is
+ * done.
  *
- * The same way takes a password off the command line, which every user of the machine can read: it goes
- * on in the environment, which only this user and root can.
+ * Running itself again also takes a password off the command line, which every user of the machine can
+ * read: it goes on in the environment, which only this user and root can.
  */
 import {
   capabilityNumber,
@@ -14,7 +15,12 @@ import {
   type Capability,
   type Privileges,
 } from '../daemon/privileges.js';
-import { restartWithLess, type Restart } from '../daemon/process.js';
+import {
+  dropPrivileges,
+  restartWithLess,
+  type FewerPrivileges,
+  type Restart,
+} from '../daemon/process.js';
 import { messageOf } from '../errors.js';
 import {
   environmentName,
@@ -45,13 +51,21 @@ export interface StartedProcess {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
+/** The two ways to less. */
+export interface WaysToLess {
+  /** Throws what was refused. */
+  readonly drop: (fewer: FewerPrivileges) => void;
+  /** Returns only by throwing. */
+  readonly restart: (restart: Restart) => void;
+}
+
 /** Set to the process's number when it has been here: whatever is left then stays. */
 const MARK = 'FLANNELETTE_RESTARTED';
 const LISTEN_FDS_START = 3;
 
 /**
- * For a process that is the daemon's alone, before it loads its program. Does not return when there is
- * something to give up; the message when the kernel refuses that. A command line that is wrong, or asks
+ * For a process that is the daemon's alone, before it loads its program. May begin the process anew
+ * instead of returning; the message when the kernel refuses to take what is to be given up. A command line that is wrong, or asks
  * for help, is left to the command.
  */
 export async function giveUpPrivileges(words: readonly string[]): Promise<string | undefined> {
@@ -88,13 +102,13 @@ export async function giveUpPrivileges(words: readonly string[]): Promise<string
 }
 
 /**
- * Starts the process again with less, or returns when there is nothing to give up. Throws what the kernel
- * refused; the process goes on with what it has then.
+ * Returns when there is nothing left to give up; starts the process again where that takes it. Throws what
+ * the kernel refused; the process goes on with what it has then.
  */
 export function runWithLess(
   options: LessPrivilegesOptions,
   start: StartedProcess = process,
-  restart: (restart: Restart) => void = restartWithLess,
+  ways: WaysToLess = { drop: dropPrivileges, restart: restartWithLess },
   own: Privileges | undefined = ownPrivileges(),
 ): void {
   if (start.env[MARK] === String(start.pid)) {
@@ -102,8 +116,24 @@ export function runWithLess(
     return;
   }
   const secrets = options.secrets.filter(({ name }) => options.given.has(name));
-  if (secrets.length === 0 && !hasMore(own, options.keep)) return;
-  restart(describeRestart(options, secrets, start));
+  const more = hasMore(own, options.keep);
+  if (secrets.length === 0 && (!more || drops(options, ways))) return;
+  ways.restart(describeRestart(options, secrets, start));
+}
+
+function drops(options: LessPrivilegesOptions, { drop }: WaysToLess): boolean {
+  try {
+    drop(fewerPrivileges(options));
+    return true;
+  } catch {
+    // The restart may do, and says why if not.
+    return false;
+  }
+}
+
+function fewerPrivileges({ keep, unlimitedLockedMemory }: LessPrivilegesOptions): FewerPrivileges {
+  const all = Array.from({ length: 64 }, (_, number) => number);
+  return { keep: keep?.map(capabilityNumber) ?? all, unlimitedLockedMemory };
 }
 
 function hasMore(own: Privileges | undefined, keep: readonly Capability[] | undefined): boolean {
@@ -113,18 +143,20 @@ function hasMore(own: Privileges | undefined, keep: readonly Capability[] | unde
 }
 
 function describeRestart(
-  { keep, given, unlimitedLockedMemory }: LessPrivilegesOptions,
+  options: LessPrivilegesOptions,
   secrets: readonly Flag<unknown>[],
   { pid, execPath, argv, execArgv, env }: StartedProcess,
 ): Restart {
   const hidden = secrets.map(({ name }): [string, string] => [
     environmentName(name),
-    given.get(name)?.at(-1) ?? '',
+    options.given.get(name)?.at(-1) ?? '',
   ]);
   const environment = { ...env, ...Object.fromEntries(hidden), [MARK]: String(pid) };
   const script = argv.slice(1, 3);
   const words =
-    secrets.length === 0 ? argv.slice(3) : withoutFlags(given, new Set(secrets.map((s) => s.name)));
+    secrets.length === 0
+      ? argv.slice(3)
+      : withoutFlags(options.given, new Set(secrets.map((s) => s.name)));
   const passed = env['LISTEN_PID'] === String(pid) ? Number(env['LISTEN_FDS'] ?? 0) : 0;
   return {
     path: execPath,
@@ -132,9 +164,8 @@ function describeRestart(
     environment: Object.entries(environment).flatMap(([name, value]) =>
       value === undefined ? [] : `${name}=${value}`,
     ),
-    keep: keep?.map(capabilityNumber) ?? Array.from({ length: 64 }, (_, number) => number),
     descriptors: LISTEN_FDS_START + (Number.isInteger(passed) && passed > 0 ? passed : 0),
-    unlimitedLockedMemory,
+    ...fewerPrivileges(options),
   };
 }
 

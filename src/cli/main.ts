@@ -12,7 +12,7 @@ if (isRun) keepSmall();
 const serves = /^(run|extension serve)\b/.test(process.argv.slice(2, 4).join(' '));
 const signals = serves ? await ProcessSignals.claim() : undefined;
 
-// Before the rest is loaded, because the process begins anew.
+// Before the rest is loaded, because the process may begin anew.
 let privilegesKept: string | undefined;
 if (isRun) {
   const { giveUpPrivileges } = await import('./less-privileges.js');

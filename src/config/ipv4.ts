@@ -5,8 +5,11 @@
  * arithmetic; JavaScript's bit operators are signed, hence the `>>> 0` after each of them. Text
  * forms exist only at the edges: configuration, store keys, logs.
  */
-import ipaddr from 'ipaddr.js';
+import type * as IpaddrJs from 'ipaddr.js';
+import { requirePackage } from '../commonjs.js';
 import { inputError } from '../errors.js';
+
+const ipaddr = requirePackage('ipaddr.js') as typeof IpaddrJs;
 
 /** 0 .. 2^32 - 1; 10.168.0.2 is 0x0aa80002. */
 export type Ipv4 = number;

@@ -3,12 +3,14 @@
  * not reach the data plane themselves.
  */
 export {
+  dropPrivileges,
   exitWithin,
   giveFilePagesBack,
   guardSignals,
   probeKernel,
   restartWithLess,
   TUN_ADVICE,
+  type FewerPrivileges,
   type KernelFeature,
   type Restart,
 } from '../dataplane/dataplane.js';

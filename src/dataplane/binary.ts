@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { requirePackage } from '../commonjs.js';
 import { messageOf, systemError, type FlannelletteError } from '../errors.js';
 
 export type Libc = 'glibc' | 'musl';
@@ -43,13 +44,13 @@ function packageRoot(): string {
 }
 
 /** Path of the binary for this machine. Throws a system error that names which there are. */
-export function findBinary(require: NodeJS.Require): string {
+export function findBinary(): string {
   const root = packageRoot();
   // node-gyp-build takes every system but Alpine for one with glibc, and reads the variable as it loads.
   const told = process.env.LIBC;
   process.env.LIBC ??= runningLibc();
   try {
-    return (require('node-gyp-build') as { resolve(root: string): string }).resolve(root);
+    return (requirePackage('node-gyp-build') as { resolve(root: string): string }).resolve(root);
   } catch (cause) {
     const found = prebuilt(root);
     const here = found.length === 0 ? 'none is there' : `there are ${found.join(', ')}`;

@@ -22,6 +22,7 @@ import {
   type NativeStoreSupport,
   type NativeInterface,
   type NativeQueueSizes,
+  type NativePrivileges,
   type NativeRestart,
   type NativeSignalLimits,
 } from './native.js';
@@ -37,6 +38,7 @@ export type DeviceCheck = NativeDeviceCheck;
 export type HostInterface = NativeInterface;
 export type QueueSizes = NativeQueueSizes;
 export type SignalLimits = NativeSignalLimits;
+export type FewerPrivileges = NativePrivileges;
 export type Restart = NativeRestart;
 
 /** How much of the machine a data plane takes. */
@@ -298,6 +300,14 @@ export function guardSignals(limits: SignalLimits): void {
 /** Ends this process with `code` unless it has ended after `ms` milliseconds; nothing is waited for. */
 export function exitWithin(ms: number, code: number): void {
   native().exitWithin(ms, code);
+}
+
+/**
+ * Leaves every thread of this process, and all they start, with fewer privileges. Throws what the kernel
+ * refused: the main thread has what it had then, others may have less. For a program, never for a library.
+ */
+export function dropPrivileges(fewer: FewerPrivileges): void {
+  native().dropPrivileges(fewer);
 }
 
 /**

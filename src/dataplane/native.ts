@@ -5,7 +5,7 @@
  * numbers, exact up to 2^53. Errors thrown by the addon are Error objects with `code` (errno name),
  * `errno` (positive number) and `syscall` (the operation).
  */
-import { createRequire } from 'node:module';
+import { requirePackage } from '../commonjs.js';
 import { cannotLoad, findBinary } from './binary.js';
 import type { ThreadCounters } from './counters.js';
 import type { LIMITS } from './limits.js';
@@ -234,20 +234,24 @@ export interface NativeSignalLimits {
   readonly message: string;
 }
 
-/** Another program in this process, with fewer privileges: see native/sys/privileges.h. */
-export interface NativeRestart {
+/** What every thread of the process is left with: see native/sys/privileges.h. */
+export interface NativePrivileges {
+  /** Numbers of capabilities (linux/capability.h): of them those that this process has. */
+  readonly keep: readonly number[];
+  /** Takes RLIMIT_MEMLOCK away where permitted: kernels before 5.11 count eBPF maps in it. */
+  readonly unlimitedLockedMemory: boolean;
+}
+
+/** Another program in this process, with fewer privileges. */
+export interface NativeRestart extends NativePrivileges {
   /** An absolute path. */
   readonly path: string;
   /** The first is the program's name for itself. */
   readonly arguments: readonly string[];
   /** NAME=VALUE. */
   readonly environment: readonly string[];
-  /** Numbers of capabilities (linux/capability.h); it has of them what this process has. */
-  readonly keep: readonly number[];
   /** File descriptors from 0 on that it gets, at least 3. */
   readonly descriptors: number;
-  /** Takes RLIMIT_MEMLOCK away where permitted: kernels before 5.11 count eBPF maps in it. */
-  readonly unlimitedLockedMemory: boolean;
 }
 
 /** A route of the main table by a gateway: see `putRoute`. */
@@ -398,6 +402,8 @@ export interface NativeAddon {
   exitWithin(ms: number, code: number): void;
   /** Bytes of files that this process no longer has in memory. See native/sys/file_pages.h. */
   giveFilePagesBack(): number;
+  /** Throws what the kernel refused; the main thread has what it had then. Blocks half a second at most. */
+  dropPrivileges(fewer: NativePrivileges): void;
   /** Does not return: throws what the kernel refused. The main thread may have lost capabilities then. */
   restartWithLess(restart: NativeRestart): void;
 }
@@ -411,10 +417,9 @@ export function native(): NativeAddon {
 }
 
 function load(): NativeAddon {
-  const require = createRequire(import.meta.url);
-  const path = findBinary(require);
+  const path = findBinary();
   try {
-    return require(path) as NativeAddon;
+    return requirePackage(path) as NativeAddon;
   } catch (cause) {
     throw cannotLoad(path, cause);
   }

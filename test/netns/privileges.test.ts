@@ -89,6 +89,12 @@ async function expectReduced(daemon: DaemonProcess, allowed: bigint): Promise<vo
   }
 }
 
+/** Node was started a second time, in the same process. */
+async function wasBegunAnew(pid: number): Promise<boolean> {
+  const environment = await readFile(`/proc/${pid}/environ`, 'utf8');
+  return environment.split('\0').includes(`FLANNELETTE_RESTARTED=${pid}`);
+}
+
 async function expectTraffic(near: HostPlan, far: HostPlan): Promise<void> {
   const { received } = await ping(near, far.containerAddress, { count: 5, intervalSeconds: 0.02 });
   expect(received).toBe(5);
@@ -101,7 +107,9 @@ describe('a daemon started by root with every capability', () => {
       lab = await TestLab.setUp({ mode, flags: ['--workers=2', '--ip-masq'] });
       const { near, far, nearDaemon } = lab;
       await expectReduced(nearDaemon, NET_ADMIN | NET_RAW);
-      expect((await nearDaemon.status()).privileges).toEqual({
+      const { pid, privileges } = await nearDaemon.status();
+      expect(await wasBegunAnew(pid)).toBe(false);
+      expect(privileges).toEqual({
         capabilities: ['NET_ADMIN', 'NET_RAW'],
         noNewPrivileges: true,
       });
@@ -119,6 +127,18 @@ describe('a daemon started by root with every capability', () => {
       expect(answer.stdout).toContain('Time to live exceeded');
     },
   );
+
+  it('begins anew where its threads cannot be made to give them up', async () => {
+    await buildRefuse();
+    lab = await TestLab.bare(2, { mode: 'offload' });
+    const { near, far } = lab;
+    await lab.attachContainer(await lab.startDaemon(far));
+    const daemon = await lab.startDaemon(near, { command: refusing('thread-signal=ENOSYS') });
+    await lab.attachContainer(daemon);
+    expect(await wasBegunAnew((await daemon.status()).pid)).toBe(true);
+    expect((await daemon.status()).privileges?.capabilities).toEqual(['NET_ADMIN', 'NET_RAW']);
+    await expectTraffic(near, far);
+  });
 
   it('opens a new data plane, and puts rules, address and route back', async () => {
     lab = await TestLab.setUp({ mode: 'offload', flags: ['--ip-masq', '--iptables-resync=1'] });
@@ -249,6 +269,7 @@ it('a password on the command line is gone from it, and from what the daemon sta
   const flags = ['--etcd-username=flannel', `--etcd-password=${secret}`, '--ip-masq'];
   const daemon = await lab.startDaemon(near, { flags });
   const { pid } = await daemon.status();
+  expect(await wasBegunAnew(pid)).toBe(true);
   const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8');
   expect(commandLine.split('\0')).toContain('--etcd-username=flannel');
   expect(commandLine).not.toContain(secret);

@@ -224,7 +224,7 @@ const scenarios = {
       (name) => !['constructor', 'close'].includes(name),
     );
     const takesNothing = ['probe', 'interfaces', 'cpus', 'giveFilePagesBack'];
-    const endsProcess = ['guardSignals', 'exitWithin', 'restartWithLess'];
+    const endsProcess = ['guardSignals', 'exitWithin', 'dropPrivileges', 'restartWithLess'];
     const functions = Object.keys(addon).filter(
       (name) =>
         typeof addon[name] === 'function' &&

@@ -165,6 +165,7 @@ const std::vector<Kind> kKinds = {
     {"netlink-answer", {SYS_recvfrom}, always},
     {"seccomp", {SYS_seccomp}, always},
     {"prctl-seccomp", {SYS_prctl}, asks_for_filter},
+    {"thread-signal", {SYS_tgkill}, always},
     {"lease-file", {SYS_openat, SYS_statx}, names_lease_file},
 };
 
