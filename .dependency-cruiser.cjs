@@ -146,15 +146,15 @@ module.exports = {
     forbid(
       'config-lowest',
       { path: '^src/config/' },
-      { path: '^src/', pathNot: '^src/(config/|errors\\.ts$)' },
+      { path: '^src/', pathNot: '^src/(config/|(errors|commonjs)\\.ts$)' },
       'configuration is used by all and uses none',
     ),
     forbid(
       'base',
       {
-        path: '^src/(errors|log|log-format|log-text|journal|problems|text|directory|nearest|abort)\\.ts$',
+        path: '^src/(errors|commonjs|log|log-format|log-text|journal|problems|text|directory|nearest|abort)\\.ts$',
       },
-      { path: '^src/', pathNot: '^src/(errors|log|log-format|log-text|journal)\\.ts$' },
+      { path: '^src/', pathNot: '^src/(errors|commonjs|log|log-format|log-text|journal)\\.ts$' },
       'errors, log, text and their like stand alone',
     ),
     forbid(

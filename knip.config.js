@@ -16,8 +16,8 @@ export default {
   ],
   project: ['src/**/*.ts', 'bench/**/*.ts', 'scripts/*.mjs', 'test/**/*.{ts,mjs}'],
   ignoreExportsUsedInFile: true,
-  // Named by binding.gyp; the others are started from node_modules/.bin.
-  ignoreDependencies: ['node-addon-api', 'dependency-cruiser', 'prettier'],
+  // Named by binding.gyp, loaded by src/commonjs.ts; the others are started from node_modules/.bin.
+  ignoreDependencies: ['node-addon-api', 'node-gyp-build', 'dependency-cruiser', 'prettier'],
   // Debian's, installed by scripts/setup.mjs.
   exclude: ['binaries'],
 };

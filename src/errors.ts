@@ -13,6 +13,8 @@ export const ExitCode = {
   failure: 1,
   /** The caller's input is wrong: unknown flag, bad value, bad network configuration. */
   usage: 2,
+  /** `run` left port and routes to another flannel (`step-aside`), and is not to be started again. */
+  steppedAside: 3,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 

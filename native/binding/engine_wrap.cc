@@ -23,6 +23,8 @@ Napi::Value EngineWrap::define(Napi::Env env, OpenEngines* open) {
   methods.add_function("sendDescriptors", call<&EngineWrap::send_descriptors>);
   methods.add_function("storeDescriptors", call<&EngineWrap::store_descriptors>);
   methods.add_function("storeKernelPath", call<&EngineWrap::store_kernel_path>);
+  methods.add_function("stepAside", call<&EngineWrap::step_aside>);
+  methods.add_function("stepBack", call<&EngineWrap::step_back>);
   methods.add_function("filterSources", call<&EngineWrap::filter_sources>);
   methods.add_function("leave", call<&EngineWrap::leave>);
   methods.add_function("close", call<&EngineWrap::close>);
@@ -138,6 +140,16 @@ Napi::Value EngineWrap::change_mode(const Napi::CallbackInfo& info) {
   Mode mode = Mode::kBasic;
   if (!read_mode_name(info[0], mode)) return {};
   if (auto error = engine_->change_mode(mode)) throw_system(info.Env(), *error);
+  return {};
+}
+
+Napi::Value EngineWrap::step_aside(const Napi::CallbackInfo& info) {
+  if (auto error = engine_->step_aside()) throw_system(info.Env(), *error);
+  return {};
+}
+
+Napi::Value EngineWrap::step_back(const Napi::CallbackInfo& info) {
+  if (auto error = engine_->step_back()) throw_system(info.Env(), *error);
   return {};
 }
 

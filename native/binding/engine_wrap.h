@@ -51,6 +51,8 @@ class EngineWrap {
   Napi::Value counters(const Napi::CallbackInfo& info);
   Napi::Value features(const Napi::CallbackInfo& info);
   Napi::Value queue_sizes(const Napi::CallbackInfo& info);
+  Napi::Value step_aside(const Napi::CallbackInfo& info);
+  Napi::Value step_back(const Napi::CallbackInfo& info);
   Napi::Value filter_sources(const Napi::CallbackInfo& info);
   Napi::Value leave(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);

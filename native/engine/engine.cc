@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "sys/port_diversion.h"
 #include "sys/privileges.h"
 #include "sys/retry.h"
 #include "sys/scheduling.h"
@@ -196,6 +197,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   if (!udp.ok()) return std::move(udp.error());
   // With the port ours, what a killed predecessor left is no running daemon's.
   KernelPath::clear(options.bind_address, options.port);
+  (void)remove_port_diversion(options.bind_address, options.port);
   auto opened = open_parts(options);
   if (!opened.ok()) return std::move(opened.error());
   Parts parts = std::move(opened.value());
@@ -524,6 +526,72 @@ Status Engine::change_mode(Mode mode) {
   return was_started ? start() : std::nullopt;
 }
 
+// As many as there are.
+Result<std::vector<OwnedFd>> Engine::open_sockets(uint16_t port) const {
+  const uint32_t address = options_.bind_address;
+  const int bytes = options_.socket_buffer_bytes;
+  auto first = open_udp_socket(address, port, bytes);
+  if (!first.ok()) return std::move(first.error());
+  std::vector<OwnedFd> sockets;
+  sockets.push_back(std::move(first.value()));
+  const uint16_t bound = bound_port(sockets[0].get());
+  const int number =
+      udp_.size() == 1 ? 0 : add_udp_sockets(sockets, udp_.size(), address, bound, bytes);
+  if (number != 0) return Error{number, "bind", std::to_string(bound)};
+  return sockets;
+}
+
+// The threads read the new ones from now on, and what the others had has been read.
+Status Engine::change_sockets(std::vector<OwnedFd> sockets) {
+  const bool was_started = started_ != 0;
+  if (was_started) await_empty(udp_);
+  stop_threads();
+  drops_before_.resize(udp_.size());
+  for (size_t pair = 0; pair < udp_.size(); ++pair)
+    if (const auto dropped = drops_since_taken(pair)) drops_before_[pair] = 0 - *dropped;
+  udp_ = std::move(sockets);
+  if (path_mtu_)
+    for (const OwnedFd& socket : udp_) (void)ignore_path_mtu(socket.get());
+  if (admitted_) (void)filter_sources(true);
+  if (auto error = change_mode(options_.mode)) return error;
+  return was_started ? start() : std::nullopt;
+}
+
+Status Engine::step_aside() {
+  if (closed_) return Error{EBADF, "stepAside", "closed"};
+  if (aside_) return Error{EALREADY, "stepAside", ""};
+  if (adopted_ || running_.valid())
+    return Error{EBUSY, "stepAside", "another process uses the descriptors"};
+  if (options_.mode == Mode::kKernel) return Error{EOPNOTSUPP, "stepAside", "mode kernel"};
+  auto sockets = open_sockets(0);
+  if (!sockets.ok()) return std::move(sockets.error());
+  if (auto error = tun_->split_route(options_.overlay)) return error;
+  const uint16_t other = bound_port(sockets.value()[0].get());
+  if (auto error = put_port_diversion(options_.bind_address, options_.port, other)) {
+    (void)tun_->join_route(options_.overlay);
+    return error;
+  }
+  aside_ = true;
+  return change_sockets(std::move(sockets.value()));
+}
+
+Status Engine::step_back() {
+  if (!aside_) return Error{EINVAL, "stepBack", "it is not aside"};
+  auto sockets = open_sockets(options_.port);
+  if (!sockets.ok()) return std::move(sockets.error());
+  aside_ = false;
+  (void)remove_port_diversion(options_.bind_address, options_.port);
+  if (auto error = tun_->join_route(options_.overlay)) return error;
+  return change_sockets(std::move(sockets.value()));
+}
+
+void Engine::leave_port() {
+  if (!std::exchange(aside_, false)) return;
+  (void)remove_port_diversion(options_.bind_address, options_.port);
+  tun_->leave_route(options_.overlay);
+  if (started_ != 0) await_empty(udp_);
+}
+
 void Engine::leave() {
   if (kernel_share_) kernel_share_->leave();
   close();
@@ -535,6 +603,7 @@ std::vector<int> Engine::kernel_path_fds() const {
 
 void Engine::close() {
   if (closed_) return;
+  leave_port();
   closed_ = true;
   if (kernel_share_) {
     kernel_share_->close();

@@ -121,6 +121,16 @@ class Engine {
   // another error it is closed.
   Status change_mode(Mode mode);
 
+  // Another program is to have port and routes: datagrams to the port arrive by another one from
+  // now on (sys/port_diversion.h), and the device's routes are those of the overlay's halves.
+  // Packets wait for about a millisecond. Undone by step_back; close() leaves both to that program
+  // once what was on its way has been carried. EBADF when closed, EALREADY when it has been done,
+  // EBUSY while another process uses the descriptors, EOPNOTSUPP in mode kernel and where nf_tables
+  // cannot; after an error of the switch itself the engine is closed.
+  Status step_aside();
+  // EADDRINUSE when another program has the port: it stays aside. EINVAL when it is not.
+  Status step_back();
+
   // Compares the device with the options and restores what it has lost (Tun::check). EBADF when
   // closed.
   Result<EngineDeviceCheck> restore_device();
@@ -187,6 +197,9 @@ class Engine {
   void give_up_kernel_share(int number);
   void stop_threads();
   int admit_next_hops();
+  Result<std::vector<OwnedFd>> open_sockets(uint16_t port) const;
+  Status change_sockets(std::vector<OwnedFd> sockets);
+  void leave_port();
   std::optional<uint64_t> drops_since_taken(size_t pair) const;
   void make_directions();
   void plan_workers();
@@ -229,6 +242,7 @@ class Engine {
   OwnedFd until_;              // see EngineOptions::adopted_until
   OwnedFd running_;            // the other end of until_stopped()'s pipe
   bool adopted_ = false;       // another process may still use the descriptors
+  bool aside_ = false;         // see step_aside
   bool closed_ = false;
 };
 

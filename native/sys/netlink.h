@@ -101,6 +101,8 @@ class Netlink {
   // gateway is not on a link of this host; ENETDOWN: the device is down. `onlink`: the gateway is
   // taken to be on the device's link, whatever its addresses say.
   Status put_gateway_route(int ifindex, Subnet destination, uint32_t gateway, bool onlink = false);
+  // Takes the first route to the destination through the device away, if there is one.
+  Status delete_route(int ifindex, Subnet destination);
   // Takes that very route away, if it is there.
   Status delete_gateway_route(int ifindex, Subnet destination, uint32_t gateway,
                               bool onlink = false);
@@ -108,7 +110,6 @@ class Netlink {
  private:
   using Reply = std::function<void(nlmsghdr& message)>;
   explicit Netlink(OwnedFd fd) : fd_(std::move(fd)) {}
-  Status delete_route(int ifindex, Subnet destination);
   // Name of the program at one of our priorities; empty: none.
   std::string program_at(int ifindex, ProgramPoint point, uint32_t priority);
   Status delete_program_at(int ifindex, ProgramPoint point, uint32_t priority);

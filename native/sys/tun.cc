@@ -75,6 +75,12 @@ Result<std::string> overlay_taken_by(Subnet overlay, const std::string& own_name
   return std::string();
 }
 
+// Of a network of at most 31 bits.
+std::array<Subnet, 2> halves(Subnet network) {
+  const uint32_t prefix = network.prefix + 1;
+  return {{{network.network, prefix}, {network.network | 1U << (32 - prefix), prefix}}};
+}
+
 }  // namespace
 
 Result<Tun> Tun::open(const TunOptions& options) {
@@ -169,6 +175,28 @@ Status Tun::configure(const DeviceSettings& settings) {
   if (!taken.value().empty()) return std::nullopt;
   auto put = netlink.put_route(ifindex_, settings.overlay);
   return put.ok() ? std::nullopt : Status(put.error());
+}
+
+Status Tun::split_route(Subnet overlay) const {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return netlink.error();
+  for (const Subnet half : halves(overlay))
+    if (auto put = netlink.value().put_route(ifindex_, half); !put.ok()) return put.error();
+  return netlink.value().delete_route(ifindex_, overlay);
+}
+
+Status Tun::join_route(Subnet overlay) const {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return netlink.error();
+  if (auto put = netlink.value().put_route(ifindex_, overlay); !put.ok()) return put.error();
+  leave_route(overlay);
+  return std::nullopt;
+}
+
+void Tun::leave_route(Subnet overlay) const {
+  auto netlink = Netlink::open();
+  if (!netlink.ok()) return;
+  for (const Subnet half : halves(overlay)) (void)netlink.value().delete_route(ifindex_, half);
 }
 
 Result<Link> Tun::link() const {

@@ -87,6 +87,14 @@ class Tun {
   // deleted, or moved to another network namespace.
   Result<DeviceCheck> check(const DeviceSettings& settings, uint32_t probe) const;
 
+  // Routes of the overlay's two halves in place of its own, which another program may want to make:
+  // they go before it.
+  Status split_route(Subnet overlay) const;
+  // The reverse; the overlay's route replaces another program's.
+  Status join_route(Subnet overlay) const;
+  // Takes the halves away: another program's route leads on.
+  void leave_route(Subnet overlay) const;
+
   int fd(size_t queue = 0) const { return fds_[queue].get(); }
   size_t queues() const { return fds_.size(); }
   // Packets are behind a virtio_net_hdr.

@@ -18,6 +18,7 @@ import { modeGroup } from './mode-command.js';
 import { probeCommand } from './probe-command.js';
 import { runCommand } from './run-command.js';
 import { statusCommand } from './status-command.js';
+import { stepAsideCommand } from './step-aside-command.js';
 import { traceCommand } from './trace-command.js';
 
 const COMMANDS: readonly Command[] = [
@@ -26,6 +27,7 @@ const COMMANDS: readonly Command[] = [
   traceCommand,
   probeCommand,
   statusCommand,
+  stepAsideCommand,
   dockerOptsCommand,
   installCniCommand,
 ];

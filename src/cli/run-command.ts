@@ -51,6 +51,7 @@ Exit codes:
   1  the machine refused: no privilege, no device, port taken, store refuses; or the subnet was lost
      and there is no other
   2  the input is wrong: flag or value; or the network configuration asks for what is not here
+  3  another flannel of this host has taken over (flannelette step-aside)
 `,
   run: async (given, io) => {
     const values = resolveFlags(runFlags, given, io.env);
@@ -87,7 +88,7 @@ Exit codes:
       const daemon = new Daemon(options, log, { serviceManager, descriptorStore });
       if (io.signals !== undefined) void giveStartBack(daemon.events(stop.signal), log);
       await daemon.run(stop.signal);
-      code = ExitCode.ok;
+      code = daemon.steppedAside ? ExitCode.steppedAside : ExitCode.ok;
     } catch (error) {
       code = endedBy(error, log);
     } finally {

@@ -48,6 +48,7 @@ import { StatusServer, type TcpAddress } from './server.js';
 import { DaemonState } from './state.js';
 import { listenAfter, listenOnStatusSocket } from './status-socket.js';
 import type { DaemonStatus } from './status.js';
+import { StepAside } from './step-aside.js';
 import { untilAnswered } from './store-answer.js';
 import { HandoverServer, Predecessor } from './takeover.js';
 import { packageVersion } from './version.js';
@@ -91,6 +92,7 @@ export class Daemon {
   readonly #events = new EventStream();
   /** Another daemon took over, or this one could not: the reason is the error then. */
   readonly #end = new AbortController();
+  readonly #stepAside: StepAside;
   #predecessor: Predecessor | undefined;
 
   /**
@@ -107,6 +109,7 @@ export class Daemon {
     this.#state = new DaemonState(settings.mode);
     this.#log = log;
     this.#problems = new ProblemBoard(log);
+    this.#stepAside = new StepAside(this.#state, log, this.#end);
     this.#dependencies = dependencies;
     // Of a host that is not this one nobody tells.
     const told = dependencies.hostInterfaces === undefined && dependencies.pause === undefined;
@@ -186,10 +189,25 @@ export class Daemon {
       const backend = this.#state.config?.backend.type ?? 'this';
       throw systemError(`the ${backend} backend has no modes: expected the udp backend`);
     }
+    if (this.#state.phase === 'standing aside') throw systemError('this daemon is standing aside');
     const before = this.#state.mode;
     this.#state.mode = mode;
     forwarder?.changeMode?.(dataPlaneMode(mode));
     this.#log.info({ before, mode }, 'the mode was changed');
+  }
+
+  /**
+   * Frees port and route for another flannel of this host, goes on until that one forwards, and ends then;
+   * takes both back when none has come within so many seconds, 1 to 3,600. Throws an input error for another
+   * number, a system error when it cannot be done now.
+   */
+  stepAside(seconds: number): void {
+    this.#stepAside.begin(seconds);
+  }
+
+  /** It ended because another flannel of this host forwards in its place. */
+  get steppedAside(): boolean {
+    return this.#stepAside.done;
   }
 
   /**
@@ -396,6 +414,9 @@ export class Daemon {
       status: () => this.#reporter.status(),
       changeMode: (mode) => {
         this.changeMode(mode);
+      },
+      stepAside: (seconds) => {
+        this.stepAside(Number(seconds));
       },
       handover: {
         give: (version) => {

@@ -12,6 +12,7 @@
  * something:
  *
  *   PUT /mode/NAME   the data plane goes on in that mode
+ *   PUT /step-aside/SECONDS   another program is to have the port within so many seconds
  *   PUT /takeover/1  another daemon is given the descriptors of the data plane (takeover.ts)
  *   PUT /switch/1    this one stops, and the other goes on
  */
@@ -30,6 +31,8 @@ export interface StatusSource {
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Throws when it cannot be done now, or there is no such mode. */
   readonly changeMode: (mode: string) => void;
+  /** Throws when it cannot be done now, or the time is none. */
+  readonly stepAside: (seconds: string) => void;
   /** Another daemon takes over: see takeover.ts. Each throws when it cannot be; `left` ends this one. */
   readonly handover?: {
     give(version: string): object;
@@ -61,6 +64,7 @@ const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
 /** Of PUT, with the mode behind it; on the unix socket alone, which is the owner's. */
 const MODE_PATH = '/mode/';
+const ASIDE_PATH = '/step-aside/';
 const TAKEOVER_PATH = '/takeover/';
 const SWITCH_PATH = '/switch/';
 const PATHS = ['/healthz', '/readyz', '/metrics', '/status'];
@@ -210,13 +214,19 @@ export class StatusServer {
 
   /** What the owner alone may ask for; undefined when it is nothing of that. */
   #change(path: string): Reply | undefined {
-    const { changeMode, handover } = this.#source;
+    const { changeMode, stepAside, handover } = this.#source;
     const behind = (prefix: string): string => path.slice(prefix.length);
     if (path.startsWith(MODE_PATH)) {
       const mode = behind(MODE_PATH);
       return attempt(() => {
         changeMode(mode);
         return { mode };
+      });
+    }
+    if (path.startsWith(ASIDE_PATH)) {
+      return attempt(() => {
+        stepAside(behind(ASIDE_PATH));
+        return {};
       });
     }
     if (handover === undefined) return undefined;

@@ -16,6 +16,7 @@ import type { Registration } from '../network/registration.js';
  *          -> waiting for the leases -> writing subnet.env -> running --(subnet, interface  |
  *                        |                     |                 |       or MTU changed)----+
  *   any -> stopped       +---------------------+-----------------+--------------------------+
+ * running -> standing aside -> stopped, or running again
  * registering the network -> waiting for the UDP port -> waiting for the leases, with --wait-for-port alone
  */
 export type Phase =
@@ -28,6 +29,7 @@ export type Phase =
   | 'waiting for the leases'
   | 'writing subnet.env'
   | 'running'
+  | 'standing aside'
   | 'stopped';
 
 export class DaemonState {
@@ -64,7 +66,7 @@ export class DaemonState {
   }
 
   get subnetFileWritten(): boolean {
-    return this.phase === 'running';
+    return this.phase === 'running' || this.phase === 'standing aside';
   }
 
   /** Totals of closed data planes and these; undefined where none was ever in user space. */

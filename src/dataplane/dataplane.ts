@@ -129,6 +129,19 @@ export class DataPlane extends EventEmitter<{ event: [DataPlaneEvent] }> {
     this.#mode = mode;
   }
 
+  /**
+   * Frees port and route for another program, and goes on; closed, it leaves both to that program without
+   * a gap. Throws where the kernel cannot (nf_tables, Linux 4.5), and in mode kernel.
+   */
+  stepAside(): void {
+    this.#engine.stepAside();
+  }
+
+  /** Takes both back; throws EADDRINUSE while another program has the port. */
+  stepBack(): void {
+    this.#engine.stepBack();
+  }
+
   /** Restores what others changed of the device; throws ENODEV when it left this namespace. */
   restoreDevice(): DeviceCheck {
     return this.#engine.restoreDevice();

@@ -151,6 +151,13 @@ export interface NativeEngine {
    */
   changeMode(mode: NativeMode): void;
   /**
+   * Another program is to have port and route; it goes on all the same, and leaves both to that program
+   * when it is closed. See native/engine/engine.h. EALREADY, EBUSY, and EOPNOTSUPP where it cannot be.
+   */
+  stepAside(): void;
+  /** Takes both back. EADDRINUSE: another program has the port. EINVAL: it is not aside. */
+  stepBack(): void;
+  /**
    * Restores what others changed of the device: its address, the overlay's route, an MTU that is too
    * large. A device that is down is left alone. ENODEV: it is not in this network namespace.
    */

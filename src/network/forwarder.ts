@@ -74,6 +74,8 @@ export interface Forwarder extends Omit<Backend, 'open'> {
   apply(changes: readonly RouteChange[]): void;
   /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
   changeMode?(mode: DataPlaneSnapshot['mode']): void;
+  /** Lets another program have port and routes without a gap; undefined where there is no way to. */
+  readonly aside?: Aside | undefined;
   /** Undefined where another process cannot go on with what is open here. */
   readonly handover?: Handover | undefined;
   health(): ForwarderHealth;
@@ -99,6 +101,14 @@ export interface Handover {
   give(path: string): string;
   /** Ceases to forward and leaves device and routes as they are: the other process begins. */
   end(): void;
+}
+
+/** It goes on, and port and routes are free for another program. Each throws a system error when it cannot. */
+export interface Aside {
+  /** Closed from then on, it leaves both to that program. */
+  step(): void;
+  /** Takes both back; throws while another program has the port. */
+  back(): void;
 }
 
 /** A path that is shorter than the device's MTU. */

@@ -77,6 +77,7 @@ export class FakeDataPlane
   readonly sentDescriptors: (readonly [string, string])[] = [];
   /** As asked for, in order; or what is here is thrown. */
   readonly filters: boolean[] = [];
+  readonly steps: ('aside' | 'back')[] = [];
   filterFailure: Error | undefined;
   started = false;
   closed = false;
@@ -103,6 +104,14 @@ export class FakeDataPlane
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (this.modeFailure !== undefined) throw this.modeFailure;
     this.modes.push(mode);
+  }
+
+  stepAside(): void {
+    this.steps.push('aside');
+  }
+
+  stepBack(): void {
+    this.steps.push('back');
   }
 
   filterSources(on: boolean): void {

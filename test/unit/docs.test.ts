@@ -172,7 +172,8 @@ describe('docs/operations.md', () => {
     });
 
     it('does not try again what only another command line mends', () => {
-      expect(read(UNIT)).toContain(`\nRestartPreventExitStatus=${ExitCode.usage}\n`);
+      const codes = `${ExitCode.usage} ${ExitCode.steppedAside}`;
+      expect(read(UNIT)).toContain(`\nRestartPreventExitStatus=${codes}\n`);
     });
 
     const analyze = toolAt('systemd-analyze');

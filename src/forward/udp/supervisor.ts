@@ -42,6 +42,8 @@ export interface DataPlaneHandle extends Pick<
   | 'changeRoutes'
   | 'changeMode'
   | 'restoreDevice'
+  | 'stepAside'
+  | 'stepBack'
   | 'filterSources'
   | 'sendDescriptors'
   | 'storeDescriptors'
@@ -93,6 +95,8 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
+  /** Device and port are not looked after: another program is to have them. */
+  #aside = false;
   #inherited: InheritedTunnel | undefined;
   readonly #keeper: TunnelKeeper | undefined;
   readonly #name: string;
@@ -204,6 +208,7 @@ export class DataPlaneSupervisor {
   /** Sends the descriptors in service to a process that waits for them at `path`. */
   give(path: string, message: string): void {
     if (this.#live === undefined) throw systemError(`no data plane to take over: ${this.#error}`);
+    if (this.#aside) throw systemError('it stands aside for another program');
     this.#live.sendDescriptors(path, message);
   }
 
@@ -258,6 +263,24 @@ export class DataPlaneSupervisor {
     this.#check?.ring();
   }
 
+  /** Frees port and route for another program, and goes on. Throws a system error where it cannot. */
+  stepAside(): void {
+    if (this.#live === undefined) throw systemError(`nothing forwards: ${this.#error}`);
+    // What is kept is to end with this process.
+    this.#keeper?.release();
+    this.#live.stepAside();
+    this.#aside = true;
+  }
+
+  /** Takes both back. Throws a system error while another program has the port. */
+  stepBack(): void {
+    if (this.#live === undefined) throw systemError(`nothing forwards: ${this.#error}`);
+    this.#live.stepBack();
+    this.#aside = false;
+    this.#keep(this.#live);
+    this.#check?.ring();
+  }
+
   /** Totals over every data plane there has been. */
   snapshot(): DataPlaneSnapshot {
     const live = this.#live?.snapshot();
@@ -286,7 +309,7 @@ export class DataPlaneSupervisor {
   }
 
   #restoreDevice(): void {
-    if (this.#live === undefined) return;
+    if (this.#live === undefined || this.#aside) return;
     const { network, networkPrefix: prefix, mtu } = this.#options;
     const expected = { name: this.#device, mtu, network: { network, prefix } };
     try {

@@ -33,6 +33,7 @@ import type { Ipv4 } from '../../config/ipv4.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type { Logger } from '../../log.js';
 import type {
+  Aside,
   Backend,
   BackendContext,
   BackendKind,
@@ -334,6 +335,20 @@ class UdpForwarder implements Forwarder {
       features: features.map((one) =>
         one.name === 'fou' && refused !== undefined ? { ...one, ...refused } : one,
       ),
+    };
+  }
+
+  /** The kernel's own ways have no reader that could stand aside: user space carries on. */
+  get aside(): Aside | undefined {
+    if (this.#parts.openFou === undefined) return undefined;
+    return {
+      step: () => {
+        this.changeMode(this.#mode === 'kernel' ? 'offload' : this.#mode);
+        if ('plane' in this.#carrier) this.#carrier.plane.stepAside();
+      },
+      back: () => {
+        if ('plane' in this.#carrier) this.#carrier.plane.stepBack();
+      },
     };
   }
 

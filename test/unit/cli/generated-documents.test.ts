@@ -67,7 +67,7 @@ describe('the completion of bash', () => {
     const names = [...PROGRAM.commands, ...PROGRAM.groups].map(({ name }) => name);
     expect(offers('flannelette', '')).toEqual([...names, 'help', '--help', '--version']);
     expect(offers('flannelette', 'help', '')).toEqual(names);
-    expect(offers('flannelette', 'st')).toEqual(['status']);
+    expect(offers('flannelette', 'sta')).toEqual(['status']);
     expect(offers('flannelette', 'bench', '')).toEqual(['copies', 'modes', 'report']);
   });
 

@@ -49,7 +49,7 @@ describe('help', () => {
   );
 
   it.each([
-    ...['run', 'lab', 'trace', 'probe', 'status', 'docker-opts', 'install-cni'],
+    ...['run', 'lab', 'trace', 'probe', 'status', 'step-aside', 'docker-opts', 'install-cni'],
     ...['bench copies', 'bench modes', 'bench report', 'mode kernel'],
     ...['up', 'post', 'add', 'remove', 'down', 'serve'].map((name) => `extension ${name}`),
   ])('of %s is complete and fits a terminal', async (name) => {
@@ -141,7 +141,7 @@ describe('the version', () => {
 
 describe('mistakes are one line and exit code 2', () => {
   it.each([
-    [[], 'no command: expected one of run, lab, trace, probe, status, docker-opts'],
+    [[], 'no command: expected one of run, lab, trace, probe, status, step-aside, docker-opts'],
     [['rum'], 'unknown command "rum" (did you mean run?)'],
     [['--iface=eth0'], '--iface is a flag of a command: flannelette run --iface=eth0'],
     [['--etcd-endpoints=x'], 'flannelette run --etcd-endpoints=x'],
@@ -298,6 +298,7 @@ describe('status', () => {
       status: () => answer,
       metrics: () => Promise.resolve({ contentType: 'text/plain', text: '' }),
       changeMode: () => undefined,
+      stepAside: () => undefined,
     });
     await server.listenUnix(`${path}.sock`);
     const { code, out } = await run('status', `-subnet-file=${path}`, '--json');

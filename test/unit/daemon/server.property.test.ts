@@ -21,6 +21,7 @@ beforeAll(async () => {
     status: () => ({ pid: 4711 }),
     metrics: () => Promise.resolve({ contentType: 'text/plain', text: 'up 1\n' }),
     changeMode: () => undefined,
+    stepAside: () => undefined,
   });
   await server.listenUnix(path);
 });

@@ -31,6 +31,7 @@ function createStatusServer(source: Partial<StatusSource> = {}, idleMs?: number)
       status: () => ({ pid: 4711 }),
       metrics: () => Promise.resolve({ contentType: 'text/plain', text: 'up 1\n' }),
       changeMode: () => undefined,
+      stepAside: () => undefined,
       ...source,
     },
     idleMs,
