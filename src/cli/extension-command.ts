@@ -22,6 +22,7 @@ import {
   type FlagValues,
   type GivenFlags,
 } from './flags.js';
+import { giveStartBack } from './give-start-back.js';
 import type { CliIo } from './io.js';
 import { logProcessEvents } from './process-log.js';
 import { daemonOptions } from './run-command.js';
@@ -153,7 +154,11 @@ ${EXIT_CODES}`,
     const server = new ControlServer(
       { pid: process.pid, settings: settingsOf(values) },
       {
-        post: ({ env }) => plane.post(env),
+        post: async ({ env }) => {
+          const told = await plane.post(env);
+          void giveStartBack(log);
+          return told;
+        },
         add: ({ env, data }) => plane.add(env, data),
         remove: ({ env }) => plane.remove(env),
         down: async () => {

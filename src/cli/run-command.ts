@@ -16,7 +16,7 @@ import { LOG_FORMATS, type LogFormat } from '../log-format.js';
 import { createLogger, type Logger } from '../log.js';
 import type { Command } from './command.js';
 import { environmentName, resolveFlags, type FlagValues } from './flags.js';
-import { giveStartBack } from './give-start-back.js';
+import { giveStartBackOf } from './give-start-back.js';
 import type { CliIo } from './io.js';
 import { logProcessEvents, logUnexpected } from './process-log.js';
 import { runFlags } from './run-flags.js';
@@ -86,7 +86,7 @@ Exit codes:
     let code: ExitCode = ExitCode.failure;
     try {
       const daemon = new Daemon(options, log, { serviceManager, descriptorStore });
-      if (io.signals !== undefined) void giveStartBack(daemon.events(stop.signal), log);
+      if (io.signals !== undefined) void giveStartBackOf(daemon.events(stop.signal), log);
       await daemon.run(stop.signal);
       code = daemon.steppedAside ? ExitCode.steppedAside : ExitCode.ok;
     } catch (error) {
