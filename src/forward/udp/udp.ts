@@ -339,11 +339,10 @@ class UdpForwarder implements Forwarder {
   }
 
   /** The kernel's own ways have no reader that could stand aside: user space carries on. */
-  get aside(): Aside | undefined {
-    if (this.#parts.openFou === undefined) return undefined;
+  get aside(): Aside {
     return {
       step: () => {
-        this.changeMode(this.#mode === 'kernel' ? 'offload' : this.#mode);
+        if (this.#mode === 'kernel') this.changeMode('offload');
         if ('plane' in this.#carrier) this.#carrier.plane.stepAside();
       },
       back: () => {

@@ -386,6 +386,25 @@ describe('a device that others change', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it('is not looked after nor given away while it stands aside for another program', async () => {
+    const { network, plane } = await forwarding();
+    const { aside, handover } = network.forwarder;
+    network.forwarder.changeMode?.('kernel');
+    aside?.step();
+    expect(plane.steps).toEqual(['aside']);
+    // A program in the kernel has no port to leave.
+    expect(plane.modes).toEqual(['kernel', 'offload']);
+    const before = plane.restoreCalls;
+    await vi.advanceTimersByTimeAsync(3_500);
+    expect(plane.restoreCalls).toBe(before);
+    expect(() => handover?.give('/run/take')).toThrow('it stands aside for another program');
+    aside?.back();
+    expect(plane.steps).toEqual(['aside', 'back']);
+    await vi.advanceTimersByTimeAsync(2_500);
+    expect(plane.restoreCalls).toBeGreaterThan(before);
+    expect(() => handover?.give('/run/take')).not.toThrow();
+  });
+
   it('stays in service when the kernel refuses, and is tried again', async () => {
     const { network, plane, planes } = await forwarding();
     const refusal = systemError('RTM_NEWADDR: ENOBUFS', { code: 'ENOBUFS' });
