@@ -1,29 +1,19 @@
 /**
- * A running daemon that leaves its host to another flannel: a real flanneld where there is one, and on the
- * lease file a daemon in mode basic, which is to flanneld's wire, port and store what flanneld is.
+ * A running daemon that leaves its host to another flannel: a real flanneld where there is one
+ * (src/testbed/flanneld.ts), and on the lease file a stand-in.
  */
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  DaemonProcess,
-  LEASE_FILE_FLAGS,
-  writeLeaseFile,
-} from '../../src/testbed/daemon-process.js';
+import { LEASE_FILE_FLAGS, writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import type { EtcdServer } from '../../src/testbed/etcd-server.js';
 import { FLANNELD, startFlanneld } from '../../src/testbed/flanneld.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
-import { LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import { ENDPOINT, startEtcdFor } from '../support/etcd-lab.js';
-import { NumberedStream } from '../support/numbered-stream.js';
-import { say } from '../support/say.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
+import { expectLittleLost, startStandIn } from '../support/two-flannels.js';
 
 const MTU = 1_472;
-const RATE = 1_000;
-/** Beside other tests; docs/operations.md has what was measured. */
-const LONGEST_SILENCE_MS = 1_000;
 const TABLE = 'flannelette-port-0aa80002205d';
 
 let lab: TestLab | undefined;
@@ -57,11 +47,6 @@ async function setUp({ mode = 'offload', flags, storeFlags }: Setting = {}): Pro
   return now;
 }
 
-function standIn(plan: HostPlan): Program {
-  const subnetFile = join(LAB_DIRECTORY, plan.host, 'other.env');
-  return new DaemonProcess(plan, { command: COMMAND, mode: 'basic', subnetFile }).program;
-}
-
 /** The command, once the port is free. */
 async function stepAside({ nearDaemon }: TestLab, within = 30): Promise<Program> {
   const command = new Program([
@@ -75,26 +60,6 @@ async function stepAside({ nearDaemon }: TestLab, within = 30): Promise<Program>
     return command.stdout.includes('the UDP port is free') || undefined;
   });
   return command;
-}
-
-/** What `work` costs, in both directions. */
-async function lossDuring(now: TestLab, work: () => Promise<void>): Promise<number[]> {
-  const { near, far } = now;
-  const streams = [
-    await NumberedStream.start(near, far, RATE),
-    await NumberedStream.start(far, near, RATE),
-  ];
-  await Promise.all(streams.map(async (stream) => stream.flows()));
-  await work();
-  // What is lost once it is done would be too much as well.
-  await delay(1_000);
-  const ends = await Promise.all(streams.map(async (stream) => stream.end()));
-  return ends.map(({ sent, lost, longestSilenceMs }) => {
-    say(`${lost} of ${sent} lost, at most ${longestSilenceMs.toFixed(0)} ms without one`);
-    expect(sent).toBeGreaterThan(RATE);
-    expect(longestSilenceMs).toBeLessThan(LONGEST_SILENCE_MS);
-    return lost;
-  });
 }
 
 /** The near daemon has ended as one that need not be started again, and is no more the lab's. */
@@ -117,11 +82,11 @@ describe('step-aside', () => {
     ['kernel', []],
   ] as const)('leaves port and route to another daemon in mode %s', async (mode, flags) => {
     const now = await setUp({ mode, flags });
-    await lossDuring(now, async () => {
+    await expectLittleLost(now, async () => {
       const command = await stepAside(now);
       expect((await now.nearDaemon.status()).phase).toBe('standing aside');
       expect(await tables(now.near)).toContain(TABLE);
-      other = standIn(now.near);
+      other = startStandIn(now.near).program;
       await expectLeft(now, command);
     });
     expect(await tables(now.near)).not.toContain(TABLE);
@@ -132,7 +97,7 @@ describe('step-aside', () => {
   it.runIf(FLANNELD !== undefined)('leaves them to a real flanneld on etcd', async () => {
     const storeFlags = [`--etcd-endpoints=${ENDPOINT}`];
     const now = await setUp({ storeFlags });
-    await lossDuring(now, async () => {
+    await expectLittleLost(now, async () => {
       const command = await stepAside(now);
       ({ program: other } = await startFlanneld(FLANNELD ?? '', now.near, storeFlags));
       await expectLeft(now, command);
@@ -151,7 +116,7 @@ describe('step-aside', () => {
     ];
     await run(inNamespace(now.near.host, ['nft', rules.join('\n')]));
     const before = await routes(now.near);
-    await lossDuring(now, async () => {
+    await expectLittleLost(now, async () => {
       const command = await stepAside(now, 2);
       expect(await routes(now.near)).toEqual([
         expect.stringMatching(/^100\.96\.0\.0\/17 dev flannel0 /),

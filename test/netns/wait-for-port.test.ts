@@ -1,10 +1,8 @@
 /**
  * A daemon that gets ready beside the program that has the port, and forwards once that has ended: a flanneld
- * that is replaced. That is a real one where there is one (src/testbed/flanneld.ts); else, and on the lease
- * file, a daemon in mode basic, which is to flanneld's wire, port and store what flanneld is.
+ * that is replaced. That is a real one where there is one (src/testbed/flanneld.ts), and on the lease file a
+ * stand-in.
  */
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   DaemonProcess,
@@ -14,17 +12,13 @@ import {
 import type { EtcdServer } from '../../src/testbed/etcd-server.js';
 import { FLANNELD, startFlanneld } from '../../src/testbed/flanneld.js';
 import { type Program, waitFor } from '../../src/testbed/programs.js';
-import { LAB_DIRECTORY, type HostPlan } from '../../src/testbed/topology.js';
+import type { HostPlan } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import { ENDPOINT, startEtcdFor } from '../support/etcd-lab.js';
-import { NumberedStream } from '../support/numbered-stream.js';
-import { say } from '../support/say.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
+import { expectLittleLost, startStandIn } from '../support/two-flannels.js';
 
 const MTU = 1_472;
-const RATE = 1_000;
-/** A start beside other tests takes more; docs/operations.md has what was measured. */
-const LONGEST_SILENCE_MS = 1_000;
 const WAIT = ['--wait-for-port'];
 
 let lab: TestLab | undefined;
@@ -56,8 +50,7 @@ async function setUp(
 }
 
 async function standIn(plan: HostPlan): Promise<Program> {
-  const subnetFile = join(LAB_DIRECTORY, plan.host, 'other.env');
-  const daemon = new DaemonProcess(plan, { command: COMMAND, mode: 'basic', subnetFile });
+  const daemon = startStandIn(plan);
   await daemon.ready();
   return daemon.program;
 }
@@ -76,27 +69,14 @@ async function beside(now: TestLab, storeFlags: readonly string[]): Promise<Daem
   return next;
 }
 
-/** What the change costs, both directions together. */
 async function change(now: TestLab, storeFlags: readonly string[]): Promise<void> {
-  const { near, far } = now;
-  const streams = [
-    await NumberedStream.start(near, far, RATE),
-    await NumberedStream.start(far, near, RATE),
-  ];
-  await Promise.all(streams.map(async (stream) => stream.flows()));
-  const next = await beside(now, storeFlags);
-  await other?.stop();
-  other = undefined;
-  await next.ready();
-  // What is lost once it forwards would be too much as well.
-  await delay(2_000);
-  const ends = await Promise.all(streams.map(async (stream) => stream.end()));
-  for (const { sent, lost, longestSilenceMs } of ends) {
-    say(`${lost} of ${sent} lost, at most ${longestSilenceMs.toFixed(0)} ms without one`);
-    expect(sent).toBeGreaterThan(RATE);
-    expect(longestSilenceMs).toBeLessThan(LONGEST_SILENCE_MS);
-  }
-  expect(await tunDevices(near.host)).toHaveLength(1);
+  await expectLittleLost(now, async () => {
+    const next = await beside(now, storeFlags);
+    await other?.stop();
+    other = undefined;
+    await next.ready();
+  });
+  expect(await tunDevices(now.near.host)).toHaveLength(1);
 }
 
 describe('--wait-for-port', () => {
