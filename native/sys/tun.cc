@@ -178,14 +178,24 @@ Status Tun::configure(const DeviceSettings& settings) {
 }
 
 Status Tun::split_route(Subnet overlay) const {
+  auto taken = overlay_taken_by(overlay, name_);
+  if (!taken.ok()) return taken.error();
+  if (!taken.value().empty()) return std::nullopt;
   auto netlink = Netlink::open();
   if (!netlink.ok()) return netlink.error();
-  for (const Subnet half : halves(overlay))
-    if (auto put = netlink.value().put_route(ifindex_, half); !put.ok()) return put.error();
+  for (const Subnet half : halves(overlay)) {
+    if (auto put = netlink.value().put_route(ifindex_, half); !put.ok()) {
+      leave_route(overlay);
+      return put.error();
+    }
+  }
   return netlink.value().delete_route(ifindex_, overlay);
 }
 
 Status Tun::join_route(Subnet overlay) const {
+  auto taken = overlay_taken_by(overlay, name_);
+  if (!taken.ok()) return taken.error();
+  if (!taken.value().empty()) return std::nullopt;
   auto netlink = Netlink::open();
   if (!netlink.ok()) return netlink.error();
   if (auto put = netlink.value().put_route(ifindex_, overlay); !put.ok()) return put.error();

@@ -88,7 +88,8 @@ class Tun {
   Result<DeviceCheck> check(const DeviceSettings& settings, uint32_t probe) const;
 
   // Routes of the overlay's two halves in place of its own, which another program may want to make:
-  // they go before it.
+  // they go before it. Nothing where the overlay is another device's own network. After an error
+  // the route is as before.
   Status split_route(Subnet overlay) const;
   // The reverse; the overlay's route replaces another program's.
   Status join_route(Subnet overlay) const;

@@ -1,6 +1,6 @@
 /** `flannelette step-aside`: a running daemon leaves its host to another flannel, without a gap. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { ExitCode, systemError } from '../errors.js';
+import { errnoOf, ExitCode, systemError } from '../errors.js';
 import { askDaemon, subnetFileFlag } from './ask-daemon.js';
 import type { Command } from './command.js';
 import { integerFlag, resolveFlags } from './flags.js';
@@ -30,34 +30,38 @@ Example (back to flanneld):
   wait
 
 Exit codes:
-  0  the other flannel forwards, the daemon has ended
-  1  no daemon answers there, it cannot step aside, or no other flannel came
+  0  the other flannel forwards, the daemon ends
+  1  no daemon answers there, it cannot step aside, it was stopped, or no other flannel came
   2  the input is wrong
 `,
   run: async (given, io) => {
     const { within, subnetFile } = resolveFlags(flags, given, io.env);
     await askDaemon(subnetFile, `/step-aside/${within}`, 'PUT');
     io.out(`the UDP port is free: start the other flannel within ${within} s\n`);
-    if (await stoodAsideInVain(subnetFile)) {
+    const phase = await outcome(subnetFile);
+    if (phase === 'running') {
       throw systemError(
         `no other flannel had UDP port and route within ${within} s: the daemon has both again`,
       );
     }
-    io.out('the other flannel forwards, the daemon has ended\n');
+    if (phase === undefined) {
+      throw systemError('the daemon has ended before another flannel had UDP port and route');
+    }
+    io.out('the other flannel forwards, the daemon ends\n');
     return ExitCode.ok;
   },
 };
 
-/** Resolves when the daemon is gone, with true when it runs as before. */
-async function stoodAsideInVain(subnetFile: string): Promise<boolean> {
+/** Phase of a daemon that stands aside no more; undefined when it is gone. */
+async function outcome(subnetFile: string): Promise<'running' | 'stepped aside' | undefined> {
   for (;;) {
     await delay(LOOK_MS);
-    let phase: unknown;
     try {
-      ({ phase } = (await askDaemon(subnetFile, '/status')) as { phase?: unknown });
-    } catch {
-      return false;
+      const { phase } = (await askDaemon(subnetFile, '/status')) as { phase?: unknown };
+      if (phase === 'running' || phase === 'stepped aside') return phase;
+    } catch (error) {
+      // Others than these are of a daemon that is busy.
+      if (['ENOENT', 'ECONNREFUSED'].includes(errnoOf(error) ?? '')) return undefined;
     }
-    if (phase === 'running') return true;
   }
 }

@@ -189,7 +189,7 @@ export class Daemon {
       const backend = this.#state.config?.backend.type ?? 'this';
       throw systemError(`the ${backend} backend has no modes: expected the udp backend`);
     }
-    if (this.#state.phase === 'standing aside') throw systemError('this daemon is standing aside');
+    if (/aside$/.test(this.#state.phase)) throw systemError(`this daemon is ${this.#state.phase}`);
     const before = this.#state.mode;
     this.#state.mode = mode;
     forwarder?.changeMode?.(dataPlaneMode(mode));

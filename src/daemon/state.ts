@@ -16,7 +16,7 @@ import type { Registration } from '../network/registration.js';
  *          -> waiting for the leases -> writing subnet.env -> running --(subnet, interface  |
  *                        |                     |                 |       or MTU changed)----+
  *   any -> stopped       +---------------------+-----------------+--------------------------+
- * running -> standing aside -> stopped, or running again
+ * running -> standing aside -> stepped aside -> stopped, or running again
  * registering the network -> waiting for the UDP port -> waiting for the leases, with --wait-for-port alone
  */
 export type Phase =
@@ -30,6 +30,7 @@ export type Phase =
   | 'writing subnet.env'
   | 'running'
   | 'standing aside'
+  | 'stepped aside'
   | 'stopped';
 
 export class DaemonState {
@@ -66,7 +67,7 @@ export class DaemonState {
   }
 
   get subnetFileWritten(): boolean {
-    return this.phase === 'running' || this.phase === 'standing aside';
+    return ['running', 'standing aside', 'stepped aside'].includes(this.phase);
   }
 
   /** Totals of closed data planes and these; undefined where none was ever in user space. */

@@ -18,6 +18,8 @@ import type { DaemonState } from './state.js';
 const SECONDS_MAX = 3_600;
 const RETRY_MS = 1_000;
 const LOOK_MS = 50;
+/** Whoever asked can read the outcome, before there is nobody to ask. */
+const TELL_MS = 1_000;
 /** flanneld reads the leases after it has made device and route: it is given this long for it. */
 const SETTLE_MS = 1_000;
 /** RTN_UNICAST (rtnetlink(7)). */
@@ -41,6 +43,8 @@ export class StepAside {
   readonly #end: AbortController;
   readonly #looks: Looks;
   #done = false;
+  /** The port could not be taken back, which was said. */
+  #refused = false;
 
   /** `end` is aborted once the other forwards. */
   constructor(
@@ -75,6 +79,7 @@ export class StepAside {
       );
     }
     aside.step();
+    this.#refused = false;
     this.#state.phase = 'standing aside';
     this.#log.info({ port, seconds }, 'the UDP port is free for another flannel');
     void this.#wait(network, aside, { port, network: config.network }, seconds * 1_000);
@@ -93,7 +98,7 @@ export class StepAside {
       !signal.aborted && this.#state.network === network && this.#state.phase === 'standing aside';
     while (stands()) {
       if (await awaitSuccessor(wanted, leftMs, signal, this.#looks)) {
-        if (stands()) this.#leave();
+        if (stands()) await this.#leave();
         return;
       }
       if (!stands() || this.#takeBack(aside)) return;
@@ -101,9 +106,11 @@ export class StepAside {
     }
   }
 
-  #leave(): void {
+  async #leave(): Promise<void> {
     this.#done = true;
+    this.#state.phase = 'stepped aside';
     this.#log.info('another flannel forwards from now on; stopping');
+    await this.#looks.pause(TELL_MS, this.#end.signal);
     this.#end.abort();
   }
 
@@ -111,7 +118,10 @@ export class StepAside {
     try {
       aside.back();
     } catch (error) {
-      this.#log.error({ error: messageOf(error) }, 'cannot take the UDP port back; retrying');
+      if (!this.#refused) {
+        this.#log.error({ error: messageOf(error) }, 'cannot take the UDP port back; retrying');
+      }
+      this.#refused = true;
       return false;
     }
     this.#state.phase = 'running';
@@ -131,12 +141,21 @@ async function awaitSuccessor(
   let readySince: number | undefined;
   while (!signal.aborted) {
     const now = performance.now();
-    readySince = isReady(wanted) ? (readySince ?? now) : undefined;
+    readySince = isSo(() => isReady(wanted)) ? (readySince ?? now) : undefined;
     if (readySince !== undefined && now - readySince >= SETTLE_MS) return true;
     if (readySince === undefined && now >= until) return false;
     await wait(LOOK_MS, signal);
   }
   return false;
+}
+
+/** A host that cannot be looked at now, for want of a descriptor, say, has none. */
+function isSo(look: () => boolean): boolean {
+  try {
+    return look();
+  } catch {
+    return false;
+  }
 }
 
 /** Of a daemon that stands aside: the port is not its own, nor is a route of the whole network. */

@@ -7,7 +7,7 @@ import { LEASE_FILE_FLAGS, writeLeaseFile } from '../../src/testbed/daemon-proce
 import type { EtcdServer } from '../../src/testbed/etcd-server.js';
 import { FLANNELD, startFlanneld } from '../../src/testbed/flanneld.js';
 import { inNamespace, Program, run, waitFor } from '../../src/testbed/programs.js';
-import type { HostPlan } from '../../src/testbed/topology.js';
+import { ipBatch, type HostPlan } from '../../src/testbed/topology.js';
 import { ping } from '../../src/testbed/traffic.js';
 import { ENDPOINT, startEtcdFor } from '../support/etcd-lab.js';
 import { COMMAND, TestLab, tunDevices } from '../support/test-lab.js';
@@ -65,7 +65,7 @@ async function stepAside({ nearDaemon }: TestLab, within = 30): Promise<Program>
 /** The near daemon has ended as one that need not be started again, and is no more the lab's. */
 async function expectLeft(now: TestLab, command: Program): Promise<void> {
   expect(await command.ended).toBe(0);
-  expect(command.stdout).toContain('the other flannel forwards, the daemon has ended');
+  expect(command.stdout).toContain('the other flannel forwards, the daemon ends');
   const [daemon] = now.daemons.splice(0, 1);
   expect(await daemon?.program.ended).toBe(3);
   expect(daemon?.program.stderr).toContain('another flannel forwards from now on');
@@ -136,7 +136,8 @@ describe('step-aside', () => {
     const command = await stepAside(now);
     const [stopped] = now.daemons.splice(0, 1);
     expect(await stopped?.program.stop()).toBe(0);
-    await command.ended;
+    expect(await command.ended).toBe(1);
+    expect(command.stderr).toContain('the daemon has ended before another flannel');
     expect(await tables(now.near)).not.toContain(TABLE);
     expect(await routes(now.near)).toEqual([]);
 
@@ -146,7 +147,7 @@ describe('step-aside', () => {
     const killed = await stepAside(now);
     second.program.kill('SIGKILL');
     await second.program.ended;
-    await killed.ended;
+    expect(await killed.ended).toBe(1);
     now.daemons.splice(0, 1);
     expect(await tables(now.near)).toContain(TABLE);
     await now.startDaemon(now.near, { storeFlags: LEASE_FILE_FLAGS });
@@ -154,7 +155,25 @@ describe('step-aside', () => {
     expect((await ping(now.near, now.far.containerAddress, { count: 20 })).received).toBe(20);
   });
 
-  it('is refused by a backend without a port, and while it stands aside', async () => {
+  it('leaves the network of another device alone, though it is the overlay', async () => {
+    const now = await setUp();
+    await ipBatch(now.near.host, [
+      'link add other type veth peer name other-end',
+      'link set other up',
+      'link set other-end up',
+      'addr add 100.96.200.1/16 dev other',
+    ]);
+    const list = async (): Promise<string> =>
+      (await run(inNamespace(now.near.host, ['ip', 'route']))).stdout;
+    const before = await list();
+    expect(before).toContain('100.96.0.0/16 dev other');
+    const command = await stepAside(now, 1);
+    expect(await list()).toBe(before);
+    await expectFlow(now, command);
+    expect(await list()).toBe(before);
+  });
+
+  it('is refused while it stands aside', async () => {
     const now = await setUp();
     const command = await stepAside(now, 20);
     const { subnetFile } = now.nearDaemon;

@@ -113,8 +113,15 @@ describe.each(UNITS)('the native tests for $zig', ({ machine, zig, without }) =>
     await Promise.all(Array.from({ length: availableParallelism() }, worker));
     await compile('-static', ...objects, '-o', program);
     const some = without === undefined ? [] : [`--test-case-exclude=${without}`];
+    // qemu's user mode has the C library's own signals for itself: the daemon begins anew there.
+    const emulated = ['--source-file-exclude=*privileges_test*'];
     const emulator = machine === undefined ? [] : [`qemu-${machine}-static`];
-    const [runner = '', ...words] = [...emulator, program, ...some];
+    const [runner = '', ...words] = [
+      ...emulator,
+      program,
+      ...some,
+      ...(machine === undefined ? [] : emulated),
+    ];
     const { stdout } = await execute(runner, words, { timeout: 5 * MINUTE, maxBuffer: 1 << 26 });
     expect(stdout).toMatch(/test cases: +\d{3} \| +\d{3} passed \| +0 failed/);
   });

@@ -78,6 +78,7 @@ export class FakeDataPlane
   /** As asked for, in order; or what is here is thrown. */
   readonly filters: boolean[] = [];
   readonly steps: ('aside' | 'back')[] = [];
+  stepFailure: Error | undefined;
   filterFailure: Error | undefined;
   started = false;
   closed = false;
@@ -107,10 +108,12 @@ export class FakeDataPlane
   }
 
   stepAside(): void {
+    if (this.stepFailure !== undefined) throw this.stepFailure;
     this.steps.push('aside');
   }
 
   stepBack(): void {
+    if (this.stepFailure !== undefined) throw this.stepFailure;
     this.steps.push('back');
   }
 

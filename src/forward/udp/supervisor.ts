@@ -268,14 +268,27 @@ export class DataPlaneSupervisor {
     if (this.#live === undefined) throw systemError(`nothing forwards: ${this.#error}`);
     // What is kept is to end with this process.
     this.#keeper?.release();
-    this.#live.stepAside();
-    this.#aside = true;
+    try {
+      this.#live.stepAside();
+      this.#aside = true;
+    } catch (error) {
+      this.#keep(this.#live);
+      // It may have been closed over it.
+      this.#restoreDevice();
+      throw error;
+    }
   }
 
-  /** Takes both back. Throws a system error while another program has the port. */
+  /** Takes both back, unless that has been done. Throws a system error while another program has the port. */
   stepBack(): void {
+    if (!this.#aside) return;
     if (this.#live === undefined) throw systemError(`nothing forwards: ${this.#error}`);
-    this.#live.stepBack();
+    try {
+      this.#live.stepBack();
+    } catch (error) {
+      if (errnoOf(error) !== 'EADDRINUSE') this.#fail(messageOf(error));
+      throw error;
+    }
     this.#aside = false;
     this.#keep(this.#live);
     this.#check?.ring();
@@ -316,6 +329,10 @@ export class DataPlaneSupervisor {
       this.#problems?.report(SOURCE, this.#watch.note(expected, this.#live.restoreDevice()));
       this.#checkError = undefined;
     } catch (reason) {
+      if (errnoOf(reason) === 'EBADF') {
+        this.#fail('the data plane is closed');
+        return;
+      }
       // The threads see a deleted device by themselves, one that was moved away they do not.
       if (errnoOf(reason) === 'ENODEV') {
         this.#fail(`device ${this.#device} is gone from this network namespace`);
@@ -460,6 +477,8 @@ export class DataPlaneSupervisor {
     const plane = this.#live;
     if (plane === undefined) return;
     this.#live = undefined;
+    // A replacement takes the port, if it gets it.
+    this.#aside = false;
     this.#gate?.close();
     this.#problems?.report(SOURCE, []);
     if (this.#keeper?.leaves === true) {

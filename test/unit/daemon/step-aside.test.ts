@@ -34,10 +34,11 @@ function scene({ aside = true, refusals = 0 } = {}) {
   const config = { network: parseCidr('Network', '100.96.0.0/16'), backend: { type: 'vxlan' } };
   Object.assign(state, { phase: 'running', network: { forwarder }, config });
   const seen: Successor[] = [];
-  const other = { ready: false };
+  const other: { ready: boolean | string } = { ready: false };
   const stepAside = new StepAside(state, silentLogger(), end, {
     isReady: (wanted) => {
       seen.push(wanted);
+      if (typeof other.ready === 'string') throw systemError(other.ready);
       return other.ready;
     },
     // That of node:timers/promises has no fake.
@@ -58,10 +59,24 @@ describe('StepAside', () => {
     await vi.advanceTimersByTimeAsync(900);
     expect(end.signal.aborted).toBe(false);
     await vi.advanceTimersByTimeAsync(300);
+    expect(state.phase).toBe('stepped aside');
+    expect(end.signal.aborted).toBe(false);
+    await vi.advanceTimersByTimeAsync(1_000);
     expect(end.signal.aborted).toBe(true);
     expect(stepAside.done).toBe(true);
     expect(steps).toEqual(['aside']);
     expect(seen[0]).toEqual({ port: 8285, network: parseCidr('Network', '100.96.0.0/16') });
+  });
+
+  it('goes on when it cannot look', async () => {
+    const { state, other, stepAside, end } = scene();
+    stepAside.begin(60);
+    other.ready = 'EMFILE';
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(state.phase).toBe('standing aside');
+    other.ready = true;
+    await vi.advanceTimersByTimeAsync(2_500);
+    expect(end.signal.aborted).toBe(true);
   });
 
   it('does not trust one that comes and goes', async () => {
@@ -93,7 +108,7 @@ describe('StepAside', () => {
     await vi.advanceTimersByTimeAsync(2_500);
     expect(state.phase).toBe('standing aside');
     other.ready = true;
-    await vi.advanceTimersByTimeAsync(1_500);
+    await vi.advanceTimersByTimeAsync(3_000);
     expect(end.signal.aborted).toBe(true);
     expect(steps).toEqual(['aside']);
   });

@@ -405,6 +405,33 @@ describe('a device that others change', () => {
     expect(() => handover?.give('/run/take')).not.toThrow();
   });
 
+  it.each([
+    ['as it was, where the kernel cannot', undefined, 1],
+    ['a new one, where it was closed over it', systemError('closed', { code: 'EBADF' }), 2],
+  ])('is %s, after a step aside that failed', async (_, found, opened) => {
+    const { network, plane, planes } = await forwarding();
+    plane.stepFailure = systemError('nf_tables: EOPNOTSUPP', { code: 'EOPNOTSUPP' });
+    if (found !== undefined) plane.restorations.push(found);
+    expect(() => network.forwarder.aside?.step()).toThrow('EOPNOTSUPP');
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(planes.opened).toHaveLength(opened);
+    expect(planes.live()).toBe(1);
+  });
+
+  it('stays aside while another program has the port', async () => {
+    const { network, plane, planes } = await forwarding();
+    network.forwarder.aside?.step();
+    plane.stepFailure = systemError('bind: EADDRINUSE', { code: 'EADDRINUSE' });
+    expect(() => network.forwarder.aside?.back()).toThrow('EADDRINUSE');
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(planes.opened).toHaveLength(1);
+    plane.stepFailure = undefined;
+    network.forwarder.aside?.back();
+    // Nothing is left to take back.
+    network.forwarder.aside?.back();
+    expect(plane.steps).toEqual(['aside', 'back']);
+  });
+
   it('stays in service when the kernel refuses, and is tried again', async () => {
     const { network, plane, planes } = await forwarding();
     const refusal = systemError('RTM_NEWADDR: ENOBUFS', { code: 'ENOBUFS' });
