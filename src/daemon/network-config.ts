@@ -14,7 +14,13 @@ import { messageOf } from '../errors.js';
 import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import { nearestInAnyCase } from '../nearest.js';
-import { backendKind, differences, keysWithoutEffect, parseConfig } from '../network/registry.js';
+import {
+  backendKind,
+  canStandBeside,
+  differences,
+  keysWithoutEffect,
+  parseConfig,
+} from '../network/registry.js';
 import type { Problem, ProblemBoard } from '../problems.js';
 import { pause, type Pause } from '../abort.js';
 
@@ -163,7 +169,7 @@ export async function followNetworkConfig(
   }
 }
 
-/** The configuration, if its backend is of another type and nothing else differs. */
+/** The configuration, if its backend can stand beside the one in force, and nothing else differs. */
 function followable(text: string, inForce: NetworkConfig): NetworkConfig | undefined {
   let now: NetworkConfig;
   try {
@@ -173,7 +179,7 @@ function followable(text: string, inForce: NetworkConfig): NetworkConfig | undef
     return undefined;
   }
   const rest = differences({ ...inForce, backend: now.backend }, now);
-  return now.backend.type !== inForce.backend.type && rest.length === 0 ? now : undefined;
+  return canStandBeside(now.backend, inForce.backend) && rest.length === 0 ? now : undefined;
 }
 
 /** What differs between the store's configuration and the one in force. */

@@ -21,7 +21,7 @@ import type { Logger } from '../log.js';
 import type { EventSink } from '../network/events.js';
 import type { HostView } from '../network/host-view.js';
 import { register, type Registration } from '../network/registration.js';
-import { createBackend, type ForwarderOptions } from '../network/registry.js';
+import { createBackend, differences, type ForwarderOptions } from '../network/registry.js';
 import type { ProblemBoard } from '../problems.js';
 import type { ExternalInterfaces } from './external.js';
 import { formerNetwork, takenOver, type FormerNetwork } from './former-network.js';
@@ -181,7 +181,8 @@ export class RegistrationLoop {
         undefined,
         signal,
       );
-      log.info({ from, to: type }, 'the backend changes as the configuration says');
+      const changes = differences(this.#config, config);
+      log.info({ from, to: type, changes }, 'the backend changes as the configuration says');
       problems.report(CONFIG_SOURCE, []);
       this.#config = config;
       state.config = config;

@@ -28,6 +28,11 @@ export interface BackendKind<Options> {
    * Throws an input error that names the field (`Backend.Port`).
    */
   settings(config: BackendConfig): readonly (readonly [name: string, value: string])[];
+  /**
+   * Whether one of each configuration can stand on a host at once, with the hosts whose leases are its own;
+   * absent: never.
+   */
+  canStandBeside?(config: BackendConfig, other: BackendConfig): boolean;
   /** Throws an input error when configuration or interface do not fit. Opens nothing. */
   create(context: BackendContext, options: Options): Backend;
 }

@@ -41,6 +41,12 @@ export function backendKind({ type }: BackendConfig): BackendKind<ForwarderOptio
   throw inputError('Backend.Type', type, why);
 }
 
+/** Whether a host can have both, while the others change from one to the other. */
+export function canStandBeside(backend: BackendConfig, other: BackendConfig): boolean {
+  if (backend.type !== other.type) return true;
+  return backendKind(backend).canStandBeside?.(backend, other) ?? false;
+}
+
 /** Throws an input error when the type is unknown, or the backend does not fit. */
 export function createBackend(context: BackendContext, options: ForwarderOptions): Backend {
   return backendKind(context.config.backend).create(context, options);

@@ -1,8 +1,8 @@
 /** The backend changes while a cluster runs, as the configuration in the store says, and connections stay. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { IperfTarget, ping, PingStream } from '../../src/testbed/traffic.js';
-import { waitFor } from '../../src/testbed/programs.js';
-import { LEASE_FILE } from '../../src/testbed/daemon-process.js';
+import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
+import { LEASE_FILE, writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { replaceFile } from '../../src/host/atomic-file.js';
 import { readFile } from 'node:fs/promises';
 import { TestLab } from '../support/test-lab.js';
@@ -53,6 +53,28 @@ describe('with --follow-config', () => {
     await waitFor('one backend', 15_000, async () => {
       const { problems } = await nearDaemon.status();
       return problems.length === 0 ? true : undefined;
+    });
+    expect((await ping(near, far.containerAddress, { count: 10 })).received).toBe(10);
+  });
+
+  it('goes from one VNI of vxlan to another under traffic', async () => {
+    lab = await TestLab.bare(2, { flags: ['--follow-config'] });
+    const { near, far } = lab;
+    await writeLeaseFile(lab.hosts, { Network: '100.96.0.0/16', Backend: { Type: 'vxlan' } });
+    for (const plan of lab.hosts) await lab.startDaemon(plan);
+    for (const plan of lab.hosts) await lab.addContainer(plan, 1_450);
+    await allBy(lab, 'vxlan', /^flannel\.1$/);
+    const pings = new PingStream(near, far.containerAddress, { intervalSeconds: 0.001 });
+    const tcp = new IperfTarget(far).tcp(near, { seconds: 10, streams: 8 });
+    await configure({ Type: 'vxlan', VNI: 7 });
+    await allBy(lab, 'vxlan', /^flannel\.7$/);
+    const { sent, received } = await pings.end();
+    expect(sent).toBeGreaterThan(300);
+    expect(sent - received).toBeLessThanOrEqual(20);
+    expect((await tcp).gbps).toBeGreaterThan(0);
+    await waitFor('one device', 15_000, async () => {
+      const { stdout } = await run(inNamespace(near.host, ['ip', '-o', 'link']));
+      return stdout.includes('flannel.1:') ? undefined : true;
     });
     expect((await ping(near, far.containerAddress, { count: 10 })).received).toBe(10);
   });

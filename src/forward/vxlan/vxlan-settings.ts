@@ -65,11 +65,16 @@ export function macOf(publicIp: Ipv4, vni: number): number {
   return bytes.readUIntBE(0, 6);
 }
 
-/** The MAC address in a lease of a vxlan host, or why no packet can be sent to it. */
-export function vtepMacOf(attributes: LeaseAttributes): number | string {
+/** The MAC address in a lease of a vxlan host, or why no packet of this VNI can be sent to it. */
+export function vtepMacOf(attributes: LeaseAttributes, vni: number): number | string {
   const fault = typeFault(TYPE, attributes);
   if (fault !== undefined) return fault;
   const { backendData } = attributes;
+  // Old flannels do not tell.
+  const its = isObject(backendData) ? field(backendData, 'VNI') : undefined;
+  if (typeof its === 'number' && its !== vni) {
+    return inputError('BackendData.VNI', its, `${vni}, the VNI of this host`).message;
+  }
   const text = isObject(backendData) ? field(backendData, 'VtepMAC') : undefined;
   return (
     parseMac(text) ??

@@ -52,6 +52,9 @@ export const VXLAN: BackendKind<VxlanOptions> = {
       ['MTU', String(mtu ?? 'default')],
     ];
   },
+  // Devices, names and leases of two VNIs are different ones.
+  canStandBeside: (config, other) =>
+    parseVxlanSettings(config).vni !== parseVxlanSettings(other).vni,
   create: (context, options) => createVxlan(context, options),
 };
 
@@ -72,7 +75,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
       backendData: { VNI: settings.vni, VtepMAC: formatMac(mac) },
     },
     leaseFault: (attributes: Parameters<typeof vtepMacOf>[0]) => {
-      const found = vtepMacOf(attributes);
+      const found = vtepMacOf(attributes, settings.vni);
       return typeof found === 'string' ? found : undefined;
     },
     udpPort: settings.port,
@@ -150,7 +153,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
       device: name,
       apply: (changes) => {
         for (const { type, route } of changes) {
-          const found = vtepMacOf({ publicIp: route.nextHop, ...route });
+          const found = vtepMacOf({ publicIp: route.nextHop, ...route }, settings.vni);
           if (type !== 'remove' && typeof found === 'number') {
             learn(route.subnet, found, route.nextHop);
           }

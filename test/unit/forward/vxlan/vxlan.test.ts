@@ -8,6 +8,7 @@ import type {
   KernelRoutes,
 } from '../../../../src/dataplane/kernel-routes.js';
 import type { Vtep, VxlanKernel } from '../../../../src/dataplane/vxlan.js';
+import { canStandBeside } from '../../../../src/network/registry.js';
 import { VxlanRoutes } from '../../../../src/forward/vxlan/vxlan-routes.js';
 import {
   formatMac,
@@ -73,7 +74,7 @@ describe('a MAC address', () => {
     ['host-gw', 'BackendType is "host-gw"'],
   ])('is not there in a lease of backend %s', (backendType, words) => {
     const attributes = { publicIp: 1, ...(backendType === undefined ? {} : { backendType }) };
-    expect(vtepMacOf(attributes)).toContain(words);
+    expect(vtepMacOf(attributes, 1)).toContain(words);
   });
 
   it.each([
@@ -85,8 +86,41 @@ describe('a MAC address', () => {
     [{ VtepMAC: '01:00:5e:00:00:01' }],
     [{ VtepMAC: '00:00:00:00:00:00' }],
   ])('is not taken from %j', (backendData) => {
-    const found = vtepMacOf({ publicIp: 1, backendType: 'vxlan', backendData });
+    const found = vtepMacOf({ publicIp: 1, backendType: 'vxlan', backendData }, 1);
     expect(found).toMatch(/^BackendData\.VtepMAC: .* is not valid: expected a MAC address/);
+  });
+});
+
+describe('a VNI', () => {
+  const lease = (VNI?: unknown) => ({
+    publicIp: 1,
+    backendType: 'vxlan',
+    backendData: { ...(VNI === undefined ? {} : { VNI }), VtepMAC: '02:00:00:00:00:01' },
+  });
+
+  it('in a lease has to be the own one, where it is told', () => {
+    expect(vtepMacOf(lease(7), 7)).toBe(0x020000000001);
+    expect(vtepMacOf(lease(), 7)).toBe(0x020000000001);
+    expect(vtepMacOf(lease(1), 7)).toBe(
+      'BackendData.VNI: 1 is not valid: expected 7, the VNI of this host',
+    );
+  });
+
+  it.each([
+    [{ VNI: 2 }, {}, true],
+    [{ VNI: 1 }, {}, false],
+    [{ Port: 4789 }, {}, false],
+    [{ VNI: 2, Port: 4789 }, { VNI: 3 }, true],
+  ])('lets %j stand beside %j: %s', (one, other, expected) => {
+    const backend = (keys: object) => ({ type: 'vxlan', raw: { Type: 'vxlan', ...keys } });
+    expect(canStandBeside(backend(one), backend(other))).toBe(expected);
+  });
+
+  it('is none of another type: those stand beside it', () => {
+    const [vxlan, udp] = ['vxlan', 'udp'].map((type) => ({ type, raw: { Type: type } }));
+    if (vxlan === undefined || udp === undefined) throw new Error('no backends');
+    expect(canStandBeside(vxlan, udp)).toBe(true);
+    expect(canStandBeside(udp, { ...udp, raw: { Type: 'udp', Port: 9 } })).toBe(false);
   });
 });
 
