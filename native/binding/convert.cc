@@ -75,6 +75,13 @@ bool read_boolean(const Napi::Object& from, const char* field, bool& out) {
   return false;
 }
 
+// As it is when it is undefined.
+bool read_optional_boolean(const Napi::Object& from, const char* field, bool& out) {
+  Napi::Value value;
+  if (!get(from, field, value)) return false;
+  return value.IsUndefined() || read_boolean(from, field, out);
+}
+
 // An array of at most `most` elements.
 bool read_array(const Napi::Object& from, const char* field, uint32_t most, Napi::Array& out) {
   Napi::Value value;
@@ -241,7 +248,8 @@ bool read_options(const Napi::Value& value, EngineOptions& out) {
       !read_number(from, "pathMtuSeconds", 1, kPathMtuSecondsMax, out.path_mtu_seconds) ||
       !read_number(from, "sourcePorts", 1, kSourcePortsMax, out.source_ports) ||
       !read_numbers(from, "cpus", CPU_SETSIZE, 0, CPU_SETSIZE - 1, out.cpus) ||
-      !read_boolean(from, "sourceCheck", out.source_check))
+      !read_boolean(from, "sourceCheck", out.source_check) ||
+      !read_optional_boolean(from, "aside", out.aside))
     return false;
   // Last: from here on they are the engine's, and nobody else's to close.
   return read_descriptors(from, "adoptedTun", out.adopted_tun) &&

@@ -113,7 +113,7 @@ void add_pairs(const EngineOptions& options, size_t pairs, Tun& tun, std::vector
                FeatureSwitches& features) {
   constexpr KernelFeature kQueues = KernelFeature::kMultiqueue;
   if (!features.on(kQueues)) return;
-  int number = add_udp_sockets(sockets, pairs, options.bind_address, options.port,
+  int number = add_udp_sockets(sockets, pairs, options.bind_address, bound_port(sockets[0].get()),
                                options.socket_buffer_bytes);
   if (number == 0) number = tun.add_queues(pairs);
   if (number == 0) return;
@@ -133,6 +133,12 @@ DeviceSettings settings_from(const EngineOptions& options) {
           .mtu = options.mtu,
           .queue_packets = options.tun_queue_packets,
           .overlay = options.overlay};
+}
+
+// What a process that had the port has left in the kernel.
+void clear_left(const EngineOptions& options) {
+  KernelPath::clear(options.bind_address, options.port);
+  (void)remove_port_diversion(options.bind_address, options.port);
 }
 
 bool has_one_cpu() {
@@ -192,12 +198,14 @@ Result<Engine::Parts> Engine::open_parts(const EngineOptions& options) {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& io) {
   if (!options.adopted_tun.empty() || !options.adopted_udp.empty()) return adopt(options, io);
+  if (options.aside && options.mode == Mode::kKernel)
+    return Error{EOPNOTSUPP, "open", "aside in mode kernel"};
   // The socket first: a taken port must not make a device come and go.
-  auto udp = open_udp_socket(options.bind_address, options.port, options.socket_buffer_bytes);
+  auto udp = open_udp_socket(options.bind_address, options.aside ? 0 : options.port,
+                             options.socket_buffer_bytes);
   if (!udp.ok()) return std::move(udp.error());
   // With the port ours, what a killed predecessor left is no running daemon's.
-  KernelPath::clear(options.bind_address, options.port);
-  (void)remove_port_diversion(options.bind_address, options.port);
+  if (!options.aside) clear_left(options);
   auto opened = open_parts(options);
   if (!opened.ok()) return std::move(opened.error());
   Parts parts = std::move(opened.value());
@@ -206,7 +214,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, Io& i
   parts.udp.push_back(std::move(udp.value()));
   add_pairs(options, options.workers / 2, tun.value(), parts.udp, *parts.features);
   use_sockets(parts.udp, *parts.features);
-  if (auto error = tun.value().configure(settings_from(options))) return std::move(*error);
+  if (auto error = tun.value().configure(settings_from(options), !options.aside))
+    return std::move(*error);
   parts.tun = std::move(tun.value());
 
   std::unique_ptr<Engine> engine(new Engine(options, io, std::move(parts)));
@@ -309,7 +318,8 @@ Engine::Engine(const EngineOptions& options, Io& io, Parts parts)
       raw_(std::move(parts.raw)),
       udp_(std::move(parts.udp)),
       sources_(std::move(parts.sources)),
-      tun_(std::make_unique<Tun>(std::move(*parts.tun))) {
+      tun_(std::make_unique<Tun>(std::move(*parts.tun))),
+      aside_(options.aside) {
   open_path_mtu();
   make_directions();
 }
@@ -431,6 +441,12 @@ Status Engine::start() {
       return error;
     }
   }
+  if (aside_ && !diverted_) {
+    if (auto error = divert(udp_[0])) {
+      close();
+      return error;
+    }
+  }
   for (Worker& worker : workers_) {
     worker.until_fd = until_.get();
     worker.stop_fd = stop_event_.get();
@@ -544,7 +560,7 @@ Result<std::vector<OwnedFd>> Engine::open_sockets(uint16_t port) const {
 // The threads read the new ones from now on, and what the others had has been read.
 Status Engine::change_sockets(std::vector<OwnedFd> sockets) {
   const bool was_started = started_ != 0;
-  if (was_started) await_empty(udp_);
+  if (was_started) await_empty(udp_fds());
   stop_threads();
   drops_before_.resize(udp_.size());
   for (size_t pair = 0; pair < udp_.size(); ++pair)
@@ -565,9 +581,7 @@ Status Engine::step_aside() {
   if (options_.mode == Mode::kKernel) return Error{EOPNOTSUPP, "stepAside", "mode kernel"};
   auto sockets = open_sockets(0);
   if (!sockets.ok()) return std::move(sockets.error());
-  if (auto error = tun_->split_route(options_.overlay)) return error;
-  const uint16_t other = bound_port(sockets.value()[0].get());
-  if (auto error = put_port_diversion(options_.bind_address, options_.port, other)) {
+  if (auto error = divert(sockets.value()[0])) {
     (void)tun_->join_route(options_.overlay);
     return error;
   }
@@ -575,21 +589,43 @@ Status Engine::step_aside() {
   return change_sockets(std::move(sockets.value()));
 }
 
+// Port and routes lead here beside another program's.
+Status Engine::divert(const OwnedFd& to) {
+  if (auto error = tun_->split_route(options_.overlay)) return error;
+  auto diversion = put_port_diversion(options_.bind_address, options_.port, bound_port(to.get()));
+  if (!diversion.ok()) {
+    tun_->leave_route(options_.overlay);
+    return diversion.error();
+  }
+  diversion_ = std::move(diversion.value());
+  diverted_ = true;
+  return std::nullopt;
+}
+
+void Engine::end_diversion() {
+  aside_ = diverted_ = false;
+  diversion_.reset();
+  (void)remove_port_diversion(options_.bind_address, options_.port);
+}
+
 Status Engine::step_back() {
   if (!aside_) return Error{EINVAL, "stepBack", "it is not aside"};
   auto sockets = open_sockets(options_.port);
   if (!sockets.ok()) return std::move(sockets.error());
-  aside_ = false;
-  (void)remove_port_diversion(options_.bind_address, options_.port);
+  end_diversion();
+  KernelPath::clear(options_.bind_address, options_.port);
   if (auto error = tun_->join_route(options_.overlay)) return error;
   return change_sockets(std::move(sockets.value()));
 }
 
 void Engine::leave_port() {
-  if (!std::exchange(aside_, false)) return;
-  (void)remove_port_diversion(options_.bind_address, options_.port);
+  if (!aside_ || !diverted_) return;
+  end_diversion();
   tun_->leave_route(options_.overlay);
-  if (started_ != 0) await_empty(udp_);
+  if (started_ == 0) return;
+  std::vector<int> queues = tun_fds();
+  for (const OwnedFd& socket : udp_) queues.push_back(socket.get());
+  await_empty(queues);
 }
 
 void Engine::leave() {

@@ -66,6 +66,9 @@ struct EngineOptions {
   std::vector<int> adopted_udp = {};
   // What a process left of the kernel's own share (kernel_path_fds); ends at start().
   std::vector<int> adopted_links = {};
+  // Another program has the port, and perhaps the overlay's route: as after step_aside, from
+  // start() on. EOPNOTSUPP in mode kernel.
+  bool aside = false;
   // Of a process that still carries packets by them: the end of a pipe that it closes when its
   // threads have stopped, or when it ends. Negative: nobody does.
   int adopted_until = -1;
@@ -199,6 +202,8 @@ class Engine {
   int admit_next_hops();
   Result<std::vector<OwnedFd>> open_sockets(uint16_t port) const;
   Status change_sockets(std::vector<OwnedFd> sockets);
+  Status divert(const OwnedFd& to);
+  void end_diversion();
   void leave_port();
   std::optional<uint64_t> drops_since_taken(size_t pair) const;
   void make_directions();
@@ -243,6 +248,8 @@ class Engine {
   OwnedFd running_;            // the other end of until_stopped()'s pipe
   bool adopted_ = false;       // another process may still use the descriptors
   bool aside_ = false;         // see step_aside
+  bool diverted_ = false;      // and what belongs to it has been said to the kernel
+  OwnedFd diversion_;          // see put_port_diversion
   bool closed_ = false;
 };
 

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -14,6 +15,20 @@ uint64_t monotonic_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void await_empty(std::span<const int> fds) {
+  constexpr int kLooksMax = 100;
+  constexpr timespec kPause{0, 1'000'000};
+  // What is on its way through the kernel is there by the second look.
+  for (int looks = 0, empty = 0; looks < kLooksMax && empty < 2; ++looks) {
+    (void)::nanosleep(&kPause, nullptr);
+    const bool waits = std::any_of(fds.begin(), fds.end(), [](int fd) {
+      pollfd readable{fd, POLLIN, 0};
+      return ::poll(&readable, 1, 0) > 0;
+    });
+    empty = waits ? 0 : empty + 1;
+  }
 }
 
 void Io::sleep_ms(int ms) {

@@ -17,6 +17,9 @@ namespace flannelette {
 
 // Nanoseconds of CLOCK_MONOTONIC. Only for the paths that wait, report or answer, never per packet.
 uint64_t monotonic_ns();
+// Waits until the threads that read these descriptors have emptied their queues, a tenth of a
+// second at most.
+void await_empty(std::span<const int> fds);
 
 class Io {
  public:

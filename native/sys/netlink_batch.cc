@@ -69,8 +69,8 @@ void NetlinkBatch::acknowledge() {
   awaited_ = sequence_;
 }
 
-Status NetlinkBatch::send(const char* operation, const Reply& on_reply) {
-  const OwnedFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol_));
+Status NetlinkBatch::send(const char* operation, const Reply& on_reply, OwnedFd* kept) {
+  OwnedFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol_));
   if (!fd.valid()) return Error{errno, operation, "socket"};
   for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO})
     (void)::setsockopt(fd.get(), SOL_SOCKET, option, &kReplyTime, sizeof(kReplyTime));
@@ -100,7 +100,10 @@ Status NetlinkBatch::send(const char* operation, const Reply& on_reply) {
       }
       return !ended;
     });
-    if (ended) return error == 0 ? std::nullopt : Status(Error{error, operation, ""});
+    if (!ended) continue;
+    if (error != 0) return Error{error, operation, ""};
+    if (kept != nullptr) *kept = std::move(fd);
+    return std::nullopt;
   }
 }
 

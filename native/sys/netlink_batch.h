@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "sys/owned_fd.h"
 
 namespace flannelette {
 
@@ -37,9 +38,10 @@ class NetlinkBatch {
   void acknowledge();
 
   // Sends all of it and gives every other message of the answer to `on_reply`, up to the
-  // acknowledgement or the end of a dump. The first error there is.
+  // acknowledgement or the end of a dump. The first error there is. The socket is closed again, or
+  // given to `kept` when there was none: what is made may belong to it.
   using Reply = std::function<void(nlmsghdr& message)>;
-  Status send(const char* operation, const Reply& on_reply = nullptr);
+  Status send(const char* operation, const Reply& on_reply = nullptr, OwnedFd* kept = nullptr);
 
  private:
   void begin_message(uint16_t type, uint16_t flags, const void* family, size_t bytes);

@@ -14,6 +14,9 @@ void begin_batch(NetlinkBatch& batch, uint16_t type) {
   batch.begin(type, 0, nfgenmsg{AF_UNSPEC, NFNETLINK_V0, htons(NFNL_SUBSYS_NFTABLES)});
 }
 
+// NFT_TABLE_F_OWNER; headers before Linux 5.12 lack it.
+constexpr uint32_t kOwned = 2;
+
 void add_table(NetlinkBatch& batch, uint16_t message, const std::string& table) {
   begin_nft(batch, message, message == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
   batch.add_text(NFTA_TABLE_NAME, table);
@@ -168,15 +171,16 @@ void add_nft_chain(NetlinkBatch& batch, const std::string& table, const char* na
   batch.add_text(NFTA_CHAIN_TYPE, "filter");
 }
 
-void begin_nft_table(NetlinkBatch& batch, const std::string& table) {
+void begin_nft_table(NetlinkBatch& batch, const std::string& table, bool owned) {
   add_removal(batch, table);
   add_table(batch, NFT_MSG_NEWTABLE, table);
+  if (owned) batch.add_be32(NFTA_TABLE_FLAGS, kOwned);
 }
 
-Status send_nft_table(NetlinkBatch& batch) {
+Status send_nft_table(NetlinkBatch& batch, OwnedFd* owner) {
   batch.acknowledge();
   begin_batch(batch, NFNL_MSG_BATCH_END);
-  return batch.send("nf_tables");
+  return batch.send("nf_tables", nullptr, owner);
 }
 
 Status remove_nft_table(const std::string& table) {
@@ -188,7 +192,7 @@ Status remove_nft_table(const std::string& table) {
   if (const auto missing = query.send("nf_tables"); missing && missing->number == ENOENT) return {};
   NetlinkBatch batch(NETLINK_NETFILTER);
   add_removal(batch, table);
-  auto refused = send_nft_table(batch);
+  auto refused = send_nft_table(batch, nullptr);
   if (refused) refused->detail = table;
   return refused;
 }

@@ -74,22 +74,26 @@ void add_nft_chain(NetlinkBatch& batch, const std::string& table, const char* na
                    int32_t priority);
 
 // Makes a table anew with what `fill` adds to it, in one step. EOPNOTSUPP or EPROTONOSUPPORT: no
-// nf_tables; ENOENT, EINVAL or EOPNOTSUPP: it lacks something of that.
+// nf_tables; ENOENT, EINVAL or EOPNOTSUPP: it lacks something of that. With `owner` the table goes
+// when that is closed, and nobody else can change it (Linux 5.12); before, it stays, and `owner`
+// too is closed.
 template <typename Fill>
-Status replace_nft_table(const std::string& table, Fill&& fill);
+Status replace_nft_table(const std::string& table, Fill&& fill, OwnedFd* owner = nullptr);
 // Takes a table away, if it is there.
 Status remove_nft_table(const std::string& table);
 
 // Of replace_nft_table.
-void begin_nft_table(NetlinkBatch& batch, const std::string& table);
-Status send_nft_table(NetlinkBatch& batch);
+void begin_nft_table(NetlinkBatch& batch, const std::string& table, bool owned);
+Status send_nft_table(NetlinkBatch& batch, OwnedFd* owner);
 
 template <typename Fill>
-Status replace_nft_table(const std::string& table, Fill&& fill) {
+Status replace_nft_table(const std::string& table, Fill&& fill, OwnedFd* owner) {
   NetlinkBatch batch(NETLINK_NETFILTER);
-  begin_nft_table(batch, table);
+  begin_nft_table(batch, table, owner != nullptr);
   fill(batch);
-  return send_nft_table(batch);
+  Status refused = send_nft_table(batch, owner);
+  if (!refused || owner == nullptr) return refused;
+  return replace_nft_table(table, fill);
 }
 
 }  // namespace flannelette

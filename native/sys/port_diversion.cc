@@ -39,15 +39,18 @@ void add_rule(NetlinkBatch& batch, const std::string& table, uint32_t local, uin
 
 }  // namespace
 
-Status put_port_diversion(uint32_t local, uint16_t port, uint16_t other) {
+Result<OwnedFd> put_port_diversion(uint32_t local, uint16_t port, uint16_t other) {
   const std::string table = table_of(local, port);
-  auto refused = replace_nft_table(table, [&](NetlinkBatch& batch) {
+  const auto fill = [&](NetlinkBatch& batch) {
     add_nft_chain(batch, table, kChain, NF_INET_LOCAL_IN, kAfterAllPriority);
     add_rule(batch, table, local, port, other, true);
     add_rule(batch, table, local, port, other, false);
-  });
-  if (refused) refused->detail = "nf_tables diverts no UDP port (it takes Linux 4.5)";
-  return refused;
+  };
+  OwnedFd owner;
+  auto refused = replace_nft_table(table, fill, &owner);
+  if (!refused) return owner;
+  refused->detail = "nf_tables diverts no UDP port (it takes Linux 4.5)";
+  return std::move(*refused);
 }
 
 Status remove_port_diversion(uint32_t local, uint16_t port) {

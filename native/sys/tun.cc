@@ -162,7 +162,7 @@ int Tun::reopen(bool vnet_header) {
   return add_queues(queues);
 }
 
-Status Tun::configure(const DeviceSettings& settings) {
+Status Tun::configure(const DeviceSettings& settings, bool with_route) {
   auto opened = Netlink::open();
   if (!opened.ok()) return opened.error();
   Netlink& netlink = opened.value();
@@ -170,6 +170,7 @@ Status Tun::configure(const DeviceSettings& settings) {
   if (!added.ok()) return added.error();
   if (auto error = netlink.set_up(ifindex_, settings.mtu, settings.queue_packets)) return error;
   if (auto error = claim_address(netlink, ifindex_, settings.address)) return error;
+  if (!with_route) return std::nullopt;
   auto taken = overlay_taken_by(settings.overlay, name_);
   if (!taken.ok()) return taken.error();
   if (!taken.value().empty()) return std::nullopt;

@@ -75,9 +75,9 @@ class Tun {
   // queue then.
   int add_queues(size_t count);
 
-  // Gives the device its address, MTU, length of the queue in front of each reader and the route of
-  // the overlay, and sets it up.
-  Status configure(const DeviceSettings& settings);
+  // Gives the device its address, MTU, length of the queue in front of each reader and, unless it
+  // is to have none yet, the route of the overlay, and sets it up.
+  Status configure(const DeviceSettings& settings, bool with_route = true);
   // The device as it is, and what its queue dropped when it was full.
   Result<Link> link() const;
   // Compares the device with `settings` and restores what others took away: the address, the route

@@ -3,13 +3,10 @@
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <ctime>
 #include <string>
 
 #include "core/headers.h"
@@ -74,20 +71,6 @@ uint16_t bound_port(int fd) {
   socklen_t length = sizeof(bound);
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &length) < 0) return 0;
   return ntohs(bound.sin_port);
-}
-
-void await_empty(const std::vector<OwnedFd>& sockets) {
-  constexpr int kLooksMax = 20;
-  constexpr timespec kPause{0, 1'000'000};
-  // A datagram that is on its way through the kernel is there by the second look.
-  for (int looks = 0, empty = 0; looks < kLooksMax && empty < 2; ++looks) {
-    (void)::nanosleep(&kPause, nullptr);
-    const bool waits = std::any_of(sockets.begin(), sockets.end(), [](const OwnedFd& socket) {
-      pollfd readable{socket.get(), POLLIN, 0};
-      return ::poll(&readable, 1, 0) > 0;
-    });
-    empty = waits ? 0 : empty + 1;
-  }
 }
 
 int adopt_udp_socket(int fd, uint32_t address, uint16_t port, int buffer_bytes) {

@@ -23,9 +23,6 @@ int adopt_udp_socket(int fd, uint32_t address, uint16_t port, int buffer_bytes);
 
 // Of a socket that is bound; 0 when it is not.
 uint16_t bound_port(int fd);
-// Waits until the threads that read them have emptied the sockets' queues, some milliseconds at
-// most.
-void await_empty(const std::vector<OwnedFd>& sockets);
 
 // Opens more sockets on the port of the first, `count` in all, between which the kernel spreads
 // what arrives: a datagram goes to the socket its outer flow's hash picks, so one flow stays on one

@@ -184,7 +184,7 @@ export const runFlags = {
   ),
   waitForPort: booleanFlag(
     'wait-for-port',
-    'while another program has the UDP port, as a flanneld that is to be replaced, get ready beside it, and forward once it has ended',
+    'while another program has the UDP port, as a flanneld that is to be replaced, carry the packets beside it, and take the port once it has ended',
   ),
   followConfig: booleanFlag(
     'follow-config',

@@ -9,7 +9,7 @@
  * another one or has another MTU; the counters of the old one are kept.
  */
 import { setMaxListeners } from 'node:events';
-import { settledWithin, type Pause } from '../abort.js';
+import { settledWithin, unlessAborted, type Pause } from '../abort.js';
 import { firstHost, formatCidr, formatIpv4, type Cidr, type Ipv4 } from '../config/ipv4.js';
 import type { NetworkConfig } from '../config/network.js';
 import { inputError, messageOf } from '../errors.js';
@@ -249,7 +249,7 @@ export class RegistrationLoop {
   #waitsForPort(port: number | undefined): void {
     const { log, state } = this.#parts;
     state.phase = 'waiting for the UDP port';
-    log.info({ port }, 'another program has the UDP port; beginning to forward when it has ended');
+    log.info({ port }, 'another program has the UDP port: waiting for its end');
   }
 
   /**
@@ -397,6 +397,7 @@ export class RegistrationLoop {
     } catch {
       return; // Closed before that; what closed it tells why.
     }
+    if (!signal.aborted) await this.#untilPortIsFree(network, signal);
     state.phase = 'writing subnet.env';
     await this.#writeSubnetEnv(network, signal);
     if (signal.aborted) return;
@@ -406,6 +407,14 @@ export class RegistrationLoop {
     this.#parts.events.emit({ type: 'lease', subnet, device: forwarder.device, mtu });
     this.#parts.onForwarding();
     await this.#announceToStore(signal);
+  }
+
+  async #untilPortIsFree(network: Registration, signal: AbortSignal): Promise<void> {
+    const { state } = this.#parts;
+    const before = state.phase;
+    state.phase = 'waiting for the UDP port';
+    await unlessAborted(signal, network.portFree).catch(() => undefined);
+    state.phase = before;
   }
 
   /** A full disk is waited out, forwarding goes on. */

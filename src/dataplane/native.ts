@@ -78,6 +78,8 @@ export interface NativeEngineOptions {
   readonly adoptedLinks?: readonly number[] | undefined;
   /** The last descriptor of `sendDescriptors`, of a process that still uses the others. */
   readonly adoptedUntil?: number | undefined;
+  /** Another program has the port: as after `stepAside`, from `start` on. EOPNOTSUPP in mode kernel. */
+  readonly aside?: boolean | undefined;
 }
 
 export type NativeStoreSupport = 'none' | 'no-return' | 'usable';

@@ -67,9 +67,14 @@ export interface Backend {
    * what the kernel refused, with nothing left behind.
    */
   open(lease: Lease, routes: () => readonly Route[]): Forwarder;
+  /**
+   * The same beside another program that has port and route, both of which it leaves to that program until
+   * `aside.back`. Absent where it cannot; it may throw for the same reason.
+   */
+  openAside?(lease: Lease, routes: () => readonly Route[]): Forwarder;
 }
 
-export interface Forwarder extends Omit<Backend, 'open'> {
+export interface Forwarder extends Omit<Backend, 'open' | 'openAside'> {
   /**
    * Name of its own device, by which packets to other hosts' subnets leave; it may become another.
    * Undefined when they leave by the external interface.

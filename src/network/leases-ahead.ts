@@ -8,10 +8,16 @@ import type { Lease, LeaseEvent, LeaseStore } from '../lease/store.js';
 export class LeasesAhead {
   readonly #end = new AbortController();
   #leases = new Map<string, Lease>();
+  #isRead = false;
 
   /** Follows the store until `end`, or until the signal aborts. */
   constructor(store: LeaseStore, signal: AbortSignal) {
     void this.#follow(store, AbortSignal.any([signal, this.#end.signal]));
+  }
+
+  /** The store has said what leases there are. */
+  get isRead(): boolean {
+    return this.#isRead;
   }
 
   /** The leases as they were last known; none where the store did not say. Idempotent. */
@@ -31,6 +37,7 @@ export class LeasesAhead {
   #apply(event: LeaseEvent): void {
     if (event.type === 'snapshot') {
       this.#leases = new Map(event.leases.map((lease) => [keyOf(lease), lease]));
+      this.#isRead = true;
     } else if (event.type === 'put') this.#leases.set(keyOf(event.lease), event.lease);
     else if (event.type === 'delete') this.#leases.delete(keyOf(event));
   }

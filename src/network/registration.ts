@@ -40,10 +40,14 @@ import type { HostView, Way } from './host-view.js';
 import { LeasesAhead } from './leases-ahead.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
-import { leaseOf, RouteTable, type RouteChange } from './route-table.js';
+import { leaseOf, RouteTable, type Route, type RouteChange } from './route-table.js';
 
 /** Between two attempts at a port that another program has: packets are lost for as long as it is free. */
 const PORT_TRY_MS = 5;
+/** For leases that the store does not tell, before it is said that a port is waited for. */
+const LEASES_WAIT_MS = 500;
+/** The same where packets go on meanwhile. */
+const PORT_TAKE_MS = 50;
 /** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
 /** But the time between such looks is so many times what the last one took. */
@@ -61,7 +65,10 @@ export interface RegistrationParts {
   readonly lease?: Lease | undefined;
   /** Why that lease has to be acquired again once the network runs; see Registration.leaseLost. */
   readonly leaseLost?: string | undefined;
-  /** Called when another program has the port, whose end is then waited for; else that fails. */
+  /**
+   * Called when another program has the port, whose end is then waited for; else that fails. Where the
+   * backend can, the network forwards beside it (Registration.portFree).
+   */
   readonly onPortTaken?: (() => void) | undefined;
   /** Once it has aborted, the end leaves what the kernel forwards with, where the backend can. */
   readonly keepAfter?: AbortSignal | undefined;
@@ -142,39 +149,84 @@ export async function register(
     leaseFault: (found) => backend.leaseFault?.(found),
   });
   // The last step that can fail.
-  const open = (): Forwarder => backend.open(lease, () => routes.routes());
-  const { forwarder, known } = await openOncePortIsFree(open, parts, signal);
+  const all = (): readonly Route[] => routes.routes();
+  const opening = {
+    open: () => backend.open(lease, all),
+    openAside: backend.openAside === undefined ? undefined : () => backend.openAside?.(lease, all),
+  };
+  const { forwarder, known, beside } = await openOncePortIsFree(opening, parts, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
-  const network = new Registration({ ...parts, lease, leaseRequest, routes, forwarder, ways });
+  const network = new Registration({
+    ...{ ...parts, lease, leaseRequest, routes, forwarder, ways },
+    beside: beside === true,
+  });
   if (known !== undefined) network.beginWith(known);
   return network;
 }
 
+interface Opening {
+  readonly open: () => Forwarder;
+  /** Undefined where the backend cannot. */
+  readonly openAside: (() => Forwarder | undefined) | undefined;
+}
+
+interface Opened {
+  readonly forwarder: Forwarder;
+  /** The leases as they were read meanwhile; undefined when there was nothing to wait for. */
+  readonly known?: readonly Lease[];
+  /** Another program has the port. */
+  readonly beside?: boolean;
+}
+
 /**
  * A backend asks for its port first, so that an attempt is a socket and a bind. Nothing tells when a port
- * becomes free on every kernel (SKNLGRP_INET_UDP_DESTROY is of Linux 4.5 and needs inet_diag). `known`: the leases as they were read
- * meanwhile; undefined when there was nothing to wait for.
+ * becomes free on every kernel (SKNLGRP_INET_UDP_DESTROY is of Linux 4.5 and needs inet_diag). Where it is
+ * taken the backend opens beside who has it, if it can; else it is tried until that one has ended.
  */
 async function openOncePortIsFree(
-  open: () => Forwarder,
-  { store, onPortTaken }: RegistrationParts,
+  { open, openAside }: Opening,
+  { store, onPortTaken, log }: RegistrationParts,
   signal: AbortSignal,
-): Promise<{ forwarder: Forwarder; known: readonly Lease[] | undefined }> {
+): Promise<Opened> {
   let ahead: LeasesAhead | undefined;
+  let triedAside = openAside === undefined;
+  let beside: Forwarder | undefined;
+  let told = false;
+  const since = performance.now();
   try {
     for (;;) {
       try {
-        return { forwarder: open(), known: ahead?.end() };
+        return { forwarder: open(), ...(ahead === undefined ? {} : { known: ahead.end() }) };
       } catch (error) {
         if (onPortTaken === undefined || errnoOf(error) !== 'EADDRINUSE') throw error;
-        if (ahead === undefined) onPortTaken();
-        ahead ??= new LeasesAhead(store, signal);
-        await delay(PORT_TRY_MS, undefined, { signal });
       }
+      ahead ??= new LeasesAhead(store, signal);
+      // Without routes packets would be lost that the other program carries.
+      if (ahead.isRead && !triedAside) {
+        triedAside = true;
+        beside = attemptAside(openAside, log);
+      }
+      // Whoever hears of it may end the other program at once.
+      const late = performance.now() - since >= LEASES_WAIT_MS;
+      if (!told && (triedAside || late)) {
+        told = true;
+        onPortTaken();
+      }
+      if (beside !== undefined) return { forwarder: beside, known: ahead.end(), beside: true };
+      await delay(PORT_TRY_MS, undefined, { signal });
     }
   } finally {
     ahead?.end();
+  }
+}
+
+function attemptAside(openAside: Opening['openAside'], log: Logger): Forwarder | undefined {
+  try {
+    return openAside?.();
+  } catch (error) {
+    log.info({ reason: messageOf(error) }, 'cannot forward beside another program; waiting');
+    return undefined;
   }
 }
 
@@ -184,6 +236,8 @@ interface RegisteredParts extends RegistrationParts {
   readonly routes: RouteTable;
   readonly forwarder: Forwarder;
   readonly ways: PeerCheck['ways'];
+  /** Another program has the port. */
+  readonly beside: boolean;
 }
 
 export class Registration implements Network {
@@ -196,6 +250,8 @@ export class Registration implements Network {
    * before that.
    */
   readonly synced: Promise<void>;
+  /** Resolves when no other program has the port any more, or never will be asked again. */
+  readonly portFree: Promise<void>;
   readonly #problems: ProblemBoard | undefined;
   readonly #ways: PeerCheck['ways'];
   readonly #changes: HostChanges | undefined;
@@ -246,10 +302,28 @@ export class Registration implements Network {
     });
     // Waiting for it is optional; a rejection without a listener is not an error.
     this.synced.catch(() => undefined);
+    this.portFree = parts.beside ? this.#takePort() : Promise.resolve();
   }
 
   get mtu(): number {
     return this.forwarder.mtu;
+  }
+
+  /** From the program that has it, once that has ended. */
+  async #takePort(): Promise<void> {
+    while (!this.#closed) {
+      await delay(PORT_TAKE_MS, undefined, { ref: false });
+      if (this.#closed) return;
+      try {
+        this.forwarder.aside?.back();
+        this.#log.info('the UDP port is free, and taken');
+        return;
+      } catch (error) {
+        if (errnoOf(error) !== 'EADDRINUSE') {
+          this.#log.warn({ error: messageOf(error) }, 'cannot take the UDP port; retrying');
+        }
+      }
+    }
   }
 
   get lease(): Lease {

@@ -149,7 +149,7 @@ describe('step-aside', () => {
     await second.program.ended;
     expect(await killed.ended).toBe(1);
     now.daemons.splice(0, 1);
-    expect(await tables(now.near)).toContain(TABLE);
+    // Before Linux 5.12 the table stays so long.
     await now.startDaemon(now.near, { storeFlags: LEASE_FILE_FLAGS });
     expect(await tables(now.near)).not.toContain(TABLE);
     expect((await ping(now.near, now.far.containerAddress, { count: 20 })).received).toBe(20);

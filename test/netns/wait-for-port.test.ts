@@ -3,6 +3,7 @@
  * that is replaced. That is a real one where there is one (src/testbed/flanneld.ts), and on the lease file a
  * stand-in.
  */
+import { release } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   DaemonProcess,
@@ -56,8 +57,12 @@ async function standIn(plan: HostPlan): Promise<Program> {
 }
 
 /** The daemon that is to follow, once it waits. */
-async function beside(now: TestLab, storeFlags: readonly string[]): Promise<DaemonProcess> {
-  const settings = { command: COMMAND, mode: 'auto' as const, storeFlags, flags: WAIT };
+async function beside(
+  now: TestLab,
+  storeFlags: readonly string[],
+  mode: 'auto' | 'kernel' = 'auto',
+): Promise<DaemonProcess> {
+  const settings = { command: COMMAND, mode, storeFlags, flags: WAIT };
   const next = new DaemonProcess(now.near, settings);
   now.daemons.push(next);
   await waitFor('the daemon beside it', 30_000, async () => {
@@ -79,6 +84,17 @@ async function change(now: TestLab, storeFlags: readonly string[]): Promise<void
   expect(await tunDevices(now.near.host)).toHaveLength(1);
 }
 
+/** It has device and sockets, beside those of the other program. */
+async function registered({ program }: DaemonProcess): Promise<void> {
+  await waitFor('the network', 10_000, () =>
+    program.stderr.includes('network registered') ? true : undefined,
+  );
+}
+
+async function expectAllAnswered({ near, far }: TestLab): Promise<void> {
+  expect((await ping(near, far.containerAddress, { count: 20 })).received).toBe(20);
+}
+
 describe('--wait-for-port', () => {
   it('follows another program on a lease file', async () => {
     const now = await setUp(LEASE_FILE_FLAGS, standIn);
@@ -96,14 +112,50 @@ describe('--wait-for-port', () => {
     await change(now, flags);
   });
 
-  it('ends with code 0 while it waits, and the other program goes on', async () => {
+  it('carries the packets beside the other program, which is to end', async () => {
+    const now = await setUp(LEASE_FILE_FLAGS, standIn);
+    for (const plan of now.hosts) await now.addContainer(plan, MTU);
+    const next = await beside(now, LEASE_FILE_FLAGS);
+    await registered(next);
+    await expectAllAnswered(now);
+    const carried = (await next.status()).dataPlane?.threads ?? [];
+    for (const { sentPackets } of carried) expect(sentPackets).toBeGreaterThanOrEqual(20);
+  });
+
+  // Before Linux 5.12 what diverts packets stays when the process is killed.
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  it.each([
+    ['is stopped', 'SIGTERM', true],
+    ['is killed', 'SIGKILL', major > 5 || (major === 5 && minor >= 12)],
+  ] as const)('leaves the other program as it was when it %s', async (_, signal, goes) => {
     const now = await setUp(LEASE_FILE_FLAGS, standIn);
     for (const plan of now.hosts) await now.addContainer(plan, MTU);
     const devices = await tunDevices(now.near.host);
     const next = await beside(now, LEASE_FILE_FLAGS);
-    expect(await next.program.stop()).toBe(0);
-    expect(await tunDevices(now.near.host)).toEqual(devices);
-    expect((await ping(now.near, now.far.containerAddress, { count: 20 })).received).toBe(20);
+    await registered(next);
+    await expectAllAnswered(now);
+    next.program.kill(signal);
+    expect(await next.program.ended).toBe(signal === 'SIGTERM' ? 0 : 137);
+    await waitFor('the end of its device', 5_000, async () =>
+      (await tunDevices(now.near.host)).length === devices.length ? true : undefined,
+    );
+    if (goes) await expectAllAnswered(now);
+  });
+
+  it('waits in mode kernel, which has no way beside another program', async () => {
+    const now = await setUp(LEASE_FILE_FLAGS, standIn);
+    for (const plan of now.hosts) await now.addContainer(plan, MTU);
+    const next = await beside(now, LEASE_FILE_FLAGS, 'kernel');
+    await waitFor(
+      'the reason',
+      5_000,
+      () => next.program.stderr.includes('cannot forward beside another program') || undefined,
+    );
+    await expectAllAnswered(now);
+    await other?.stop();
+    other = undefined;
+    await next.ready();
+    await expectAllAnswered(now);
   });
 
   it('is asked for: without it the start fails and names the port', async () => {

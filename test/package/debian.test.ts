@@ -98,7 +98,7 @@ describe.skipIf(debianRoot() === undefined)('in a root of Debian 13', () => {
 
   it('brings the completion, the man page and the unit', () => {
     expect(section('completion')).toMatch(
-      /^run lab trace probe status docker-opts install-cni mode extension bench help /,
+      /^run lab trace probe status step-aside docker-opts install-cni mode extension bench help /,
     );
     expect(section('manual')).toContain(`"flannelette ${VERSION}"`);
     expect(section('unit')).toContain(

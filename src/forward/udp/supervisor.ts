@@ -95,8 +95,6 @@ export class DataPlaneSupervisor {
   readonly #events: EventSink | undefined;
   #check: Looks | undefined;
   #checkError: string | undefined;
-  /** Device and port are not looked after: another program is to have them. */
-  #aside = false;
   #inherited: InheritedTunnel | undefined;
   readonly #keeper: TunnelKeeper | undefined;
   readonly #name: string;
@@ -263,6 +261,11 @@ export class DataPlaneSupervisor {
     this.#check?.ring();
   }
 
+  /** Another program has port and route, or is to have them: they are not looked after. */
+  get #aside(): boolean {
+    return this.#options.aside === true;
+  }
+
   /** Frees port and route for another program, and goes on. Throws a system error where it cannot. */
   stepAside(): void {
     if (this.#live === undefined) throw systemError(`nothing forwards: ${this.#error}`);
@@ -270,7 +273,7 @@ export class DataPlaneSupervisor {
     this.#keeper?.release();
     try {
       this.#live.stepAside();
-      this.#aside = true;
+      this.#options = { ...this.#options, aside: true };
     } catch (error) {
       this.#keep(this.#live);
       // It may have been closed over it.
@@ -289,8 +292,8 @@ export class DataPlaneSupervisor {
       if (errnoOf(error) !== 'EADDRINUSE') this.#fail(messageOf(error));
       throw error;
     }
-    this.#aside = false;
-    this.#keep(this.#live);
+    this.#options = { ...this.#options, aside: false };
+    if (this.#started) this.#keep(this.#live);
     this.#check?.ring();
   }
 
@@ -318,7 +321,7 @@ export class DataPlaneSupervisor {
   }
 
   #keep(plane: DataPlaneHandle): void {
-    this.#keeper?.keep(this.#name, plane);
+    if (!this.#aside) this.#keeper?.keep(this.#name, plane);
   }
 
   #restoreDevice(): void {
@@ -477,8 +480,6 @@ export class DataPlaneSupervisor {
     const plane = this.#live;
     if (plane === undefined) return;
     this.#live = undefined;
-    // A replacement takes the port, if it gets it.
-    this.#aside = false;
     this.#gate?.close();
     this.#problems?.report(SOURCE, []);
     if (this.#keeper?.leaves === true) {

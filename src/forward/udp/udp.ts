@@ -28,7 +28,7 @@ import { FOU_KERNEL } from '../../dataplane/fou.js';
 import { hostChanges } from '../../dataplane/host-changes.js';
 import { KERNEL_ROUTES, type KernelRoutes } from '../../dataplane/kernel-routes.js';
 import { addCounters, retire } from '../../dataplane/totals.js';
-import { inputError, messageOf } from '../../errors.js';
+import { inputError, messageOf, systemError } from '../../errors.js';
 import type { Ipv4 } from '../../config/ipv4.js';
 import type { Lease, LeaseAttributes } from '../../lease/store.js';
 import type { Logger } from '../../log.js';
@@ -126,6 +126,22 @@ export class UdpBackend implements Backend {
   }
 
   open(lease: Lease, routes: () => readonly Route[]): Forwarder {
+    return this.#openAs({ aside: false }, lease, routes);
+  }
+
+  openAside(lease: Lease, routes: () => readonly Route[]): Forwarder {
+    // FOU's port is the kernel's, and a program in the kernel has none.
+    if (this.#options.mode === 'kernel') {
+      throw systemError('mode kernel does not forward beside another program');
+    }
+    return this.#openAs({ aside: true }, lease, routes);
+  }
+
+  #openAs(
+    how: Pick<DataPlaneOptions, 'aside'>,
+    lease: Lease,
+    routes: () => readonly Route[],
+  ): Forwarder {
     const { config, external, log, problems, events } = this.#context;
     const { tunName, mode, disabled, sourceCheck, resources, openDataPlane, takeTunnel, keeper } =
       this.#options;
@@ -144,6 +160,7 @@ export class UdpBackend implements Backend {
       disabled: disabled ?? [],
       sourceCheck,
       ...(resources ?? DEFAULT_RESOURCES),
+      ...how,
     };
     const open = openDataPlane ?? ((dataPlane: DataPlaneOptions) => new DataPlane(dataPlane));
     const all = (): Uint32Array => compileRoutes(routes());
@@ -163,7 +180,7 @@ export class UdpBackend implements Backend {
       options,
       routes,
       keepForwarding: keepForwarding ?? false,
-      inherited: takeTunnel?.(name),
+      inherited: how.aside === true ? undefined : takeTunnel?.(name),
       name,
       log,
       openPlane,
@@ -383,7 +400,7 @@ class UdpForwarder implements Forwarder {
 
   #open(): Carrier {
     const { options, openFou, keepForwarding, log } = this.#parts;
-    if (openFou === undefined) return this.#openPlane(options);
+    if (openFou === undefined || options.aside === true) return this.#openPlane(options);
     const end = { local: options.bindAddress, port: options.port };
     let reason: string | undefined;
     if (options.mode === 'kernel') {

@@ -89,7 +89,12 @@ describe('routes', () => {
 
 describe('a port that another program has', () => {
   /** Registers while it is taken; `free` ends that. */
-  function waiting() {
+  function waiting(
+    openAside?: (
+      kernel: ReturnType<typeof kernelBackend>,
+      ...given: Parameters<Backend['open']>
+    ) => ReturnType<Backend['open']>,
+  ) {
     const store = new FakeStore();
     store.next = OWN;
     const stop = new AbortController();
@@ -105,6 +110,7 @@ describe('a port that another program has', () => {
         if (taken) throw systemError('taken', { code: 'EADDRINUSE' });
         return kernel.backend.open(...given);
       },
+      ...(openAside === undefined ? {} : { openAside: (...given) => openAside(kernel, ...given) }),
     };
     const onPortTaken = (): void => {
       told += 1;
@@ -133,6 +139,53 @@ describe('a port that another program has', () => {
     expect(applied).toEqual([[{ type: 'add', route: PEER_ROUTE }]]);
     await found.synced;
     expect(told()).toBe(1);
+  });
+
+  it('is taken once it is free, and packets go on beside who has it until then', async () => {
+    const steps: string[] = [];
+    let taken = true;
+    const back = (): void => {
+      if (taken) throw systemError('taken', { code: 'EADDRINUSE' });
+      steps.push('back');
+    };
+    const { store, network, told, applied, free } = waiting((kernel, lease, routes) => {
+      steps.push('open');
+      const forwarder = kernel.backend.open(lease, routes);
+      return Object.assign(forwarder, { aside: { step: () => undefined, back } });
+    });
+    await expect.poll(told).toBe(1);
+    await delay(20);
+    // Not without the leases.
+    expect(steps).toEqual([]);
+    store.snapshot(OWN, PEER);
+    const found = await network;
+    expect(applied).toEqual([[{ type: 'add', route: PEER_ROUTE }]]);
+    let isFree = false;
+    void found.portFree.then(() => (isFree = true));
+    await delay(200);
+    expect([steps, isFree]).toEqual([['open'], false]);
+    free();
+    taken = false;
+    await found.portFree;
+    expect(steps).toEqual(['open', 'back']);
+    expect(told()).toBe(1);
+  });
+
+  it('is waited for where nothing goes beside who has it, and no more than once tried', async () => {
+    let tries = 0;
+    const { store, network, told, free } = waiting(() => {
+      tries += 1;
+      throw systemError('nf_tables', { code: 'EOPNOTSUPP' });
+    });
+    await expect.poll(told).toBe(1);
+    store.snapshot(OWN, PEER);
+    await expect.poll(() => tries).toBe(1);
+    await delay(50);
+    free();
+    await (
+      await network
+    ).portFree;
+    expect(tries).toBe(1);
   });
 
   it('is waited for without the store too', async () => {
