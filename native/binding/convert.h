@@ -29,8 +29,9 @@ bool read_signal_limits(const Napi::Value& value, std::vector<int>& signals, Sig
 // Milliseconds and an exit code.
 bool read_exit(const Napi::Value& ms, const Napi::Value& code, int& ms_out, int& code_out);
 
-// What an execve takes; texts without NUL, and capabilities as their numbers.
+// Capabilities as their numbers.
 bool read_fewer_privileges(const Napi::Value& value, FewerPrivileges& out);
+// What an execve takes besides; texts without NUL.
 bool read_restart(const Napi::Value& value, Restart& out);
 
 // The greatest IPv4 address and the greatest index of an interface, as read_whole takes them.

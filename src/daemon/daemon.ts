@@ -189,7 +189,11 @@ export class Daemon {
       const backend = this.#state.config?.backend.type ?? 'this';
       throw systemError(`the ${backend} backend has no modes: expected the udp backend`);
     }
-    if (/aside$/.test(this.#state.phase)) throw systemError(`this daemon is ${this.#state.phase}`);
+    const { phase } = this.#state;
+    const beside = ['standing aside', 'stepped aside', 'waiting for the UDP port'];
+    if (forwarder !== undefined && beside.includes(phase)) {
+      throw systemError(`this daemon is ${phase}`);
+    }
     const before = this.#state.mode;
     this.#state.mode = mode;
     forwarder?.changeMode?.(dataPlaneMode(mode));

@@ -44,10 +44,10 @@ import { leaseOf, RouteTable, type Route, type RouteChange } from './route-table
 
 /** Between two attempts at a port that another program has: packets are lost for as long as it is free. */
 const PORT_TRY_MS = 5;
-/** For leases that the store does not tell, before it is said that a port is waited for. */
-const LEASES_WAIT_MS = 500;
 /** The same where packets go on meanwhile. */
 const PORT_TAKE_MS = 50;
+/** For leases that the store does not tell, before it is said that a port is waited for. */
+const LEASES_WAIT_MS = 500;
 /** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
 /** But the time between such looks is so many times what the last one took. */
@@ -311,6 +311,7 @@ export class Registration implements Network {
 
   /** From the program that has it, once that has ended. */
   async #takePort(): Promise<void> {
+    let told = false;
     while (!this.#closed) {
       await delay(PORT_TAKE_MS, undefined, { ref: false });
       if (this.#closed) return;
@@ -319,9 +320,9 @@ export class Registration implements Network {
         this.#log.info('the UDP port is free, and taken');
         return;
       } catch (error) {
-        if (errnoOf(error) !== 'EADDRINUSE') {
-          this.#log.warn({ error: messageOf(error) }, 'cannot take the UDP port; retrying');
-        }
+        if (errnoOf(error) === 'EADDRINUSE' || told) continue;
+        told = true;
+        this.#log.warn({ error: messageOf(error) }, 'cannot take the UDP port; retrying');
       }
     }
   }

@@ -262,11 +262,13 @@ class UdpForwarder implements Forwarder {
     this.mtu = mtu;
     this.leaseAttributes = leaseAttributes;
     this.udpPort = udpPort;
-    this.#parts = parts;
-    this.#mode = parts.options.mode;
     const { inherited, options } = parts;
+    // What comes in its place has the port.
+    this.#parts = { ...parts, options: { ...options, aside: false } };
+    this.#mode = options.mode;
     // The process before has the port.
-    this.#carrier = inherited === undefined ? this.#open() : this.#openPlane(options, inherited);
+    this.#carrier =
+      inherited === undefined ? this.#open(options) : this.#openPlane(options, inherited);
   }
 
   get device(): string {
@@ -398,8 +400,8 @@ class UdpForwarder implements Forwarder {
     return 'fou' in this.#carrier ? this.#carrier.fou : this.#carrier.plane;
   }
 
-  #open(): Carrier {
-    const { options, openFou, keepForwarding, log } = this.#parts;
+  #open(options: DataPlaneOptions): Carrier {
+    const { openFou, keepForwarding, log } = this.#parts;
     if (openFou === undefined || options.aside === true) return this.#openPlane(options);
     const end = { local: options.bindAddress, port: options.port };
     let reason: string | undefined;

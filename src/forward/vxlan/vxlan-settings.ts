@@ -69,13 +69,13 @@ export function macOf(publicIp: Ipv4, vni: number): number {
 export function vtepMacOf(attributes: LeaseAttributes, vni: number): number | string {
   const fault = typeFault(TYPE, attributes);
   if (fault !== undefined) return fault;
-  const { backendData } = attributes;
+  const data = isObject(attributes.backendData) ? attributes.backendData : {};
   // Old flannels do not tell.
-  const its = isObject(backendData) ? field(backendData, 'VNI') : undefined;
+  const its = field(data, 'VNI');
   if (typeof its === 'number' && its !== vni) {
     return inputError('BackendData.VNI', its, `${vni}, the VNI of this host`).message;
   }
-  const text = isObject(backendData) ? field(backendData, 'VtepMAC') : undefined;
+  const text = field(data, 'VtepMAC');
   return (
     parseMac(text) ??
     inputError('BackendData.VtepMAC', text, 'a MAC address such as 02:42:0a:a8:00:03').message
