@@ -20,7 +20,7 @@ import type { LeaseStore } from '../lease/store.js';
 import type { Logger } from '../log.js';
 import type { EventSink } from '../network/events.js';
 import type { HostView } from '../network/host-view.js';
-import { register, type Registration } from '../network/registration.js';
+import { register, type Registration, type RegistrationParts } from '../network/registration.js';
 import { createBackend, differences, type ForwarderOptions } from '../network/registry.js';
 import type { ProblemBoard } from '../problems.js';
 import type { ExternalInterfaces } from './external.js';
@@ -112,8 +112,9 @@ export class RegistrationLoop {
       state.phase = 'registering the network';
       let network: Registration;
       try {
+        const known = former && takenOver(former, external, this.#formerPublicIp);
         network =
-          next ?? (await this.#register(this.#config, external, earlier?.subnet, former, signal));
+          next ?? (await this.#register(this.#config, external, earlier?.subnet, known, signal));
       } catch (error) {
         // With a lease known it was device or socket: the address may be gone again.
         if (signal.aborted || former?.lease === undefined) throw error;
@@ -174,13 +175,9 @@ export class RegistrationLoop {
     // It may have what this one needs.
     await this.#retiring?.end();
     try {
-      const network = await this.#register(
-        config,
-        external,
-        before.lease.subnet,
-        undefined,
-        signal,
-      );
+      const { lease } = before;
+      const held = { lease, announceLast: true };
+      const network = await this.#register(config, external, lease.subnet, held, signal);
       const changes = differences(this.#config, config);
       log.info({ from, to: type, changes }, 'the backend changes as the configuration says');
       problems.report(CONFIG_SOURCE, []);
@@ -210,7 +207,7 @@ export class RegistrationLoop {
     config: NetworkConfig,
     external: ExternalInterface,
     previousSubnet: Cidr | undefined,
-    former: FormerNetwork | undefined,
+    known: Partial<RegistrationParts> | undefined,
     signal: AbortSignal,
   ): Promise<Registration> {
     const { forwarding, store, createView, problems, log, events } = this.#parts;
@@ -241,7 +238,7 @@ export class RegistrationLoop {
       problems,
       events,
       log,
-      ...(former && takenOver(former, external, formerPublicIp)),
+      ...known,
     };
     return untilAnswered(this.#parts, signal, () => register(parts, signal));
   }

@@ -6,6 +6,9 @@
  *                                                +--> a host changes: its lease has the new BackendType
  *   new --routes to hosts that have--------------+
  *
+ * A host hears of another's change before it has changed itself; until then it goes on by the backend before
+ * (RouteTable), as that other does. A route is the new one's before it ceases to be the old one's.
+ *
  * Routes to single subnets, which vxlan and host-gw have, go before the wider one of udp, whose forwarding
  * takes leases of every type: so udp carries what the other does not have.
  */
@@ -51,6 +54,7 @@ export class RetiringNetwork {
     this.#running = running;
     this.#next = next;
     running.network.silence();
+    next.succeed(running.network);
     this.#done = this.#follow().finally(onEnd);
   }
 

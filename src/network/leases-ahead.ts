@@ -6,13 +6,18 @@ import { keyOf } from '../lease/attributes.js';
 import type { Lease, LeaseEvent, LeaseStore } from '../lease/store.js';
 
 export class LeasesAhead {
+  /** Resolves once the store has said what leases there are, or cannot be followed. */
+  readonly asked: Promise<void>;
   readonly #end = new AbortController();
   #leases = new Map<string, Lease>();
   #isRead = false;
 
   /** Follows the store until `end`, or until the signal aborts. */
   constructor(store: LeaseStore, signal: AbortSignal) {
-    void this.#follow(store, AbortSignal.any([signal, this.#end.signal]));
+    const both = AbortSignal.any([signal, this.#end.signal]);
+    this.asked = new Promise((resolve) => {
+      void this.#follow(store, both, resolve);
+    });
   }
 
   /** The store has said what leases there are. */
@@ -26,12 +31,16 @@ export class LeasesAhead {
     return [...this.#leases.values()];
   }
 
-  async #follow(store: LeaseStore, signal: AbortSignal): Promise<void> {
+  async #follow(store: LeaseStore, signal: AbortSignal, asked: () => void): Promise<void> {
     try {
-      for await (const event of store.watchLeases(signal)) this.#apply(event);
+      for await (const event of store.watchLeases(signal)) {
+        this.#apply(event);
+        if (this.#isRead) asked();
+      }
     } catch {
       // What hinders it is told by the network that follows the store later.
     }
+    asked();
   }
 
   #apply(event: LeaseEvent): void {

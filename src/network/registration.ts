@@ -28,6 +28,7 @@ import { errnoOf, messageOf, systemError } from '../errors.js';
 import type { ExternalInterface } from '../host/interface.js';
 import { keyOf } from '../lease/attributes.js';
 import { storeFault, type StoreFault } from '../lease/store-errors.js';
+import { settledWithin } from '../abort.js';
 import { lookAtHost, type HostChanges, type Looks } from '../dataplane/host-changes.js';
 import { Moment } from '../lease/expiry.js';
 import type { Lease, LeaseEvent, LeaseRequest, LeaseStore, RejectedEntry } from '../lease/store.js';
@@ -63,6 +64,11 @@ export interface RegistrationParts {
   readonly formerPublicIp?: Ipv4 | undefined;
   /** This host's lease, known already: the store is not asked for one. */
   readonly lease?: Lease | undefined;
+  /**
+   * The store is asked for that lease once the network forwards, so that no host hears of a backend before it
+   * can receive; fails when the store grants another subnet.
+   */
+  readonly announceLast?: boolean;
   /** Why that lease has to be acquired again once the network runs; see Registration.leaseLost. */
   readonly leaseLost?: string | undefined;
   /**
@@ -129,11 +135,12 @@ export async function register(
     hostAddresses,
     tunnelAddress: external.address,
   };
-  const lease =
-    parts.lease === undefined
-      ? await store.acquireLease({ ...leaseRequest, formerPublicIp }, signal)
-      : { ...parts.lease, attributes };
-  signal.throwIfAborted();
+  const acquire = async (): Promise<Lease> => {
+    const acquired = await store.acquireLease({ ...leaseRequest, formerPublicIp }, signal);
+    signal.throwIfAborted();
+    return acquired;
+  };
+  const lease = parts.lease === undefined ? await acquire() : { ...parts.lease, attributes };
   // Asked only once the device is there, whose route decides.
   const ways = (destinations: readonly Ipv4[]): readonly Way[] | undefined =>
     ask((kernel) => kernel.ways(forwarder.device, destinations, external.address));
@@ -148,13 +155,13 @@ export async function register(
       ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
     leaseFault: (found) => backend.leaseFault?.(found),
   });
-  // The last step that can fail.
+  const early = parts.announceLast === true ? await leasesNow(store, signal) : undefined;
   const all = (): readonly Route[] => routes.routes();
   const opening = {
     open: () => backend.open(lease, all),
     openAside: backend.openAside === undefined ? undefined : () => backend.openAside?.(lease, all),
   };
-  const { forwarder, known, beside } = await openOncePortIsFree(opening, parts, signal);
+  const { forwarder, known = early, beside } = await openOncePortIsFree(opening, parts, signal);
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   const network = new Registration({
@@ -162,7 +169,30 @@ export async function register(
     beside: beside === true,
   });
   if (known !== undefined) network.beginWith(known);
+  if (parts.announceLast === true) await announce(network, acquire);
   return network;
+}
+
+async function announce(network: Registration, acquire: () => Promise<Lease>): Promise<void> {
+  try {
+    const { subnet } = network.lease;
+    const lease = await acquire();
+    if (!sameCidr(lease.subnet, subnet)) {
+      const [granted, held] = [formatCidr(lease.subnet), formatCidr(subnet)];
+      throw systemError(`the store grants ${granted} in place of ${held}, which this host has`);
+    }
+    network.adoptLease(lease);
+  } catch (error) {
+    network.close();
+    throw error;
+  }
+}
+
+/** None where the store does not tell them soon. */
+async function leasesNow(store: LeaseStore, signal: AbortSignal): Promise<readonly Lease[]> {
+  const ahead = new LeasesAhead(store, signal);
+  await settledWithin(LEASES_WAIT_MS, ahead.asked);
+  return ahead.end();
 }
 
 interface Opening {
@@ -262,6 +292,7 @@ export class Registration implements Network {
   readonly #log: Logger;
   #events: EventSink | undefined;
   readonly #listeners = new Set<() => void>();
+  #former: Registration | undefined;
   #lease: Lease;
   #lost: string | undefined;
   #storeError: Error | undefined;
@@ -363,6 +394,15 @@ export class Registration implements Network {
     this.#looks?.end();
     this.#keepAfter = undefined;
     this.#events = undefined;
+  }
+
+  /**
+   * From now on `former`, of the backend before, gives its routes up as soon as they are in force here, and not
+   * before: packets always have a way.
+   */
+  succeed(former: Registration): void {
+    this.#former = former;
+    if (this.#published) this.#relieve();
   }
 
   followState(): FollowState {
@@ -532,6 +572,7 @@ export class Registration implements Network {
     this.routes.reconsider();
     const changes = this.routes.takeChanges();
     this.forwarder.apply(changes);
+    this.#relieve();
     this.#tellRoutes(changes);
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     if (!this.#published) {
@@ -549,6 +590,16 @@ export class Registration implements Network {
     // What looks at the way to each host has others to look at.
     this.#changes?.touch();
     this.#resolveSynced();
+  }
+
+  #relieve(): void {
+    const former = this.#former;
+    if (former === undefined || former.#closed) return;
+    const ceded = former.routes.cedeTo(this.routes);
+    if (ceded.length === 0) return;
+    former.forwarder.apply(former.routes.takeChanges());
+    // One route may have been both's, as host-gw's is vxlan's with DirectRouting.
+    this.forwarder.apply(ceded.map((route) => ({ type: 'update', route, previous: route })));
   }
 
   #tellRoutes(changes: readonly RouteChange[]): void {

@@ -6,8 +6,9 @@
  *
  * A lease is another host's word and may be wrong: one that could take over this host's subnet, send
  * traffic outside the overlay, or loop it back into the tunnel never becomes a route. A bad lease
- * for a subnet also ends the route an earlier good one made. This host's own subnet is no route: the
- * kernel delivers it by the bridge.
+ * for a subnet also ends the route an earlier good one made. But a host that only changes its backend is
+ * reached the way before while it keeps that up for hosts that have not changed: its route stays. This
+ * host's own subnet is no route: the kernel delivers it by the bridge.
  *
  * What is rejected for its relation to another lease, or to the host's routes, is *contested*: it is
  * kept, and `reconsider` judges it again. A lease that stands under another key than its subnet is
@@ -73,6 +74,12 @@ class Contents {
   readonly aliases = new Map<string, Map<string, Lease>>();
   /** By subnet: the other key that the lease in force stands under. */
   readonly aliasInForce = new Map<string, string>();
+  /** What was in force before, while these are built. */
+  former: PrefixMap<Route> | undefined;
+
+  constructor(former?: PrefixMap<Route>) {
+    this.former = former;
+  }
 }
 
 export class RouteTable {
@@ -113,10 +120,11 @@ export class RouteTable {
     const before = this.#contents.routes;
     const all = [...leases];
     const leadsInto = this.#askOnce(all);
-    this.#contents = new Contents();
+    this.#contents = new Contents(before);
     this.#sorted = undefined;
     const unnoted: RouteChange[] = [];
     for (const lease of all) this.#put(lease, leadsInto, unnoted);
+    this.#contents.former = undefined;
     const changes: RouteChange[] = [];
     for (const route of this.#contents.routes.values()) {
       const change = changeBetween(before.get(route.subnet), route);
@@ -147,6 +155,25 @@ export class RouteTable {
     return this.#noted((made) => {
       this.#delete(subnet, key, made);
     }).at(-1);
+  }
+
+  /**
+   * Takes away the routes that `other`, of the backend that comes after, has by leases which this one can make
+   * none of; returns them as they are there.
+   */
+  cedeTo(other: RouteTable): readonly Route[] {
+    const { leaseFault } = this.#options;
+    const ceded: Route[] = [];
+    for (const { subnet } of this.routes()) {
+      const there = other.get(subnet);
+      if (there !== undefined && leaseFault?.(leaseOf(there).attributes) !== undefined) {
+        ceded.push(there);
+      }
+    }
+    this.#noted((changes) => {
+      for (const { subnet } of ceded) this.#drop(subnet, changes);
+    });
+    return ceded;
   }
 
   /** True when takeChanges has something. */
@@ -263,7 +290,17 @@ export class RouteTable {
   /** Sets the lease's route, or takes the subnet's away; keeps what is wrong as a rejection. */
   #admit(lease: Lease, leadsInto: LeadsIntoOverlay, changes: RouteChange[]): void {
     if (isOwnLease(this.#options, lease)) return;
-    const fault = faultHere(this.#options, lease) ?? this.#options.leaseFault?.(lease.attributes);
+    const key = keyOf(lease);
+    let fault = faultHere(this.#options, lease);
+    if (fault === undefined) {
+      fault = this.#options.leaseFault?.(lease.attributes);
+      const before = fault === undefined ? undefined : this.#wayBefore(lease);
+      if (before !== undefined) {
+        this.#set(before, changes);
+        this.#reject({ key, reason: `${fault}; the way before stays in force` });
+        return;
+      }
+    }
     const relation = fault === undefined ? this.#relate(lease, leadsInto, changes) : undefined;
     const reason = fault ?? relation;
     if (reason === undefined) {
@@ -271,8 +308,14 @@ export class RouteTable {
       return;
     }
     this.#drop(lease.subnet, changes);
-    const key = keyOf(lease);
     this.#reject(fault === undefined ? { key, reason, contested: lease } : { key, reason });
+  }
+
+  /** The route in force by an earlier lease of the same host. */
+  #wayBefore({ subnet, attributes }: Lease): Route | undefined {
+    const { routes, former } = this.#contents;
+    const before = (former ?? routes).get(subnet);
+    return before?.nextHop === attributes.publicIp ? before : undefined;
   }
 
   /** What is wrong between this lease and those in force; makes room for a host that is there. */

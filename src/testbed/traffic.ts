@@ -96,7 +96,8 @@ const TRAIN = { count: 25, intervalSeconds: 0.02 };
 
 /**
  * About 50 pings a second by default, until it is to end, in trains: one ping that is interrupted would count the
- * packet under way as lost.
+ * packet under way as lost. Where no answer comes ping sends every 10 ms at the most: what is lost then is no
+ * measure of time.
  */
 export class PingStream {
   readonly #done: Promise<{ sent: number; received: number }>;

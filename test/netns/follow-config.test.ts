@@ -1,11 +1,12 @@
 /** The backend changes while a cluster runs, as the configuration in the store says, and connections stay. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { IperfTarget, ping, PingStream } from '../../src/testbed/traffic.js';
+import { IperfTarget, ping } from '../../src/testbed/traffic.js';
 import { inNamespace, run, waitFor } from '../../src/testbed/programs.js';
 import { LEASE_FILE, writeLeaseFile } from '../../src/testbed/daemon-process.js';
 import { replaceFile } from '../../src/host/atomic-file.js';
 import { readFile } from 'node:fs/promises';
 import { TestLab } from '../support/test-lab.js';
+import { lostBy } from '../support/two-flannels.js';
 
 let lab: TestLab | undefined;
 afterEach(async () => {
@@ -34,49 +35,52 @@ async function allBy({ daemons }: TestLab, backend: string, device: RegExp): Pro
   });
 }
 
+/** Of 1,000 a second each way; udp's queues lose up to 7 beside 8 TCP connections without any change. */
+const MOST_LOST = 50;
+
+/** Through all of the configurations, one after another. */
+async function expectNoneCutOff(
+  now: TestLab,
+  changes: readonly (readonly [backend: object, type: string, device: RegExp])[],
+): Promise<void> {
+  const seconds = 6 * changes.length;
+  const tcp = new IperfTarget(now.far).tcp(now.near, { seconds, streams: 8 });
+  const ends = await lostBy(now, async () => {
+    for (const [backend, type, device] of changes) {
+      await configure(backend);
+      await allBy(now, type, device);
+    }
+  });
+  for (const { lost } of ends) expect(lost).toBeLessThanOrEqual(MOST_LOST);
+  expect((await tcp).gbps).toBeGreaterThan(0);
+  // What served hosts that had not changed yet is closed.
+  await waitFor('one backend', 15_000, async () => {
+    const { problems } = await now.nearDaemon.status();
+    const { stdout } = await run(inNamespace(now.near.host, ['ip', '-o', 'link']));
+    const devices = stdout.match(/flannel[.\d]+(?=:)/g) ?? [];
+    return (problems.length === 0 && devices.length <= 1) || undefined;
+  });
+  expect((await ping(now.near, now.far.containerAddress, { count: 10 })).received).toBe(10);
+}
+
 describe('with --follow-config', () => {
-  it('goes from udp to vxlan and back under traffic', async () => {
+  it('goes from udp to vxlan, host-gw and back under traffic', async () => {
     lab = await TestLab.setUp({ mode: 'offload', flags: ['--follow-config'] });
-    const { near, far, nearDaemon } = lab;
-    const pings = new PingStream(near, far.containerAddress, { intervalSeconds: 0.001 });
-    const tcp = new IperfTarget(far).tcp(near, { seconds: 20, streams: 8 });
-    await configure({ Type: 'vxlan' });
-    await allBy(lab, 'vxlan', /^flannel\.1$/);
-    await configure({ Type: 'udp', Port: 8285 });
-    await allBy(lab, 'udp', /^flannel0$/);
-    const { sent, received } = await pings.end();
-    expect(sent).toBeGreaterThan(300);
-    // Ten at each host, each way.
-    expect(sent - received).toBeLessThanOrEqual(40);
-    expect((await tcp).gbps).toBeGreaterThan(0);
-    // What served hosts that had not changed yet is closed.
-    await waitFor('one backend', 15_000, async () => {
-      const { problems } = await nearDaemon.status();
-      return problems.length === 0 ? true : undefined;
-    });
-    expect((await ping(near, far.containerAddress, { count: 10 })).received).toBe(10);
+    await expectNoneCutOff(lab, [
+      [{ Type: 'vxlan' }, 'vxlan', /^flannel\.1$/],
+      [{ Type: 'host-gw' }, 'host-gw', /^$/],
+      [{ Type: 'vxlan', DirectRouting: true }, 'vxlan', /^flannel\.1$/],
+      [{ Type: 'udp', Port: 8285 }, 'udp', /^flannel0$/],
+    ]);
   });
 
   it('goes from one VNI of vxlan to another under traffic', async () => {
     lab = await TestLab.bare(2, { flags: ['--follow-config'] });
-    const { near, far } = lab;
     await writeLeaseFile(lab.hosts, { Network: '100.96.0.0/16', Backend: { Type: 'vxlan' } });
     for (const plan of lab.hosts) await lab.startDaemon(plan);
     for (const plan of lab.hosts) await lab.addContainer(plan, 1_450);
     await allBy(lab, 'vxlan', /^flannel\.1$/);
-    const pings = new PingStream(near, far.containerAddress, { intervalSeconds: 0.001 });
-    const tcp = new IperfTarget(far).tcp(near, { seconds: 10, streams: 8 });
-    await configure({ Type: 'vxlan', VNI: 7 });
-    await allBy(lab, 'vxlan', /^flannel\.7$/);
-    const { sent, received } = await pings.end();
-    expect(sent).toBeGreaterThan(300);
-    expect(sent - received).toBeLessThanOrEqual(20);
-    expect((await tcp).gbps).toBeGreaterThan(0);
-    await waitFor('one device', 15_000, async () => {
-      const { stdout } = await run(inNamespace(near.host, ['ip', '-o', 'link']));
-      return stdout.includes('flannel.1:') ? undefined : true;
-    });
-    expect((await ping(near, far.containerAddress, { count: 10 })).received).toBe(10);
+    await expectNoneCutOff(lab, [[{ Type: 'vxlan', VNI: 7 }, 'vxlan', /^flannel\.7$/]]);
   });
 
   it('stays with its backend when another cannot be had, and says why', async () => {

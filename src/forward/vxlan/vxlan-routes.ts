@@ -65,8 +65,9 @@ export class VxlanRoutes implements KernelRoutes {
   }
 
   delete(route: GatewayRoute): void {
-    const { routes, device } = this.#parts;
-    routes.delete(route);
+    const { routes, device, isDirect } = this.#parts;
+    // Without DirectRouting such a route is another's: host-gw's, which takes this one's place.
+    if (isDirect(route.gateway)) routes.delete(route);
     this.#removeTunnel(device(), route);
   }
 

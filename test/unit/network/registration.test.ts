@@ -6,7 +6,7 @@ import { parseNetworkConfig } from '../../../src/config/network.js';
 import { systemError } from '../../../src/errors.js';
 import { silentLogger } from '../../../src/log.js';
 import type { Backend, Forwarder } from '../../../src/network/forwarder.js';
-import { register } from '../../../src/network/registration.js';
+import { register, type RegistrationParts } from '../../../src/network/registration.js';
 import type { RouteChange } from '../../../src/network/route-table.js';
 import { CONFIG_TEXT, FakeStore, lease, OWN_IP, OWN_SUBNET } from '../../support/fake-store.js';
 
@@ -22,9 +22,20 @@ const attributes = {
 };
 
 const stops: AbortController[] = [];
+const kernels: ReturnType<typeof kernelBackend>[] = [];
 afterEach(() => {
+  kernels.length = 0;
   for (const stop of stops.splice(0)) stop.abort();
 });
+
+type Known = Partial<Omit<RegistrationParts, 'store'>> & { readonly store?: FakeStore };
+
+/** It grants the lease that it has. */
+function ownStore(): FakeStore {
+  const store = new FakeStore();
+  store.next = OWN;
+  return store;
+}
 
 /** A backend whose packets the kernel alone carries. */
 function kernelBackend() {
@@ -46,12 +57,11 @@ function kernelBackend() {
   return { backend, forwarder, applied };
 }
 
-async function running(known = {}) {
-  const store = new FakeStore();
-  store.next = OWN;
+async function running({ store = ownStore(), ...known }: Known = {}) {
   const stop = new AbortController();
   stops.push(stop);
   const kernel = kernelBackend();
+  kernels.push(kernel);
   const { backend } = kernel;
   const log = silentLogger();
   const parts = { store, backend, config, external, previousSubnet: undefined, view: undefined };
@@ -71,6 +81,74 @@ describe('lease attributes', () => {
     const { store, network } = await running({ lease: OWN });
     expect(store.requests).toEqual([]);
     expect(network.lease).toEqual({ ...OWN, attributes });
+  });
+});
+
+describe('a lease that is told last', () => {
+  const before = { lease: OWN, announceLast: true };
+
+  /** Notes what happens; of routes when they are asked for the lease. */
+  function told(order: string[]): FakeStore {
+    const store = new FakeStore();
+    store.snapshot(OWN, PEER);
+    store.acquireLease = async () => {
+      order.push(kernels.at(-1)?.applied.length === 1 ? 'routes' : 'nothing', 'lease');
+      return Promise.resolve(lease(OWN_SUBNET, OWN_IP, 2_000));
+    };
+    return store;
+  }
+
+  it('is asked for when the others are known and forwarded to', async () => {
+    const order: string[] = [];
+    const { store, network } = await running({ ...before, store: told(order) });
+    expect(order).toEqual(['routes', 'lease']);
+    expect(store.requests).toEqual([]);
+    expect(network.routes.size).toBe(1);
+    expect(network.lease.expiresAt).toBe(2_000);
+  });
+
+  it.each([
+    [
+      'another subnet is granted',
+      lease('100.96.9.0/24', OWN_IP, 2_000),
+      '100.96.9.0/24 in place of 100.96.1.0/24',
+    ],
+    ['the store refuses', systemError('not now'), 'not now'],
+  ])('leaves nothing behind when %s', async (_, answer, message) => {
+    const store = new FakeStore();
+    store.snapshot(OWN, PEER);
+    if (answer instanceof Error) store.acquireError = answer;
+    else store.next = answer;
+    await expect(running({ ...before, store })).rejects.toThrow(message);
+    expect(kernels.at(-1)?.forwarder.closed).toBe(true);
+  });
+});
+
+describe('a network that succeeds another', () => {
+  it('has a route before the other gives it up, and puts it once more', async () => {
+    const former = await running();
+    former.store.snapshot(OWN, PEER);
+    await former.network.synced;
+    const next = await running();
+    next.network.succeed(former.network);
+    const order: unknown[] = [];
+    for (const [name, { forwarder }] of Object.entries({ former, next })) {
+      forwarder.apply = (changes) => order.push([name, ...changes.map(({ type }) => type)]);
+    }
+    former.backend.leaseFault = () => 'of another backend';
+    next.store.snapshot(OWN, PEER);
+    await next.network.synced;
+    expect(order).toEqual([
+      ['next', 'add'],
+      ['former', 'remove'],
+      ['next', 'update'],
+    ]);
+    // What is closed is let be.
+    former.stop.abort();
+    await expect.poll(() => former.forwarder.closed).toBe(true);
+    next.store.snapshot(OWN);
+    await expect.poll(() => order.length).toBe(4);
+    expect(order.at(-1)).toEqual(['next', 'remove']);
   });
 });
 

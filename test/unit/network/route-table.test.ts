@@ -320,3 +320,63 @@ describe('what a lease says for the backend', () => {
     ]);
   });
 });
+
+describe('a lease of the same host that the backend can make no route of', () => {
+  const of = (backendType: string, publicIp = '10.168.0.3'): Lease => ({
+    ...PEER,
+    attributes: { publicIp: ip(publicIp), backendType },
+  });
+  const tableOf = (...types: readonly string[]): RouteTable =>
+    new RouteTable({
+      network: cidr('100.96.0.0/16'),
+      own: OWN.subnet,
+      ownPublicIp: OWN.attributes.publicIp,
+      leaseFault: ({ backendType = '' }) =>
+        types.includes(backendType) ? undefined : `its backend is ${backendType}`,
+    });
+  const changesOf = (table: RouteTable): unknown[] =>
+    table.takeChanges().map(({ type, route }) => [type, route.backendType]);
+  const REASON = 'its backend is host-gw; the way before stays in force';
+
+  it.each([
+    ['event', (table: RouteTable) => void table.put(of('host-gw'))],
+    ['listing', (table: RouteTable) => void table.replaceAll([OWN, of('host-gw')])],
+  ])('leaves the way before in force, and is told: by an %s', (_, change) => {
+    const table = tableOf('vxlan');
+    table.replaceAll([OWN, of('vxlan')]);
+    table.takeChanges();
+    change(table);
+    change(table);
+    expect(changesOf(table)).toEqual([]);
+    expect(show(table)).toEqual(['100.96.2.0/24 via 10.168.0.3']);
+    expect(table.rejected).toEqual([{ key: '100.96.2.0-24', reason: REASON }]);
+    table.put(of('vxlan'));
+    expect([changesOf(table), table.rejected]).toEqual([[], []]);
+    change(table);
+    table.delete(PEER.subnet);
+    expect(changesOf(table)).toEqual([['remove', 'vxlan']]);
+  });
+
+  it('makes none where there was none, and ends that of another host', () => {
+    const table = tableOf('vxlan');
+    table.put(of('host-gw'));
+    expect([show(table), table.rejected[0]?.reason]).toEqual([[], 'its backend is host-gw']);
+    table.put(of('vxlan'));
+    table.put(of('host-gw', '10.168.0.4'));
+    expect([show(table), table.rejected[0]?.reason]).toEqual([[], 'its backend is host-gw']);
+  });
+
+  it("gives its route up for the next backend's, and only for one that is new", () => {
+    const [before, next] = [tableOf('vxlan'), tableOf('vxlan', 'host-gw')];
+    before.replaceAll([of('vxlan')]);
+    next.replaceAll([of('vxlan')]);
+    expect(before.cedeTo(next)).toEqual([]);
+    next.put(of('host-gw'));
+    before.takeChanges();
+    expect(before.cedeTo(next)).toEqual(next.routes());
+    expect(changesOf(before)).toEqual([['remove', 'vxlan']]);
+    // Heard of a little later: nothing to keep.
+    before.put(of('host-gw'));
+    expect([show(before), changesOf(before)]).toEqual([[], []]);
+  });
+});
