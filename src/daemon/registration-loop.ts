@@ -144,6 +144,8 @@ export class RegistrationLoop {
         continue;
       }
       former = formerNetwork(network, change.subnet);
+      // With another interface or subnet it may be had.
+      this.#refused = undefined;
       this.#formerPublicIp ??= network.lease.attributes.publicIp;
       if (change.external !== undefined && change.external.address !== external.address) {
         store.reconnect?.();
