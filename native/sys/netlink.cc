@@ -63,17 +63,27 @@ bool is_lookup_answer(int number) {
   return number == ENETUNREACH || number == EHOSTUNREACH || number == EACCES || number == EINVAL;
 }
 
-// A request about the route of `destination` through the device, in the main table.
-NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination) {
+// A request about a route to `destination` in the main table; what it leads to is to be added.
+NetlinkMessage route_to(uint16_t type, uint16_t flags, Subnet destination) {
   NetlinkMessage message(type, flags);
   auto* body = message.family<rtmsg>();
   body->rtm_family = AF_INET;
   body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
   body->rtm_table = RT_TABLE_MAIN;
   body->rtm_protocol = RTPROT_BOOT;
-  body->rtm_scope = RT_SCOPE_LINK;
-  body->rtm_type = RTN_UNICAST;
   message.add_u32(RTA_DST, htonl(destination.network));
+  return message;
+}
+
+rtmsg* body_of(NetlinkMessage& message) {
+  return static_cast<rtmsg*>(NLMSG_DATA(message.header()));
+}
+
+// The same of the one through the device.
+NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination) {
+  NetlinkMessage message = route_to(type, flags, destination);
+  body_of(message)->rtm_scope = RT_SCOPE_LINK;
+  body_of(message)->rtm_type = RTN_UNICAST;
   message.add_u32(RTA_OIF, static_cast<uint32_t>(ifindex));
   return message;
 }
@@ -81,24 +91,19 @@ NetlinkMessage route_message(uint16_t type, uint16_t flags, int ifindex, Subnet 
 NetlinkMessage gateway_message(uint16_t type, uint16_t flags, int ifindex, Subnet destination,
                                uint32_t gateway, bool onlink) {
   NetlinkMessage message = route_message(type, flags, ifindex, destination);
-  auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
-  body->rtm_scope = RT_SCOPE_UNIVERSE;
-  if (onlink) body->rtm_flags = RTNH_F_ONLINK;
+  body_of(message)->rtm_scope = RT_SCOPE_UNIVERSE;
+  if (onlink) body_of(message)->rtm_flags = RTNH_F_ONLINK;
   message.add_u32(RTA_GATEWAY, htonl(gateway));
   return message;
 }
 
 NetlinkMessage unreachable_message(uint16_t type, uint16_t flags, Subnet destination,
                                    uint8_t protocol) {
-  NetlinkMessage message(type, flags);
-  auto* body = message.family<rtmsg>();
-  body->rtm_family = AF_INET;
-  body->rtm_dst_len = static_cast<uint8_t>(destination.prefix);
-  body->rtm_table = RT_TABLE_MAIN;
+  NetlinkMessage message = route_to(type, flags, destination);
+  rtmsg* body = body_of(message);
   body->rtm_protocol = protocol;
   body->rtm_scope = RT_SCOPE_UNIVERSE;
   body->rtm_type = RTN_UNREACHABLE;
-  message.add_u32(RTA_DST, htonl(destination.network));
   return message;
 }
 
@@ -410,7 +415,7 @@ Status Netlink::delete_unreachable_routes(uint8_t protocol) {
 Status Netlink::put_local_route(int ifindex, uint32_t address) {
   const auto change = [&](uint16_t type, uint16_t flags, int ignored_errno) {
     NetlinkMessage message = route_message(type, flags, ifindex, {address, 32});
-    auto* body = static_cast<rtmsg*>(NLMSG_DATA(message.header()));
+    rtmsg* body = body_of(message);
     body->rtm_table = RT_TABLE_LOCAL;
     body->rtm_scope = RT_SCOPE_HOST;
     body->rtm_type = RTN_LOCAL;

@@ -112,7 +112,10 @@ export class RegistrationLoop {
       state.phase = 'registering the network';
       let network: Registration;
       try {
-        const known = former && takenOver(former, external, this.#formerPublicIp);
+        const known =
+          former === undefined
+            ? { formerLeases: store.formerLeases }
+            : takenOver(former, external, this.#formerPublicIp);
         network =
           next ?? (await this.#register(this.#config, external, earlier?.subnet, known, signal));
       } catch (error) {

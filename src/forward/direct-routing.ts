@@ -33,6 +33,10 @@ export class DirectRoutes {
     this.#routes.apply(changes.flatMap((change) => this.#inKernel(change)));
   }
 
+  removeLeft(routes: readonly Route[]): void {
+    this.#routes.removeLeft(routes);
+  }
+
   reach({ subnet, nextHop }: Route): Reach {
     return reachBy(this.#external, nextHop, this.#routes.refusalOf(subnet));
   }

@@ -84,7 +84,10 @@ export class RouteNetwork {
         this.#delete(change.route);
       } else {
         this.#wanted.set(key, change.route);
-        this.#put(key, change.route);
+        if (this.#put(key, change.route) || change.type === 'add') continue;
+        // The host before has the subnet no more.
+        const { previous } = change;
+        if (previous.nextHop !== change.route.nextHop) this.#delete(previous);
       }
     }
     this.#report();
@@ -95,6 +98,26 @@ export class RouteNetwork {
       { restMs: CHECK_MS, restTimes: CHECK_REST, often: () => this.#refused.size > 0 },
       this.#parts.kernel.changes,
     );
+  }
+
+  /** Of what an earlier run put, takes away what was left and is not wanted now. */
+  removeLeft(routes: readonly Route[]): void {
+    const others = routes.filter(
+      ({ subnet, nextHop }) => this.#wanted.get(subnetKey(subnet))?.nextHop !== nextHop,
+    );
+    if (this.#closed || others.length === 0) return;
+    const { kernel, log } = this.#parts;
+    try {
+      const present = firstOfEach(kernel.list());
+      const left = others.filter((route) => {
+        const found = present.get(subnetKey(route.subnet));
+        return found !== undefined && isSame(found, this.#inKernel(route));
+      });
+      for (const route of left) this.#delete(route);
+      if (left.length > 0) log.info({ routes: left.length }, 'routes of ended leases removed');
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, 'cannot look for routes left behind');
+    }
   }
 
   /** Takes every route away that was put, or, with `keep`, leaves them. Idempotent. */

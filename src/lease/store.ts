@@ -100,6 +100,8 @@ export interface LeaseStore {
    * the whole Network for a single host included.
    */
   readonly anySubnetLength?: boolean;
+  /** Leases as this host's run before knew them last, where that is remembered. */
+  readonly formerLeases?: readonly Lease[];
   /** The network's configuration as JSON text; `undefined` until it is written. */
   readNetworkConfig(signal: AbortSignal): Promise<string | undefined>;
   /** The address that others reach this host by, where an operator has set it in the store. */

@@ -41,7 +41,13 @@ import type { HostView, Way } from './host-view.js';
 import { LeasesAhead } from './leases-ahead.js';
 import { peerProblems, type PeerCheck } from './peer-check.js';
 import { RejectedEntries } from './rejected-entries.js';
-import { leaseOf, RouteTable, type Route, type RouteChange } from './route-table.js';
+import {
+  leaseOf,
+  RouteTable,
+  type Route,
+  type RouteChange,
+  type RouteTableOptions,
+} from './route-table.js';
 
 /** Between two attempts at a port that another program has: packets are lost for as long as it is free. */
 const PORT_TRY_MS = 5;
@@ -78,6 +84,8 @@ export interface RegistrationParts {
   readonly onPortTaken?: (() => void) | undefined;
   /** Once it has aborted, the end leaves what the kernel forwards with, where the backend can. */
   readonly keepAfter?: AbortSignal | undefined;
+  /** As a run before knew them: what it left in the kernel for those that have ended is taken away. */
+  readonly formerLeases?: readonly Lease[] | undefined;
   /** Undefined when the data plane is not the kernel's: the kernel is asked nothing about it then. */
   readonly view: HostView | undefined;
   readonly events?: EventSink | undefined;
@@ -144,7 +152,7 @@ export async function register(
   // Asked only once the device is there, whose route decides.
   const ways = (destinations: readonly Ipv4[]): readonly Way[] | undefined =>
     ask((kernel) => kernel.ways(forwarder.device, destinations, external.address));
-  const routes = new RouteTable({
+  const admission = {
     network: config.network,
     own: lease.subnet,
     ownPublicIp: external.publicIp,
@@ -154,7 +162,8 @@ export async function register(
     leadsIntoOverlay: (addresses) =>
       ways(addresses)?.map((way) => way === 'overlay') ?? addresses.map(() => true),
     leaseFault: (found) => backend.leaseFault?.(found),
-  });
+  } satisfies RouteTableOptions;
+  const routes = new RouteTable(admission);
   const early = parts.announceLast === true ? await leasesNow(store, signal) : undefined;
   const all = (): readonly Route[] => routes.routes();
   const opening = {
@@ -165,7 +174,7 @@ export async function register(
   const { device = external.name, mtu, udpPort: port } = forwarder;
   log.info({ subnet: formatCidr(lease.subnet), device, mtu, port }, 'network registered');
   const network = new Registration({
-    ...{ ...parts, lease, leaseRequest, routes, forwarder, ways },
+    ...{ ...parts, lease, leaseRequest, routes, forwarder, ways, admission },
     beside: beside === true,
   });
   if (known !== undefined) network.beginWith(known);
@@ -264,6 +273,7 @@ interface RegisteredParts extends RegistrationParts {
   readonly lease: Lease;
   readonly leaseRequest: LeaseRequest;
   readonly routes: RouteTable;
+  readonly admission: RouteTableOptions;
   readonly forwarder: Forwarder;
   readonly ways: PeerCheck['ways'];
   /** Another program has the port. */
@@ -292,6 +302,7 @@ export class Registration implements Network {
   readonly #log: Logger;
   #events: EventSink | undefined;
   readonly #listeners = new Set<() => void>();
+  readonly #routesLeft: () => readonly Route[];
   #former: Registration | undefined;
   #lease: Lease;
   #lost: string | undefined;
@@ -322,6 +333,12 @@ export class Registration implements Network {
     this.#storeRejected = new RejectedEntries(parts.log);
     this.#problems = parts.problems;
     this.#ways = parts.ways;
+    const { admission, formerLeases = [] } = parts;
+    this.#routesLeft = () => {
+      const left = new RouteTable(admission);
+      left.replaceAll(formerLeases);
+      return left.routes();
+    };
     this.#changes = parts.view?.changes;
     this.#keepAfter = parts.keepAfter;
     this.#degradedLog = new RateLimitedLog((fields) => {
@@ -577,6 +594,7 @@ export class Registration implements Network {
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     if (!this.#published) {
       this.#published = true;
+      this.forwarder.removeLeft?.(this.#routesLeft());
       // Before it is said that traffic can flow.
       this.#checkPeers();
       this.#looks = lookAtHost(

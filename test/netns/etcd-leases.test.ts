@@ -2,7 +2,9 @@
  * What others do to the leases: our own revoked or taken, bad ones beside good ones, a flood. Good
  * leases forward whatever stands beside them.
  */
+import { readFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { inNamespace, run } from '../../src/testbed/programs.js';
 import { attributes, CONFIG, EtcdLab, leaseKey, type EtcdDaemon } from '../support/etcd-lab.js';
 
 let lab: EtcdLab;
@@ -189,3 +191,56 @@ async function flood(count: number, prefix: string): Promise<void> {
     await Promise.all(puts);
   }
 }
+
+describe('what a killed daemon left in the kernel', () => {
+  const of = (address: string, type?: string): string =>
+    JSON.stringify({
+      PublicIP: address,
+      PublicIPv6: null,
+      ...(type === undefined ? {} : { BackendType: type }),
+      ...(type === 'vxlan' ? { BackendData: { VNI: 1, VtepMAC: '02:00:00:00:00:09' } } : {}),
+    });
+  const kernelRoutes = async (): Promise<string[]> => {
+    const { stdout } = await run(inNamespace(lab.near.host, ['ip', '-4', 'route']));
+    return stdout.split('\n').flatMap((line) => /^100\.96\.\d+\.0\/24 .*/.exec(line.trim()) ?? []);
+  };
+
+  it.each([
+    ['host-gw', { Type: 'host-gw' }, 'host-gw'],
+    ['vxlan with DirectRouting', { Type: 'vxlan', DirectRouting: true }, 'vxlan'],
+    ['udp with DirectRouting', { Type: 'udp', DirectRouting: true }, undefined],
+  ])(
+    'goes with the leases that ended meanwhile, and nothing else: %s',
+    async (_, backend, type) => {
+      await lab.configure({ ...CONFIG, Backend: backend });
+      await lab.putLease('100.96.2.0/24', of('10.168.0.3', type));
+      await lab.putLease('100.96.8.0/24', of('10.168.0.8', type));
+      await lab.putLease('100.96.9.0/24', of('10.168.0.9', type));
+      const first = await lab.start(lab.near);
+      await first.ready();
+      expect(await kernelRoutes()).toEqual([
+        '100.96.2.0/24 via 10.168.0.3 dev eth0',
+        '100.96.8.0/24 via 10.168.0.8 dev eth0',
+        '100.96.9.0/24 via 10.168.0.9 dev eth0',
+      ]);
+      const remembered = `${first.subnetFile}.leases.json`;
+      await first.until('remembered', 15_000, async () =>
+        (await readFile(remembered, 'utf8')).includes('100.96.9.0-24'),
+      );
+      first.program.kill('SIGKILL');
+      await first.program.ended;
+      const own = ['100.96.7.0/24', 'via', '10.168.0.7', 'dev', 'eth0'];
+      await run(inNamespace(lab.near.host, ['ip', 'route', 'add', ...own]));
+      // One ended, one is of a host now that is not on the segment.
+      await lab.deleteLease('100.96.8.0/24');
+      await lab.putLease('100.96.9.0/24', of('192.0.2.9', type));
+      const second = await lab.start(lab.near);
+      await second.ready();
+      await second.until('no route left', 5_000, async () => {
+        const direct = (await kernelRoutes()).filter((route) => route.endsWith('dev eth0'));
+        return direct.join() === `100.96.2.0/24 via 10.168.0.3 dev eth0,${own.join(' ')}`;
+      });
+      await run(inNamespace(lab.near.host, ['ip', 'route', 'del', ...own]));
+    },
+  );
+});

@@ -62,6 +62,9 @@ function createHostGw(context: BackendContext, options: HostGwOptions): Backend 
       apply: (changes) => {
         routes.apply(changes);
       },
+      removeLeft: (left) => {
+        routes.removeLeft(left);
+      },
       reach: () => ({ way: 'direct' }),
       health: () => ({ error: routes.error, restarts: 0 }),
       counters: () => undefined,

@@ -174,6 +174,10 @@ export class FouTunnel {
     this.#routes.apply(changes);
   }
 
+  removeLeft(routes: readonly Route[]): void {
+    this.#routes.removeLeft(routes);
+  }
+
   reach({ subnet, nextHop }: Route): Reach {
     return this.#parts.directRouting
       ? reachBy(this.#underlay, nextHop, this.#routes.refusalOf(subnet))

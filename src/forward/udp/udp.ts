@@ -287,6 +287,12 @@ class UdpForwarder implements Forwarder {
     direct?.apply(changes);
   }
 
+  /** Of DirectRouting: the others end with the device. */
+  removeLeft(routes: readonly Route[]): void {
+    if ('fou' in this.#carrier) this.#carrier.fou.removeLeft(routes);
+    else this.#carrier.direct?.removeLeft(routes);
+  }
+
   changeMode(mode: DataPlaneOptions['mode']): void {
     if (mode === this.#mode) return;
     this.#mode = mode;

@@ -161,6 +161,9 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
         routes.apply(changes);
         if (first) removeLeft(changes);
       },
+      removeLeft: (left) => {
+        routes.removeLeft(left);
+      },
       reach: ({ subnet, nextHop }) =>
         settings.directRouting
           ? reachBy(underlay, nextHop, routes.refusalOf(subnet))

@@ -119,6 +119,10 @@ export class RememberingStore implements LeaseStore {
     return new RememberingStore(inner, path, remembered, options);
   }
 
+  get formerLeases(): readonly Lease[] {
+    return this.#remembered?.leases ?? [];
+  }
+
   async readNetworkConfig(signal: AbortSignal): Promise<string | undefined> {
     // A file beside the store says nothing about the store.
     const apart = this.#inner.configLocation !== undefined;

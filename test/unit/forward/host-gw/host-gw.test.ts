@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { parseCidr, parseIpv4 } from '../../../../src/config/ipv4.js';
 import { parseNetworkConfig } from '../../../../src/config/network.js';
 import type { HostInterface } from '../../../../src/dataplane/dataplane.js';
+import type { Lease } from '../../../../src/lease/store.js';
 import { silentLogger } from '../../../../src/log.js';
 import { register } from '../../../../src/network/registration.js';
 import { createBackend } from '../../../../src/network/registry.js';
@@ -34,9 +35,16 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-async function running(publicIp = OWN_IP) {
+interface Before {
+  readonly kernel?: FakeKernelRoutes;
+  readonly formerLeases?: readonly Lease[];
+}
+
+async function running(
+  publicIp = OWN_IP,
+  { kernel = new FakeKernelRoutes(), formerLeases }: Before = {},
+) {
   const device = eth0(ETH0);
-  const kernel = new FakeKernelRoutes();
   const store = new FakeStore();
   store.next = OWN;
   const config = parseNetworkConfig('{"Network":"100.96.0.0/16","Backend":{"Type":"host-gw"}}');
@@ -50,7 +58,7 @@ async function running(publicIp = OWN_IP) {
   const stop = new AbortController();
   stops.push(stop);
   const parts = { store, backend, config, external, previousSubnet: undefined, view: undefined };
-  const network = await register({ ...parts, problems, log }, stop.signal);
+  const network = await register({ ...parts, problems, log, formerLeases }, stop.signal);
   const done = network.run(stop.signal);
   const shown = () => problems.all.map(({ id, message }) => `${id}: ${message}`);
   return { kernel, store, network, problems, stop, done, shown, device };
@@ -100,6 +108,38 @@ describe('a network of host-gw', () => {
     expect(kernel.show()).toEqual(['100.96.2.0/24 via 10.168.0.1 dev 2 metric 100']);
   });
 
+  it('takes away what a run before left for leases that have ended, and no other route', async () => {
+    const kernel = new FakeKernelRoutes();
+    const formerLeases = [3, 4, 5, 6, 8].map((n) => hostGw(`100.96.${n}.0/24`, `10.168.0.${n}`));
+    const put = (subnet: string, gateway: string): void => {
+      kernel.put({
+        destination: parseCidr('x', subnet),
+        gateway: ip(gateway),
+        interfaceIndex: ETH0,
+      });
+    };
+    put('100.96.3.0/24', '10.168.0.3');
+    // By another host than the lease said, and of a subnet that never had one.
+    put('100.96.4.0/24', '10.168.0.44');
+    put('100.96.7.0/24', '10.168.0.7');
+    put('100.96.6.0/24', '10.168.0.6');
+    put('100.96.8.0/24', '10.168.0.8');
+    // Of a host now that the kernel has no way to.
+    kernel.refuses.set(ip('192.0.2.8'), 'ENETUNREACH');
+    const { store, network } = await running(OWN_IP, { kernel, formerLeases });
+    store.snapshot(
+      OWN,
+      hostGw('100.96.6.0/24', '10.168.0.6'),
+      hostGw('100.96.8.0/24', '192.0.2.8'),
+    );
+    await network.synced;
+    expect(kernel.show().sort()).toEqual([
+      '100.96.4.0/24 via 10.168.0.44 dev 2',
+      '100.96.6.0/24 via 10.168.0.6 dev 2',
+      '100.96.7.0/24 via 10.168.0.7 dev 2',
+    ]);
+  });
+
   it('makes no route of a lease of another backend, and says why', async () => {
     const { kernel, store, network } = await running();
     store.snapshot(OWN, lease('100.96.2.0/24', '10.168.0.3', 1_000));
@@ -121,6 +161,16 @@ describe('a network of host-gw', () => {
 });
 
 describe('routes in the kernel', () => {
+  it('go when their subnet is of a host now that cannot be reached', async () => {
+    const { kernel, store, shown } = await withPeer();
+    kernel.refuses.set(ip('192.0.2.3'), 'ENETUNREACH');
+    store.send({ type: 'put', lease: hostGw('100.96.2.0/24', '192.0.2.3') });
+    await vi.waitFor(() => {
+      expect(shown()).toHaveLength(1);
+    });
+    expect(kernel.show()).toEqual([]);
+  });
+
   it('are put back when they are taken away or replaced', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const { kernel } = await withPeer();
