@@ -35,8 +35,11 @@ async function allBy({ daemons }: TestLab, backend: string, device: RegExp): Pro
   });
 }
 
-/** Of 1,000 a second each way; udp's queues lose up to 7 beside 8 TCP connections without any change. */
-const MOST_LOST = 50;
+/**
+ * Of 1,000 a second each way. udp's queues lose some beside 8 TCP connections without any change, more on a busy
+ * machine; a host without a route for the time between two hosts' changes loses 400.
+ */
+const MOST_LOST = 100;
 
 /** Through all of the configurations, one after another. */
 async function expectNoneCutOff(

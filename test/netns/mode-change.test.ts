@@ -51,8 +51,12 @@ describe('a change of mode', () => {
       }
     });
     expect((await tcp).gbps).toBeGreaterThan(0);
-    // Two daemons, each with so many changes, at most ten lost by each.
-    for (const { lost } of ends) expect(lost).toBeLessThanOrEqual(10 * 2 * WAY.length);
+    // Two daemons, each with so many changes, at most ten lost by each, and as many by full queues: 8 TCP connections
+    // ask for more than mode basic carries.
+    for (const { lost, longestSilenceMs } of ends) {
+      expect(lost).toBeLessThanOrEqual(2 * 10 * 2 * WAY.length);
+      expect(longestSilenceMs).toBeLessThan(500);
+    }
     expect(await links(near.host)).toBe(before);
     expect((await ping(near, far.containerAddress, { count: 20 })).received).toBe(20);
     expect(sent).toBeGreaterThan(1_000);
