@@ -13,6 +13,12 @@ import { native } from './native.js';
 const IDLE_MS = 60_000;
 /** Changes come in groups: an address goes, another comes. */
 const SETTLE_MS = 20;
+/**
+ * Where links or routes change all the time (a routing daemon, hundreds of containers) the time between two looks
+ * is so many times what one takes, up to a second.
+ */
+const WAIT_TIMES = 50;
+const MAX_WAIT_MS = 1_000;
 
 export interface HostChanges {
   /** False where nobody tells of changes. */
@@ -73,19 +79,24 @@ export function hostChanges(): HostChanges {
 }
 
 /**
- * A wait between two looks: until something changed since the last wait ended, and not below the
- * milliseconds asked for when it changed during the look; those milliseconds where nobody tells.
+ * A wait between two looks, made for those of one thing: until something changed since the last wait ended, and not
+ * below the milliseconds asked for when it changed during the look; those milliseconds where nobody tells.
  */
 export function untilHostChanges(changes: HostChanges = hostChanges()): Pause {
   let seen = changes.version;
+  let began: number | undefined;
   return async (ms, signal) => {
+    const now = performance.now();
+    const took = now - (began ?? now);
     if (!changes.told || changes.version !== seen) await pause(ms, signal);
-    else await nextChange(changes, signal);
+    else await nextChange(changes, now + Math.min(MAX_WAIT_MS, WAIT_TIMES * took), signal);
     seen = changes.version;
+    began = performance.now();
   };
 }
 
-async function nextChange(changes: HostChanges, signal: AbortSignal): Promise<void> {
+/** Not before `due`, by performance.now(). */
+async function nextChange(changes: HostChanges, due: number, signal: AbortSignal): Promise<void> {
   const idle = new AbortController();
   const stop = changes.onChange(() => {
     idle.abort();
@@ -93,7 +104,7 @@ async function nextChange(changes: HostChanges, signal: AbortSignal): Promise<vo
   const either = AbortSignal.any([signal, idle.signal]);
   await pause(IDLE_MS, either);
   stop();
-  if (!signal.aborted) await pause(SETTLE_MS, signal);
+  if (!signal.aborted) await pause(Math.max(SETTLE_MS, due - performance.now()), signal);
 }
 
 export interface Looks {

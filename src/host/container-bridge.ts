@@ -39,9 +39,12 @@ export interface BridgeCheck {
 /** None while there is no bridge: the first container may be yet to come. */
 export function bridgeProblems(check: BridgeCheck): Problem[] {
   const { interfaces, subnet, external, isBridge = isContainerBridge } = check;
+  // Most are ends of containers, and have none: no file is looked for of those.
   const bridges = interfaces.filter(
     ({ name, addresses }) =>
-      isBridge(name) && !addresses.some(({ address }) => address === external),
+      addresses.length > 0 &&
+      isBridge(name) &&
+      !addresses.some(({ address }) => address === external),
   );
   const held = bridges.flatMap(({ name, addresses }) =>
     addresses.map(({ address, prefix }) => ({ name, address, prefix })),

@@ -110,6 +110,25 @@ describe('a wait for the host to change', () => {
     expect(performance.now() - before).toBeGreaterThan(140);
   });
 
+  it('is the longer the longer a look takes, while changes do not cease', async () => {
+    const changes = new Scripted();
+    const { signal } = new AbortController();
+    const wait = untilHostChanges(changes);
+    const flaps = setInterval(() => {
+      changes.touch();
+    }, 2);
+    const waited = async (): Promise<number> => {
+      const before = performance.now();
+      await wait(5_000, signal);
+      return performance.now() - before;
+    };
+    expect(await waited()).toBeLessThan(400);
+    const began = performance.now();
+    while (performance.now() - began < 10); // A look: nothing is told meanwhile.
+    expect(await waited()).toBeGreaterThan(490);
+    clearInterval(flaps);
+  });
+
   it('ends when its signal aborts', async () => {
     const changes = new Scripted();
     const end = new AbortController();
