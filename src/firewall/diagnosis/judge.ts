@@ -170,7 +170,8 @@ const forwarding: Check = (base, { overlay, tools, out, back }) => {
 const published: Check = (base, { overlay, mark }) => {
   if (base.hook !== 'prerouting' || base.program === 'nft') return undefined;
   const named = (base.rules(base.name) ?? []).flatMap(({ text }) => {
-    const ip = tryParseIpv4(/^-A \S+ -d ([\d.]+)\/32 ! -i \S+ -j DROP$/.exec(text)?.[1] ?? '');
+    const address = /^-A \S+ -d ([\d.]+)\/32 ! -i \S+ -j DROP$/.exec(text)?.[1];
+    const ip = address === undefined ? undefined : tryParseIpv4(address);
     return ip !== undefined && contains(overlay.subnet, ip) ? [ip] : [];
   });
   const taken = named.slice(0, SAMPLED_CONTAINERS).flatMap((ip) => {
