@@ -33,7 +33,7 @@ export class DirectRoutes {
     this.#routes.apply(changes.flatMap((change) => this.#inKernel(change)));
   }
 
-  removeLeft(routes: readonly Route[]): void {
+  removeLeft(routes: () => readonly Route[]): void {
     this.#routes.removeLeft(routes);
   }
 

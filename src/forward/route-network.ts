@@ -101,11 +101,12 @@ export class RouteNetwork {
   }
 
   /** Of what an earlier run put, takes away what was left and is not wanted now. */
-  removeLeft(routes: readonly Route[]): void {
-    const others = routes.filter(
+  removeLeft(routes: () => readonly Route[]): void {
+    if (this.#closed) return;
+    const others = routes().filter(
       ({ subnet, nextHop }) => this.#wanted.get(subnetKey(subnet))?.nextHop !== nextHop,
     );
-    if (this.#closed || others.length === 0) return;
+    if (others.length === 0) return;
     const { kernel, log } = this.#parts;
     try {
       const present = firstOfEach(kernel.list());

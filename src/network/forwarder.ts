@@ -86,7 +86,7 @@ export interface Forwarder extends Omit<Backend, 'open' | 'openAside'> {
    * Of the routes that an earlier run had, takes away what it left in the kernel and nothing asks for now;
    * absent where the kernel keeps none without the device. Never throws.
    */
-  removeLeft?(routes: readonly Route[]): void;
+  removeLeft?(routes: () => readonly Route[]): void;
   /** Packets cross the kernel in another mode from now on; undefined where there is but one. */
   changeMode?(mode: DataPlaneSnapshot['mode']): void;
   /** Lets another program have port and routes without a gap; undefined where there is no way to. */

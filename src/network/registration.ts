@@ -53,7 +53,7 @@ import {
 const PORT_TRY_MS = 5;
 /** The same where packets go on meanwhile. */
 const PORT_TAKE_MS = 50;
-/** For leases that the store does not tell, before it is said that a port is waited for. */
+/** For leases that the store does not tell: a port is then said to be waited for, a backend begun without them. */
 const LEASES_WAIT_MS = 500;
 /** Least time between two looks at the kernel's routes: for leases that wait for them, and for problems. */
 const CHECK_MS = 2_000;
@@ -594,7 +594,7 @@ export class Registration implements Network {
     this.#log.debug({ routes: this.routes.size }, 'routes published');
     if (!this.#published) {
       this.#published = true;
-      this.forwarder.removeLeft?.(this.#routesLeft());
+      this.forwarder.removeLeft?.(this.#routesLeft);
       // Before it is said that traffic can flow.
       this.#checkPeers();
       this.#looks = lookAtHost(

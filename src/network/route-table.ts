@@ -291,15 +291,13 @@ export class RouteTable {
   #admit(lease: Lease, leadsInto: LeadsIntoOverlay, changes: RouteChange[]): void {
     if (isOwnLease(this.#options, lease)) return;
     const key = keyOf(lease);
-    let fault = faultHere(this.#options, lease);
-    if (fault === undefined) {
-      fault = this.#options.leaseFault?.(lease.attributes);
-      const before = fault === undefined ? undefined : this.#wayBefore(lease);
-      if (before !== undefined) {
-        this.#set(before, changes);
-        this.#reject({ key, reason: `${fault}; the way before stays in force` });
-        return;
-      }
+    const misplaced = faultHere(this.#options, lease);
+    const fault = misplaced ?? this.#options.leaseFault?.(lease.attributes);
+    const before = misplaced !== fault ? this.#wayBefore(lease) : undefined;
+    if (fault !== undefined && before !== undefined) {
+      this.#set(before, changes);
+      this.#reject({ key, reason: `${fault}; the way before stays in force` });
+      return;
     }
     const relation = fault === undefined ? this.#relate(lease, leadsInto, changes) : undefined;
     const reason = fault ?? relation;

@@ -174,8 +174,8 @@ export class FouTunnel {
     this.#routes.apply(changes);
   }
 
-  removeLeft(routes: readonly Route[]): void {
-    this.#routes.removeLeft(routes);
+  removeLeft(routes: () => readonly Route[]): void {
+    if (this.#parts.directRouting) this.#routes.removeLeft(routes);
   }
 
   reach({ subnet, nextHop }: Route): Reach {

@@ -288,7 +288,7 @@ class UdpForwarder implements Forwarder {
   }
 
   /** Of DirectRouting: the others end with the device. */
-  removeLeft(routes: readonly Route[]): void {
+  removeLeft(routes: () => readonly Route[]): void {
     if ('fou' in this.#carrier) this.#carrier.fou.removeLeft(routes);
     else this.#carrier.direct?.removeLeft(routes);
   }

@@ -137,7 +137,7 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
     });
     const routes = new RouteNetwork({ kernel, external: underlay, log, problems });
     let first = true;
-    const removeLeft = (changes: readonly RouteChange[]): void => {
+    const removeUnleased = (changes: readonly RouteChange[]): void => {
       first = false;
       const wanted = new Set(changes.map(({ route }) => subnetKey(route.subnet)));
       try {
@@ -159,10 +159,10 @@ function createVxlan(context: BackendContext, options: VxlanOptions): Backend {
           }
         }
         routes.apply(changes);
-        if (first) removeLeft(changes);
+        if (first) removeUnleased(changes);
       },
       removeLeft: (left) => {
-        routes.removeLeft(left);
+        if (settings.directRouting) routes.removeLeft(left);
       },
       reach: ({ subnet, nextHop }) =>
         settings.directRouting
